@@ -1,0 +1,1 @@
+"""Images on which target networks are trained and measured."""

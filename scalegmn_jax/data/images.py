@@ -1,0 +1,353 @@
+"""Image sets for classification, split into train, validation and test.
+
+    images.load("digits")
+    images.load("mnist")                      # downloaded once
+    images.load("cifar10_gs", "/some/folder") # read from there, no network
+    images.load("npz", "/some/file.npz")      # one's own
+
+Letters: N images, H rows, W columns, C channels, K classes.
+"""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from scalegmn_jax import base
+from scalegmn_jax.data import download, files
+
+
+class Images(NamedTuple):
+  """An image set in three parts; images are scaled to about [-1, 1].
+
+  Attributes:
+    train_x: [N, H, W, C] float32. All sets but `npz` have C = 1.
+    train_y: [N] int32, classes 0..K-1.
+    val_x: like `train_x`: to choose by.
+    val_y: like `train_y`.
+    test_x: like `train_x`: for the final table only.
+    test_y: like `train_y`.
+    num_classes: K.
+  """
+
+  train_x: np.ndarray
+  train_y: np.ndarray
+  val_x: np.ndarray
+  val_y: np.ndarray
+  test_x: np.ndarray
+  test_y: np.ndarray
+  num_classes: int
+
+
+_MNIST_VAL = 5_000
+_CIFAR10_ENDS = (35_000, 40_000, 50_000)
+_CIFAR10_BATCHES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+_CIFAR10_FOLDER = "cifar-10-batches-bin"
+_CIFAR10_TAR = "cifar-10-binary.tar.gz"
+_CIFAR10_NPZ = "cifar10_gs.npz"
+
+
+def load(name: str, path: str = "") -> Images:
+  """Loads an image set.
+
+  - `digits`: the 1,797 8x8 digits inside scikit-learn, x/8 - 1. Needs neither
+    file nor network.
+  - `mnist`, `fashion_mnist`: the four official idx files, gzipped or not,
+    x/127.5 - 1. The last 5,000 training images are the validation set.
+  - `cifar10_gs`: grayscale CIFAR-10, x/127.5 - 1: rows 0-34,999 of the 50,000
+    training images train, 35,000-39,999 validate and 40,000-49,999, the fifth
+    batch, test. The official test batch is never read, so that numbers from
+    either file below are of the same images. Read from the first of these:
+    `cifar10_gs.npz` (`x_train` [50000, 32, 32] uint8, `y_train` [50000]); the
+    folder `cifar-10-batches-bin`, or `cifar-10-binary.tar.gz`, of the official
+    binary version (see `grayscale`).
+  - `npz`: a file of one's own with `x_train`, `y_train`, `x_test`, `y_test` and
+    perhaps `x_val`, `y_val` (without them the last tenth of the training
+    images validates). Images [N, H, W] or [N, H, W, C]: of uint8, then
+    x/127.5 - 1, or of floats, then as they are. Labels are integers from 0;
+    the largest of `y_train` says how many classes there are.
+
+  Args:
+    name: one of `NAMES`.
+    path: the folder with the files, or its parent where it is called `name`;
+      for `cifar10_gs` also one of the files, for `npz` the file. Then nothing
+      is downloaded. If empty, the files are looked for in
+      $XDG_CACHE_HOME/scalegmn_jax/images/<name> (~/.cache without that
+      variable) and those missing are downloaded to there.
+
+  Returns:
+    The `Images`; the same on every call.
+
+  Raises:
+    InputError: unknown name, missing or broken files, labels out of range,
+      images that are not finite, or no network where it is needed.
+  """
+  if name not in _LOADERS:
+    raise base.InputError(
+      f"images {name!r}: unknown, expected one of {', '.join(NAMES)}"
+    )
+  return _LOADERS[name](name, os.path.expanduser(path))
+
+
+def grayscale(rgb: np.ndarray) -> np.ndarray:
+  """Gray as TensorFlow's `tf.image.rgb_to_grayscale` makes it of uint8.
+
+  In float32: rgb/255 · (0.2989, 0.5870, 0.1140), then times 255.5 and
+  truncated. It is this function that made the published zoos' images.
+
+  Args:
+    rgb: [..., 3] uint8.
+
+  Returns:
+    [...] uint8.
+  """
+  # The weights add up to 0.9999 only: 255.5 cannot carry a pixel beyond 255.
+  weights = np.array((0.2989, 0.5870, 0.1140), np.float32)
+  unit = rgb.astype(np.float32)
+  unit *= np.float32(1 / 255)
+  return (unit @ weights * np.float32(255.5)).astype(np.uint8)
+
+
+def _digits(name: str, path: str) -> Images:
+  if path:
+    raise base.InputError(
+      f"images {name!r}: are inside scikit-learn, expected no path, not {path}"
+    )
+  import sklearn.datasets  # slow to import, and only this set needs it
+
+  x, y = map(np.asarray, sklearn.datasets.load_digits(return_X_y=True))
+  # RandomState: numpy promises its stream for good, unlike default_rng's.
+  order = np.random.RandomState(0).permutation(len(x))
+  x = x[order].reshape(-1, 8, 8, 1).astype(np.float32) / 8 - 1
+  y = y[order].astype(np.int32)
+  return _cut(x, y, (len(x) * 7 // 10, len(x) * 8 // 10, len(x)), 10)
+
+
+def _mnist(name: str, path: str) -> Images:
+  folders = _folders(name, path)
+  parts = {}
+  for part in ("train", "t10k"):
+    image_file, label_file = (
+      _idx_file(name, path, folders, f"{part}-{kind}-ubyte.gz")
+      for kind in ("images-idx3", "labels-idx1")
+    )
+    x = files.read_idx(image_file, ndim=3)
+    y = files.read_idx(label_file, ndim=1)
+    parts[part] = (
+      _pixels(x, str(image_file)),
+      _labels(y, str(label_file), len(x), 10),
+    )
+  x, y = parts["train"]
+  test_x, test_y = parts["t10k"]
+  train = len(x) - _MNIST_VAL
+  if train <= 0:
+    raise base.InputError(
+      f"{image_file.parent}: {len(x)} training images, expected more than the"
+      f" {_MNIST_VAL} that validate"
+    )
+  if test_x.shape[1:] != x.shape[1:]:
+    raise base.InputError(
+      f"{image_file}: images of shape {list(test_x.shape[1:3])}, expected"
+      f" {list(x.shape[1:3])} as in training"
+    )
+  return Images(x[:train], y[:train], x[train:], y[train:], test_x, test_y, 10)
+
+
+def _idx_file(
+  name: str, path: str, folders: list[pathlib.Path], file: str
+) -> pathlib.Path:
+  for folder in folders:
+    for candidate in (folder / file, folder / file.removesuffix(".gz")):
+      if candidate.is_file():
+        return candidate
+  if not path:
+    return download.published(name, file)
+  raise _missing(folders, f"{file} (or without .gz)")
+
+
+def _cifar10_gs(name: str, path: str) -> Images:
+  given = pathlib.Path(path)
+  if path and given.is_file():
+    if given.suffix == ".npz":
+      return _cifar10_npz(given)
+    return _cifar10_tar(given)
+  folders = _folders(name, path)
+  for folder in folders:
+    if (folder / _CIFAR10_NPZ).is_file():
+      return _cifar10_npz(folder / _CIFAR10_NPZ)
+    for batches in (folder / _CIFAR10_FOLDER, folder):
+      if (batches / _CIFAR10_BATCHES[0]).is_file():
+        return _cifar10_folder(batches)
+    if (folder / _CIFAR10_TAR).is_file():
+      return _cifar10_tar(folder / _CIFAR10_TAR)
+  if not path:
+    return _cifar10_tar(download.published(name, _CIFAR10_TAR))
+  raise _missing(
+    folders, f"{_CIFAR10_NPZ}, {_CIFAR10_FOLDER}/ or {_CIFAR10_TAR}"
+  )
+
+
+def _cifar10_npz(file: pathlib.Path) -> Images:
+  arrays = files.read_npz(file, ("x_train", "y_train"))
+  x, y = arrays["x_train"], arrays["y_train"]
+  shape = (_CIFAR10_ENDS[-1], 32, 32)
+  if x.shape != shape or x.dtype != np.uint8:
+    raise base.InputError(
+      f"{file}: x_train: {x.dtype} {list(x.shape)}, expected uint8"
+      f" {list(shape)}"
+    )
+  y = _labels(y, f"{file}: y_train", len(x), 10)
+  return _cut(_pixels(x, str(file)), y, _CIFAR10_ENDS, 10)
+
+
+def _cifar10_tar(archive: pathlib.Path) -> Images:
+  # Unpacked anew each time: the folder of the archive may be read-only.
+  with tempfile.TemporaryDirectory() as folder:
+    files.unpack(archive, folder)
+    batches = pathlib.Path(folder, _CIFAR10_FOLDER)
+    return _cifar10_folder(batches, f"{archive}:{_CIFAR10_FOLDER}")
+
+
+def _cifar10_folder(folder: pathlib.Path, shown: str = "") -> Images:
+  """Reads the five training batches; `shown` is the folder's name in errors."""
+  shown = shown or str(folder)
+  xs, ys = [], []
+  for batch in _CIFAR10_BATCHES:
+    if not (folder / batch).is_file():
+      raise base.InputError(f"{shown}: has no file {batch}, expected it")
+    x, y = files.read_cifar10_batch(folder / batch)
+    ys.append(_labels(y, f"{shown}/{batch}", len(x), 10))
+    xs.append(grayscale(x))
+  x, y = np.concatenate(xs), np.concatenate(ys)
+  if len(x) != _CIFAR10_ENDS[-1]:
+    raise base.InputError(
+      f"{shown}: {len(x)} training images, expected {_CIFAR10_ENDS[-1]}"
+    )
+  return _cut(_pixels(x, shown), y, _CIFAR10_ENDS, 10)
+
+
+def _npz(name: str, path: str) -> Images:
+  if not path:
+    raise base.InputError(f"images {name!r}: expected the path of an npz file")
+  arrays = files.read_npz(
+    path, ("x_train", "y_train", "x_test", "y_test"), ("x_val", "y_val")
+  )
+  if ("x_val" in arrays) != ("y_val" in arrays):
+    raise base.InputError(f"{path}: expected both x_val and y_val, or neither")
+  xs, ys, num_classes = {}, {}, None
+  for part in ("train", "val", "test"):
+    if f"x_{part}" not in arrays:
+      continue
+    x_key, y_key = f"{path}: x_{part}", f"{path}: y_{part}"
+    xs[part] = _pixels(arrays[f"x_{part}"], x_key)
+    y = arrays[f"y_{part}"]
+    ys[part] = _labels(y, y_key, len(xs[part]), num_classes)
+    num_classes = num_classes or int(ys[part].max()) + 1
+    if xs[part].shape[1:] != xs["train"].shape[1:]:
+      raise base.InputError(
+        f"{x_key}: images of shape {list(xs[part].shape[1:])}, expected"
+        f" {list(xs['train'].shape[1:])} as in x_train"
+      )
+  if "val" not in xs:
+    train = len(xs["train"]) - max(1, len(xs["train"]) // 10)
+    if not train:
+      raise base.InputError(f"{path}: x_train: 1 image, expected 2 or more")
+    for values in (xs, ys):
+      values["train"], values["val"] = np.split(values["train"], [train])
+  assert num_classes is not None
+  return Images(
+    xs["train"], ys["train"], xs["val"], ys["val"], xs["test"], ys["test"],
+    num_classes,
+  )  # fmt: skip
+
+
+def _folders(name: str, path: str) -> list[pathlib.Path]:
+  """The folders to look in, the likelier first."""
+  if not path:
+    return [download.cache(name)]
+  folder = pathlib.Path(path)
+  if not folder.is_dir():
+    raise base.InputError(
+      f"{path}: no such folder, expected the one with the files of {name!r}"
+    )
+  return [folder, folder / name]
+
+
+def _missing(folders: list[pathlib.Path], file: str) -> base.InputError:
+  return base.InputError(
+    f"{folders[0]}: expected {file} in this folder, or in {folders[-1]}"
+  )
+
+
+def _cut(
+  x: np.ndarray, y: np.ndarray, ends: tuple[int, int, int], num_classes: int
+) -> Images:
+  """Cuts rows into train, val and test that end (exclusive) at `ends`."""
+  a, b, c = ends
+  return Images(x[:a], y[:a], x[a:b], y[a:b], x[b:c], y[b:c], num_classes)
+
+
+def _pixels(x: np.ndarray, source: str) -> np.ndarray:
+  """uint8 [N, H, W(, C)] scaled, or floats as they are, to [N, H, W, C]."""
+  if x.ndim not in (3, 4) or not x.size:
+    raise base.InputError(
+      f"{source}: shape {list(x.shape)}, expected [N, H, W] or [N, H, W, C],"
+      " none 0"
+    )
+  if x.ndim == 3:
+    x = x[..., None]
+  if x.dtype == np.uint8:
+    scaled = x.astype(np.float32)
+    scaled /= 127.5  # in place: a set is large, and this is the peak of memory
+    scaled -= 1
+    return scaled
+  if not np.issubdtype(x.dtype, np.floating):
+    raise base.InputError(f"{source}: {x.dtype}, expected uint8 or floats")
+  with np.errstate(over="ignore"):  # too large for float32: reported below
+    x = x.astype(np.float32)
+  finite = np.isfinite(x).all(axis=(1, 2, 3))
+  if not finite.all():
+    raise base.InputError(
+      f"{source}: row {int(np.argmin(finite))} ({int((~finite).sum())} rows in"
+      " all) holds NaN or infinity, expected finite float32"
+    )
+  return x
+
+
+def _labels(
+  y: np.ndarray, source: str, count: int, num_classes: int | None
+) -> np.ndarray:
+  """Checked labels [count] int32; without `num_classes` any from 0 will do."""
+  if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+    raise base.InputError(
+      f"{source}: {y.dtype} {list(y.shape)}, expected integer labels [N]"
+    )
+  if len(y) != count:
+    raise base.InputError(
+      f"{source}: {len(y)} labels, expected {count}, one per image"
+    )
+  # Without a number of classes the bound is int32's, so that none overflows.
+  top = np.iinfo(np.int32).max if num_classes is None else num_classes
+  wrong = (y < 0) | (y >= top)
+  if wrong.any():
+    row = int(np.argmax(wrong))
+    expected = f"0..{num_classes - 1}" if num_classes else "0 or more"
+    raise base.InputError(
+      f"{source}: row {row}: label {y[row]}, expected {expected}"
+    )
+  return y.astype(np.int32)
+
+
+_LOADERS: dict[str, Callable[[str, str], Images]] = {
+  "digits": _digits,
+  "mnist": _mnist,
+  "fashion_mnist": _mnist,
+  "cifar10_gs": _cifar10_gs,
+  "npz": _npz,
+}
+
+NAMES = tuple(_LOADERS)
+"""What `load` knows."""

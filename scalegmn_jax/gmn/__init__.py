@@ -1,0 +1,1 @@
+"""Graph metanetworks: layers, and the networks made of them."""

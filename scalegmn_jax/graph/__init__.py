@@ -1,0 +1,1 @@
+"""Networks as graphs: static topology, and weights to features and back."""

@@ -1,0 +1,64 @@
+"""Weights to graph features and back: exact inverses of each other."""
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+
+from scalegmn_jax.base import Weights
+from scalegmn_jax.graph.topology import Topology
+
+
+def to_graph(topology: Topology, weights: Weights) -> jraph.GraphsTuple:
+  """The graph of one network.
+
+  Returns:
+    A graph with nodes [V, vertex_width], the biases (b → q b; 0 for vertices
+    that have none), and edges [E, edge_width], the kernels flattened over
+    their spatial axes (W → q_i W / q_j; padded with 0).
+  """
+  leaves = jax.tree.leaves(weights)
+  dtype = leaves[0].dtype
+  nodes = jnp.zeros((topology.vertices, topology.vertex_width), dtype)
+  for bias in topology.biases:
+    nodes = nodes.at[bias.vertices, bias.slot].set(leaves[bias.leaf])
+  edges = []
+  for block in topology.blocks:
+    kernel = jnp.moveaxis(
+      leaves[block.leaf], (block.sender_axis, block.receiver_axis), (0, 1)
+    ).reshape(-1, block.width)
+    padding = topology.edge_width - block.width
+    edges.append(jnp.pad(kernel, ((0, 0), (0, padding))))
+  return jraph.GraphsTuple(
+    nodes=nodes,
+    edges=jnp.concatenate(edges),
+    senders=jnp.asarray(topology.senders),
+    receivers=jnp.asarray(topology.receivers),
+    globals=None,
+    n_node=np.array([topology.vertices]),
+    n_edge=np.array([topology.edges]),
+  )
+
+
+def to_weights(topology: Topology, graph: jraph.GraphsTuple) -> Weights:
+  """The network of a graph: inverse of `to_graph`.
+
+  Features of vertices without bias, and padding, are not read.
+  """
+  shapes, structure = jax.tree.flatten(topology.shapes)
+  leaves: list = [None] * len(shapes)
+  for bias in topology.biases:
+    leaves[bias.leaf] = graph.nodes[bias.vertices, bias.slot]  # type: ignore
+  for block in topology.blocks:
+    shape = shapes[block.leaf].shape
+    axes = (block.sender_axis, block.receiver_axis)
+    spatial = [n for i, n in enumerate(shape) if i not in axes]
+    kernel = graph.edges[block.edges, : block.width]  # type: ignore[index]
+    kernel = kernel.reshape(shape[axes[0]], shape[axes[1]], *spatial)
+    leaves[block.leaf] = jnp.moveaxis(kernel, (0, 1), axes)
+  return jax.tree.unflatten(structure, leaves)
+
+
+def vertex_vector(topology: Topology, by_space: dict) -> jax.Array:
+  """{space: [n]} as one vector over vertices, [V]."""
+  return jnp.concatenate([by_space[name] for name in topology.spaces])

@@ -1,0 +1,237 @@
+"""The free multipliers of a network: fixing them, and balancing its L1 norm.
+
+Scaling the neurons of a relu network moves its weights along an orbit on which
+its function is constant. Two points of the orbit are of use: the one in which
+each neuron's incoming weights have norm one (`vertex_sizes` is the way there),
+and the one with the least L1 norm (`balance`).
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scalegmn_jax.base import SymmetrySpec, Weights
+from scalegmn_jax.symmetry import canonical
+from scalegmn_jax.symmetry.spec import leaves
+
+
+def _along(vector: jax.Array, position: int, ndim: int) -> jax.Array:
+  shape = [1] * ndim
+  shape[position] = -1
+  return vector.reshape(shape)
+
+
+def scale_axes(
+  spec: SymmetrySpec,
+  weights: Weights,
+  receiving: Mapping[str, jax.Array],
+  sending: Mapping[str, jax.Array],
+) -> Weights:
+  """Multiplies the axes of every weight.
+
+  Args:
+    spec: the symmetry.
+    weights: of one network.
+    receiving: {space: [n]}, factors along axes of power 1.
+    sending: {space: [n]}, factors along axes of power -1.
+  """
+
+  def transform(weight, axes):
+    for power, factors in ((1, receiving), (-1, sending)):
+      found = axes.find(power)
+      if found and found[1] in factors:
+        weight = weight * _along(factors[found[1]], found[0], weight.ndim)
+    return weight
+
+  return jax.tree.map(transform, weights, spec.axes)
+
+
+def _rows(weight: jax.Array, position: int) -> jax.Array:
+  """One row per neuron along `position`: [n, everything else]."""
+  return jnp.moveaxis(weight, position, 0).reshape(weight.shape[position], -1)
+
+
+def vertex_sizes(spec: SymmetrySpec, weights: Weights) -> dict[str, jax.Array]:
+  """{space: s [n]} with s > 0 that carries q:  s → |q| s.
+
+  One walk along the layers: s_i = ‖[b_i, (W_ji s_j)_j]‖, with s = 1 on input
+  and output neurons. W_ji s_j / s_i and b_i / s_i are then exactly invariant
+  under positive scaling. A space with several writers (a skip) takes s from
+  the first one that is not zero. A neuron without incoming weights takes
+  s = 1/‖(W_ik / s_k)_k‖ from its outgoing side, which carries q as well, and
+  s = 1 when that is zero too.
+  """
+  every = leaves(spec, weights)
+  dtype = every[0][1].dtype
+  sizes = {
+    name: jnp.ones(space.size, dtype) for name, space in spec.spaces.items()
+  }
+
+  def writers(name):
+    """The weights into a space, those of one sender together: a bias belongs
+    to the first kernel, since both are computed before the activation."""
+    biases, kernels = [], []
+    for _, weight, axes in every:
+      receiver, sender = axes.find(1), axes.find(-1)
+      if receiver and receiver[1] == name:
+        if sender is None:
+          biases.append(_rows(weight, receiver[0]))
+        elif sender[1] != name:
+          scaled = weight * _along(sizes[sender[1]], sender[0], weight.ndim)
+          kernels.append(_rows(scaled, receiver[0]))
+    groups = [[k] for k in kernels] or [[]]
+    groups[0] += biases
+    return [jnp.concatenate(g, axis=1) for g in groups if g]
+
+  for name, space in spec.spaces.items():
+    if not space.fixed:
+      size = jnp.zeros(space.size, dtype)
+      for rows in writers(name):
+        size = jnp.where(size > 0, size, canonical.norm(rows))
+      # Zero is filled in below; until then it keeps dead neurons from
+      # counting as senders, and one that is dead counts as weight zero.
+      sizes[name] = size
+
+  # Second pass, from the last space back: the outgoing side of dead neurons.
+  for name, space in reversed(list(spec.spaces.items())):
+    if space.fixed:
+      continue
+    outgoing = []
+    for _, weight, axes in every:
+      receiver, sender = axes.find(1), axes.find(-1)
+      if sender and sender[1] == name and receiver and receiver[1] != name:
+        inverse = 1 / sizes[receiver[1]]
+        scaled = weight * _along(inverse, receiver[0], weight.ndim)
+        outgoing.append(_rows(scaled, sender[0]))
+    out = (
+      canonical.norm(jnp.concatenate(outgoing, axis=1))
+      if outgoing
+      else jnp.zeros(space.size, dtype)
+    )
+    size = sizes[name]
+    from_outgoing = jnp.where(out > 0, 1 / jnp.where(out > 0, out, 1), 1)
+    sizes[name] = jnp.where(size > 0, size, from_outgoing)
+  return sizes
+
+
+class _Block(NamedTuple):
+  """|W| summed over kernel positions: [in, out], or a bias [out]."""
+
+  size: jax.Array
+  sender: str | None
+  receiver: str
+
+
+def _blocks(spec: SymmetrySpec, weights: Weights) -> list[_Block]:
+  blocks = []
+  for name, weight, axes in leaves(spec, weights):
+    receiver, sender = axes.find(1), axes.find(-1)
+    if receiver is None:
+      raise ValueError(f"weight {name} has no receiving axis")
+    if sender is None:
+      size = jnp.abs(_rows(weight, receiver[0])).sum(1)
+      blocks.append(_Block(size, None, receiver[1]))
+      continue
+    if sender[1] == receiver[1]:
+      raise ValueError(f"weight {name} sends and receives in one space")
+    moved = jnp.moveaxis(jnp.abs(weight), (sender[0], receiver[0]), (0, 1))
+    size = moved.reshape(*moved.shape[:2], -1).sum(-1)
+    blocks.append(_Block(size, sender[1], receiver[1]))
+  return blocks
+
+
+def balancing_factors(
+  spec: SymmetrySpec,
+  weights: Weights,
+  activation: jax.Array | int = 0,
+  *,
+  sweeps: int = 20,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+  """Factors (receiving, sending) by which `scale_axes` minimizes ‖θ‖₁.
+
+  min over q > 0 of ‖q·θ‖₁ is convex in log q; each sweep minimizes over one
+  space after the other: q = sqrt(out / in), where `in` is the L1 norm of a
+  neuron's incoming side and `out` that of its outgoing side at the present q
+  of its neighbours. A neuron with one empty side does not contribute to the
+  infimum: its other side is set to zero, which leaves the function unchanged
+  (nothing reads it, or it is σ(0) = 0), and its factors are 0.
+
+  Args:
+    spec: the symmetry; only spaces with the scale group move.
+    weights: of one network.
+    activation: index of its activation.
+    sweeps: coordinate sweeps. After 20 the norm of trained zoo networks is
+      within 1e-6 of its minimum (tests/symmetry/test_gauge.py).
+  """
+  free = [n for n, s in spec.spaces.items() if "scale" in s.groups]
+  blocks = _blocks(spec, weights)
+  dtype = blocks[0].size.dtype
+  ones = {n: jnp.ones(spec.spaces[n].size, dtype) for n in spec.spaces}
+
+  def norms(name, receiving, sending):
+    incoming = outgoing = jnp.zeros(spec.spaces[name].size, dtype)
+    for block in blocks:
+      if block.receiver == name:
+        size = block.size
+        if block.sender is not None:
+          size = sending[block.sender] @ size
+        incoming = incoming + size
+      elif block.sender == name:
+        outgoing = outgoing + block.size @ receiving[block.receiver]
+    return incoming, outgoing
+
+  def sweep(_, factors):
+    receiving, sending = dict(factors[0]), dict(factors[1])
+    for name in free:
+      incoming, outgoing = norms(name, receiving, sending)
+      live = (incoming > 0) & (outgoing > 0)
+      q = jnp.sqrt(jnp.where(live, outgoing, 1) / jnp.where(live, incoming, 1))
+      is_scale = jnp.asarray(
+        [g == "scale" for g in spec.spaces[name].groups]
+      )[activation]
+      receiving[name] = jnp.where(is_scale, jnp.where(live, q, 0), 1)
+      sending[name] = jnp.where(is_scale, jnp.where(live, 1 / q, 0), 1)
+    return receiving, sending
+
+  return jax.lax.fori_loop(0, sweeps, sweep, (ones, dict(ones)))
+
+
+def balance(
+  spec: SymmetrySpec,
+  weights: Weights,
+  activation: jax.Array | int = 0,
+  *,
+  sweeps: int = 20,
+) -> Weights:
+  """The network of least L1 norm with the same function.
+
+  Invariant: balance(gθ) = π·balance(θ) for positive scalings and permutations.
+  For the sign and permutation groups it is the identity.
+  """
+  factors = balancing_factors(spec, weights, activation, sweeps=sweeps)
+  return scale_axes(spec, weights, *factors)
+
+
+def l1(weights: Weights) -> jax.Array:
+  """‖θ‖₁, the papers' penalty. Not invariant under positive scaling."""
+  return sum(jnp.abs(w).sum() for w in jax.tree.leaves(weights))  # type: ignore
+
+
+def balanced_l1(
+  spec: SymmetrySpec,
+  weights: Weights,
+  activation: jax.Array | int = 0,
+  *,
+  sweeps: int = 20,
+) -> jax.Array:
+  """min over q of ‖q·θ‖₁. Invariant under the whole group.
+
+  The minimizing q is constant for differentiation: by the envelope theorem
+  the derivative through it is zero at the minimum.
+  """
+  factors = balancing_factors(
+    spec, jax.lax.stop_gradient(weights), activation, sweeps=sweeps
+  )
+  return l1(scale_axes(spec, weights, *factors))

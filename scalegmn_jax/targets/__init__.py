@@ -1,0 +1,1 @@
+"""Target networks: pure functions on plain pytrees, and their symmetry."""

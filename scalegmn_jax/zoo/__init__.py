@@ -1,0 +1,1 @@
+"""Zoos: files of networks, made here or public."""

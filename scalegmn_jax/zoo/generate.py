@@ -1,0 +1,230 @@
+"""Training a zoo of networks, with hyper-parameters drawn as in the Small CNN
+Zoo (Unterthiner et al. 2020, arXiv:2002.11448, appendix A)."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from scalegmn_jax.base import TargetNetwork, Weights, Zoo
+from scalegmn_jax.targets import fit as fits
+
+OPTIMIZERS = ("adam", "sgd", "rmsprop")
+INITIALIZERS = (
+  "glorot_normal",
+  "he_normal",
+  "truncated_normal",
+  "orthogonal",
+  "normal",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranges:
+  """What the settings of zoo networks are drawn from.
+
+  Attributes:
+    learning_rate, l2, init_std: log-uniform (low, high).
+    dropout: uniform (low, high).
+    train_fraction, optimizer, initializer: uniform over the listed values.
+  """
+
+  learning_rate: tuple[float, float] = (5e-4, 5e-2)
+  l2: tuple[float, float] = (1e-8, 1e-2)
+  init_std: tuple[float, float] = (1e-3, 0.5)
+  dropout: tuple[float, float] = (0.0, 0.7)
+  train_fraction: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+  optimizer: tuple[str, ...] = OPTIMIZERS
+  initializer: tuple[str, ...] = INITIALIZERS
+
+
+class Settings(NamedTuple):
+  """Hyper-parameters of networks, each [B].
+
+  Attributes:
+    learning_rate, l2, dropout, init_std, train_fraction: float32.
+    optimizer, initializer, activation: int32 indices into `OPTIMIZERS`,
+      `INITIALIZERS` and the activations of the target.
+  """
+
+  learning_rate: jax.Array
+  l2: jax.Array
+  dropout: jax.Array
+  init_std: jax.Array
+  train_fraction: jax.Array
+  optimizer: jax.Array
+  initializer: jax.Array
+  activation: jax.Array
+
+
+def draw(key: jax.Array, ranges: Ranges, activations: int) -> Settings:
+  """The settings of one network."""
+  keys = jax.random.split(key, 8)
+
+  def log_uniform(key, bounds):
+    low, high = (math.log(b) for b in bounds)
+    return jnp.exp(jax.random.uniform(key, minval=low, maxval=high))
+
+  def choice(key, values, names):
+    index = jnp.array([names.index(v) for v in values])
+    return index[jax.random.randint(key, (), 0, len(values))]
+
+  low, high = ranges.dropout
+  return Settings(
+    learning_rate=log_uniform(keys[0], ranges.learning_rate),
+    l2=log_uniform(keys[1], ranges.l2),
+    dropout=jax.random.uniform(keys[2], minval=low, maxval=high),
+    init_std=log_uniform(keys[3], ranges.init_std),
+    train_fraction=jnp.array(ranges.train_fraction)[
+      jax.random.randint(keys[4], (), 0, len(ranges.train_fraction))
+    ],
+    optimizer=choice(keys[5], ranges.optimizer, OPTIMIZERS),
+    initializer=choice(keys[6], ranges.initializer, INITIALIZERS),
+    activation=jax.random.randint(keys[7], (), 0, activations),
+  )
+
+
+def initialize(key: jax.Array, shapes: Weights, settings: Settings) -> Weights:
+  """One network's first weights: biases 0, kernels as `settings` says.
+
+  Fans are those of kernels [..., in, out]. The init std is that of "normal"
+  and "truncated_normal"; "orthogonal" is scaled to gain 1.
+  """
+  leaves, structure = jax.tree.flatten(shapes)
+
+  def kernel(key, shape):
+    receptive = math.prod(shape[:-2])
+    fan_in, fan_out = receptive * shape[-2], receptive * shape[-1]
+    z = jax.random.normal(key, shape)
+    truncated = jax.random.truncated_normal(key, -2, 2, shape)
+    candidates = jnp.stack(
+      [
+        z * math.sqrt(2 / (fan_in + fan_out)),
+        z * math.sqrt(2 / fan_in),
+        truncated * settings.init_std,
+        jax.nn.initializers.orthogonal()(key, shape),
+        z * settings.init_std,
+      ]
+    )
+    return candidates[settings.initializer]
+
+  weights = [
+    kernel(k, s.shape) if len(s.shape) > 1 else jnp.zeros(s.shape)
+    for k, s in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+  ]
+  return jax.tree.unflatten(structure, weights)
+
+
+def _optimizer(settings: Settings) -> optax.GradientTransformation:
+  """The network's own optimizer: the steps of all are taken, one is kept."""
+  rate = settings.learning_rate
+  members = (optax.adam(rate), optax.sgd(rate), optax.rmsprop(rate))
+
+  def init(params):
+    return tuple(m.init(params) for m in members)
+
+  def update(gradient, state, params=None):
+    results = [
+      m.update(gradient, s, params)
+      for m, s in zip(members, state, strict=True)
+    ]
+    steps = [r[0] for r in results]
+    chosen = jax.tree.map(
+      lambda *u: jnp.stack(u)[settings.optimizer], *steps
+    )
+    return chosen, tuple(r[1] for r in results)
+
+  return optax.GradientTransformation(init, update)
+
+
+class Trained(NamedTuple):
+  """A part of a zoo, B networks at C checkpoints.
+
+  Attributes:
+    weights: a pytree with leaves [B, C, ...].
+    settings: each [B].
+    train_loss, train_accuracy, test_loss, test_accuracy: [B, C].
+  """
+
+  weights: Weights
+  settings: Settings
+  train_loss: jax.Array
+  train_accuracy: jax.Array
+  test_loss: jax.Array
+  test_accuracy: jax.Array
+
+
+def train_networks(
+  target: TargetNetwork,
+  keys: jax.Array,
+  train: tuple[jax.Array, jax.Array],
+  test: tuple[jax.Array, jax.Array],
+  *,
+  epochs: Sequence[int],
+  batch_size: int,
+  ranges: Ranges,
+  on_epoch: Callable[[], Any] = lambda: None,
+) -> Trained:
+  """Trains networks side by side and keeps them at the given epochs.
+
+  A network depends on its key and on nothing else of the batch it is trained
+  in, up to the rounding of batched products.
+
+  Args:
+    target: the architecture.
+    keys: [B], one per network, consumed.
+    train, test: (images, labels); test images are only measured on.
+    epochs: when to keep them, ascending; 0 is initialization.
+    batch_size: images per step.
+    ranges: of the settings.
+    on_epoch: called after every epoch.
+  """
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+
+  @jax.jit
+  def begin(keys):
+    def one(key):
+      k_draw, k_init = jax.random.split(key)
+      settings = draw(k_draw, ranges, len(target.activations))
+      return settings, initialize(k_init, shapes, settings)
+
+    # One network after another: two batched QR factorizations that run at the
+    # same time wait for each other for ever on a CPU with 2 threads (seen in
+    # jax 0.10.2).
+    return jax.lax.map(one, keys)
+
+  def loss(weights, activation, images, labels, settings, key):
+    logits = target.apply(
+      weights, images, activation, dropout=(settings.dropout, key)
+    )
+    ce = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    kernels = [w for w in jax.tree.leaves(weights) if w.ndim > 1]
+    return ce.mean() + settings.l2 * sum((w * w).sum() for w in kernels)
+
+  trainer = fits.fit(
+    loss,
+    _optimizer,
+    batch_size=batch_size,
+    fraction=lambda settings: settings.train_fraction,
+  )
+  measure = jax.jit(lambda *args: fits.measure(target.apply, *args)[:2])
+  settings, weights = begin(keys)
+  state = jax.jit(trainer.init)(weights, settings)
+  kept = []
+  for epoch in range(max(epochs) + 1):
+    if epoch:
+      fold = jax.vmap(lambda k, e=epoch: jax.random.fold_in(k, e))
+      state = trainer.epoch(
+        state, settings, settings.activation, fold(keys), *train
+      )
+      jax.block_until_ready(state)
+      on_epoch()
+    if epoch in epochs:
+      zoo = Zoo(state.weights, settings.activation)
+      kept.append((state.weights, *measure(zoo, *train), *measure(zoo, *test)))
+  weights, *scores = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept)
+  return Trained(weights, settings, *scores)

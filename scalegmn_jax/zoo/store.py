@@ -1,0 +1,547 @@
+"""The Small CNN Zoo's files: trained networks as rows of one matrix.
+
+A zoo is a folder with
+
+- `weights.npy`: float32 [N, D], a network per row;
+- `metrics.csv.gz`: N rows; `modeldir` names the training run, `step` is the
+  epoch of the checkpoint, `config.activation` its activation, and more;
+- `layout.csv`: which of the D columns hold which weight.
+
+The format of Unterthiner et al., "Predicting Neural Network Accuracy from
+Weights", arXiv:2002.11448, so that their zoo and one's own are interchangeable.
+
+Letters: N networks (checkpoints of training runs), D weights of a network.
+"Rows" are integer arrays of row numbers, 0..N-1.
+"""
+
+import csv
+import dataclasses
+import gzip
+import hashlib
+import io
+import math
+import os
+import pathlib
+import re
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scalegmn_jax import base
+from scalegmn_jax.data import files as data_files
+
+WEIGHTS = "weights.npy"
+METRICS = "metrics.csv.gz"
+LAYOUT = "layout.csv"
+
+_LAYOUT_COLUMNS = ["varname", "start_idx", "end_idx", "size", "shape"]
+_SHAPE = re.compile(r"\((?:[0-9]{1,9},|[0-9]{1,9}(?:, ?[0-9]{1,9})+,?)?\)")
+_NAMES = ("modeldir", "config.activation")
+_NEEDED = ("modeldir", "step", "config.activation")
+# Pinned, so that a column of which all entries are empty or look like numbers
+# does not change its type from one zoo to the next.
+_STRINGS = ("config.w_init", "config.b_init", "config.optimizer")
+_MISSING = ["", "NA", "NaN", "nan", "None", "null", "<NA>"]
+_CHUNK = 1 << 22  # numbers, 16 MiB, that are worked on at a time
+
+
+class Entry(NamedTuple):
+  """One weight in a row of `weights.npy`: columns start..end-1, C order."""
+
+  name: str
+  start: int
+  end: int
+  shape: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Which columns of `weights.npy` hold which weight.
+
+  Attributes:
+    entries: the weights in the order of their columns; they follow each other
+      from column 0 without gaps.
+
+  Raises:
+    InputError: on creation, if they do not.
+  """
+
+  entries: tuple[Entry, ...]
+
+  def __post_init__(self):
+    end = 0
+    names = set()
+    for row, entry in enumerate(self.entries):
+      where = f"layout: row {row} ({entry.name!r})"
+      if not entry.name or entry.name in names:
+        raise base.InputError(f"{where}: expected a varname of its own")
+      names.add(entry.name)
+      if entry.start != end:
+        raise base.InputError(
+          f"{where}: start_idx {entry.start}, expected {end}, where the row"
+          " before ends"
+        )
+      size = math.prod(entry.shape)
+      if size < 1 or any(axis < 1 for axis in entry.shape):
+        raise base.InputError(
+          f"{where}: shape {entry.shape}, expected axes of 1 or more"
+        )
+      if entry.end - entry.start != size:
+        raise base.InputError(
+          f"{where}: {entry.start} to {entry.end} are"
+          f" {entry.end - entry.start} columns, expected {size} for the shape"
+          f" {entry.shape}"
+        )
+      end = entry.end
+    if not self.entries:
+      raise base.InputError("layout: no rows, expected one per weight")
+
+  @property
+  def size(self) -> int:
+    """D, the number of columns."""
+    return self.entries[-1].end
+
+  @classmethod
+  def from_shapes(
+    cls, names: Sequence[str], shapes: Sequence[Sequence[int]]
+  ) -> "Layout":
+    """The layout of these weights, one after the other."""
+    if len(names) != len(shapes):
+      raise base.InputError(
+        f"layout: {len(names)} names, {len(shapes)} shapes, expected as many"
+      )
+    entries, end = [], 0
+    for name, axes in zip(names, shapes, strict=True):
+      shape = tuple(int(axis) for axis in axes)
+      start, end = end, end + math.prod(shape)
+      entries.append(Entry(name, start, end, shape))
+    return cls(tuple(entries))
+
+  @classmethod
+  def read(cls, path: str | os.PathLike[str]) -> "Layout":
+    """Reads a `layout.csv`.
+
+    Raises:
+      InputError: other columns, something that is no number or no shape, or a
+        gap between the weights.
+    """
+    with data_files.border(path, f"a CSV with {','.join(_LAYOUT_COLUMNS)}"):
+      with open(path, encoding="utf-8", newline="") as file:
+        try:
+          lines = list(csv.reader(file, strict=True))
+        except csv.Error as error:
+          raise ValueError(error) from error
+    if not lines or lines[0] != _LAYOUT_COLUMNS:
+      raise base.InputError(
+        f"{path}: header {lines[0] if lines else []}, expected"
+        f" {_LAYOUT_COLUMNS}"
+      )
+    entries = []
+    for row, line in enumerate(lines[1:]):
+      if len(line) != len(_LAYOUT_COLUMNS):
+        raise base.InputError(
+          f"{path}: row {row}: {len(line)} fields, expected"
+          f" {len(_LAYOUT_COLUMNS)}"
+        )
+      for key, text in zip(_LAYOUT_COLUMNS[1:4], line[1:4], strict=True):
+        if not re.fullmatch("[0-9]{1,15}", text):
+          raise base.InputError(
+            f"{path}: row {row}: {key} {text!r}, expected an integer"
+          )
+      # Never evaluated: the file may come from anyone.
+      if not _SHAPE.fullmatch(line[4]):
+        raise base.InputError(
+          f"{path}: row {row}: shape {line[4]!r}, expected a tuple of integers"
+          ' like "(3, 3, 1, 16)"'
+        )
+      shape = tuple(int(n) for n in re.findall("[0-9]+", line[4]))
+      start, end, size = (int(text) for text in line[1:4])
+      if size != end - start:
+        raise base.InputError(
+          f"{path}: row {row}: size {size}, expected end_idx - start_idx ="
+          f" {end - start}"
+        )
+      entries.append(Entry(line[0], start, end, shape))
+    try:
+      return cls(tuple(entries))
+    except base.InputError as error:
+      reason = str(error).removeprefix("layout: ")
+      raise base.InputError(f"{path}: {reason}") from None
+
+  def text(self) -> str:
+    """The text of a `layout.csv`."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_LAYOUT_COLUMNS)
+    for name, start, end, shape in self.entries:
+      writer.writerow((name, start, end, end - start, shape))
+    return buffer.getvalue()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ZooFiles:
+  """A zoo on disk.
+
+  Attributes:
+    weights: [N, D] float32, mapped from the file, read-only.
+    metrics: N rows, numbered from 0, with all columns of the file.
+    layout: the weights in the D columns.
+    path: the folder.
+  """
+
+  weights: np.memmap
+  metrics: pd.DataFrame
+  layout: Layout
+  path: pathlib.Path
+
+
+def read(path: str | os.PathLike[str]) -> ZooFiles:
+  """Opens a zoo; its weights stay on disk until they are taken.
+
+  Raises:
+    InputError: no such folder, one of the three files is missing or broken, or
+      they do not fit each other.
+  """
+  path = pathlib.Path(os.path.expanduser(path))
+  if not path.is_dir():
+    raise base.InputError(
+      f"{path}: no such folder, expected one with {WEIGHTS}, {METRICS} and"
+      f" {LAYOUT}"
+    )
+  layout = Layout.read(path / LAYOUT)
+  expected = f"float32 [N, {layout.size}], as {LAYOUT} says"
+  file = path / WEIGHTS
+  with data_files.border(file, expected):
+    weights = np.load(file, mmap_mode="r", allow_pickle=False)
+    if not isinstance(weights, np.memmap):
+      weights.close()
+      raise base.InputError(f"{file}: an npz file, expected {expected}")
+  _check_weights(weights, layout, str(file))
+  metrics = _read_metrics(path / METRICS, len(weights))
+  return ZooFiles(weights, metrics, layout, path)
+
+
+def write(
+  path: str | os.PathLike[str],
+  weights: np.ndarray,
+  metrics: pd.DataFrame,
+  layout: Layout,
+) -> None:
+  """Writes a zoo; the same zoo always gives the same bytes.
+
+  The folder appears at once with all three files in it, or not at all.
+
+  Args:
+    path: the folder: absent or empty.
+    weights: [N, D] float32.
+    metrics: N rows with at least the columns `modeldir`, `step` and
+      `config.activation`. Its index is not written.
+    layout: of the D columns.
+
+  Raises:
+    InputError: these do not fit each other, or the folder is not empty.
+  """
+  path = pathlib.Path(os.path.expanduser(path)).resolve()
+  weights = np.asarray(weights)
+  _check_weights(weights, layout, f"{path}: weights")
+  metrics = _check_metrics(
+    metrics.reset_index(drop=True), len(weights), f"{path}: metrics"
+  )
+  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    raise base.InputError(f"{path}: exists, expected no folder or an empty one")
+  # A sibling: a rename is atomic within one file system only. Not from
+  # tempfile, whose folders nobody else may read.
+  temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+  try:
+    temporary.mkdir(parents=True)
+    np.save(temporary / WEIGHTS, weights, allow_pickle=False)
+    (temporary / METRICS).write_bytes(_zipped(metrics))
+    (temporary / LAYOUT).write_bytes(layout.text().encode())
+    os.replace(temporary, path)
+  except OSError as error:
+    reason = " ".join(str(error).split())
+    raise base.InputError(
+      f"{path}: cannot be written ({reason}); expected a folder that is empty"
+      " and may be written to"
+    ) from error
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
+  """Raises InputError if one of these rows (default: all) has NaN or infinity.
+  """
+  if rows is None:
+    rows = np.arange(len(files.weights))
+  bad = [
+    chunk[~np.isfinite(files.weights[chunk]).all(axis=1)]
+    for chunk in _chunks(files, np.sort(_rows(files, rows)))
+  ]
+  bad = np.concatenate([np.zeros(0, np.int64), *bad])
+  if len(bad):
+    raise base.InputError(
+      f"{files.path / WEIGHTS}: row {bad[0]} ({len(bad)} of {len(rows)} rows)"
+      " holds NaN or infinity, expected finite weights"
+    )
+
+
+def select(
+  files: ZooFiles,
+  step: int | Literal["last"] | None = None,
+  activations: Sequence[str] | None = None,
+) -> np.ndarray:
+  """Rows of one checkpoint step and of some activations, ascending.
+
+  Args:
+    files: the zoo.
+    step: None for all rows, an integer for those of this `step`, or "last" for
+      the row of greatest `step` of each `modeldir`.
+    activations: names in `config.activation`; None for all.
+
+  Returns:
+    Integers, at least one.
+
+  Raises:
+    InputError: no such row; the message says what the file has.
+  """
+  metrics = files.metrics
+  file = files.path / METRICS
+  keep = np.ones(len(metrics), bool)
+  if isinstance(step, str):
+    if step != "last":
+      raise base.InputError(
+        f"step {step!r}: expected None, an integer or 'last'"
+      )
+    last = metrics.groupby("modeldir", sort=False)["step"].idxmax().to_numpy()
+    keep[:] = False
+    keep[last] = True
+  elif step is not None:
+    keep &= _column(metrics, "step") == step
+  if activations is not None:
+    if isinstance(activations, str):  # else its letters would be looked for
+      raise base.InputError(
+        f"activations {activations!r}: expected a tuple of names"
+      )
+    names = _column(metrics, "config.activation")
+    keep &= np.array([name in activations for name in names])
+  if not keep.any():
+    raise base.InputError(
+      f"{file}: no row with step {step} and activations {activations},"
+      f" expected steps of {_listed(_column(metrics, 'step'))} and activations"
+      f" of {_listed(_column(metrics, 'config.activation'))}"
+    )
+  return np.flatnonzero(keep)
+
+
+def split(
+  files: ZooFiles,
+  rows: np.ndarray,
+  fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+  seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Splits rows by training run into train, validation and test.
+
+  All checkpoints of a `modeldir` land on one side. The side depends on the set
+  of runs and on `seed` alone, not on the order of the rows.
+
+  Args:
+    files: the zoo.
+    rows: the rows to split.
+    fractions: of the runs; they add up to 1.
+    seed: another one gives another split.
+
+  Returns:
+    (train, validation, test) rows, each in the order that `rows` had.
+
+  Raises:
+    InputError: fractions that do not add up to 1, or fewer runs than needed to
+      leave none of the wanted sides empty.
+  """
+  if (
+    len(fractions) != 3
+    or any(not fraction >= 0 for fraction in fractions)
+    or not abs(sum(fractions) - 1) < 1e-6
+  ):
+    raise base.InputError(
+      f"fractions {fractions}: expected three of 0 or more that add up to 1"
+    )
+  rows = _rows(files, rows)
+  names = _column(files.metrics, "modeldir")[rows]
+  # Ranked by a hash, not by numpy's generator: the same in every version.
+  runs = sorted(
+    set(names),
+    key=lambda run: hashlib.sha256(f"{seed}/{run}".encode()).digest(),
+  )
+  ends = [
+    round(len(runs) * fractions[0]),
+    round(len(runs) * (fractions[0] + fractions[1])),
+    len(runs),
+  ]
+  counts = np.diff([0, *ends])
+  if any(f > 0 and n < 1 for f, n in zip(fractions, counts, strict=True)):
+    raise base.InputError(
+      f"{files.path / METRICS}: {len(runs)} runs split by {fractions} would"
+      " leave a side empty, expected more runs"
+    )
+  sides = dict(zip(runs, np.repeat(np.arange(3), counts), strict=True))
+  side = np.array([sides[name] for name in names], np.int64)
+  train, val, test = (rows[side == i] for i in range(3))
+  check_disjoint(files, train, val, test)
+  return train, val, test
+
+
+def check_disjoint(files: ZooFiles, *sides: np.ndarray) -> None:
+  """Raises InputError if two of these row arrays share a training run."""
+  names = _column(files.metrics, "modeldir")
+  seen: dict[str, int] = {}
+  for side, rows in enumerate(sides):
+    for run in set(names[_rows(files, rows)]):
+      if seen.setdefault(run, side) != side:
+        raise base.InputError(
+          f"{files.path / METRICS}: modeldir {run!r} is on sides {seen[run]}"
+          f" and {side} of a split, expected on one only"
+        )
+
+
+def take(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
+  """Reads networks into memory: [len(rows), D] float32, in the asked order."""
+  rows = _rows(files, rows)
+  taken = np.empty((len(rows), files.layout.size), np.float32)
+  # Ascending: neighbours in the file are read together.
+  for chunk in _chunks(files, np.argsort(rows, kind="stable")):
+    taken[chunk] = files.weights[rows[chunk]]
+  return taken
+
+
+def _chunks(files: ZooFiles, values: np.ndarray) -> Iterator[np.ndarray]:
+  """`values`, one per network, in pieces of at most 16 MiB of networks."""
+  size = max(1, _CHUNK // files.layout.size)
+  for start in range(0, len(values), size):
+    yield values[start : start + size]
+
+
+def _rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
+  rows = np.asarray(rows)
+  if not rows.size:
+    return np.zeros(0, np.int64)
+  total = len(files.weights)
+  if (
+    rows.ndim != 1
+    or not np.issubdtype(rows.dtype, np.integer)
+    or rows.min() < 0
+    or rows.max() >= total
+  ):
+    raise base.InputError(
+      f"{files.path}: rows of {rows.dtype} {list(rows.shape)} from {rows.min()}"
+      f" to {rows.max()}, expected integers [n] in 0..{total - 1}"
+    )
+  return rows.astype(np.int64)
+
+
+def _column(metrics: pd.DataFrame, name: str) -> np.ndarray:
+  """One column [N]; names come as Python's strings."""
+  return np.asarray(metrics[name])
+
+
+def _listed(column: np.ndarray) -> str:
+  """The values of a column in words, the first few of many."""
+  values = sorted(set(column.tolist()))
+  text = ", ".join(repr(value) for value in values[:20])
+  return text + ", ..." * (len(values) > 20)
+
+
+def _check_weights(weights: np.ndarray, layout: Layout, source: str) -> None:
+  if (
+    weights.dtype != np.float32
+    or weights.ndim != 2
+    or weights.shape[1] != layout.size
+    or not len(weights)
+  ):
+    raise base.InputError(
+      f"{source}: {weights.dtype} {list(weights.shape)}, expected float32"
+      f" [N, {layout.size}] with N > 0, as the layout says"
+    )
+
+
+def _read_metrics(file: pathlib.Path, count: int) -> pd.DataFrame:
+  with data_files.border(file, "a gzipped CSV"), warnings.catch_warnings():
+    # Else fields beyond the header's are dropped with no more than a warning.
+    warnings.simplefilter("error", pd.errors.ParserWarning)
+    try:
+      columns = pd.read_csv(file, compression="gzip", nrows=0).columns
+      metrics = pd.read_csv(
+        file,
+        compression="gzip",
+        index_col=False,
+        dtype=dict.fromkeys((*_NAMES, *_STRINGS), "str"),
+        # Names as they are written: a run may be called "NA".
+        keep_default_na=False,
+        na_values={name: _MISSING for name in columns if name not in _NAMES},
+        low_memory=False,  # types from whole columns, not from pieces of them
+      )
+    except pd.errors.ParserWarning as warning:
+      raise ValueError(warning) from warning
+  if str(metrics.columns[0]).startswith("Unnamed:"):  # the index of a frame
+    metrics = metrics.drop(columns=metrics.columns[0])
+  return _check_metrics(metrics, count, str(file))
+
+
+def _check_metrics(
+  metrics: pd.DataFrame, count: int, source: str
+) -> pd.DataFrame:
+  """The metrics with `step` as int64; needs an index 0..N-1."""
+  if not metrics.columns.is_unique:
+    name = metrics.columns[metrics.columns.duplicated()][0]
+    raise base.InputError(f"{source}: has {name} twice, expected one column")
+  for name in _NEEDED:
+    if name not in metrics.columns:
+      raise base.InputError(
+        f"{source}: has no column {name}, expected {', '.join(_NEEDED)}"
+      )
+  if len(metrics) != count:
+    raise base.InputError(
+      f"{source}: {len(metrics)} rows, expected {count}, one per row of"
+      f" {WEIGHTS}"
+    )
+  for name in _NAMES:
+    values = _column(metrics, name)
+    _check_rows(
+      [isinstance(value, str) and value != "" for value in values],
+      values, f"{source}: {name}", "a name",
+    )  # fmt: skip
+  values = _column(metrics, "step")
+  steps = np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
+  # Whole numbers may come as 86.0.
+  _check_rows(
+    np.isfinite(steps) & (steps == np.round(steps)) & (abs(steps) < 2**53),
+    values, f"{source}: step", "an integer",
+  )  # fmt: skip
+  return metrics.assign(step=steps.astype(np.int64))
+
+
+def _check_rows(
+  good: Sequence[bool] | np.ndarray,
+  values: np.ndarray,
+  source: str,
+  expected: str,
+) -> None:
+  good = np.asarray(good, bool)
+  if not good.all():
+    row = int(np.argmin(good))
+    raise base.InputError(
+      f"{source}: row {row}: {str(values[row])!r}, expected {expected}"
+    )
+
+
+def _zipped(metrics: pd.DataFrame) -> bytes:
+  text = metrics.to_csv(index=False, lineterminator="\n")
+  buffer = io.BytesIO()
+  # No file name and no time in the header: the same bytes on every day.
+  with gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as file:
+    file.write(text.encode())
+  return buffer.getvalue()

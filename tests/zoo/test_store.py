@@ -1,0 +1,430 @@
+"""The zoo's files: round trips, selections, splits, and what is refused."""
+
+import gzip
+import io
+import os
+import pathlib
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scalegmn_jax import base
+from scalegmn_jax.zoo import store
+
+SHARED = os.environ.get("SCALEGMN_SHARED", "")
+LAYOUT = store.Layout.from_shapes(
+  ["conv/bias:0", "conv/kernel:0", "scale"], [(2,), (3, 3, 1, 2), ()]
+)
+N, D = 12, 21
+WEIGHTS = np.arange(N * D, dtype=np.float32).reshape(N, D)
+RUNS = ["NA", "b/00", "b/01", "c,1"]
+"""Four runs of three checkpoints; names that a CSV reader may trip over."""
+
+
+def metrics() -> pd.DataFrame:
+  return pd.DataFrame({
+    "modeldir": np.repeat(RUNS, 3),
+    "step": [0, 4, 9, 0, 4, 9, 9, 4, 0, 0, 1, 2],
+    "test_loss": np.linspace(0.1, 1, N),
+    "config.activation": np.repeat(["relu", "tanh"], 6),
+    "config.w_init": ["he_normal"] * N,
+    "config.dropout": [None, 0.5] * 6,
+  })
+
+
+@pytest.fixture
+def zoo(tmp_path) -> pathlib.Path:
+  path = tmp_path / "zoo"
+  store.write(path, WEIGHTS, metrics(), LAYOUT)
+  return path
+
+
+def change_metrics(zoo: pathlib.Path, frame: pd.DataFrame, **options) -> None:
+  frame.to_csv(zoo / store.METRICS, index=False, **options)
+
+
+def change_layout(zoo: pathlib.Path, old: str, new: str) -> None:
+  text = (zoo / store.LAYOUT).read_text()
+  assert old in text
+  (zoo / store.LAYOUT).write_text(text.replace(old, new, 1))
+
+
+def test_round_trip(zoo):
+  files = store.read(str(zoo))
+  assert isinstance(files.weights, np.memmap)
+  assert not files.weights.flags.writeable
+  np.testing.assert_array_equal(files.weights, WEIGHTS)
+  assert files.layout == LAYOUT and files.path == zoo
+  assert files.metrics["step"].dtype == np.int64
+  pd.testing.assert_frame_equal(files.metrics, metrics(), check_dtype=False)
+
+
+def test_layout_is_written_as_published():
+  assert LAYOUT.size == D
+  assert LAYOUT.entries[1] == ("conv/kernel:0", 2, 20, (3, 3, 1, 2))
+  assert LAYOUT.text() == (
+    "varname,start_idx,end_idx,size,shape\n"
+    'conv/bias:0,0,2,2,"(2,)"\n'
+    'conv/kernel:0,2,20,18,"(3, 3, 1, 2)"\n'
+    "scale,20,21,1,()\n"
+  )
+
+
+def test_bytes_depend_on_the_content_alone(tmp_path):
+  frame = metrics()
+  shuffled_index = frame.set_axis(np.arange(N)[::-1])
+  for name, table in (("a", frame), ("b", shuffled_index)):
+    store.write(tmp_path / name, WEIGHTS, table, LAYOUT)
+  for name in (store.WEIGHTS, store.METRICS, store.LAYOUT):
+    a, b = ((tmp_path / folder / name).read_bytes() for folder in "ab")
+    assert a == b
+  # gzip's header: no flags (a file name) and no time.
+  header = (tmp_path / "a" / store.METRICS).read_bytes()[3:8]
+  assert header == bytes(5)
+
+
+def test_write_is_all_or_nothing(tmp_path, monkeypatch):
+  def fail(*_):
+    raise OSError("disk full")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(store.Layout, "text", fail)
+    with pytest.raises(base.InputError, match="zoo: cannot be written .disk"):
+      store.write(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
+  assert not list(tmp_path.iterdir())
+  (tmp_path / "zoo").mkdir()  # an empty folder is all right
+  store.write(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
+  assert list(tmp_path.iterdir()) == [tmp_path / "zoo"]
+  (tmp_path / "normal").mkdir()
+  mode = (tmp_path / "normal").stat().st_mode
+  assert (tmp_path / "zoo").stat().st_mode == mode  # others may read it
+
+
+def test_write_does_not_overwrite(zoo, tmp_path):
+  with pytest.raises(base.InputError, match="zoo: exists, expected no folder"):
+    store.write(zoo, WEIGHTS + 1, metrics(), LAYOUT)
+  np.testing.assert_array_equal(store.read(zoo).weights, WEIGHTS)
+  (tmp_path / "file").write_text("mine")
+  with pytest.raises(base.InputError, match="file: exists"):
+    store.write(tmp_path / "file", WEIGHTS, metrics(), LAYOUT)
+
+
+@pytest.mark.parametrize(
+  "weights, frame, message",
+  [
+    (WEIGHTS[:, 1:], metrics(), "weights: float32 [12, 20], expected float32"),
+    (WEIGHTS.astype(float), metrics(), "weights: float64 [12, 21]"),
+    (WEIGHTS[:0], metrics()[:0], "weights: float32 [0, 21]"),
+    (WEIGHTS[1:], metrics(), "metrics: 12 rows, expected 11"),
+    (WEIGHTS, metrics().drop(columns="step"), "metrics: has no column step"),
+    (WEIGHTS, metrics().replace("NA", ""), "modeldir: row 0: '', expected a"),
+    (WEIGHTS, pd.concat([metrics()] * 2, axis=1), "has modeldir twice"),
+  ],
+)
+def test_write_refuses(tmp_path, weights, frame, message):
+  with pytest.raises(base.InputError) as error:
+    store.write(tmp_path / "zoo", weights, frame, LAYOUT)
+  assert message in str(error.value) and not list(tmp_path.iterdir())
+
+
+def _truncated(zoo):
+  path = zoo / store.WEIGHTS
+  path.write_bytes(path.read_bytes()[:-1])
+
+
+def _pickled(zoo):
+  (zoo / store.WEIGHTS).write_bytes(pickle.dumps(WEIGHTS))
+
+
+def _objects(zoo):
+  np.save(zoo / store.WEIGHTS, WEIGHTS.astype(object), allow_pickle=True)
+
+
+def _npz(zoo):
+  buffer = io.BytesIO()
+  np.savez(buffer, WEIGHTS)
+  (zoo / store.WEIGHTS).write_bytes(buffer.getvalue())
+
+
+def _wide(zoo):
+  np.save(zoo / store.WEIGHTS, np.zeros((N, D + 1), np.float32))
+
+
+def _flat(zoo):
+  np.save(zoo / store.WEIGHTS, WEIGHTS.ravel())
+
+
+def _double(zoo):
+  np.save(zoo / store.WEIGHTS, WEIGHTS.astype(np.float64))
+
+
+def _more_metrics(zoo):
+  change_metrics(zoo, pd.concat([metrics(), metrics().head(1)]))
+
+
+def _no_activation(zoo):
+  change_metrics(zoo, metrics().drop(columns="config.activation"))
+
+
+def _no_modeldir(zoo):
+  change_metrics(zoo, metrics().replace("b/01", ""))
+
+
+def _half_step(zoo):
+  change_metrics(zoo, metrics().replace({"step": {4: 4.5}}))
+
+
+def _word_step(zoo):
+  change_metrics(zoo, metrics().replace({"step": {9: None}}))
+
+
+def _plain(zoo):
+  metrics().to_csv(zoo / store.METRICS, index=False, compression=None)
+
+
+def _cut(zoo):
+  path = zoo / store.METRICS
+  path.write_bytes(path.read_bytes()[:-9])
+
+
+def _ragged(zoo):
+  path = zoo / store.METRICS
+  text = gzip.decompress(path.read_bytes()).replace(b"\n", b",1\n")
+  path.write_bytes(gzip.compress(text.replace(b",1\n", b"\n", 1)))
+
+
+def _blank(zoo):
+  (zoo / store.METRICS).write_bytes(gzip.compress(b""))
+
+
+def _no(name):
+  return lambda zoo: (zoo / name).unlink()
+
+
+def _layout(old, new):
+  return lambda zoo: change_layout(zoo, old, new)
+
+
+@pytest.mark.parametrize(
+  "spoil, file, message",
+  [
+    (_no(store.WEIGHTS), store.WEIGHTS, "no such file"),
+    (_no(store.METRICS), store.METRICS, "no such file"),
+    (_no(store.LAYOUT), store.LAYOUT, "no such file"),
+    (_truncated, store.WEIGHTS, "cannot be read"),
+    (_pickled, store.WEIGHTS, "contains pickled"),
+    (_objects, store.WEIGHTS, "Python objects"),
+    (_npz, store.WEIGHTS, "an npz file"),
+    (_wide, store.WEIGHTS, "float32 [12, 22], expected float32 [N, 21]"),
+    (_flat, store.WEIGHTS, "float32 [252], expected"),
+    (_double, store.WEIGHTS, "float64 [12, 21], expected"),
+    (_more_metrics, store.METRICS, "13 rows, expected 12"),
+    (_no_activation, store.METRICS, "has no column config.activation"),
+    (_no_modeldir, store.METRICS, "modeldir: row 6: '', expected a name"),
+    (_half_step, store.METRICS, "step: row 1: '4.5', expected an integer"),
+    (_word_step, store.METRICS, "step: row 2: 'nan', expected an integer"),
+    (_plain, store.METRICS, "Not a gzipped file"),
+    (_cut, store.METRICS, "cannot be read"),
+    (_ragged, store.METRICS, "cannot be read"),
+    (_blank, store.METRICS, "No columns"),
+    (_layout("varname", "name"), store.LAYOUT, "header ['name', "),
+    (_layout(",2,2,", ",2,"), store.LAYOUT, "row 0: 4 fields, expected 5"),
+    (_layout(",2,20,", ",2,x,"), store.LAYOUT, "row 1: end_idx 'x', exp"),
+    (_layout(",2,20,18", ",2,20,17"), store.LAYOUT, "row 1: size 17, exp"),
+    (_layout(",2,20,", ",3,21,"), store.LAYOUT, "start_idx 3, expected 2"),
+    (_layout("(2,)", "(4,)"), store.LAYOUT, "expected 4 for the shape (4,)"),
+    (_layout("(2,)", "(2)"), store.LAYOUT, "row 0: shape '(2)', expected a"),
+    (_layout("(2,)", "[2]"), store.LAYOUT, "row 0: shape '[2]'"),
+    (_layout("(2,)", "(-2, -1)"), store.LAYOUT, "row 0: shape '(-2, -1)'"),
+    (_layout("(2,)", "exit()"), store.LAYOUT, "row 0: shape 'exit()'"),
+    (_layout("scale", "conv/bias:0"), store.LAYOUT, "varname of its own"),
+    (_layout('"(2,)"', '"(2,)'), store.LAYOUT, "cannot be read"),
+  ],
+)
+def test_broken_zoo(zoo, spoil, file, message):
+  spoil(zoo)
+  with pytest.raises(base.InputError) as error:
+    store.read(zoo)
+  assert str(error.value).startswith(f"{zoo / file}: ")
+  assert message in str(error.value) and "expected" in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+def test_layout_of_nothing(zoo):
+  header = (zoo / store.LAYOUT).read_text().splitlines()[0]
+  for text, message in ((header, "no rows"), ("", "header []")):
+    (zoo / store.LAYOUT).write_text(text)
+    with pytest.raises(base.InputError, match="layout.csv: ") as error:
+      store.read(zoo)
+    assert message in str(error.value)
+  with pytest.raises(base.InputError, match="1 names, 0 shapes"):
+    store.Layout.from_shapes(["a"], [])
+  with pytest.raises(base.InputError, match="layout: row 0 .'a'.: shape"):
+    store.Layout.from_shapes(["a"], [(2, 0)])
+
+
+def test_missing_folder(tmp_path):
+  with pytest.raises(base.InputError, match="absent: no such folder, expected"):
+    store.read(tmp_path / "absent")
+
+
+def test_foreign_metrics(zoo):
+  """An unnamed index, whole steps as floats, and more columns."""
+  frame = metrics().assign(step=metrics()["step"].astype(float), extra="x")
+  frame.to_csv(zoo / store.METRICS)
+  got = store.read(zoo).metrics
+  assert got.columns.tolist() == [*metrics().columns, "extra"]
+  assert got["step"].tolist() == metrics()["step"].tolist()
+
+
+def test_check_finite(zoo, monkeypatch):
+  weights = WEIGHTS.copy()
+  weights[7, 3], weights[10, 0] = np.nan, np.inf
+  np.save(zoo / store.WEIGHTS, weights)
+  files = store.read(zoo)
+  for chunk in (1, 2 * D, 1 << 22):
+    monkeypatch.setattr(store, "_CHUNK", chunk)
+    store.check_finite(files, np.array([11, 0, 6]))
+    store.check_finite(files, np.array([], int))
+    with pytest.raises(base.InputError, match=r"weights.npy: row 7 \(2 of 12"):
+      store.check_finite(files)
+    with pytest.raises(base.InputError, match=r"row 10 \(1 of 2 rows\)"):
+      store.check_finite(files, np.array([11, 10]))
+
+
+def test_select(zoo):
+  files = store.read(zoo)
+  assert store.select(files).tolist() == list(range(12))
+  assert store.select(files, step=4).tolist() == [1, 4, 7]
+  # Greatest, not lowest in the file: the third run goes backwards.
+  assert store.select(files, "last").tolist() == [2, 5, 6, 11]
+  assert store.select(files, "last", ("tanh",)).tolist() == [6, 11]
+  assert store.select(files, 9, ("relu", "tanh")).tolist() == [2, 5, 6]
+
+
+@pytest.mark.parametrize(
+  "step, activations, message",
+  [
+    (3, None, "no row with step 3 and activations None, expected steps of 0, "),
+    (2, ("relu",), "expected steps of 0, 1, 2, 4, 9 and activations of 'relu'"),
+    (None, (), "no row with"),
+    (None, "relu", "activations 'relu': expected a tuple"),
+    ("first", None, "step 'first': expected None, an integer or 'last'"),
+  ],
+)
+def test_select_refuses(zoo, step, activations, message):
+  with pytest.raises(base.InputError) as error:
+    store.select(store.read(zoo), step, activations)
+  assert message in str(error.value)
+
+
+def test_split_is_by_run(zoo):
+  files = store.read(zoo)
+  rows = np.arange(N)
+  thirds = (0.5, 0.25, 0.25)
+  sides = store.split(files, rows, thirds)
+  assert [len(side) for side in sides] == [6, 3, 3]
+  assert sorted(np.concatenate(sides)) == rows.tolist()
+  store.check_disjoint(files, *sides)
+  # The order of the rows changes the order in the sides and nothing else.
+  shuffled = np.random.default_rng(0).permutation(rows)
+  for a, b in zip(sides, store.split(files, shuffled, thirds), strict=True):
+    assert a.tolist() == sorted(b)
+    assert b.tolist() == [row for row in shuffled if row in a]
+  # One checkpoint of each run is split as all of them are.
+  last = store.select(files, "last")
+  for a, b in zip(sides, store.split(files, last, thirds), strict=True):
+    assert set(b) == set(a) & set(last)
+  splits = {
+    str(store.split(files, rows, thirds, seed)[1]) for seed in range(20)
+  }
+  assert len(splits) == 4
+  assert len(store.split(files, rows, (1, 0, 0))[0]) == N
+
+
+def test_split_is_frozen(zoo):
+  """Results of other days are of the same split."""
+  sides = store.split(store.read(zoo), np.arange(N), (0.5, 0.25, 0.25), seed=3)
+  assert [side[0] for side in sides] == [3, 0, 9]
+
+
+@pytest.mark.parametrize(
+  "fractions, message",
+  [
+    ((0.8, 0.1, 0.1), "4 runs split by"),
+    ((0.5, 0.5, 0.5), "expected three of 0 or more that add up to 1"),
+    ((1.5, -0.25, -0.25), "expected three of 0 or more"),
+    ((0.5, 0.5), "expected three"),
+    ((float("nan"), 0.5, 0.5), "expected three"),
+  ],
+)
+def test_split_refuses(zoo, fractions, message):
+  with pytest.raises(base.InputError) as error:
+    store.split(store.read(zoo), np.arange(N), fractions)
+  assert message in str(error.value)
+
+
+def test_overlapping_sides(zoo):
+  files = store.read(zoo)
+  with pytest.raises(base.InputError, match="modeldir 'b/00' is on sides 0 an"):
+    store.check_disjoint(files, np.arange(4), np.array([4, 8]))
+
+
+def test_take(zoo, monkeypatch):
+  files = store.read(zoo)
+  rows = np.array([5, 0, 11, 5, 3])
+  for chunk in (1, 2 * D, 1 << 22):
+    monkeypatch.setattr(store, "_CHUNK", chunk)
+    got = store.take(files, rows)
+    assert type(got) is np.ndarray and got.dtype == np.float32
+    np.testing.assert_array_equal(got, WEIGHTS[rows])
+  assert store.take(files, np.array([], int)).shape == (0, D)
+
+
+@pytest.mark.parametrize("rows", [[12], [-1], [0.5], [[1]], [True]])
+def test_take_refuses(zoo, rows):
+  with pytest.raises(base.InputError, match="expected integers .n. in 0..11"):
+    store.take(store.read(zoo), np.array(rows))
+
+
+def shared(name: str) -> pathlib.Path:
+  path = pathlib.Path(SHARED, "data", name)
+  if not SHARED or not path.exists():
+    pytest.skip(f"SCALEGMN_SHARED is unset or without data/{name}")
+  return path
+
+
+def test_real_zoo(tmp_path):
+  files = store.read(shared("mini_zoo_cifar10_gs"))
+  assert files.weights.shape == (1728, 4970)
+  assert len(set(files.metrics["modeldir"])) == 288
+  store.check_finite(files)
+  last = store.select(files, "last")
+  assert len(last) == 288
+  assert set(np.asarray(files.metrics["step"])[last]) == {10}
+  assert len(store.select(files, 10, ("relu",))) == 142
+  assert len(store.select(files, 10, ("tanh",))) == 146
+  sides = store.split(files, store.select(files))
+  assert [len(side) // 6 for side in sides] == [230, 29, 29]
+  names = np.asarray(files.metrics["modeldir"])
+  assert len(set.union(*(set(names[side]) for side in sides))) == 288
+  assert sum(len(set(names[side])) for side in sides) == 288
+  # What is written from it reads back the same.
+  taken = store.take(files, last)
+  store.write(tmp_path / "a", taken, files.metrics.loc[last], files.layout)
+  again = store.read(tmp_path / "a")
+  np.testing.assert_array_equal(again.weights, files.weights[last])
+  pd.testing.assert_frame_equal(
+    again.metrics, files.metrics.loc[last].reset_index(drop=True)
+  )
+
+
+def test_real_layout():
+  path = shared("small_cnn_zoo") / "layout.csv"
+  layout = store.Layout.read(path)
+  assert layout.text() == path.read_text() and layout.size == 4970
+  assert layout.entries[5].shape == (3, 3, 16, 16)
+  names, _, _, shapes = zip(*layout.entries, strict=True)
+  assert store.Layout.from_shapes(names, shapes) == layout
