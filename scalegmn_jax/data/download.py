@@ -54,12 +54,17 @@ _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 60.0  # seconds without an answer
 
 
-def cache(name: str) -> pathlib.Path:
-  """The folder in which downloads of this image set are kept."""
+def user_cache() -> pathlib.Path:
+  """The user's cache folder for this library."""
   root = os.environ.get("XDG_CACHE_HOME", "")
   if not os.path.isabs(root):  # the XDG rules: a relative one is ignored
     root = os.path.join(os.path.expanduser("~"), ".cache")
-  return pathlib.Path(root, "scalegmn_jax", "images", name)
+  return pathlib.Path(root, "scalegmn_jax")
+
+
+def cache(name: str) -> pathlib.Path:
+  """The folder in which downloads of this image set are kept."""
+  return user_cache() / "images" / name
 
 
 def published(name: str, file: str) -> pathlib.Path:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import Params
 from scalegmn_jax.graph.wiring import Wiring
-from scalegmn_jax.symmetry.canonical import Canonical
+from scalegmn_jax.symmetry.canonical import Canonical, unit
 
 _kernel = jax.nn.initializers.lecun_normal()
 
@@ -200,7 +200,10 @@ def update(
 
 def init_read(key: jax.Array, d: int) -> Params:
   k_hidden, k_fixed = jax.random.split(key)
-  return {"hidden": init_mlp(k_hidden, d, d, d), "fixed": init_mlp(k_fixed, d, d, d)}
+  return {
+    "hidden": init_mlp(k_hidden, d, d, d),
+    "fixed": init_mlp(k_fixed, d, d, d),
+  }
 
 
 def read(
@@ -215,34 +218,72 @@ def read(
   )
 
 
+def init_code(key: jax.Array, types: int, d: int) -> Params:
+  """Codes that multiply: near one, different enough to tell types apart."""
+  return 1 + 0.5 * jax.random.normal(key, (types, d))
+
+
+def resize(x: jax.Array, sizes: jax.Array) -> jax.Array:
+  """√d s x/‖x‖: x [V, d] → q x with sizes [V, 1] → q s gives y → q y."""
+  return unit(x) * (sizes * x.shape[-1] ** 0.5)
+
+
 def init_edge_update(key: jax.Array, d: int) -> Params:
-  k_linear, k_gate = jax.random.split(key)
+  keys = jax.random.split(key, 5)
   return {
-    "linear": init_linear(k_linear, d, d),
-    "gate": init_mlp(k_gate, 2 * d, d, d, offset=1.0),
+    "linear": init_linear(keys[0], d, d),
+    "gate": init_mlp(keys[1], 2 * d, d, d, offset=1.0),
+    "sender": init_linear(keys[2], d, d),
+    "receiver": init_linear(keys[3], d, d),
+    "write": init_mlp(keys[4], 2 * d, d, d),
   }
 
 
 def edge_update(
-  params: Params, e: jax.Array, u: jax.Array, wiring: Wiring
+  params: Params,
+  e: jax.Array,
+  x: jax.Array,
+  dual: jax.Array,
+  u: jax.Array,
+  wiring: Wiring,
 ) -> jax.Array:
-  """Γe ⊙ φ([u_j, u_i]).
+  """Γe ⊙ φ([u_j, u_i]) + Γ_r x_i ⊙ Γ_s x*_j ⊙ ψ([u_j, u_i]).
+
+  The first term is that of the paper; it leaves an edge that is zero at zero.
+  The second is a product map of a vector that carries q_i with one that
+  carries 1/q_j, and can write where a weight was pruned.
 
   Args:
     params: of the update.
     e: [E, d] → q_i e / q_j.
-    u: [V, d'], invariant.
-    wiring: of the graph.
+    x: [V, d] → q x.
+    dual: [V, d] → x* / q.
+    u: [V, d], invariant.
+    wiring: of the graph; with that of its reverse, e and the result carry
+      q_j / q_i.
 
   Returns:
-    [E, d_out] → q_i e / q_j.
+    [E, d] → q_i e / q_j.
   """
+  kept = gated(params, e, u, wiring)
+  written = wiring.at_receivers(linear(params["receiver"], x))
+  written = written * wiring.at_senders(linear(params["sender"], dual))
+  return kept + written * edge_gate(params["write"], u, wiring)
+
+
+def gated(
+  params: Params, e: jax.Array, u: jax.Array, wiring: Wiring
+) -> jax.Array:
+  """Γe ⊙ φ([u_j, u_i]): e [E, d] → q_i e / q_j with u [V, d'] invariant."""
   return linear(params["linear"], e) * edge_gate(params["gate"], u, wiring)
 
 
 def edge_gate(params: Params, u: jax.Array, wiring: Wiring) -> jax.Array:
-  """φ([u_j, u_i]) on every edge: an `mlp` whose first linear map is taken at
-  the vertices, where there are fewer of them."""
+  """φ([u_j, u_i]) on every edge, [V, d'] invariant -> [E, d] invariant.
+
+  The first linear map of this `mlp` is taken at the vertices, of which there
+  are fewer.
+  """
   of_sender, of_receiver = jnp.split(params["in"]["kernel"], 2)
   h = wiring.at_senders(u @ of_sender) + wiring.at_receivers(u @ of_receiver)
   return mlp_tail(params, h + params["in"]["bias"])

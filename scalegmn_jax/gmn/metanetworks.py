@@ -5,28 +5,36 @@ The modules own the parameters and their names; what they compute is in
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import InputError, MetaNetwork, TargetNetwork
+from scalegmn_jax.gmn import layers
+from scalegmn_jax.gmn import reading as readings
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.topology import Topology, topology_of
 from scalegmn_jax.graph.wiring import wiring_of
-from scalegmn_jax.gmn import layers
-from scalegmn_jax.gmn import reading as readings
 
 
-class Body(nn.Module):
-  """Embedding and message passing: a `Reading` -> nodes [V, d], edges [E, d].
+class _Module(nn.Module):
+  """A flax module whose parameters are made by the `init_*` of `layers`."""
+
+  def make(self, name: str, init: Callable[..., Any], *args, **kwargs) -> Any:
+    return self.param(name, lambda key: init(key, *args, **kwargs))
+
+
+class Body(_Module):
+  """Embedding and message passing.
 
   Attributes:
     topology: of the target network.
     width: d.
     depth: message passing layers.
-    bidirectional: also pass messages against the edges.
-    write_edges: whether the last layer updates the edges.
+    bidirectional: messages also pass against the edges.
+    write_edges: the last layer updates the edges, for whom reads them.
   """
 
   topology: Topology
@@ -34,133 +42,215 @@ class Body(nn.Module):
   depth: int
   bidirectional: bool
   write_edges: bool
-  normalize: bool = False
-  outer: bool = False
 
   @nn.compact
-  def __call__(self, reading: readings.Reading):
+  def __call__(
+    self, reading: readings.Reading
+  ) -> tuple[jax.Array, jax.Array]:
+    """A network -> (x [V, d] → q x, e [E, d] → q_i e / q_j).
+
+    Vertex features are kept at their vertex's size, ‖x_i‖ = √d s_i (a layer
+    norm that carries q): so messages Σ_j x_j ⊙ e_ji are of the size of x_i
+    whatever the gauge, the fan-in and the depth.
+    """
     topology, d = self.topology, self.width
     wiring = wiring_of(topology)
     reverse = wiring.reverse()
+    k_in = topology.edge_width
 
-    def param(name, init: Callable, *args, **kwargs):
-      return self.param(name, lambda key: init(key, *args, **kwargs))
-
-    def code(name, types):
-      noise = param(name, jax.random.normal, (types.max() + 1, d))
-      return noise[types]
-
-    x = layers.linear(
-      param("embed_vertex", layers.init_linear, topology.vertex_width, d),
-      reading.graph.nodes,
+    # Codes multiply where a group acts and add where none does.
+    vertex_code = self.make(
+      "vertex_code", jax.random.normal, (topology.vertex_type.max() + 1, d)
+    )[topology.vertex_type]
+    edge_code = self.make(
+      "edge_code", layers.init_code, topology.edge_type.max() + 1, d
+    )[topology.edge_type]
+    factor = self.make(
+      "vertex_factor", layers.init_code, topology.vertex_type.max() + 1, d
+    )[topology.vertex_type]
+    embed = self.make(
+      "embed_vertex", layers.init_linear, topology.vertex_width, d
     )
-    e_linear = param("embed_edge", layers.init_linear, topology.edge_width, d)
-    edge_code = 1 + 0.5*code("edge_code", topology.edge_type)
-    e = layers.linear(e_linear, reading.graph.edges) * edge_code
+    x = layers.linear(embed, reading.graph.nodes) * factor
+    x = x + jnp.where(reading.additive, vertex_code, 0)
+    x = layers.resize(x, reading.sizes)
+    embed = self.make("embed_edge", layers.init_linear, k_in, d)
+    e = layers.linear(embed, reading.graph.edges) * edge_code
     back = None
     if self.bidirectional:
-      b_linear = param("embed_back", layers.init_linear, topology.edge_width, d)
-      back = layers.linear(b_linear, reading.backward_edges) * edge_code
-    # Codes multiply where the group acts and add where it does not.
-    vertex_code = code("vertex_code", topology.vertex_type)
-    hidden = jnp.zeros((topology.vertices, 1), bool)
-    hidden = hidden.at[topology.hidden].set(True)
-    x = jnp.where(hidden, x * (1+0.5*vertex_code), x + vertex_code)
-
-    def norm(x):
-      if not self.normalize: return x
-      from scalegmn_jax.symmetry import canonical
-      return canonical.unit(x) * reading.sizes * d**0.5
-    x = norm(x)
+      embed = self.make("embed_back", layers.init_linear, k_in, d)
+      back = layers.linear(embed, reading.backward_edges) * edge_code
 
     for i in range(self.depth):
-      m = [
-        layers.message(
-          param(f"message_{i}", layers.init_message, d),
-          x, e, wiring, reading.into_hidden,
-        )
-      ]
+      last = i == self.depth - 1
+      message = self.make(f"message_{i}", layers.init_message, d)
+      m = [layers.message(message, x, e, wiring, reading.into_hidden)]
       if back is not None:
+        message = self.make(f"back_message_{i}", layers.init_message, d)
         m.append(
-          layers.message(
-            param(f"back_message_{i}", layers.init_message, d),
-            x, back, reverse, reading.out_of_hidden,
-          )
+          layers.message(message, x, back, reverse, reading.out_of_hidden)
         )
-      x = layers.update(
-        param(f"update_{i}", layers.init_update, (1 + len(m)) * d, d),
-        x, m, wiring, reading.hidden,
+      update = self.make(
+        f"update_{i}", layers.init_update, (1 + len(m)) * d, d
       )
-      x = norm(x)
-      if i == self.depth - 1 and not self.write_edges:
+      x = layers.update(update, x, m, wiring, reading.hidden)
+      x = layers.resize(x, reading.sizes)
+      if last and not self.write_edges:
         break
-      u = layers.read(
-        param(f"read_{i}", layers.init_read, d), x, wiring, reading.hidden
-      )
-      e_new = e + layers.edge_update(
-        param(f"edge_{i}", layers.init_edge_update, d), e, u, wiring
-      )
-      if self.outer:
-        dual = x / reading.sizes**2
-        p = param(f"outer_{i}", lambda k: {"a": layers.init_linear(jax.random.fold_in(k,0), d, d), "b": layers.init_linear(jax.random.fold_in(k,1), d, d), "gate": layers.init_mlp(jax.random.fold_in(k,2), 2*d, d, d, offset=0.)})
-        o = wiring.at_senders(layers.linear(p["a"], dual)) * wiring.at_receivers(layers.linear(p["b"], x))
-        e_new = e_new + o * layers.edge_gate(p["gate"], u, wiring)
-      if back is not None and i < self.depth - 1:
-        back = back + layers.edge_update(
-          param(f"back_edge_{i}", layers.init_edge_update, d), back, u, wiring
-        )
-      e = e_new
+      read = self.make(f"read_{i}", layers.init_read, d)
+      u = layers.read(read, x, wiring, reading.hidden)
+      dual = x / reading.sizes**2  # carries 1/q
+      update = self.make(f"edge_{i}", layers.init_edge_update, d)
+      e = e + layers.edge_update(update, e, x, dual, u, wiring)
+      if back is not None and not last:
+        update = self.make(f"back_edge_{i}", layers.init_edge_update, d)
+        back = back + layers.edge_update(update, back, x, dual, u, reverse)
     return x, e
 
 
-class Operator(nn.Module):
-  """Reading -> graph of updates: nodes [V, b], edges [E, k]."""
+class Operator(_Module):
+  """The equivariant head: `Reading` -> updates of the weights, Δ → gΔ.
+
+  Δ = α ⊙ Γ x for biases and α ⊙ Γ e for kernels, with a learned α per weight
+  that starts at `step`, so that training starts near the identity.
+  """
 
   body: Body
-  step: float = 0.01
+  step: float
 
   @nn.compact
-  def __call__(self, reading: readings.Reading):
+  def __call__(self, reading: readings.Reading) -> Any:
     topology = self.body.topology
     x, e = self.body(reading)
-    d = x.shape[-1]
-
-    def param(name, init: Callable, *args, **kwargs):
-      return self.param(name, lambda key: init(key, *args, **kwargs))
-
-    hidden = param("hidden", layers.init_linear, d, topology.vertex_width)
-    fixed = param(
-      "fixed", layers.init_linear, d, topology.vertex_width, bias=True
-    )
-    edge = param("edge", layers.init_linear, d, topology.edge_width)
+    d, biases = x.shape[-1], topology.vertex_width
+    hidden = self.make("hidden", layers.init_linear, d, biases)
+    fixed = self.make("fixed", layers.init_linear, d, biases, bias=True)
+    edge = self.make("edge", layers.init_linear, d, topology.edge_width)
     nodes = layers.on_range(
       topology.hidden,
       lambda x: layers.linear(hidden, x),
       lambda x: layers.linear(fixed, x),
       x,
     )
-    edges = layers.linear(edge, e)
-    leaves = len(topology.biases) + len(topology.blocks)
-    alpha = self.param("step", lambda _: jnp.full(leaves, self.step))
-    updates = convert.to_weights(
-      topology, reading.graph._replace(nodes=nodes, edges=edges)
-    )
-    flat, structure = jax.tree.flatten(updates)
+    graph = reading.graph._replace(nodes=nodes, edges=layers.linear(edge, e))
+    updates, structure = jax.tree.flatten(convert.to_weights(topology, graph))
+    alpha = self.param("step", lambda _: jnp.full(len(updates), self.step))
     return jax.tree.unflatten(
-      structure, [a * u for a, u in zip(alpha, flat, strict=True)]
+      structure, [a * u for a, u in zip(alpha, updates, strict=True)]
     )
 
 
-def operator(target: TargetNetwork, *, width=32, depth=2, bidirectional=False, step=0.01, backward=readings.carrier, **kw) -> MetaNetwork:
+class Functional(_Module):
+  """The invariant head: `Reading` -> φ_out([mean φ_h(x̃), x_in, x_out]).
+
+  The mean is over hidden vertices; inputs and outputs are told apart.
+  """
+
+  body: Body
+  outputs: int
+
+  @nn.compact
+  def __call__(self, reading: readings.Reading) -> jax.Array:
+    wiring = wiring_of(self.body.topology)
+    x, _ = self.body(reading)
+    d = x.shape[-1]
+    read = self.make("hidden", layers.init_mlp, d, d, d)
+    parts = [layers.invariant(read, x[wiring.hidden], reading.hidden).mean(0)]
+    parts += [x[: wiring.hidden.start].ravel(), x[wiring.hidden.stop :].ravel()]
+    features = jnp.concatenate(parts)
+    out = self.make("out", layers.init_mlp, features.size, d, self.outputs)
+    return layers.mlp(out, features)
+
+
+def _reader(target: TargetNetwork, symmetry: str, backward):
+  """(topology, (weights, activation) -> Reading)."""
+  if symmetry not in ("target", "permutation"):
+    raise InputError(
+      f"model.symmetry is {symmetry!r}, expected target or permutation"
+    )
+  if isinstance(backward, str):
+    if backward not in readings.BACKWARD:
+      raise InputError(
+        f"model.backward is {backward!r}, expected one of "
+        f"{', '.join(readings.BACKWARD)}"
+      )
+    backward = readings.BACKWARD[backward]
   topology = topology_of(target)
+  if symmetry == "permutation":
+    topology = topology.permutation_only()
   wiring = wiring_of(topology)
-  module = Operator(Body(topology, width, depth, bidirectional, True, **kw), step)
+
   def read(weights, activation):
-    return readings.read_network(topology, wiring, weights, activation, backward)
+    return readings.read_network(
+      topology, wiring, weights, activation, backward
+    )
+
+  return topology, read
+
+
+def operator(
+  target: TargetNetwork,
+  *,
+  width: int = 32,
+  depth: int = 2,
+  bidirectional: bool = True,
+  symmetry: str = "target",
+  backward: str | readings.Backward = "carrier",
+  step: float = 0.01,
+) -> MetaNetwork:
+  """A ScaleGMN that writes networks: θ' = θ + Δ(θ), equivariant.
+
+  Args:
+    target: the architecture.
+    width: features per vertex and edge.
+    depth: message passing layers.
+    bidirectional: messages also pass from outputs to inputs ("-B").
+    symmetry: "target" for the groups of the target's activations, or
+      "permutation" for a model that is equivariant to nothing else.
+    backward: the edge feature of backward messages under positive scaling:
+      "carrier", "inverse", or a function (see `reading.Backward`).
+    step: initial size of the update.
+
+  Raises:
+    InputError: no such symmetry or backward edge.
+  """
+  topology, read = _reader(target, symmetry, backward)
+  module = Operator(Body(topology, width, depth, bidirectional, True), step)
+
   def init(key):
-    weights = target.init(jax.random.key(0))
+    weights = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), topology.shapes)
     return module.init(key, read(weights, 0))["params"]
+
   def apply(params, weights, activation=0):
-    delta = module.apply({"params": params}, read(weights, activation))
-    return jax.tree.map(jnp.add, weights, delta)
+    updates = module.apply({"params": params}, read(weights, activation))
+    return jax.tree.map(jnp.add, weights, updates)
+
+  return MetaNetwork(init, apply)
+
+
+def functional(
+  target: TargetNetwork,
+  *,
+  outputs: int = 1,
+  width: int = 32,
+  depth: int = 2,
+  bidirectional: bool = True,
+  symmetry: str = "target",
+  backward: str | readings.Backward = "carrier",
+) -> MetaNetwork:
+  """A ScaleGMN that reads networks: θ -> [outputs], invariant.
+
+  The arguments are those of `operator`.
+  """
+  topology, read = _reader(target, symmetry, backward)
+  body = Body(topology, width, depth, bidirectional, False)
+  module = Functional(body, outputs)
+
+  def init(key):
+    weights = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), topology.shapes)
+    return module.init(key, read(weights, 0))["params"]
+
+  def apply(params, weights, activation=0):
+    return module.apply({"params": params}, read(weights, activation))
+
   return MetaNetwork(init, apply)

@@ -40,7 +40,8 @@ class Reading(NamedTuple):
   Attributes:
     graph: nodes [V, b] → q b, edges [E, k] → q_i e / q_j.
     backward_edges: [E, k] → q_j e / q_i.
-    sizes: [V, 1] → q s, see `gauge.vertex_sizes`.
+    sizes: [V, 1] → q s, see `gauge.vertex_sizes`; 1 where no multiplier acts.
+    additive: [V, 1] bool, vertices on which no multiplier acts.
     hidden, into_hidden, out_of_hidden: the canonical maps of vectors at
       hidden vertices, at edges into them and at edges out of them.
   """
@@ -48,6 +49,7 @@ class Reading(NamedTuple):
   graph: jraph.GraphsTuple
   backward_edges: jax.Array
   sizes: jax.Array
+  additive: jax.Array
   hidden: Canonical
   into_hidden: Canonical
   out_of_hidden: Canonical
@@ -77,6 +79,8 @@ def read_network(
     topology, gauge.vertex_sizes(topology.spec, weights)
   )[:, None]
   masks, group = _group_masks(topology, activation)
+  scaled = masks["scale"] | masks["sign"]
+  sizes = jnp.where(scaled, sizes, 1)
   s, t = wiring.at_senders(sizes), wiring.at_receivers(sizes)
   edges = graph.edges
   if group is None or group == "scale":
@@ -84,10 +88,9 @@ def read_network(
     if group is None:
       # Signs are their own inverse, so the edge itself carries q_j / q_i. An
       # edge is inverted where either end is scaled; 1 is its own inverse too.
-      scaled = wiring.at_senders(masks["scale"]) | wiring.at_receivers(
-        masks["scale"]
-      )
-      inverted = jnp.where(scaled, inverted, edges)
+      ends = wiring.at_senders(masks["scale"])
+      ends = ends | wiring.at_receivers(masks["scale"])
+      inverted = jnp.where(ends, inverted, edges)
   else:
     inverted = edges
 
@@ -102,6 +105,7 @@ def read_network(
     graph=graph,
     backward_edges=inverted,
     sizes=sizes,
+    additive=~scaled,
     hidden=at(lambda m: m[wiring.hidden]),
     into_hidden=at(lambda m: wiring.at_receivers(m)[wiring.into_hidden]),
     out_of_hidden=at(lambda m: wiring.at_senders(m)[wiring.out_of_hidden]),

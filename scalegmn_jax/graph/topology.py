@@ -92,6 +92,11 @@ class Topology:
   edge_width: int
   groups: np.ndarray
 
+  def permutation_only(self) -> "Topology":
+    """The same graph for a model that no multiplier concerns."""
+    groups = np.where(self.groups == "", "", "permutation")
+    return dataclasses.replace(self, groups=groups)
+
   @property
   def vertices(self) -> int:
     return len(self.vertex_type)

@@ -1,0 +1,48 @@
+"""Fine-tuning a zoo of small CNNs in one shot.
+
+  python -m experiments.run --config=configs/cnn.py
+
+Variants, after a colon:
+  (none)      8x8 digits from scikit-learn, no download.
+  full        the same with every baseline of the protocol.
+  tiny        the same path in under a minute, for tests.
+  cifar10_gs  the Small CNN Zoo's architecture on grayscale CIFAR-10; images
+              from --config.data.path (or downloaded), the zoo from
+              --config.zoo.path (public files) or generated.
+"""
+
+from configs import common
+
+
+def get_config(variant: str = ""):
+  config = common.base()
+  config.target.name = "cnn"
+  config.target.channels = (16, 16)
+  config.target.kernel_size = 3
+  config.target.stride = 2
+  config.target.padding = "SAME"
+  config.target.pool = "average"
+  if variant == "full":
+    common.full(config)
+  elif variant == "tiny":
+    common.tiny(config)
+    config.target.channels = (4, 4)
+  elif variant == "cifar10_gs":
+    config.data.name = "cifar10_gs"
+    config.target.channels = (16, 16, 16)
+    config.target.padding = "VALID"
+    config.zoo.size = 640
+    config.zoo.epochs = (1, 2, 4)
+    config.zoo.batch_size = 128
+    config.baselines.batch_size = 128
+    config.baselines.epochs = (1, 5, 10)
+    config.baselines.rates = (1e-3, 3e-3, 1e-2, 2e-2)
+    config.baselines.constant_epochs = 20
+    config.eval.val_networks = 8
+    config.eval.test_networks = 16
+  elif variant:
+    raise ValueError(
+      f"configs/cnn.py has no variant {variant!r}: "
+      "expected full, tiny or cifar10_gs"
+    )
+  return config

@@ -1,0 +1,116 @@
+"""What the configs of amortized fine-tuning share."""
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+  """The keys of every config, with the values of the small default."""
+  config = ConfigDict()
+  config.seed = 0
+
+  config.data = ConfigDict()
+  config.data.name = "digits"  # see scalegmn_jax.data.images.load
+  config.data.path = ""  # folder or file of the images; "": download
+
+  config.target = ConfigDict()  # arguments of the target network
+  config.target.activation = ("relu",)  # several: a mixed zoo
+
+  config.zoo = ConfigDict()
+  config.zoo.path = ""  # folder of an existing zoo; "": generate one
+  config.zoo.test_path = ""  # a zoo of test networks of its own; "": split
+  config.zoo.cache = ""  # where generated zoos are kept; "": user's cache
+  config.zoo.size = 576  # networks
+  config.zoo.epochs = (1, 2, 4, 8, 16)  # checkpoints of each of them
+  config.zoo.batch_size = 32
+  config.zoo.chunk = 64  # networks trained side by side
+  config.zoo.fractions = (0.8, 0.1, 0.1)  # train, validation, test networks
+  config.zoo.learning_rate = (5e-4, 5e-2)  # log-uniform, as the next two
+  config.zoo.l2 = (1e-8, 1e-2)
+  config.zoo.init_std = (1e-3, 0.5)
+  config.zoo.dropout = (0.0, 0.7)  # uniform
+  config.zoo.train_fraction = (0.1, 0.25, 0.5, 1.0)  # one of these
+  config.zoo.optimizer = ("adam", "sgd", "rmsprop")
+  config.zoo.initializer = (
+    "glorot_normal",
+    "he_normal",
+    "truncated_normal",
+    "orthogonal",
+    "normal",
+  )
+
+  config.model = ConfigDict()
+  config.model.symmetry = "target"  # or "permutation", whatever the target has
+  config.model.width = 32
+  config.model.depth = 2  # message passing layers
+  config.model.bidirectional = True
+  config.model.backward = "carrier"  # or "inverse"
+
+  config.loss = ConfigDict()
+  config.loss.l1 = 1e-3
+  config.loss.penalty = "balanced"  # or "plain", as in the papers
+
+  config.train = ConfigDict()
+  config.train.steps = 10_000
+  config.train.networks = 8  # per step
+  config.train.images = 128  # per step, the same for all of its networks
+  config.train.learning_rate = 3e-3
+  config.train.warmup = 100
+  config.train.weight_decay = 1e-4
+  config.train.clip = 10.0
+  config.train.log_every = 100
+  config.train.eval_every = 1000  # validation and checkpoint
+  config.train.patience = 100  # non-finite updates in a row that end a run
+
+  config.eval = ConfigDict()
+  config.eval.val_networks = 16  # on which baselines are tuned
+  config.eval.test_networks = 32
+
+  config.baselines = ConfigDict()
+  config.baselines.methods = (("adam", "constant"),)  # optimizer, schedule
+  config.baselines.rates = (3e-3, 1e-2, 2e-2, 4e-2)  # of Adam; 10 x for SGD
+  config.baselines.epochs = (1, 5, 10, 25, 50)  # horizons
+  config.baselines.batch_size = 64
+  config.baselines.constant_epochs = 200  # one network trained offline
+  config.baselines.after_one_shot = ()  # epochs of Adam after the operator
+  config.baselines.metanetworks = ()  # "permutation", "mlp": same FLOPs
+  return config
+
+
+def full(config: ConfigDict) -> ConfigDict:
+  """Every baseline of the protocol."""
+  config.eval.val_networks = 32
+  config.eval.test_networks = 64
+  config.baselines.methods = (
+    ("adam", "constant"),
+    ("sgd", "constant"),
+    ("adam", "cosine"),
+    ("sgd", "cosine"),
+  )
+  config.baselines.rates = (1e-3, 3e-3, 1e-2, 2e-2, 4e-2)
+  config.baselines.epochs = (1, 5, 10, 25, 50, 100, 150)
+  config.baselines.constant_epochs = 400
+  config.baselines.after_one_shot = (1, 5)
+  config.baselines.metanetworks = ("permutation", "mlp")
+  return config
+
+
+def tiny(config: ConfigDict) -> ConfigDict:
+  """The whole path in seconds; its numbers mean nothing."""
+  config.zoo.size = 24
+  config.zoo.epochs = (1, 3)
+  config.zoo.chunk = 24
+  config.zoo.fractions = (0.5, 0.25, 0.25)
+  config.model.width = 8
+  config.model.depth = 1
+  config.train.steps = 30
+  config.train.networks = 2
+  config.train.images = 32
+  config.train.warmup = 5
+  config.train.log_every = 5
+  config.train.eval_every = 10
+  config.eval.val_networks = 4
+  config.eval.test_networks = 6
+  config.baselines.rates = (3e-3, 1e-2)
+  config.baselines.epochs = (1, 2)
+  config.baselines.constant_epochs = 2
+  return config

@@ -1,0 +1,41 @@
+"""Fine-tuning a zoo of MLPs in one shot.
+
+  python -m experiments.run --config=configs/mlp.py
+
+Variants, after a colon:
+  (none)         8x8 digits from scikit-learn, no download.
+  full           the same with every baseline of the protocol.
+  tiny           the same path in under a minute, for tests.
+  mnist          MNIST; images from --config.data.path, or downloaded.
+  fashion_mnist  Fashion-MNIST, likewise.
+"""
+
+from configs import common
+
+
+def get_config(variant: str = ""):
+  config = common.base()
+  config.target.name = "mlp"
+  config.target.hidden = (16, 16)
+  config.target.omega = 1.0
+  if variant == "full":
+    common.full(config)
+  elif variant == "tiny":
+    common.tiny(config)
+    config.target.hidden = (6, 6)
+  elif variant in ("mnist", "fashion_mnist"):
+    config.data.name = variant
+    config.zoo.epochs = (1, 2, 4)
+    config.zoo.batch_size = 128
+    config.baselines.batch_size = 128
+    config.baselines.epochs = (1, 5, 10)
+    config.baselines.rates = (1e-3, 3e-3, 1e-2, 2e-2)
+    config.baselines.constant_epochs = 20
+    config.eval.val_networks = 8
+    config.eval.test_networks = 16
+  elif variant:
+    raise ValueError(
+      f"configs/mlp.py has no variant {variant!r}: "
+      "expected full, tiny, mnist or fashion_mnist"
+    )
+  return config

@@ -1,0 +1,187 @@
+"""From a config to objects: the only place where config keys become code."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from scalegmn_jax.base import InputError, TargetNetwork, Zoo
+from scalegmn_jax.data import download, images
+from scalegmn_jax.targets.make import make_target
+from scalegmn_jax.zoo import cache, generate, networks, store
+
+# How often a run reports does not change what it computes.
+_PRESENTATION = {"train": ("log_every",)}
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+  """The config as JSON values."""
+  return json.loads(json.dumps(config.to_dict()))
+
+
+def config_hash(config: ConfigDict) -> str:
+  """A hash of the keys that matter."""
+  values = plain(config)
+  for section, keys in _PRESENTATION.items():
+    for key in keys:
+      values[section].pop(key, None)
+  text = json.dumps(values, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def check(config: ConfigDict) -> None:
+  """Raises InputError for values that no run can have.
+
+  What a library function checks by itself is left to it.
+  """
+
+  def need(key: str, good: Callable[[Any], bool], expected: str):
+    value: Any = config
+    for part in key.split("."):
+      value = value[part]
+    if not good(value):
+      raise InputError(f"config.{key} is {value!r}, expected {expected}")
+
+  for key in (
+    "train.networks",
+    "train.images",
+    "train.log_every",
+    "train.eval_every",
+    "train.patience",
+    "eval.val_networks",
+    "eval.test_networks",
+    "model.width",
+    "model.depth",
+    "baselines.batch_size",
+  ):
+    need(key, lambda v: v >= 1, "at least 1")
+  need("seed", lambda v: 0 <= v < 2**32, "0 to 2**32 - 1")
+  for key in ("baselines.epochs", "baselines.rates"):
+    need(key, lambda v: len(v) > 0 and min(v) > 0, "positive numbers")
+  for key in ("zoo.learning_rate", "zoo.l2", "zoo.init_std"):
+    need(key, lambda v: len(v) == 2 and 0 < v[0] <= v[1], "0 < low <= high")
+  need(
+    "zoo.dropout",
+    lambda v: len(v) == 2 and 0 <= v[0] <= v[1] < 1,
+    "0 <= low <= high < 1",
+  )
+  need(
+    "zoo.train_fraction",
+    lambda v: len(v) > 0 and 0 < min(v) <= max(v) <= 1,
+    "shares in (0, 1]",
+  )
+  for key, known in (
+    ("zoo.optimizer", generate.OPTIMIZERS),
+    ("zoo.initializer", generate.INITIALIZERS),
+  ):
+    need(
+      key,
+      lambda v, known=known: len(v) > 0 and set(v) <= set(known),
+      f"some of {', '.join(known)}",
+    )
+  need(
+    "baselines.metanetworks",
+    lambda v: set(v) <= {"permutation", "mlp"},
+    "some of permutation, mlp",
+  )
+
+
+def build_images(config: ConfigDict) -> images.Images:
+  return images.load(config.data.name, config.data.path)
+
+
+def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
+  """The target network on the images of `data`."""
+  arguments = config.target.to_dict()
+  shape = data.train_x.shape[1:]
+  if arguments["name"] == "cnn":
+    arguments |= {"input_shape": shape, "classes": data.num_classes}
+  elif arguments["name"] == "mlp":
+    hidden = arguments.pop("hidden")
+    arguments["sizes"] = (int(np.prod(shape)), *hidden, data.num_classes)
+  return make_target(arguments)
+
+
+@dataclasses.dataclass(frozen=True)
+class Zoos:
+  """The networks of a run, and where they came from.
+
+  Attributes:
+    train: every checkpoint of the training networks.
+    val, test: the last checkpoint of networks that training never sees.
+    source: folder of the files.
+  """
+
+  train: Zoo
+  val: Zoo
+  test: Zoo
+  source: str
+
+
+def build_zoos(
+  config: ConfigDict,
+  target: TargetNetwork,
+  data: images.Images,
+  on_epoch: Callable[[], Any] = lambda: None,
+) -> Zoos:
+  """Reads or generates the zoo, and splits it by network."""
+  c = config.zoo
+  if c.path:
+    files = store.read(c.path)
+  else:
+    files = cache.generated(
+      Path(c.cache) if c.cache else download.user_cache() / "zoos",
+      target,
+      data,
+      size=c.size,
+      epochs=c.epochs,
+      batch_size=c.batch_size,
+      ranges=generate.Ranges(
+        **{f.name: c[f.name] for f in dataclasses.fields(generate.Ranges)}
+      ),
+      seed=config.seed,
+      chunk=c.chunk,
+      on_epoch=on_epoch,
+    )
+  networks.check_layout(target, files)
+  rows = store.select(files, None, target.activations)
+  last = store.select(files, "last", target.activations)
+  train, val, test = store.split(files, rows, tuple(c.fractions), config.seed)
+  test_files = files
+  if c.test_path:
+    test_files = store.read(c.test_path)
+    networks.check_layout(target, test_files)
+    # Test networks of their own: nothing of the first zoo is kept back.
+    val = np.concatenate([val, test])
+    test = store.select(test_files, "last", target.activations)
+  else:
+    test = np.intersect1d(test, last)
+  val = np.intersect1d(val, last)
+  # A fixed sample that is neither the first nor the best ones.
+  order = np.random.RandomState(config.seed)
+  val = order.permutation(val)[: config.eval.val_networks]
+  test = order.permutation(test)[: config.eval.test_networks]
+  return Zoos(
+    train=networks.load(target, files, train),
+    val=networks.load(target, files, val),
+    test=networks.load(target, test_files, test),
+    source=str(files.path),
+  )
+
+
+def zoo_epochs(config: ConfigDict) -> int:
+  """How often `build_zoos` calls `on_epoch` when it generates."""
+  return -(-config.zoo.size // config.zoo.chunk) * max(config.zoo.epochs)
+
+
+def devices() -> str:
+  """One line that says what JAX runs on."""
+  found = jax.devices()
+  kinds = sorted({d.device_kind for d in found})
+  return f"JAX {jax.__version__} on {len(found)} x {', '.join(kinds)}"

@@ -1,0 +1,287 @@
+"""Every method on the test networks and test images: the table of a run."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build, progress
+from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Zoo
+from scalegmn_jax.baselines import constant, iterative
+from scalegmn_jax.data.images import Images
+from scalegmn_jax.eval import scores as scoring
+from scalegmn_jax.symmetry import errors
+
+SHARES = tuple(round(0.05 * i, 2) for i in range(20))
+"""Sparsities of the accuracy-against-sparsity picture."""
+
+
+class Outcome(NamedTuple):
+  """Attributes:
+  rows: of the table, see `scores.row`.
+  accuracy: {method: [B]} on test images, for the pictures.
+  at_sparsity: {method: [len(SHARES)]}.
+  tuning: {method: {rate: {epochs: validation objective}}}.
+  """
+
+  rows: list[dict[str, Any]]
+  accuracy: dict[str, np.ndarray]
+  at_sparsity: dict[str, np.ndarray]
+  tuning: dict[str, Any]
+
+
+def one_shot(
+  operator: MetaNetwork,
+) -> Callable[[Params, Zoo], Zoo]:
+  """Jitted: the operator on every network of a zoo."""
+
+  @jax.jit
+  def apply(params, zoo):
+    def one(weights, activation):
+      return operator.apply(params, weights, activation)
+
+    return zoo._replace(weights=jax.vmap(one)(*zoo))
+
+  return apply
+
+
+def symmetry_error(
+  operator: MetaNetwork,
+  target: TargetNetwork,
+  *,
+  decades: float = 1.0,
+) -> Callable[[Params, Zoo, jax.Array], jax.Array]:
+  """(params, zoo, key) -> the greatest relative error of an update.
+
+  ‖g⁻¹Δ(gθ) - Δ(θ)‖ / ‖Δ(θ)‖ of each weight tensor of each network, the worst
+  of them, with q over 10**±decades.
+  """
+
+  def of_activation(index):
+    def one(params, weights, key):
+      def update(weights):
+        edited = operator.apply(params, weights, index)
+        return jax.tree.map(jnp.subtract, edited, weights)
+
+      found = errors.equivariance_error(
+        update, target.spec, weights, key, activation=index, decades=decades
+      )
+      return jnp.stack(list(found.values())).max()
+
+    return one
+
+  @jax.jit
+  def error(params, zoo, key):
+    keys = jax.random.split(key, zoo.activation.shape[0])
+    worst = jnp.zeros(())
+    for index in range(len(target.activations)):
+      values = jax.vmap(of_activation(index), (None, 0, 0))(
+        params, zoo.weights, keys
+      )
+      mine = zoo.activation == index
+      worst = jnp.maximum(worst, jnp.where(mine, values, 0).max())
+    return worst
+
+  return error
+
+
+def seconds(f: Callable[[], Any], runs: int = 5) -> float:
+  """Median wall time of a call whose compilation has been paid for."""
+  jax.block_until_ready(f())
+  times = []
+  for _ in range(runs):
+    start = time.perf_counter()
+    jax.block_until_ready(f())
+    times.append(time.perf_counter() - start)
+  return float(np.median(times))
+
+
+def compare(
+  config: ConfigDict,
+  target: TargetNetwork,
+  data: Images,
+  zoos: build.Zoos,
+  operator: MetaNetwork,
+  params: Params,
+  rivals: Mapping[str, tuple[MetaNetwork, Params]],
+) -> Outcome:
+  """Runs and measures every method of the config.
+
+  Args:
+    config: of the run.
+    target: the architecture.
+    data: images; test images are used for the rows alone.
+    zoos: networks; test networks are used for the rows alone.
+    operator: with `params`, the subject of the table.
+    params: φ.
+    rivals: {name: (metanetwork, its φ)}, other trained metanetworks.
+  """
+  score = scoring.scorer(target, l1=config.loss.l1)
+  test_x, test_y, val_x, val_y, train_x, train_y = jax.device_put(
+    (
+      data.test_x,
+      data.test_y,
+      data.val_x,
+      data.val_y,
+      data.train_x,
+      data.train_y,
+    )
+  )
+  test, count = zoos.test, zoos.test.activation.shape[0]
+  original = score(test, test_x, test_y)
+  rows, accuracy, at_sparsity, tuning = [], {}, {}, {}
+
+  def add(method, zoo, *, alone=0.0, batched=0.0, passes=0.0, draw=False):
+    result = score(zoo, test_x, test_y)
+    rows.append(
+      scoring.row(
+        method,
+        result,
+        original,
+        seconds_alone=alone,
+        seconds_batched=batched,
+        data_passes=passes,
+      )
+    )
+    accuracy[method] = result.accuracy
+    if draw:
+      at_sparsity[method] = scoring.accuracy_at_sparsity(
+        target, zoo, test_x, test_y, SHARES
+      )
+
+  def objective(zoo):
+    return jnp.asarray(score(zoo, val_x, val_y).objective)
+
+  first = jax.tree.map(lambda a: a[:1], test)
+  add("as is", test, draw=True)
+  add(
+    "balanced",
+    iterative.balanced(target, test),
+    alone=seconds(lambda: iterative.balanced(target, first)),
+    batched=seconds(lambda: iterative.balanced(target, test)) / count,
+  )
+
+  name = "one shot"
+  for name, (rival, phi) in {name: (operator, params), **rivals}.items():
+    apply = one_shot(rival)
+    add(
+      name,
+      apply(phi, test),
+      alone=seconds(lambda a=apply, p=phi: a(p, first)),
+      batched=seconds(lambda a=apply, p=phi: a(p, test)) / count,
+      draw=name == "one shot",
+    )
+
+  c = config.baselines
+  key = jax.random.fold_in(jax.random.key(config.seed), 1)
+  train = (train_x, train_y)
+  horizons = tuple(c.epochs)
+  edited = one_shot(operator)(params, test)
+  for i, (optimizer, schedule) in enumerate(c.methods):
+    tuner = iterative.fine_tuner(
+      target,
+      optimizer=optimizer,
+      schedule=schedule,
+      l1=config.loss.l1,
+      batch_size=c.batch_size,
+    )
+    rates = [r * (10 if optimizer == "sgd" else 1) for r in c.rates]
+    length = max(horizons) if schedule == "constant" else sum(horizons)
+    with progress.bar(f"tune {tuner.name}", length) as advance:
+      tuned = iterative.tune(
+        tuner,
+        zoos.val,
+        rates,
+        horizons,
+        key,
+        train,
+        objective,
+        on_epoch=advance,
+      )
+    tuning[tuner.name] = tuned.objective
+    epochs = _epochs(tuned.rates, schedule)
+    with progress.bar(f"test networks, {tuner.name}", epochs) as advance:
+      start = time.perf_counter()
+      results = iterative.run_tuned(tuner, tuned, test, key, train, advance)
+      batched = (time.perf_counter() - start) / epochs / count
+    alone = _alone(tuner, first, tuned.rates[horizons[0]], key, train)
+    for h, weights in results.items():
+      add(
+        f"{tuner.name}, {h} epochs",
+        test._replace(weights=weights),
+        alone=alone * h,
+        batched=batched * h,
+        passes=float(h),
+        draw=i == 0 and h == max(horizons),
+      )
+    if i == 0 and c.after_one_shot:
+      after = tuple(c.after_one_shot)
+      val = one_shot(operator)(params, zoos.val)
+      with progress.bar("one shot + epochs", max(after)) as advance:
+        tuned = iterative.tune(
+          tuner, val, rates, after, key, train, objective, on_epoch=advance
+        )
+      results = iterative.run_tuned(tuner, tuned, edited, key, train)
+      for h, weights in results.items():
+        add(
+          f"one shot + {tuner.name}, {h} epochs",
+          test._replace(weights=weights),
+          alone=rows[2]["seconds_alone"] + alone * h,
+          batched=rows[2]["seconds_batched"] + batched * h,
+          passes=float(h),
+        )
+
+  # Methods that do not look at their input, chosen on train and val only.
+  best = constant.best_network(
+    zoos.train, _in_chunks(objective, zoos.train)
+  )
+  add("constant: best of the zoo", constant.repeat(best, count))
+  tuner = iterative.fine_tuner(
+    target,
+    optimizer="adam",
+    schedule="constant",
+    l1=config.loss.l1,
+    batch_size=c.batch_size,
+  )
+  with progress.bar("one network offline", c.constant_epochs) as advance:
+    weights = constant.trained_offline(
+      tuner, best, c.rates, c.constant_epochs, key, train, objective, advance
+    )
+  add(
+    f"constant: one network, {c.constant_epochs} epochs",
+    constant.repeat(best._replace(weights=weights), count),
+  )
+  return Outcome(rows, accuracy, at_sparsity, tuning)
+
+
+def _epochs(rates: Mapping[int, float], schedule: str) -> int:
+  """Epochs that `run_tuned` takes."""
+  if schedule != "constant":
+    return sum(rates)
+  chosen = set(rates.values())
+  return sum(max(h for h, r in rates.items() if r == c) for c in chosen)
+
+
+def _alone(tuner, first, rate, key, train) -> float:
+  """Seconds per epoch of one network by itself."""
+
+  def run():
+    return tuner.run(first, jnp.full(1, rate), [1], key, train)
+
+  return seconds(run, runs=3)
+
+
+def _in_chunks(f: Callable[[Zoo], jax.Array], zoo: Zoo, size: int = 256):
+  """f in pieces, so that the largest zoo needs no more memory."""
+  count = zoo.activation.shape[0]
+  parts = []
+  for start in range(0, count, size):
+    # The last piece reaches back, so that all have one shape.
+    begin = max(min(start, count - size), 0)
+    part = jax.tree.map(lambda a, b=begin: a[b : b + size], zoo)
+    parts.append(f(part)[start - begin :])
+  return jnp.concatenate(parts)

@@ -1,0 +1,40 @@
+"""Progress bars, and lines where there is no terminal."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TextColumn,
+  TimeElapsedColumn,
+  TimeRemainingColumn,
+)
+
+console = Console()
+
+
+@contextlib.contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[..., None]]:
+  """A progress bar of one phase; yields `advance(note="", count=1)`."""
+  with Progress(
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+    TextColumn("{task.fields[note]}"),
+    console=console,
+    refresh_per_second=2,
+  ) as progress:
+    task = progress.add_task(f"{what:<22}", total=total, note="")
+
+    def advance(note: str | None = None, count: int = 1) -> None:
+      fields = {} if note is None else {"note": note}
+      progress.update(task, advance=count, **fields)
+
+    yield advance
+    # A phase can be shorter than announced: a cached zoo, a finished run.
+    progress.update(task, completed=total)

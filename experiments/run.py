@@ -1,0 +1,187 @@
+"""Trains an operator on a zoo and measures it.
+
+  python -m experiments.run --config=configs/cnn.py
+
+The same command resumes a run that was interrupted and shows the table of one
+that is finished. Every key of the config can be set:
+--config.train.steps=2000.
+"""
+
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from experiments import (
+  build,
+  command,
+  evaluate,
+  progress,
+  report,
+  rivals,
+  workdir,
+)
+from experiments.train import train
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.operators import save_operator
+from scalegmn_jax.training.checkpoints import read_json
+from scalegmn_jax.training.losses import task_losses
+from scalegmn_jax.training.metrics import Metrics
+from scalegmn_jax.training.step import amortized_loss
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", "", "Folder of the run; the default is printed."
+)
+_EVAL_ONLY = flags.DEFINE_bool(
+  "eval_only", False, "Measure a trained operator again."
+)
+
+
+def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
+  """One run, from images to pictures."""
+  say = progress.console.print
+  build.check(config)
+  workdir.claim(folder, config)
+  results_file = folder / workdir.RESULTS
+  if results_file.exists() and not eval_only:
+    results = read_json(results_file)
+    say(f"{folder}: finished before")
+    show(results)
+    return
+
+  data = build.build_images(config)
+  target = build.build_target(config, data)
+  losses = task_losses(
+    target, l1=config.loss.l1, penalty=config.loss.penalty
+  )
+  operator = metanetworks.operator(target, **config.model)
+  total = 0 if config.zoo.path else build.zoo_epochs(config)
+  with progress.bar("zoo", total) as advance:
+    zoos = build.build_zoos(config, target, data, on_epoch=advance)
+  sizes = [z.activation.shape[0] for z in (zoos.train, zoos.val, zoos.test)]
+  say(f"zoo: {zoos.source}, {sizes[0]} training networks and checkpoints")
+
+  device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
+  val_images = jax.device_put((data.val_x, data.val_y))
+  error = evaluate.symmetry_error(operator, target)
+
+  def validation(metanetwork):
+    @jax.jit
+    def measure(params):
+      def one(network):
+        edited = metanetwork.apply(params, *network)
+        return losses(edited, network.activation, *val_images)
+
+      result = jax.lax.map(one, zoos.val)
+      return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
+
+    return measure
+
+  def fit(
+    metanetwork, steps: int, place: Path, label: str, extra: Callable | None
+  ) -> Any:
+    measure = validation(metanetwork)
+
+    def validate(params):
+      values = measure(params)
+      if extra is not None:
+        values["symmetry_error"] = extra(params)
+      return {k: float(v) for k, v in values.items()}
+
+    settings = build.plain(config)
+    settings["train"]["steps"] = steps
+    return train(
+      metanetwork,
+      amortized_loss(
+        metanetwork,
+        losses,
+        networks=config.train.networks,
+        images=config.train.images,
+      ),
+      device_data,
+      validate,
+      workdir=place,
+      config=settings,
+      label=label,
+    ).best_params
+
+  key = jax.random.key(config.seed)
+  steps = config.train.steps
+  params = fit(
+    operator,
+    steps,
+    folder,
+    "train operator",
+    lambda p: error(p, zoos.val, key),
+  )
+  save_operator(folder, target, config.model.to_dict(), params)
+
+  trained_rivals = {}
+  for name in config.baselines.metanetworks:
+    rival, rival_steps = rivals.build(
+      name, config, target, zoos.train, operator, losses, device_data
+    )
+    phi = fit(rival, rival_steps, folder / name, f"train {name}", None)
+    trained_rivals[rivals.LABELS[name]] = (rival, phi)
+
+  outcome = evaluate.compare(
+    config, target, data, zoos, operator, params, trained_rivals
+  )
+  results = {
+    "config": build.plain(config),
+    "zoo": dict(zip(("train", "val", "test"), sizes, strict=True)),
+    "rows": outcome.rows,
+    "symmetry_error": float(error(params, zoos.test, key)),
+    "device": build.devices(),
+    "versions": {
+      name: importlib.metadata.version(name)
+      for name in ("jax", "flax", "optax", "jraph", "scalegmn-jax")
+    },
+    "tuning": {
+      method: {str(r): v for r, v in grid.items()}
+      for method, grid in outcome.tuning.items()
+    },
+  }
+  metrics = Metrics(folder / "metrics.jsonl", steps).read()
+  report.pictures(
+    folder,
+    metrics,
+    results,
+    outcome.accuracy,
+    outcome.at_sparsity,
+    evaluate.SHARES,
+  )
+  workdir.write_text(folder / "results.md", report.markdown(results))
+  workdir.write_json(results_file, results)
+  show(results)
+  say(f"table, pictures and the operator are in {folder}")
+
+
+def show(results) -> None:
+  progress.console.print(report.table(results["rows"]))
+  for line in report.verdicts(results["rows"]):
+    progress.console.print(line + ".")
+  progress.console.print(f"symmetry error {results['symmetry_error']:.1e}")
+
+
+def main(argv) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  config = _CONFIG.value
+  if config is None:
+    raise app.UsageError("--config=configs/<name>.py is needed")
+  file = config_flags.get_config_filename(flags.FLAGS["config"])
+  folder = Path(_WORKDIR.value or workdir.default(file, config))
+  progress.console.print(build.devices())
+  progress.console.print(f"workdir: {folder}")
+  run(config, folder, eval_only=_EVAL_ONLY.value)
+
+
+if __name__ == "__main__":
+  sys.exit(command.start(main))

@@ -1,0 +1,58 @@
+"""Methods that return one network whatever they are given.
+
+In a zoo of one task nothing in the objective asks an operator to look at its
+input, so the best constant is a rival that a table has to show.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scalegmn_jax.base import Weights, Zoo
+from scalegmn_jax.baselines.iterative import FineTuner
+
+
+def best_network(zoo: Zoo, objective: jax.Array) -> Zoo:
+  """The network of least objective [B], as a zoo of one."""
+  best = jnp.nanargmin(objective)
+  return jax.tree.map(lambda a: a[best][None], zoo)
+
+
+def repeat(zoo: Zoo, count: int) -> Zoo:
+  """A zoo of one network, `count` times."""
+  return jax.tree.map(lambda a: jnp.repeat(a, count, axis=0), zoo)
+
+
+def trained_offline(
+  tuner: FineTuner,
+  start: Zoo,
+  rates: Sequence[float],
+  epochs: int,
+  key: jax.Array,
+  data: tuple[jax.Array, jax.Array],
+  evaluate: Callable[[Zoo], jax.Array],
+  on_epoch: Callable[[], Any] = lambda: None,
+) -> Weights:
+  """One network trained for long: the best over rates on validation images.
+
+  Args:
+    tuner: how it is trained.
+    start: a zoo of one network.
+    rates: of which the best is kept.
+    epochs: of training.
+    key: of the minibatches.
+    data: training (images, labels).
+    evaluate: zoo -> objectives on validation images.
+    on_epoch: called after every epoch.
+
+  Returns:
+    The weights, with a leading axis of one.
+  """
+  many = repeat(start, len(rates))
+  trained = tuner.run(
+    many, jnp.array(rates), [epochs], key, data, on_epoch
+  )[epochs]
+  zoo = many._replace(weights=trained)
+  return best_network(zoo, evaluate(zoo)).weights

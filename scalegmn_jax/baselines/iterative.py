@@ -1,0 +1,207 @@
+"""Gradient descent on each network, at the best learning rate of a grid."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
+from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.targets import fit as fits
+from scalegmn_jax.training.losses import task_losses
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+  "adam": optax.adam,
+  "sgd": lambda rate: optax.sgd(rate, momentum=0.9),
+}
+
+
+class _Hyper(NamedTuple):
+  """Per network: peak learning rate, and steps until it is zero (0: never)."""
+
+  rate: jax.Array
+  decay_steps: jax.Array
+
+
+class FineTuner(NamedTuple):
+  """Fine-tuning of many networks side by side.
+
+  Attributes:
+    name: for tables.
+    run: (zoo, rates [B], horizons, key, data, on_epoch) -> {epochs: weights
+      [B, ...]}, the networks after each horizon of one trajectory, or of one
+      trajectory per horizon if the rate decays.
+  """
+
+  name: str
+  run: Callable[..., dict[int, Weights]]
+
+
+def balanced(target: TargetNetwork, zoo: Zoo) -> Zoo:
+  """The same functions at the least L1 norm."""
+
+  def one(weights, activation):
+    return gauge.balance(target.spec, weights, activation)
+
+  return zoo._replace(weights=jax.jit(jax.vmap(one))(*zoo))
+
+
+def fine_tuner(
+  target: TargetNetwork,
+  *,
+  optimizer: str,
+  schedule: str,
+  l1: float,
+  batch_size: int,
+) -> FineTuner:
+  """Fine-tuning on cross-entropy + λ‖θ‖₁ from the balanced network.
+
+  The penalty is the plain norm, whose gradient in the balanced gauge is that
+  of the balanced norm; the start in that gauge is what helps gradient descent
+  most. Minibatches are the same for all networks.
+
+  Args:
+    target: the architecture.
+    optimizer: a key of `OPTIMIZERS`.
+    schedule: "constant", or "cosine" to zero at each horizon.
+    l1: λ.
+    batch_size: images per step.
+
+  Raises:
+    InputError: no such optimizer or schedule.
+  """
+  if optimizer not in OPTIMIZERS or schedule not in ("constant", "cosine"):
+    raise InputError(
+      f"baseline {optimizer!r} with schedule {schedule!r}: expected one of "
+      f"{', '.join(OPTIMIZERS)}, constant or cosine"
+    )
+  losses = task_losses(target, l1=l1, penalty="plain")
+
+  def loss(weights, activation, images, labels, hyper, key):
+    del hyper, key
+    return losses(weights, activation, images, labels).objective
+
+  def transformation(hyper):
+    def rate(count):
+      done = jnp.minimum(count / jnp.maximum(hyper.decay_steps, 1), 1)
+      cosine = 0.5 * (1 + jnp.cos(jnp.pi * done))
+      return hyper.rate * jnp.where(hyper.decay_steps > 0, cosine, 1)
+
+    return OPTIMIZERS[optimizer](rate)
+
+  trainer = fits.fit(loss, transformation, batch_size=batch_size)
+  init = jax.jit(trainer.init)
+
+  def run(zoo, rates, horizons, key, data, on_epoch=lambda: None):
+    start = balanced(target, zoo)
+    count = zoo.activation.shape[0]
+    steps = max(data[0].shape[0] // batch_size, 1)
+    ends = sorted(horizons)
+    results = {}
+    for plan in [ends] if schedule == "constant" else [[h] for h in ends]:
+      decay = 0 if schedule == "constant" else plan[-1] * steps
+      hyper = _Hyper(rates, jnp.full(count, decay))
+      state = init(start.weights, hyper)
+      for epoch in range(1, plan[-1] + 1):
+        keys = jnp.broadcast_to(jax.random.fold_in(key, epoch), (count,))
+        state = trainer.epoch(state, hyper, zoo.activation, keys, *data)
+        jax.block_until_ready(state)
+        on_epoch()
+        if epoch in plan:
+          results[epoch] = state.weights
+    return results
+
+  label = {"adam": "Adam", "sgd": "SGD"}[optimizer]
+  name = label if schedule == "constant" else f"{label} (cosine)"
+  return FineTuner(name, run)
+
+
+class Tuned(NamedTuple):
+  """Attributes:
+  rates: {epochs: the best rate at that horizon}.
+  objective: {rate: {epochs: mean objective of the validation networks}}.
+  """
+
+  rates: dict[int, float]
+  objective: dict[float, dict[int, float]]
+
+
+def tune(
+  tuner: FineTuner,
+  zoo: Zoo,
+  rates: Sequence[float],
+  horizons: Sequence[int],
+  key: jax.Array,
+  data: tuple[jax.Array, jax.Array],
+  evaluate: Callable[[Zoo], jax.Array],
+  *,
+  extensions: int = 2,
+  on_epoch: Callable[[], Any] = lambda: None,
+) -> Tuned:
+  """The best learning rate at each horizon on validation networks.
+
+  Where the best rate is at an edge of the grid, the grid grows by one rate
+  on that side, with the ratio of its last two, up to `extensions` times.
+
+  Args:
+    tuner: the method.
+    zoo: validation networks.
+    rates: the grid, ascending.
+    horizons: epochs.
+    key: of the minibatches.
+    data: training (images, labels).
+    evaluate: zoo -> objectives [B] on validation images.
+    extensions: times that the grid may grow.
+    on_epoch: called after every epoch.
+  """
+  grid = sorted(rates)
+  objective: dict[float, dict[int, float]] = {}
+  count = zoo.activation.shape[0]
+
+  def best() -> dict[int, float]:
+    return {
+      h: min(objective, key=lambda r, h=h: objective[r][h]) for h in horizons
+    }
+
+  for _ in range(extensions + 1):
+    new = [r for r in grid if r not in objective]
+    # All new rates at once: more networks side by side.
+    many = jax.tree.map(lambda a, n=len(new): jnp.concatenate([a] * n), zoo)
+    results = tuner.run(
+      many, jnp.repeat(jnp.array(new), count), horizons, key, data, on_epoch
+    )
+    for rate in new:
+      objective[rate] = {}
+    for h, weights in results.items():
+      values = evaluate(many._replace(weights=weights)).reshape(len(new), -1)
+      for rate, value in zip(new, values.mean(1).tolist(), strict=True):
+        objective[rate][h] = value if value == value else float("inf")
+    chosen = set(best().values())
+    if len(grid) > 1 and grid[-1] in chosen:
+      grid.append(grid[-1] * grid[-1] / grid[-2])
+    elif len(grid) > 1 and grid[0] in chosen:
+      grid.insert(0, grid[0] * grid[0] / grid[1])
+    else:
+      break
+  return Tuned(best(), objective)
+
+
+def run_tuned(
+  tuner: FineTuner,
+  tuned: Tuned,
+  zoo: Zoo,
+  key: jax.Array,
+  data: tuple[jax.Array, jax.Array],
+  on_epoch: Callable[[], Any] = lambda: None,
+) -> Mapping[int, Weights]:
+  """{epochs: weights [B, ...]}, each horizon at its own best rate."""
+  count = zoo.activation.shape[0]
+  results: dict[int, Weights] = {}
+  for rate in sorted(set(tuned.rates.values())):
+    ends = [h for h, r in tuned.rates.items() if r == rate]
+    results |= tuner.run(
+      zoo, jnp.full(count, rate), ends, key, data, on_epoch
+    )
+  return dict(sorted(results.items()))

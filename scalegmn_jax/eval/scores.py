@@ -1,0 +1,152 @@
+"""What is measured of a population of edited networks: one row of a table."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scalegmn_jax.base import TargetNetwork, Weights, Zoo
+from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.targets import fit as fits
+
+THRESHOLD = 1e-3
+"""Weights below it in the balanced gauge count as pruned."""
+
+
+class Scores(NamedTuple):
+  """Per network [B], on one set of images.
+
+  Attributes:
+    objective: cross-entropy + λ·balanced L1. Invariant.
+    objective_plain: cross-entropy + λ·plain L1. Not invariant under scaling.
+    cross_entropy: nats per image.
+    l1, l1_balanced: ‖θ‖₁ as stored, and its minimum over the gauge.
+    accuracy: share of images.
+    sparsity: share of weights below `THRESHOLD` in the balanced gauge.
+    accuracy_pruned: accuracy once those are zero.
+    predictions: [B, N] int32.
+  """
+
+  objective: np.ndarray
+  objective_plain: np.ndarray
+  cross_entropy: np.ndarray
+  l1: np.ndarray
+  l1_balanced: np.ndarray
+  accuracy: np.ndarray
+  sparsity: np.ndarray
+  accuracy_pruned: np.ndarray
+  predictions: np.ndarray
+
+
+def _below(weights: Weights, threshold) -> Weights:
+  return jax.tree.map(
+    lambda w: jnp.where(jnp.abs(w) < threshold, 0, w), weights
+  )
+
+
+def scorer(
+  target: TargetNetwork, *, l1: float
+) -> Callable[[Zoo, jax.Array, jax.Array], Scores]:
+  """(zoo, images, labels) -> `Scores`."""
+
+  @jax.jit
+  def score(zoo, images, labels):
+    def balance(weights, activation):
+      return gauge.balance(target.spec, weights, activation)
+
+    even = zoo._replace(weights=jax.vmap(balance)(*zoo))
+    pruned = even._replace(weights=_below(even.weights, THRESHOLD))
+    ce, accuracy, predictions = fits.measure(target.apply, zoo, images, labels)
+    _, accuracy_pruned, _ = fits.measure(target.apply, pruned, images, labels)
+    plain = jax.vmap(gauge.l1)(zoo.weights)
+    least = jax.vmap(gauge.l1)(even.weights)
+    counts = sum((w == 0).reshape(w.shape[0], -1).sum(1) for w in _leaves(pruned))
+    size = sum(w[0].size for w in _leaves(pruned))
+    return Scores(
+      objective=ce + l1 * least,
+      objective_plain=ce + l1 * plain,
+      cross_entropy=ce,
+      l1=plain,
+      l1_balanced=least,
+      accuracy=accuracy,
+      sparsity=counts / size,
+      accuracy_pruned=accuracy_pruned,
+      predictions=predictions,
+    )
+
+  return lambda *args: jax.tree.map(np.asarray, score(*args))
+
+
+def _leaves(zoo: Zoo) -> list[jax.Array]:
+  return jax.tree.leaves(zoo.weights)
+
+
+def row(
+  method: str,
+  scores: Scores,
+  original: Scores,
+  *,
+  seconds_alone: float,
+  seconds_batched: float,
+  data_passes: float,
+) -> dict[str, Any]:
+  """A row of `results.json`: means over networks.
+
+  Args:
+    method: its name.
+    scores: of the edited networks.
+    original: of the networks as they were, for the agreement of predictions.
+    seconds_alone, seconds_batched: per network, when edited one at a time and
+      all side by side.
+    data_passes: how often the method reads the training images per network.
+  """
+  agreement = (scores.predictions == original.predictions).mean()
+  accuracy = scores.accuracy
+  return {
+    "method": method,
+    "objective": float(scores.objective.mean()),
+    "cross_entropy": float(scores.cross_entropy.mean()),
+    "objective_plain": float(scores.objective_plain.mean()),
+    "l1": float(scores.l1.mean()),
+    "l1_balanced": float(scores.l1_balanced.mean()),
+    "accuracy_mean": float(accuracy.mean()),
+    "accuracy_std": float(accuracy.std()),
+    "accuracy_min": float(accuracy.min()),
+    "sparsity": float(scores.sparsity.mean()),
+    "accuracy_pruned": float(scores.accuracy_pruned.mean()),
+    "agreement": float(agreement),
+    "seconds_alone": seconds_alone,
+    "seconds_batched": seconds_batched,
+    "data_passes": data_passes,
+  }
+
+
+def accuracy_at_sparsity(
+  target: TargetNetwork,
+  zoo: Zoo,
+  images: jax.Array,
+  labels: jax.Array,
+  shares: Sequence[float],
+) -> np.ndarray:
+  """Mean accuracy [len(shares)] when that share of each network's smallest
+  weights in the balanced gauge is zero."""
+
+  @jax.jit
+  def at(zoo, share):
+    def prune(weights, activation):
+      even = gauge.balance(target.spec, weights, activation)
+      sizes = jnp.sort(
+        jnp.concatenate([jnp.abs(w).ravel() for w in jax.tree.leaves(even)])
+      )
+      cut = (share * sizes.size).astype(int)
+      threshold = jnp.where(cut > 0, sizes[cut - 1], -1.0)
+      return jax.tree.map(
+        lambda w: jnp.where(jnp.abs(w) <= threshold, 0, w), even
+      )
+
+    pruned = zoo._replace(weights=jax.vmap(prune)(*zoo))
+    return fits.measure(target.apply, pruned, images, labels)[1].mean()
+
+  return np.array([at(zoo, jnp.float32(s)) for s in shares])

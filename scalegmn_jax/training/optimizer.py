@@ -1,0 +1,63 @@
+"""The optimizer of metanetworks."""
+
+import jax
+import optax
+
+from scalegmn_jax.base import InputError
+
+NEVER = 2**31 - 1
+
+
+def make_optimizer(
+  *,
+  learning_rate: float,
+  steps: int,
+  warmup: int,
+  weight_decay: float,
+  clip: float,
+) -> optax.GradientTransformation:
+  """AdamW with linear warm-up, cosine decay to zero and clipping.
+
+  Gradients that are not finite are skipped and counted (`skipped`).
+
+  Args:
+    learning_rate: its peak.
+    steps: of training.
+    warmup: steps of warm-up, fewer than `steps`.
+    weight_decay: decoupled; on kernels, not on vectors.
+    clip: greatest global norm of a gradient.
+
+  Raises:
+    InputError: the numbers do not make a schedule.
+  """
+  if steps < 1 or not 0 <= warmup < steps:
+    raise InputError(
+      f"train.steps is {steps} and train.warmup {warmup}, expected "
+      "0 <= warmup < steps"
+    )
+  if not learning_rate > 0 or not clip > 0 or not weight_decay >= 0:
+    raise InputError(
+      f"train.learning_rate is {learning_rate}, train.clip {clip}, "
+      f"train.weight_decay {weight_decay}: expected positive numbers"
+    )
+  schedule = optax.warmup_cosine_decay_schedule(
+    0.0, learning_rate, max(warmup, 1), steps
+  )
+  return optax.apply_if_finite(
+    optax.chain(
+      optax.clip_by_global_norm(clip),
+      optax.adamw(
+        schedule,
+        weight_decay=weight_decay,
+        mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+      ),
+    ),
+    # The loop stops a run whose gradients stay bad; optax would apply them.
+    max_consecutive_errors=NEVER,
+  )
+
+
+def skipped(state: optax.OptState) -> tuple[jax.Array, jax.Array]:
+  """(in a row, in total): updates skipped because they were not finite."""
+  assert isinstance(state, optax.ApplyIfFiniteState)
+  return state.notfinite_count, state.total_notfinite

@@ -1,0 +1,98 @@
+"""Rows of a zoo's files as weights of a target network, and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
+from scalegmn_jax.zoo import store
+
+
+def layout_of(target: TargetNetwork) -> store.Layout:
+  """The columns of a target's networks: its leaves in order, named as in the
+  Small CNN Zoo (sequential/conv2d_1/kernel:0)."""
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+  names, counts = [], {}
+  for layer in shapes:
+    kind = "conv2d" if layer["kernel"].ndim == 4 else "dense"
+    number = counts.get(kind, 0)
+    counts[kind] = number + 1
+    stem = f"sequential/{kind}" + (f"_{number}" if number else "")
+    names += [f"{stem}/{weight}:0" for weight in layer]
+  leaves = jax.tree.leaves(shapes)
+  return store.Layout.from_shapes(names, [leaf.shape for leaf in leaves])
+
+
+def check_layout(target: TargetNetwork, files: store.ZooFiles) -> None:
+  """Raises InputError unless the files hold networks of this target."""
+  expected = [e.shape for e in layout_of(target).entries]
+  found = [e.shape for e in files.layout.entries]
+  if found != expected:
+    raise InputError(
+      f"{files.path / store.LAYOUT}: networks of weights {found}, expected "
+      f"those of the target network, {expected}"
+    )
+
+
+def to_weights(target: TargetNetwork, rows: np.ndarray) -> Weights:
+  """Rows [B, D] as a pytree with leaves [B, ...]."""
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+  leaves, structure = jax.tree.flatten(shapes)
+  ends = np.cumsum([leaf.size for leaf in leaves])
+  parts = np.split(rows, ends[:-1], axis=1)
+  return jax.tree.unflatten(
+    structure,
+    [
+      jnp.asarray(part.reshape(-1, *leaf.shape))
+      for part, leaf in zip(parts, leaves, strict=True)
+    ],
+  )
+
+
+def to_rows(weights: Weights) -> np.ndarray:
+  """Inverse of `to_weights`: [B, D] float32."""
+  return np.concatenate(
+    [np.asarray(w).reshape(w.shape[0], -1) for w in jax.tree.leaves(weights)],
+    axis=1,
+  ).astype(np.float32)
+
+
+def load(
+  target: TargetNetwork, files: store.ZooFiles, rows: np.ndarray
+) -> Zoo:
+  """Networks of a zoo in memory.
+
+  Raises:
+    InputError: networks of another architecture or activation, or weights
+      that are not finite.
+  """
+  check_layout(target, files)
+  store.check_finite(files, rows)
+  names = files.metrics["config.activation"].to_numpy()[rows]
+  unknown = ~np.isin(names, target.activations)
+  if unknown.any():
+    row = rows[unknown.argmax()]
+    raise InputError(
+      f"{files.path / store.METRICS}: row {row} has activation "
+      f"{names[unknown.argmax()]!r}, expected one of "
+      f"{', '.join(target.activations)}"
+    )
+  index = [target.activations.index(name) for name in names]
+  return Zoo(
+    to_weights(target, store.take(files, rows)), jnp.array(index, jnp.int32)
+  )
+
+
+def write(
+  path,
+  target: TargetNetwork,
+  weights: Weights,
+  metrics: pd.DataFrame,
+) -> None:
+  """Writes stacked weights [B, ...] and their metrics (B rows) as a zoo.
+
+  Raises:
+    InputError: there is something at `path` already.
+  """
+  store.write(path, to_rows(weights), metrics, layout_of(target))

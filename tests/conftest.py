@@ -1,0 +1,153 @@
+"""What all tests share: settings of JAX, data, and awkward networks."""
+
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import Axes, Axis, Space, SymmetrySpec, TargetNetwork
+from scalegmn_jax.symmetry import spec as specs
+from scalegmn_jax.targets import activations
+from scalegmn_jax.targets.cnn import cnn
+from scalegmn_jax.targets.mlp import mlp
+
+# An [N, K] array plus a [K] array that was meant to be [N] is an error here.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def x64():
+  """64 bit numbers within the test."""
+  with jax.enable_x64(True):
+    yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+  """The folder of real data that the variable SCALEGMN_SHARED names."""
+  name = os.environ.get("SCALEGMN_SHARED", "")
+  if not name:
+    pytest.skip("SCALEGMN_SHARED does not say where the data is")
+  path = pathlib.Path(name)
+  if not path.is_dir():
+    pytest.skip(f"SCALEGMN_SHARED: no folder {path}")
+  return path
+
+
+SEVERAL = ("relu", "leaky_relu", "tanh", "gelu", "silu")
+"""The activations that a CNN may have."""
+
+
+def residual(activation=("relu",)) -> TargetNetwork:
+  """h = σ(xA + a); h += σ(hB + b)C + c; y = hD + d: a skip ties two layers."""
+  groups = specs.groups_of(activation)
+  sizes = {"input": 3, "stream": 7, "inner": 8, "output": 2}
+  between = {
+    "a": ("input", "stream"),
+    "b": ("stream", "inner"),
+    "c": ("inner", "stream"),
+    "d": ("stream", "output"),
+  }
+
+  def init(key):
+    return {
+      layer: {
+        "bias": jnp.zeros(sizes[receiver]),
+        "kernel": jax.random.normal(key, (sizes[sender], sizes[receiver])),
+      }
+      for layer, (sender, receiver) in between.items()
+    }
+
+  def apply(weights, x, activation_index=0):
+    def dense(layer, x):
+      return x @ weights[layer]["kernel"] + weights[layer]["bias"][None]
+
+    def act(x):
+      return activations.activate(activation, x, activation_index)
+
+    h = act(dense("a", x))
+    h = h + dense("c", act(dense("b", h)))
+    return dense("d", h)
+
+  spec = SymmetrySpec(
+    {
+      name: Space(size, groups if name in ("stream", "inner") else ())
+      for name, size in sizes.items()
+    },
+    {
+      layer: {
+        "bias": Axes((Axis(receiver, 1),)),
+        "kernel": Axes((Axis(sender, -1), Axis(receiver, 1))),
+      }
+      for layer, (sender, receiver) in between.items()
+    },
+  )
+  return TargetNetwork(init, apply, spec, tuple(activation), {})
+
+
+def small_cnn(pool, padding):
+  return cnn((11, 11, 2), (8, 9), 3, 2, padding, pool, 3, SEVERAL)
+
+
+ARCHITECTURES = {
+  "average-valid": lambda: small_cnn("average", "VALID"),
+  "average-same": lambda: small_cnn("average", "SAME"),
+  "flatten-valid": lambda: small_cnn("flatten", "VALID"),
+  "flatten-same": lambda: small_cnn("flatten", "SAME"),
+  "mlp": lambda: mlp((3, 8, 7, 8, 2), (*SEVERAL, "sine"), omega=1.5),
+  "residual": lambda: residual((*SEVERAL, "sine")),
+}
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def target(request) -> TargetNetwork:
+  """Every kind of architecture, with all the activations that it may have."""
+  return ARCHITECTURES[request.param]()
+
+
+@pytest.fixture(scope="session")
+def residual_mlp() -> TargetNetwork:
+  """A residual MLP with relu: spaces that several kernels write to."""
+  return residual()
+
+
+@pytest.fixture(scope="session")
+def random_weights():
+  """(target, seed, dead=True) -> weights with random biases.
+
+  Where `dead`, of each hidden space neuron 0 has zero biases, neuron 1
+  receives nothing, neuron 2 sends nothing and neuron 3 neither.
+  """
+
+  def make(target, seed, dead=True):
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(target.init, jax.random.key(0))
+    weights = []
+    for _, shape, axes in specs.leaves(target.spec, shapes):
+      receiver, sender = axes.find(1), axes.find(-1)
+      fan_in = np.prod(shape.shape) / shape.shape[receiver[0]]
+      weight = rng.normal(size=shape.shape) * (2 / fan_in) ** 0.5
+      for found, neurons in (
+        (receiver, [1, 3] if sender else [0, 1, 3]),
+        (sender, [2, 3]),
+      ):
+        if dead and found and not target.spec.spaces[found[1]].fixed:
+          np.moveaxis(weight, found[0], 0)[neurons] = 0
+      weights.append(jnp.asarray(weight))
+    return jax.tree.unflatten(jax.tree.structure(shapes), weights)
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def images():
+  """(target, n) -> n random inputs of a target."""
+
+  def make(target, n):
+    shape = target.description.get("input_shape", [3])
+    return jnp.asarray(np.random.default_rng(n).normal(size=(n, *shape)))
+
+  return make

@@ -1,0 +1,157 @@
+"""The group: its laws, and that it leaves functions as they are."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.symmetry import actions
+from scalegmn_jax.targets.mlp import mlp
+
+GROUPS = ("scale", "sign", "permutation")
+MLP = mlp((3, 6, 5, 2), ("relu", "tanh", "gelu"))
+
+
+def assert_trees_close(a, b, tolerance=1e-12):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, tolerance), a, b)
+
+
+def relative(a, b):
+  """Greatest difference, in units of the greatest value."""
+  return float(jnp.abs(a - b).max() / jnp.abs(b).max())
+
+
+def identity(spec):
+  return {
+    name: actions.Element(jnp.arange(s.size), jnp.ones(s.size))
+    for name, s in spec.spaces.items()
+    if not s.fixed
+  }
+
+
+@pytest.mark.parametrize("activation", range(3), ids=GROUPS)
+def test_samples_are_of_the_group(x64, activation):
+  key = jax.random.key(activation)
+  g = actions.sample(key, MLP.spec, activation, decades=2.0)
+  assert list(g) == ["hidden_1", "hidden_2"]
+  for name, (permutation, q) in g.items():
+    n = MLP.spec.spaces[name].size
+    np.testing.assert_array_equal(np.sort(permutation), np.arange(n))
+    assert q.dtype == jnp.float64
+    if GROUPS[activation] == "scale":
+      assert (q > 0).all() and (jnp.abs(jnp.log10(q)) <= 2).all()
+      assert jnp.log10(q).std() > 0.3
+    elif GROUPS[activation] == "sign":
+      assert (jnp.abs(q) == 1).all() and jnp.unique(q).size == 2
+    else:
+      assert (q == 1).all()
+
+
+def test_identity_changes_nothing(target, random_weights):
+  weights = random_weights(target, 0)
+  same = actions.act(identity(target.spec), target.spec, weights)
+  jax.tree.map(np.testing.assert_array_equal, same, weights)
+
+
+@pytest.mark.parametrize("activation", range(3), ids=GROUPS)
+def test_inverse_undoes_on_both_sides(x64, random_weights, activation):
+  weights = random_weights(MLP, 1)
+  g = actions.sample(jax.random.key(2), MLP.spec, activation, decades=2.0)
+  back = actions.inverse(g)
+  for first, second in ((g, back), (back, g)):
+    moved = actions.act(first, MLP.spec, weights)
+    assert relative(moved[1]["kernel"], weights[1]["kernel"]) > 0.1
+    assert_trees_close(actions.act(second, MLP.spec, moved), weights)
+    assert_trees_close(actions.compose(first, second), identity(MLP.spec))
+
+
+@pytest.mark.parametrize("activation", range(2), ids=GROUPS[:2])
+def test_composition_acts_like_one_after_the_other(
+  x64, random_weights, activation
+):
+  weights = random_weights(MLP, 1)
+  g, h, k = (
+    actions.sample(jax.random.key(i), MLP.spec, activation) for i in range(3)
+  )
+  gh = actions.compose(g, h)
+  assert_trees_close(
+    actions.act(gh, MLP.spec, weights),
+    actions.act(g, MLP.spec, actions.act(h, MLP.spec, weights)),
+  )
+  assert_trees_close(
+    actions.compose(gh, k), actions.compose(g, actions.compose(h, k))
+  )
+  assert_trees_close(
+    actions.inverse(gh),
+    actions.compose(actions.inverse(h), actions.inverse(g)),
+  )
+
+
+def test_action_on_single_weights_is_the_formula(random_weights):
+  weights = random_weights(MLP, 3)
+  g = actions.sample(jax.random.key(4), MLP.spec)
+  moved = actions.act(g, MLP.spec, weights)[1]
+  old = jax.tree.map(np.asarray, weights)[1]
+  (p, q), (r, s) = jax.tree.map(np.asarray, (g["hidden_1"], g["hidden_2"]))
+  for i in range(5):
+    np.testing.assert_allclose(moved["bias"][i], s[i] * old["bias"][r[i]], 1e-6)
+    np.testing.assert_allclose(
+      moved["kernel"][:, i],
+      [s[i] * old["kernel"][p[j], r[i]] / q[j] for j in range(6)],
+      1e-6,
+    )
+
+
+def test_function_is_unchanged_for_every_activation(
+  x64, target, random_weights, images
+):
+  weights, x = random_weights(target, 5), images(target, 4)
+  apply = jax.jit(target.apply)
+  act = jax.jit(lambda g: actions.act(g, target.spec, weights))
+  outputs = []
+  for i, name in enumerate(target.activations):
+    g = actions.sample(jax.random.key(i), target.spec, i, decades=2.0)
+    before, after = apply(weights, x, i), apply(act(g), x, i)
+    assert before.dtype == jnp.float64
+    assert before.std(0).min() > 1e-3, name
+    assert relative(after, before) < 1e-12, name
+    outputs.append(before)
+  # Otherwise the loop would have tested one activation several times.
+  assert min(relative(a, b) for a, b in zip(outputs[:-1], outputs[1:], strict=True)) > 1e-3
+
+
+@pytest.mark.parametrize(
+  ("activation", "wrong"),
+  [("relu", "sign"), ("tanh", "scale"), ("gelu", "scale"), ("gelu", "sign")],
+)
+def test_function_changes_under_the_wrong_group(
+  x64, random_weights, activation, wrong
+):
+  target = mlp((3, 6, 5, 2), activation)
+  spec = dataclasses.replace(
+    target.spec,
+    spaces={
+      name: dataclasses.replace(s, groups=() if s.fixed else (wrong,))
+      for name, s in target.spec.spaces.items()
+    },
+  )
+  weights = random_weights(target, 6)
+  x = jax.random.normal(jax.random.key(7), (4, 3))
+  g = actions.sample(jax.random.key(8), spec)
+  moved = actions.act(g, spec, weights)
+  assert relative(target.apply(moved, x), target.apply(weights, x)) > 0.01
+
+
+def test_population_is_sampled_and_moved_under_vmap_and_jit(random_weights):
+  weights = [random_weights(MLP, i) for i in range(3)]
+  stacked = jax.tree.map(lambda *w: jnp.stack(w), *weights)
+  keys = jax.random.split(jax.random.key(0), 3)
+
+  def move(key, weights):
+    return actions.act(actions.sample(key, MLP.spec), MLP.spec, weights)
+
+  together = jax.jit(jax.vmap(move))(keys, stacked)
+  alone = move(keys[1], weights[1])
+  assert_trees_close(jax.tree.map(lambda w: w[1], together), alone, 1e-5)

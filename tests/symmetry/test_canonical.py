@@ -1,0 +1,113 @@
+"""Canonical forms: invariant at every size, and well behaved at zero."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.symmetry import canonical
+
+Z = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+
+FORMS = {
+  "unit": canonical.unit,
+  "norm": canonical.norm,
+  "permutation": canonical.permutation,
+  "scale": canonical.scale,
+  "sign": canonical.sign,
+  "mixed": canonical.mixed(
+    jnp.arange(5)[:, None] < 2, jnp.arange(5)[:, None] == 2
+  ),
+}
+
+
+@pytest.mark.parametrize("q", [1e-37, 1e-25, 1e-3, 7.0, 1e18, 1e37])
+def test_scale_forgets_positive_multipliers_of_any_size(q):
+  np.testing.assert_allclose(
+    canonical.scale(np.float32(q) * Z), canonical.scale(Z), 1e-6
+  )
+
+
+def test_scale_keeps_direction_and_has_norm_one():
+  (z,) = np.asarray(canonical.scale(Z))
+  np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, 1e-6)
+  np.testing.assert_allclose(
+    z, Z / np.linalg.norm(Z, axis=-1, keepdims=True), 1e-5
+  )
+
+
+def test_vectors_of_very_different_sizes_do_not_affect_each_other():
+  q = np.float32([1e-25, 1, 1e25, 1e-30, 3])[:, None]
+  np.testing.assert_allclose(canonical.unit(q * Z), canonical.unit(Z), 1e-6)
+
+
+def test_sums_over_representatives_of_signs_are_invariant():
+  def summed(z):
+    return jnp.sin(canonical.sign(z) @ Z + 1).sum(0)
+
+  np.testing.assert_allclose(summed(-Z), summed(Z), 1e-5, 1e-6)
+  flipped = Z * np.float32([1, -1, 1, 1])
+  assert np.abs(summed(flipped) - summed(Z)).max() > 0.1
+
+
+def test_permutation_is_the_vector_itself():
+  np.testing.assert_array_equal(canonical.permutation(Z), Z[None])
+
+
+def test_mixed_is_each_vectors_own_form():
+  mixed = np.asarray(FORMS["mixed"](Z))
+  assert mixed.shape == (2, 5, 4)
+  np.testing.assert_array_equal(mixed[:, :2], [canonical.unit(Z[:2])] * 2)
+  np.testing.assert_array_equal(mixed[:, 2:3], canonical.sign(Z[2:3]))
+  np.testing.assert_array_equal(mixed[:, 3:], [Z[3:]] * 2)
+
+
+@pytest.mark.parametrize("q", [1e-30, 1e-25, 1.0, 1e25])
+def test_norm_carries_the_size(q):
+  q = np.float32(q)
+  np.testing.assert_allclose(
+    canonical.norm(-q * Z), q * np.linalg.norm(Z, axis=-1), 1e-5
+  )
+
+
+def test_norm_takes_any_axis():
+  np.testing.assert_allclose(
+    canonical.norm(Z, axis=0), np.linalg.norm(Z, axis=0), 1e-5
+  )
+
+
+@pytest.mark.parametrize("q", [1e-25, 1.0, 1e25])
+def test_gradient_of_norm_is_the_direction(q):
+  z = np.float32(q) * Z
+  gradient = jax.grad(lambda z: canonical.norm(z).sum())(z)
+  np.testing.assert_allclose(gradient, canonical.unit(Z), 1e-5)
+
+
+@pytest.mark.parametrize("q", [1e-25, 1.0, 1e25])
+def test_gradient_of_unit_is_a_projection(q):
+  q = np.float32(q)
+  jacobian = np.asarray(jax.jacobian(canonical.unit)(q * Z[0]))
+  u = np.asarray(canonical.unit(Z[0]))
+  expected = (np.eye(4) - np.outer(u, u)) / np.linalg.norm(Z[0])
+  np.testing.assert_allclose(jacobian * q, expected, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_zero_becomes_zero_with_a_finite_gradient(form):
+  z = np.float32([0, 1, 0, 1, 0])[:, None] * Z
+
+  @jax.jit
+  def value_and_gradient(z):
+    return jax.value_and_grad(
+      lambda z: (FORMS[form](z) ** 2).sum() + FORMS[form](z).sum(),
+    )(z), FORMS[form](z)
+
+  for x in (jnp.zeros((5, 4)), -jnp.zeros((5, 4)), z):
+    (_, gradient), value = value_and_gradient(x)
+    zero = np.asarray(x == 0).all(-1)
+    value = value if value.ndim == 3 else value[None]
+    assert (np.asarray(value)[:, zero] == 0).all()
+    assert np.isfinite(gradient).all()
+    if form in ("unit", "scale", "norm"):
+      assert (np.asarray(gradient)[zero] == 0).all()
+      assert (np.asarray(gradient)[~zero] != 0).all()
