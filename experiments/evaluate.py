@@ -158,29 +158,36 @@ def compare(
 
   first = jax.tree.map(lambda a: a[:1], test)
   add("as is", test, draw=True)
+  balance = iterative.balancer(target)
   add(
     "balanced",
-    iterative.balanced(target, test),
-    alone=seconds(lambda: iterative.balanced(target, first)),
-    batched=seconds(lambda: iterative.balanced(target, test)) / count,
+    balance(test),
+    alone=seconds(lambda: balance(first)),
+    batched=seconds(lambda: balance(test)) / count,
   )
 
-  name = "one shot"
-  for name, (rival, phi) in {name: (operator, params), **rivals}.items():
+  shot = one_shot(operator)
+  edited = shot(params, test)
+  cost = {
+    "alone": seconds(lambda: shot(params, first)),
+    "batched": seconds(lambda: shot(params, test)) / count,
+  }
+  add("one shot", edited, **cost, draw=True)
+  # An operator that is equivariant keeps the gauge of its input.
+  add("one shot, balanced", balance(edited), **cost)
+  for name, (rival, phi) in rivals.items():
     apply = one_shot(rival)
     add(
       name,
       apply(phi, test),
       alone=seconds(lambda a=apply, p=phi: a(p, first)),
       batched=seconds(lambda a=apply, p=phi: a(p, test)) / count,
-      draw=name == "one shot",
     )
 
   c = config.baselines
   key = jax.random.fold_in(jax.random.key(config.seed), 1)
   train = (train_x, train_y)
   horizons = tuple(c.epochs)
-  edited = one_shot(operator)(params, test)
   for i, (optimizer, schedule) in enumerate(c.methods):
     tuner = iterative.fine_tuner(
       target,
@@ -211,7 +218,7 @@ def compare(
     alone = _alone(tuner, first, tuned.rates[horizons[0]], key, train)
     for h, weights in results.items():
       add(
-        f"{tuner.name}, {h} epochs",
+        f"{tuner.name}, {_epoch_word(h)}",
         test._replace(weights=weights),
         alone=alone * h,
         batched=batched * h,
@@ -220,7 +227,7 @@ def compare(
       )
     if i == 0 and c.after_one_shot:
       after = tuple(c.after_one_shot)
-      val = one_shot(operator)(params, zoos.val)
+      val = shot(params, zoos.val)
       with progress.bar("one shot + epochs", max(after)) as advance:
         tuned = iterative.tune(
           tuner, val, rates, after, key, train, objective, on_epoch=advance
@@ -228,10 +235,10 @@ def compare(
       results = iterative.run_tuned(tuner, tuned, edited, key, train)
       for h, weights in results.items():
         add(
-          f"one shot + {tuner.name}, {h} epochs",
+          f"one shot + {tuner.name}, {_epoch_word(h)}",
           test._replace(weights=weights),
-          alone=rows[2]["seconds_alone"] + alone * h,
-          batched=rows[2]["seconds_batched"] + batched * h,
+          alone=cost["alone"] + alone * h,
+          batched=cost["batched"] + batched * h,
           passes=float(h),
         )
 
@@ -256,6 +263,10 @@ def compare(
     constant.repeat(best._replace(weights=weights), count),
   )
   return Outcome(rows, accuracy, at_sparsity, tuning)
+
+
+def _epoch_word(count: int) -> str:
+  return f"{count} epoch" + "s" * (count != 1)
 
 
 def _epochs(rates: Mapping[int, float], schedule: str) -> int:

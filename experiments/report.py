@@ -1,5 +1,6 @@
 """Tables and pictures of a run."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from rich.table import Table  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+from rich.table import Table
 
 COLUMNS = {
   "objective": ("objective", "{:.4f}"),
@@ -28,20 +29,24 @@ COLUMNS = {
 }
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+SHORT = ("objective", "accuracy", "accuracy_min", "sparsity", "seconds_alone")
+"""The columns that a terminal of 80 characters has room for."""
+
+
+def _cells(row: Mapping[str, Any], columns=tuple(COLUMNS)) -> list[str]:
   values = dict(row)
   values["accuracy"] = f"{row['accuracy_mean']:.3f} ± {row['accuracy_std']:.3f}"
-  return [form.format(values[key]) for key, (_, form) in COLUMNS.items()]
+  return [COLUMNS[key][1].format(values[key]) for key in columns]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-  """The rows for a terminal."""
+  """The most telling columns, for a terminal."""
   result = Table("method", title="test networks x test images")
-  for name, _ in COLUMNS.values():
-    result.add_column(name, justify="right")
+  for key in SHORT:
+    result.add_column(COLUMNS[key][0], justify="right", no_wrap=True)
   for row in rows:
     style = "bold" if row["method"] == "one shot" else None
-    result.add_row(row["method"], *_cells(row), style=style)
+    result.add_row(row["method"], *_cells(row, SHORT), style=style)
   return result
 
 
@@ -60,9 +65,10 @@ def markdown(results: Mapping[str, Any]) -> str:
   ]
   for row in results["rows"]:
     lines.append(f"| {row['method']} | " + " | ".join(_cells(row)) + " |")
-  lines += ["", f"Symmetry error: {results['symmetry_error']:.1e}."]
-  lines += [f"{line}." for line in verdicts(results["rows"])]
-  lines += ["", f"{results['device']}; {results['versions']}.", ""]
+  versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
+  lines += [""] + [f"- {line}." for line in verdicts(results["rows"])]
+  lines += [f"- Symmetry error {results['symmetry_error']:.1e}."]
+  lines += [f"- {results['device']}; {versions}.", ""]
   return "\n".join(lines)
 
 
@@ -72,10 +78,9 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   start, shot = by_name["balanced"], by_name["one shot"]
   curves: dict[str, list[tuple[int, float]]] = {}
   for row in rows:
-    name, _, horizon = row["method"].rpartition(", ")
-    if horizon.endswith(" epochs") and name and " " not in name:
-      point = (int(horizon.split()[0]), row["objective"])
-      curves.setdefault(name, []).append(point)
+    name, epochs = _horizon(row["method"])
+    if epochs and not name.startswith(("one shot", "constant")):
+      curves.setdefault(name, []).append((epochs, row["objective"]))
   lines = []
   for name, points in curves.items():
     last, end = points[-1]
@@ -89,6 +94,13 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     worth = epochs_worth(points, start["objective"], shot["objective"])
     lines.append(f"One shot is worth {worth} epochs of tuned {name}")
   return lines
+
+
+def _horizon(method: str) -> tuple[str, int]:
+  """("Adam", 50) of "Adam, 50 epochs"; 0 of a method without epochs."""
+  name, _, horizon = method.rpartition(", ")
+  found = re.fullmatch(r"(\d+) epochs?", horizon)
+  return (name, int(found[1])) if found else (method, 0)
 
 
 def epochs_worth(
@@ -168,11 +180,12 @@ def _time(path: Path, rows) -> None:
   figure, axis = plt.subplots(figsize=(6, 4))
   curves: dict[str, list] = {}
   for row in rows:
-    name, _, horizon = row["method"].rpartition(", ")
-    timed = row["seconds_alone"] > 0
-    if timed and horizon.endswith("epochs"):
+    name, epochs = _horizon(row["method"])
+    if row["seconds_alone"] == 0 or "balanced" in name:
+      continue
+    if epochs:
       curves.setdefault(name, []).append(row)
-    elif timed and row["method"] != "balanced":
+    else:
       axis.plot(row["seconds_alone"], row["objective"], "*", markersize=12,
                 label=row["method"])  # fmt: skip
   for name, points in curves.items():

@@ -39,13 +39,17 @@ class FineTuner(NamedTuple):
   run: Callable[..., dict[int, Weights]]
 
 
-def balanced(target: TargetNetwork, zoo: Zoo) -> Zoo:
-  """The same functions at the least L1 norm."""
+def balancer(target: TargetNetwork) -> Callable[[Zoo], Zoo]:
+  """Jitted: the networks of the same functions at the least L1 norm."""
 
-  def one(weights, activation):
-    return gauge.balance(target.spec, weights, activation)
+  @jax.jit
+  def balance(zoo):
+    def one(weights, activation):
+      return gauge.balance(target.spec, weights, activation)
 
-  return zoo._replace(weights=jax.jit(jax.vmap(one))(*zoo))
+    return zoo._replace(weights=jax.vmap(one)(*zoo))
+
+  return balance
 
 
 def fine_tuner(
@@ -93,9 +97,10 @@ def fine_tuner(
 
   trainer = fits.fit(loss, transformation, batch_size=batch_size)
   init = jax.jit(trainer.init)
+  balance = balancer(target)
 
   def run(zoo, rates, horizons, key, data, on_epoch=lambda: None):
-    start = balanced(target, zoo)
+    start = balance(zoo)
     count = zoo.activation.shape[0]
     steps = max(data[0].shape[0] // batch_size, 1)
     ends = sorted(horizons)
@@ -168,7 +173,8 @@ def tune(
   for _ in range(extensions + 1):
     new = [r for r in grid if r not in objective]
     # All new rates at once: more networks side by side.
-    many = jax.tree.map(lambda a, n=len(new): jnp.concatenate([a] * n), zoo)
+    copies = len(new)
+    many = jax.tree.map(lambda a, n=copies: jnp.concatenate([a] * n), zoo)
     results = tuner.run(
       many, jnp.repeat(jnp.array(new), count), horizons, key, data, on_epoch
     )

@@ -4,12 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
 from scalegmn_jax.base import TargetNetwork, Weights, Zoo
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.targets import fit as fits
+
+Array = np.ndarray | jax.Array
 
 THRESHOLD = 1e-3
 """Weights below it in the balanced gauge count as pruned."""
@@ -29,15 +32,15 @@ class Scores(NamedTuple):
     predictions: [B, N] int32.
   """
 
-  objective: np.ndarray
-  objective_plain: np.ndarray
-  cross_entropy: np.ndarray
-  l1: np.ndarray
-  l1_balanced: np.ndarray
-  accuracy: np.ndarray
-  sparsity: np.ndarray
-  accuracy_pruned: np.ndarray
-  predictions: np.ndarray
+  objective: Array
+  objective_plain: Array
+  cross_entropy: Array
+  l1: Array
+  l1_balanced: Array
+  accuracy: Array
+  sparsity: Array
+  accuracy_pruned: Array
+  predictions: Array
 
 
 def _below(weights: Weights, threshold) -> Weights:
@@ -62,8 +65,8 @@ def scorer(
     _, accuracy_pruned, _ = fits.measure(target.apply, pruned, images, labels)
     plain = jax.vmap(gauge.l1)(zoo.weights)
     least = jax.vmap(gauge.l1)(even.weights)
-    counts = sum((w == 0).reshape(w.shape[0], -1).sum(1) for w in _leaves(pruned))
-    size = sum(w[0].size for w in _leaves(pruned))
+    flat = jax.vmap(lambda w: jax.flatten_util.ravel_pytree(w)[0])
+    zero = flat(pruned.weights) == 0
     return Scores(
       objective=ce + l1 * least,
       objective_plain=ce + l1 * plain,
@@ -71,16 +74,12 @@ def scorer(
       l1=plain,
       l1_balanced=least,
       accuracy=accuracy,
-      sparsity=counts / size,
+      sparsity=zero.mean(1),
       accuracy_pruned=accuracy_pruned,
       predictions=predictions,
     )
 
   return lambda *args: jax.tree.map(np.asarray, score(*args))
-
-
-def _leaves(zoo: Zoo) -> list[jax.Array]:
-  return jax.tree.leaves(zoo.weights)
 
 
 def row(
@@ -137,9 +136,7 @@ def accuracy_at_sparsity(
   def at(zoo, share):
     def prune(weights, activation):
       even = gauge.balance(target.spec, weights, activation)
-      sizes = jnp.sort(
-        jnp.concatenate([jnp.abs(w).ravel() for w in jax.tree.leaves(even)])
-      )
+      sizes = jnp.sort(jnp.abs(jax.flatten_util.ravel_pytree(even)[0]))
       cut = (share * sizes.size).astype(int)
       threshold = jnp.where(cut > 0, sizes[cut - 1], -1.0)
       return jax.tree.map(

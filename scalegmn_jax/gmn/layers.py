@@ -32,7 +32,12 @@ def init_linear(key: jax.Array, d_in: int, d_out: int, *, bias=False) -> Params:
 def linear(params: Params, x: jax.Array) -> jax.Array:
   """xW (+ b). Without a bias it is equivariant: x → q x gives y → q y."""
   y = x @ params["kernel"]
-  return y + params["bias"] if "bias" in params else y
+  return y + _last(params["bias"], y) if "bias" in params else y
+
+
+def _last(vector: jax.Array, x: jax.Array) -> jax.Array:
+  """A vector [d] as something to broadcast along the last axis of x."""
+  return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
 def layer_norm(params: Params, x: jax.Array, epsilon: float = 1e-5):
@@ -41,7 +46,7 @@ def layer_norm(params: Params, x: jax.Array, epsilon: float = 1e-5):
   centred = x - mean
   variance = (centred * centred).mean(-1, keepdims=True)
   x = centred * jax.lax.rsqrt(variance + epsilon)
-  return x * params["scale"] + params["bias"]
+  return x * _last(params["scale"], x) + _last(params["bias"], x)
 
 
 def init_mlp(
@@ -286,4 +291,4 @@ def edge_gate(params: Params, u: jax.Array, wiring: Wiring) -> jax.Array:
   """
   of_sender, of_receiver = jnp.split(params["in"]["kernel"], 2)
   h = wiring.at_senders(u @ of_sender) + wiring.at_receivers(u @ of_receiver)
-  return mlp_tail(params, h + params["in"]["bias"])
+  return mlp_tail(params, h + _last(params["in"]["bias"], h))

@@ -57,6 +57,7 @@ class Body(_Module):
     wiring = wiring_of(topology)
     reverse = wiring.reverse()
     k_in = topology.edge_width
+    graph: Any = reading.graph
 
     # Codes multiply where a group acts and add where none does.
     vertex_code = self.make(
@@ -71,11 +72,11 @@ class Body(_Module):
     embed = self.make(
       "embed_vertex", layers.init_linear, topology.vertex_width, d
     )
-    x = layers.linear(embed, reading.graph.nodes) * factor
+    x = layers.linear(embed, graph.nodes) * factor
     x = x + jnp.where(reading.additive, vertex_code, 0)
     x = layers.resize(x, reading.sizes)
     embed = self.make("embed_edge", layers.init_linear, k_in, d)
-    e = layers.linear(embed, reading.graph.edges) * edge_code
+    e = layers.linear(embed, graph.edges) * edge_code
     back = None
     if self.bidirectional:
       embed = self.make("embed_back", layers.init_linear, k_in, d)
@@ -188,6 +189,11 @@ def _reader(target: TargetNetwork, symmetry: str, backward):
   return topology, read
 
 
+def _ones(topology: Topology) -> Any:
+  """Weights of the right shapes: parameters depend on no others."""
+  return jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), topology.shapes)
+
+
 def operator(
   target: TargetNetwork,
   *,
@@ -218,8 +224,7 @@ def operator(
   module = Operator(Body(topology, width, depth, bidirectional, True), step)
 
   def init(key):
-    weights = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), topology.shapes)
-    return module.init(key, read(weights, 0))["params"]
+    return module.init(key, read(_ones(topology), 0))["params"]
 
   def apply(params, weights, activation=0):
     updates = module.apply({"params": params}, read(weights, activation))
@@ -247,8 +252,7 @@ def functional(
   module = Functional(body, outputs)
 
   def init(key):
-    weights = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), topology.shapes)
-    return module.init(key, read(weights, 0))["params"]
+    return module.init(key, read(_ones(topology), 0))["params"]
 
   def apply(params, weights, activation=0):
     return module.apply({"params": params}, read(weights, activation))

@@ -1,7 +1,7 @@
 """How one network is read: its features, and what of them is invariant."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ def read_network(
   scaled = masks["scale"] | masks["sign"]
   sizes = jnp.where(scaled, sizes, 1)
   s, t = wiring.at_senders(sizes), wiring.at_receivers(sizes)
-  edges = graph.edges
+  edges: Any = graph.edges
   if group is None or group == "scale":
     inverted = backward(edges, s, t)
     if group is None:

@@ -1,9 +1,10 @@
 """Weights to graph features and back: exact inverses of each other."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jraph
-import numpy as np
 
 from scalegmn_jax.base import Weights
 from scalegmn_jax.graph.topology import Topology
@@ -35,8 +36,8 @@ def to_graph(topology: Topology, weights: Weights) -> jraph.GraphsTuple:
     senders=jnp.asarray(topology.senders),
     receivers=jnp.asarray(topology.receivers),
     globals=None,
-    n_node=np.array([topology.vertices]),
-    n_edge=np.array([topology.edges]),
+    n_node=jnp.array([topology.vertices]),
+    n_edge=jnp.array([topology.edges]),
   )
 
 
@@ -47,13 +48,15 @@ def to_weights(topology: Topology, graph: jraph.GraphsTuple) -> Weights:
   """
   shapes, structure = jax.tree.flatten(topology.shapes)
   leaves: list = [None] * len(shapes)
+  nodes: Any = graph.nodes
+  edges: Any = graph.edges
   for bias in topology.biases:
-    leaves[bias.leaf] = graph.nodes[bias.vertices, bias.slot]  # type: ignore
+    leaves[bias.leaf] = nodes[bias.vertices, bias.slot]
   for block in topology.blocks:
     shape = shapes[block.leaf].shape
     axes = (block.sender_axis, block.receiver_axis)
     spatial = [n for i, n in enumerate(shape) if i not in axes]
-    kernel = graph.edges[block.edges, : block.width]  # type: ignore[index]
+    kernel = edges[block.edges, : block.width]
     kernel = kernel.reshape(shape[axes[0]], shape[axes[1]], *spatial)
     leaves[block.leaf] = jnp.moveaxis(kernel, (0, 1), axes)
   return jax.tree.unflatten(structure, leaves)

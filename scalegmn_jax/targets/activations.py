@@ -29,6 +29,11 @@ def activate(
   return result
 
 
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+  """x [..., D] + bias [D]."""
+  return x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+
+
 def drop(x: jax.Array, dropout) -> jax.Array:
   """Inverted dropout with (rate, key), or x itself for None."""
   if dropout is None:

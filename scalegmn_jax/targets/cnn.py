@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import InputError, TargetNetwork
 from scalegmn_jax.symmetry import spec as specs
-from scalegmn_jax.targets.activations import activate, drop
+from scalegmn_jax.targets.activations import activate, add_bias, drop
 
 
 def convolve(
@@ -102,7 +102,8 @@ def cnn(
     raise InputError(f"cnn: pool {pool!r}, expected average or flatten")
   if len(input_shape) != 3 or min(input_shape) < 1 or classes < 1:
     raise InputError(
-      f"cnn: input_shape {tuple(input_shape)}, classes {classes} make no network"
+      f"cnn: input_shape {tuple(input_shape)} and classes {classes} make no "
+      "network"
     )
   channels = _per_layer("channels", channels, len(tuple(channels)))
   depth = len(channels)
@@ -120,7 +121,7 @@ def cnn(
         f"{kernels} with strides {strides}"
       )
   sizes = (input_shape[2], *channels, classes)
-  shapes = [
+  shapes: list[tuple[int, ...]] = [
     (k, k, n_in, n_out)
     for k, n_in, n_out in zip(kernels, sizes[:-2], sizes[1:-1], strict=True)
   ]
@@ -144,11 +145,11 @@ def cnn(
 
   def apply(weights, x, activation=0, dropout=None):
     for layer, s in zip(weights[:-1], strides, strict=True):
-      x = convolve(x, layer["kernel"], s, padding) + layer["bias"]
+      x = add_bias(convolve(x, layer["kernel"], s, padding), layer["bias"])
       x = activate(names, x, activation)
     x = x.mean((1, 2)) if pool == "average" else x.reshape(x.shape[0], -1)
     last = weights[-1]["kernel"].reshape(x.shape[-1], -1)
-    return drop(x, dropout) @ last + weights[-1]["bias"]
+    return add_bias(drop(x, dropout) @ last, weights[-1]["bias"])
 
   return TargetNetwork(
     init=init,

@@ -88,7 +88,7 @@ def fit(
           gradient, state.optimizer, state.weights
         )
         new = FitState(optax.apply_updates(state.weights, updates), inner)
-        finite = jnp.isfinite(optax.global_norm(new.weights))
+        finite = jnp.isfinite(optax.tree.norm(new.weights))
         return jax.tree.map(
           lambda a, b: jnp.where(finite, a, b), new, state
         ), None

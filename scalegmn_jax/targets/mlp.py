@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import InputError, TargetNetwork
 from scalegmn_jax.symmetry import spec as specs
-from scalegmn_jax.targets.activations import activate, drop
+from scalegmn_jax.targets.activations import activate, add_bias, drop
 
 
 def mlp(
@@ -50,7 +50,7 @@ def mlp(
     for i, layer in enumerate(weights):
       if i == last:
         x = drop(x, dropout)
-      x = x @ layer["kernel"] + layer["bias"]
+      x = add_bias(x @ layer["kernel"], layer["bias"])
       if i < last:
         x = activate(names, omega * x, activation)
     return x

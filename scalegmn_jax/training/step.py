@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scalegmn_jax.base import MetaNetwork, Params, Zoo
+from scalegmn_jax.base import MetaNetwork, Params
 from scalegmn_jax.training.losses import Losses
 
 
@@ -115,9 +115,9 @@ def make_step(
     updates, inner = optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = metrics | {
-      "gradient_norm": optax.global_norm(gradient),
-      "update_norm": optax.global_norm(updates),
-      "parameter_norm": optax.global_norm(params),
+      "gradient_norm": optax.tree.norm(gradient),
+      "update_norm": optax.tree.norm(updates),
+      "parameter_norm": optax.tree.norm(params),
     }
     return state._replace(
       params=params, optimizer=inner, step=state.step + 1

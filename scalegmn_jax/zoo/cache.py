@@ -119,7 +119,7 @@ def generated(
     else:
       for _ in range(epochs[-1]):
         on_epoch()
-    with np.load(part) as arrays:
+    with np.load(part, allow_pickle=False) as arrays:
       part_rows, frame = _part(arrays, start, target, epochs)
     keep = min(chunk, size - start) * len(epochs)
     rows.append(part_rows[:keep])

@@ -127,9 +127,9 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
   def init(params):
     return tuple(m.init(params) for m in members)
 
-  def update(gradient, state, params=None):
+  def update(updates, state, params=None):
     results = [
-      m.update(gradient, s, params)
+      m.update(updates, s, params)
       for m, s in zip(members, state, strict=True)
     ]
     steps = [r[0] for r in results]

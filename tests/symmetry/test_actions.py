@@ -11,7 +11,7 @@ from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets.mlp import mlp
 
 GROUPS = ("scale", "sign", "permutation")
-MLP = mlp((3, 6, 5, 2), ("relu", "tanh", "gelu"))
+MLP = mlp((3, 8, 9, 2), ("relu", "tanh", "gelu"))
 
 
 def assert_trees_close(a, b, tolerance=1e-12):
@@ -49,9 +49,9 @@ def test_samples_are_of_the_group(x64, activation):
       assert (q == 1).all()
 
 
-def test_identity_changes_nothing(target, random_weights):
-  weights = random_weights(target, 0)
-  same = actions.act(identity(target.spec), target.spec, weights)
+def test_identity_changes_nothing(x64, random_weights):
+  weights = random_weights(MLP, 0)
+  same = actions.act(identity(MLP.spec), MLP.spec, weights)
   jax.tree.map(np.testing.assert_array_equal, same, weights)
 
 
@@ -89,18 +89,17 @@ def test_composition_acts_like_one_after_the_other(
   )
 
 
-def test_action_on_single_weights_is_the_formula(random_weights):
+def test_action_on_single_weights_is_the_formula(x64, random_weights):
   weights = random_weights(MLP, 3)
   g = actions.sample(jax.random.key(4), MLP.spec)
   moved = actions.act(g, MLP.spec, weights)[1]
   old = jax.tree.map(np.asarray, weights)[1]
   (p, q), (r, s) = jax.tree.map(np.asarray, (g["hidden_1"], g["hidden_2"]))
-  for i in range(5):
-    np.testing.assert_allclose(moved["bias"][i], s[i] * old["bias"][r[i]], 1e-6)
+  for i in range(9):
+    np.testing.assert_allclose(moved["bias"][i], s[i] * old["bias"][r[i]])
     np.testing.assert_allclose(
       moved["kernel"][:, i],
-      [s[i] * old["kernel"][p[j], r[i]] / q[j] for j in range(6)],
-      1e-6,
+      [s[i] * old["kernel"][p[j], r[i]] / q[j] for j in range(8)],
     )
 
 
@@ -119,7 +118,8 @@ def test_function_is_unchanged_for_every_activation(
     assert relative(after, before) < 1e-12, name
     outputs.append(before)
   # Otherwise the loop would have tested one activation several times.
-  assert min(relative(a, b) for a, b in zip(outputs[:-1], outputs[1:], strict=True)) > 1e-3
+  for a, b in zip(outputs[:-1], outputs[1:], strict=True):
+    assert relative(a, b) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_function_is_unchanged_for_every_activation(
 def test_function_changes_under_the_wrong_group(
   x64, random_weights, activation, wrong
 ):
-  target = mlp((3, 6, 5, 2), activation)
+  target = mlp((3, 8, 9, 2), activation)
   spec = dataclasses.replace(
     target.spec,
     spaces={
@@ -144,7 +144,9 @@ def test_function_changes_under_the_wrong_group(
   assert relative(target.apply(moved, x), target.apply(weights, x)) > 0.01
 
 
-def test_population_is_sampled_and_moved_under_vmap_and_jit(random_weights):
+def test_population_is_sampled_and_moved_under_vmap_and_jit(
+  x64, random_weights
+):
   weights = [random_weights(MLP, i) for i in range(3)]
   stacked = jax.tree.map(lambda *w: jnp.stack(w), *weights)
   keys = jax.random.split(jax.random.key(0), 3)
@@ -154,4 +156,4 @@ def test_population_is_sampled_and_moved_under_vmap_and_jit(random_weights):
 
   together = jax.jit(jax.vmap(move))(keys, stacked)
   alone = move(keys[1], weights[1])
-  assert_trees_close(jax.tree.map(lambda w: w[1], together), alone, 1e-5)
+  assert_trees_close(jax.tree.map(lambda w: w[1], together), alone)

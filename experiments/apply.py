@@ -1,0 +1,77 @@
+"""Improves the networks of a zoo with a trained operator.
+
+  python -m experiments.apply --workdir=runs/cnn-... --zoo.path=zoo --out=better
+
+Reads zoo files and writes zoo files: the same rows in the same order, the
+metrics that no longer hold left empty.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import command, evaluate, progress
+from scalegmn_jax.base import InputError
+from scalegmn_jax.operators import load_operator
+from scalegmn_jax.zoo import networks, store
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.")
+_ZOO = flags.DEFINE_string("zoo.path", None, "Folder of zoo files to read.")
+_OUT = flags.DEFINE_string("out", None, "Folder to write; must not exist.")
+
+BATCH = 256
+MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+def improve(workdir: Path, source: Path, out: Path) -> int:
+  """Writes the improved networks; returns how many."""
+  if out.exists():
+    raise InputError(f"{out}: exists already, give another --out")
+  operator = load_operator(workdir)
+  files = store.read(source)
+  # Everything is checked before the work begins.
+  networks.check_layout(operator.target, files)
+  count = len(files.weights)
+  store.check_finite(files)
+  apply = evaluate.one_shot(operator.metanetwork)
+  improved = np.empty((count, files.layout.size), np.float32)
+  with progress.bar("one shot", count) as advance:
+    for start in range(0, count, BATCH):
+      # The last batch is filled up with its last row: one compilation.
+      rows = np.minimum(np.arange(start, start + BATCH), count - 1)
+      zoo = apply(
+        operator.params, networks.load(operator.target, files, rows)
+      )
+      stop = min(start + BATCH, count)
+      improved[start:stop] = networks.to_rows(zoo.weights)[: stop - start]
+      advance(count=stop - start)
+  bad = ~np.isfinite(improved).all(1)
+  if bad.any():
+    raise InputError(
+      f"{source}: the operator gives weights that are not finite for row "
+      f"{bad.argmax()} ({bad.sum()} of {count})"
+    )
+  metrics = files.metrics.copy()
+  for column in MEASURED:
+    if column in metrics:
+      metrics[column] = np.nan
+  store.write(out, improved, metrics, files.layout)
+  return count
+
+
+def main(argv) -> None:
+  if len(argv) > 1:
+    raise InputError(f"unexpected argument {argv[1]!r}")
+  for flag in (_WORKDIR, _ZOO, _OUT):
+    if not flag.value:
+      raise InputError(f"--{flag.name} is needed")
+  progress.console.print(f"JAX {jax.__version__} on {jax.devices()}")
+  count = improve(Path(_WORKDIR.value), Path(_ZOO.value), Path(_OUT.value))
+  progress.console.print(f"{count} networks written to {_OUT.value}")
+
+
+if __name__ == "__main__":
+  sys.exit(command.start(main))

@@ -1,0 +1,346 @@
+"""Symmetry of whole metanetworks, and what breaks it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from scalegmn_jax.base import InputError
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.symmetry import actions
+from scalegmn_jax.targets import cnn, fit, mlp
+
+SMALL = {"width": 8, "depth": 2}
+
+TARGETS = {
+  "cnn average": functools.partial(
+    cnn.cnn, (6, 6, 1), (3, 4), padding="SAME", classes=3
+  ),
+  "cnn flatten": functools.partial(
+    cnn.cnn, (6, 6, 2), (2, 3), kernel_size=(3, 2), stride=(2, 1),
+    pool="flatten", classes=3,
+  ),  # fmt: skip
+  "mlp": functools.partial(mlp.mlp, (4, 5, 3, 4, 2)),
+}
+ACTIVATIONS = ("relu", "tanh", "gelu", ("relu", "tanh", "silu"))
+
+
+def trained(name, target, weights):
+  """A few epochs of Adam on random labels; once per architecture."""
+  if name not in _TRAINED:
+    d = target.description
+    shape = d["input_shape"] if d["name"] == "cnn" else d["sizes"][:1]
+    inputs = jax.random.normal(jax.random.key(2), (24, *shape))
+    classes = weights[-1]["bias"].shape[0]
+    labels = jnp.arange(24) % classes
+
+    def loss(weights, activation, x, y, hyper, key):
+      logits = target.apply(weights, x, 0)
+      return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    trainer = fit.fit(loss, optax.adam, batch_size=8)
+    rate = jnp.full(1, 0.02)
+    state = trainer.init(jax.tree.map(lambda w: w[None], weights), rate)
+    for epoch in range(3):
+      keys = jax.random.split(jax.random.key(epoch), 1)
+      state = trainer.epoch(state, rate, jnp.zeros(1, int), keys, inputs, labels)
+    _TRAINED[name] = jax.tree.map(lambda w: np.asarray(w[0]), state.weights)
+  return jax.tree.map(jnp.asarray, _TRAINED[name])
+
+
+_TRAINED = {}
+
+
+def population(name, target):
+  """Six networks, [6, ...]: two random ones, a trained one, and the same with
+  zero biases, with dead neurons, and with pruned weights."""
+
+  def random(seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+      lambda s: jnp.asarray(rng.normal(size=s.shape) * 0.5),
+      jax.eval_shape(target.init, jax.random.key(0)),
+    )
+
+  first, second = random(0), random(1)
+  ready = trained(name, target, first)
+  zero_bias = [layer | {"bias": layer["bias"] * 0} for layer in ready]
+  dead = [dict(layer) for layer in ready]
+  # Neuron 0 of the first layer gets nothing; neuron 1 gives nothing; neuron 0
+  # of the second layer has neither.
+  dead[0]["kernel"] = dead[0]["kernel"].at[..., 0].set(0)
+  dead[0]["bias"] = dead[0]["bias"].at[0].set(0)
+  dead[1]["kernel"] = dead[1]["kernel"].at[..., 1, :].set(0)
+  dead[1]["kernel"] = dead[1]["kernel"].at[..., 0].set(0)
+  dead[1]["bias"] = dead[1]["bias"].at[0].set(0)
+  dead[2]["kernel"] = dead[2]["kernel"].at[..., 0, :].set(0)
+  pruned = jax.tree.map(lambda w: jnp.where(jnp.abs(w) < 0.2, 0, w), ready)
+  networks = [first, second, ready, tuple(zero_bias), tuple(dead), pruned]
+  return jax.tree.map(
+    lambda *w: jnp.stack([jnp.asarray(x, float) for x in w]), *networks
+  )
+
+
+def random_params(metanetwork):
+  """φ of the right shapes, without the time that compiling `init` takes."""
+  rng = np.random.default_rng(7)
+
+  def draw(path, shape):
+    last = jax.tree_util.keystr(path)
+    noise = rng.normal(size=shape.shape)
+    if len(shape.shape) > 1 and "code" not in last and "factor" not in last:
+      return jnp.asarray(noise / np.sqrt(shape.shape[0]))
+    return jnp.asarray((0.0 if "bias" in last else 1.0) + 0.3 * noise)
+
+  shapes = jax.eval_shape(metanetwork.init, jax.random.key(0))
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def moved(target, networks, activation, decades):
+  """(one group element per network, the networks that they make)."""
+  keys = jax.random.split(jax.random.key(3), 6)
+  spec = target.spec
+  g = jax.vmap(
+    lambda k: actions.sample(k, spec, activation, decades=decades)
+  )(keys)
+  return g, jax.vmap(lambda g, w: actions.act(g, spec, w))(g, networks)
+
+
+def operator_errors(name, target, operator, decades):
+  """[(errors {tensor: [6]}, updates [6, ...])] for each activation: per tensor
+  and network, ‖g⁻¹Δ(gθ) - Δ(θ)‖/‖Δ(θ)‖. Small tensors that a dead neuron makes
+  are measured like all others."""
+  networks = population(name, target)
+  params = random_params(operator)
+
+  @jax.jit
+  def update(networks, activation):
+    def one(weights):
+      edited = operator.apply(params, weights, activation)
+      return jax.tree.map(jnp.subtract, edited, weights)
+
+    return jax.vmap(one)(networks)
+
+  results = []
+  for index in range(len(target.activations)):
+    g, images = moved(target, networks, index, decades)
+    updates, at_g = update(networks, index), update(images, index)
+    back = jax.vmap(
+      lambda g, w: actions.act(actions.inverse(g), target.spec, w)
+    )(g, at_g)
+    worst = {}
+    for i, (a, b) in enumerate(
+      zip(jax.tree.leaves(updates), jax.tree.leaves(back), strict=True)
+    ):
+      a, b = (np.asarray(x).reshape(6, -1) for x in (a, b))
+      norms = np.linalg.norm(a, axis=1)
+      worst[i] = (np.linalg.norm(a - b, axis=1) / norms).max()
+    results.append((worst, updates))
+  return results
+
+
+CASES = [
+  (name, activation, direction)
+  for name in TARGETS
+  for activation in ACTIVATIONS
+  for direction in (False, True)
+  # Every group and direction on both kinds of targets; the second CNN adds
+  # shapes, not groups.
+  if name != "cnn flatten" or activation == "relu"
+]
+
+
+@pytest.mark.parametrize(("name", "activation", "bidirectional"), CASES)
+def test_operator_is_equivariant_float64(x64, name, activation, bidirectional):
+  target = TARGETS[name](activation=activation)
+  operator = metanetworks.operator(
+    target, bidirectional=bidirectional, **SMALL
+  )
+  for worst, updates in operator_errors(name, target, operator, 2.0):
+    for update in jax.tree.leaves(updates):
+      assert jnp.abs(update).max() > 1e-3  # there is an update to measure
+    assert max(worst.values()) <= 1e-10, worst
+
+
+@pytest.mark.parametrize(("name", "activation", "bidirectional"), CASES)
+def test_operator_is_equivariant_float32(name, activation, bidirectional):
+  target = TARGETS[name](activation=activation)
+  operator = metanetworks.operator(
+    target, bidirectional=bidirectional, **SMALL
+  )
+  for worst, _ in operator_errors(name, target, operator, 1.0):
+    assert max(worst.values()) <= 1e-4, worst
+
+
+def test_vector_inverse_is_equivariant_too(x64):
+  target = TARGETS["mlp"](activation="relu")
+  operator = metanetworks.operator(target, backward="inverse", **SMALL)
+  ((worst, _),) = operator_errors("mlp", target, operator, 2.0)
+  assert max(worst.values()) <= 1e-10, worst
+
+
+def test_permutation_only_model_fails_under_scaling(x64):
+  target = TARGETS["mlp"](activation="relu")
+  operator = metanetworks.operator(target, symmetry="permutation", **SMALL)
+  ((worst, _),) = operator_errors("mlp", target, operator, 1.0)
+  assert min(worst.values()) > 1e-2, worst
+
+
+def test_the_edge_itself_is_no_backward_edge(x64):
+  """The reference's mistake (its bidirectional relu model)."""
+  target = TARGETS["mlp"](activation="relu")
+  operator = metanetworks.operator(
+    target, backward=lambda e, s, r: e, **SMALL
+  )
+  ((worst, _),) = operator_errors("mlp", target, operator, 1.0)
+  assert max(worst.values()) > 1e-2, worst
+
+
+def functional_errors(name, target, functional, decades):
+  """[(error, spread over networks)] for each activation."""
+  networks = population(name, target)
+  params = random_params(functional)
+  f = jax.jit(
+    jax.vmap(lambda w, index: functional.apply(params, w, index), (0, None))
+  )
+  results = []
+  for index in range(len(target.activations)):
+    _, images = moved(target, networks, index, decades)
+    values = f(networks, index)
+    spread = values.std(0)
+    error = jnp.abs(f(images, index) - values).max(0) / spread
+    results.append((error.max(), spread.min()))
+  return results
+
+
+@pytest.mark.parametrize(("name", "activation", "bidirectional"), CASES)
+def test_functional_is_invariant(x64, name, activation, bidirectional):
+  target = TARGETS[name](activation=activation)
+  functional = metanetworks.functional(
+    target, outputs=2, bidirectional=bidirectional, **SMALL
+  )
+  for error, spread in functional_errors(name, target, functional, 2.0):
+    assert spread > 1e-3
+    assert error <= 1e-10
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_functional_is_invariant_float32(activation):
+  target = TARGETS["cnn average"](activation=activation)
+  functional = metanetworks.functional(target, **SMALL)
+  for error, spread in functional_errors(
+    "cnn average", target, functional, 1.0
+  ):
+    assert spread > 1e-3
+    assert error <= 1e-4
+
+
+@pytest.mark.parametrize("backward", ("carrier", "inverse"))
+@pytest.mark.parametrize("activation", ("relu", ("relu", "tanh")))
+def test_gradients_are_finite_at_zeros(activation, backward):
+  """Zero biases, dead neurons and pruned weights."""
+  target = TARGETS["cnn average"](activation=activation)
+  operator = metanetworks.operator(target, backward=backward, **SMALL)
+  params = random_params(operator)
+
+  @jax.jit
+  def gradients(params, networks):
+    def loss(params, networks):
+      edited = jax.vmap(lambda w: operator.apply(params, w))(networks)
+      return sum((w * w).sum() for w in jax.tree.leaves(edited))
+
+    return jax.grad(loss, argnums=(0, 1))(params, networks)
+
+  for gradient in jax.tree.leaves(gradients(
+    params, population("cnn average", target)
+  )):
+    assert jnp.isfinite(gradient).all()
+
+
+def fit_map(target, operator, wanted, steps):
+  """Trains φ so that operator(θ) = wanted(θ); returns the relative error on
+  networks it has not seen."""
+
+  def sample(key):
+    leaves, structure = jax.tree.flatten(target.init(key))
+    leaves = [
+      jax.random.normal(jax.random.fold_in(key, i), w.shape)
+      for i, w in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(structure, leaves)
+
+  def error(params, key):
+    networks = jax.vmap(sample)(jax.random.split(key, 8))
+    edited = jax.vmap(lambda w: operator.apply(params, w))(networks)
+    aim = jax.vmap(wanted)(networks)
+    off = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), edited, aim)
+    size = jax.tree.map(lambda b: (b**2).sum(), aim)
+    return sum(
+      a / b for a, b in zip(jax.tree.leaves(off), jax.tree.leaves(size))
+    )  # fmt: skip
+
+  optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+  params = operator.init(jax.random.key(0))
+  state = optimizer.init(params)
+
+  @jax.jit
+  def train(params, state):
+    def step(carry, key):
+      params, state = carry
+      gradient = jax.grad(error)(params, key)
+      updates, state = optimizer.update(gradient, state)
+      return (optax.apply_updates(params, updates), state), None
+
+    keys = jax.random.split(jax.random.key(1), steps)
+    return jax.lax.scan(step, (params, state), keys)[0][0]
+
+  before = error(params, jax.random.key(2))
+  after = error(train(params, state), jax.random.key(2))
+  return float(before) ** 0.5, float(after) ** 0.5
+
+
+def test_operator_learns_the_identity():
+  target = mlp.mlp((3, 4, 2))
+  operator = metanetworks.operator(target, width=8, depth=1, step=1.0)
+  before, after = fit_map(target, operator, lambda w: w, 300)
+  assert before > 0.3 and after < 0.05
+
+
+def test_operator_learns_a_group_element():
+  """One that commutes with the group: the same multiplier for a layer."""
+  target = mlp.mlp((3, 4, 4, 2))
+  g = {
+    name: actions.Element(jnp.arange(4), jnp.full(4, q))
+    for name, q in (("hidden_1", 2.0), ("hidden_2", 0.5))
+  }
+  operator = metanetworks.operator(target, width=8, depth=1)
+  before, after = fit_map(
+    target, operator, lambda w: actions.act(g, target.spec, w), 600
+  )
+  assert before > 0.5 and after < 0.05
+
+
+def test_parameters_do_not_depend_on_weights():
+  target = TARGETS["mlp"](activation="relu")
+  operator = metanetworks.operator(target, **SMALL)
+  params = operator.init(jax.random.key(0))
+  again = operator.init(jax.random.key(0))
+  for a, b in zip(
+    jax.tree.leaves(params), jax.tree.leaves(again), strict=True
+  ):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"symmetry": "scale"}, "model.symmetry is 'scale'"),
+    ({"backward": "edge"}, "model.backward is 'edge'"),
+  ],
+)
+def test_bad_arguments(arguments, message):
+  with pytest.raises(InputError, match=message):
+    metanetworks.operator(TARGETS["mlp"](), **arguments)

@@ -1,0 +1,122 @@
+"""Weights to features and back."""
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+
+from scalegmn_jax.graph import convert
+from scalegmn_jax.graph.topology import topology_of
+from scalegmn_jax.symmetry import actions
+
+
+def test_weights_come_back_exactly(target, random_weights):
+  topology, weights = topology_of(target), random_weights(target, 0)
+
+  @jax.jit
+  def there_and_back(weights):
+    return convert.to_weights(topology, convert.to_graph(topology, weights))
+
+  jax.tree.map(np.testing.assert_array_equal, there_and_back(weights), weights)
+
+
+def test_features_come_back_where_there_are_weights(kind):
+  topology = topology_of(kind)
+  rng = np.random.default_rng(1)
+
+  def back_and_there(nodes, edges):
+    graph = jraph.GraphsTuple(nodes, edges, None, None, None, None, None)
+    return convert.to_graph(topology, convert.to_weights(topology, graph))
+
+  nodes = rng.normal(size=(topology.vertices, topology.vertex_width))
+  edges = rng.normal(size=(topology.edges, topology.edge_width))
+  nodes, edges = jnp.asarray(nodes), jnp.asarray(edges)
+  graph = jax.jit(back_and_there)(nodes, edges)
+  written = np.zeros(nodes.shape, bool)
+  for bias in topology.biases:
+    written[bias.vertices, bias.slot] = True
+  np.testing.assert_array_equal(graph.nodes, np.where(written, nodes, 0))
+  written = np.zeros(edges.shape, bool)
+  for block in topology.blocks:
+    written[block.edges, : block.width] = True
+  np.testing.assert_array_equal(graph.edges, np.where(written, edges, 0))
+
+
+def test_graph_has_each_weight_where_it_belongs(kind, random_weights):
+  topology = topology_of(kind)
+  weights = random_weights(kind, 2, dead=False)
+  graph = jax.jit(lambda w: convert.to_graph(topology, w))(weights)
+  nodes, edges = np.asarray(graph.nodes), np.asarray(graph.edges)
+  leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(weights)]
+  for bias in topology.biases:
+    np.testing.assert_array_equal(
+      nodes[bias.vertices, bias.slot], leaves[bias.leaf]
+    )
+  assert (nodes[topology.spaces["input"]] == 0).all()
+  for block in topology.blocks:
+    for e in range(block.edges.start, block.edges.stop):
+      index = [slice(None)] * leaves[block.leaf].ndim
+      index[block.sender_axis] = topology.senders[e] - block.senders.start
+      index[block.receiver_axis] = topology.receivers[e] - block.receivers.start
+      weight = leaves[block.leaf][tuple(index)].ravel()
+      np.testing.assert_array_equal(edges[e, : block.width], weight)
+      assert (edges[e, block.width :] == 0).all()
+  np.testing.assert_array_equal(graph.senders, topology.senders)
+  np.testing.assert_array_equal(graph.receivers, topology.receivers)
+  assert graph.n_node == topology.vertices and graph.n_edge == topology.edges
+
+
+def test_features_carry_the_multipliers_of_their_neurons(
+  x64, kind, random_weights
+):
+  topology, weights = topology_of(kind), random_weights(kind, 3)
+  g = {
+    name: e._replace(permutation=jnp.arange(len(e.permutation)))
+    for name, e in actions.sample(jax.random.key(0), kind.spec).items()
+  }
+  ones = {name: jnp.ones(s.size) for name, s in kind.spec.spaces.items()}
+  q = convert.vertex_vector(
+    topology, {**ones, **{name: e.multiplier for name, e in g.items()}}
+  )
+  q = np.asarray(q)[:, None]
+
+  @jax.jit
+  def graphs(g):
+    moved = actions.act(g, kind.spec, weights)
+    return (
+      convert.to_graph(topology, weights),
+      convert.to_graph(topology, moved),
+    )
+
+  before, after = graphs(g)
+  np.testing.assert_allclose(after.nodes, q * before.nodes, 1e-12)
+  ratio = q[topology.receivers] / q[topology.senders]
+  np.testing.assert_allclose(after.edges, ratio * before.edges, 1e-12)
+
+
+def test_vertex_vector_follows_the_vertices(residual_mlp):
+  topology = topology_of(residual_mlp)
+  by_space = {
+    name: jnp.arange(part.start, part.stop)
+    for name, part in reversed(topology.spaces.items())
+  }
+  np.testing.assert_array_equal(
+    convert.vertex_vector(topology, by_space), np.arange(topology.vertices)
+  )
+
+
+def test_population_is_converted_under_vmap(residual_mlp, random_weights):
+  topology = topology_of(residual_mlp)
+  networks = [random_weights(residual_mlp, i) for i in range(2)]
+  stacked = jax.tree.map(lambda *w: jnp.stack(w), *networks)
+
+  @jax.jit
+  @jax.vmap
+  def features(weights):
+    graph = convert.to_graph(topology, weights)
+    return graph.nodes, graph.edges
+
+  nodes, edges = features(stacked)
+  alone = convert.to_graph(topology, networks[1])
+  np.testing.assert_array_equal(nodes[1], alone.nodes)
+  np.testing.assert_array_equal(edges[1], alone.edges)

@@ -1,0 +1,165 @@
+"""The static graph: counts, ranges and ids."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import (
+  Axes,
+  Axis,
+  InputError,
+  Space,
+  SymmetrySpec,
+  TargetNetwork,
+)
+from scalegmn_jax.graph.topology import topology_of
+from scalegmn_jax.symmetry import spec as specs
+from scalegmn_jax.targets.cnn import cnn
+from scalegmn_jax.targets.mlp import mlp
+
+
+def with_kernels(sizes, kernels):
+  """A target with these spaces and a kernel per (sender, receiver)."""
+  spec = SymmetrySpec(
+    {
+      name: Space(n, ("scale",) if name.startswith("h") else ())
+      for name, n in sizes.items()
+    },
+    {
+      name: Axes((Axis(sender, -1), Axis(receiver, 1)))
+      for name, (sender, receiver) in kernels.items()
+    },
+  )
+
+  def init(key):
+    return {
+      name: jax.random.normal(key, (sizes[s], sizes[r]))
+      for name, (s, r) in kernels.items()
+    }
+
+  return TargetNetwork(init, lambda *args: None, spec, ("relu",), {})
+
+
+SKIPPING = with_kernels(
+  {"out": 2, "h2": 5, "in": 3, "h1": 4},
+  {
+    "a": ("h2", "out"),
+    "b": ("in", "h1"),
+    "c": ("in", "out"),
+    "d": ("h1", "h2"),
+    "e": ("h1", "out"),
+    "f": ("in", "h2"),
+  },
+)
+"""Every kind of kernel, in an order that no walk along the layers has."""
+
+
+def indices(part):
+  return list(range(part.start, part.stop))
+
+
+def assert_ranges_are_right(topology):
+  hidden = np.zeros(topology.vertices, bool)
+  for name, vertices in topology.spaces.items():
+    assert vertices.stop - vertices.start == topology.spec.spaces[name].size
+    hidden[vertices] = not topology.spec.spaces[name].fixed
+  for part, mask in (
+    (topology.hidden, hidden),
+    (topology.into_hidden, hidden[topology.receivers]),
+    (topology.out_of_hidden, hidden[topology.senders]),
+  ):
+    assert indices(part) == list(np.flatnonzero(mask))
+  tiled = [i for b in topology.blocks for i in indices(b.edges)]
+  assert tiled == list(range(topology.edges))
+  leaves = [x.leaf for x in (*topology.biases, *topology.blocks)]
+  assert sorted(leaves) == list(range(len(jax.tree.leaves(topology.shapes))))
+
+
+def test_small_cnn_of_the_zoo():
+  topology = topology_of(cnn())
+  assert (topology.vertices, topology.edges) == (59, 688)
+  assert (topology.vertex_width, topology.edge_width) == (1, 9)
+  assert np.unique(topology.vertex_type).tolist() == list(range(14))
+  assert np.unique(topology.edge_type).tolist() == list(range(13))
+  assert indices(topology.hidden) == list(range(1, 49))
+  assert indices(topology.into_hidden) == list(range(528))
+  assert indices(topology.out_of_hidden) == list(range(16, 688))
+  assert topology.groups.shape == (1, 59)
+  assert_ranges_are_right(topology)
+
+
+def test_ranges_are_those_of_hidden_spaces(target):
+  topology = topology_of(target)
+  assert_ranges_are_right(topology)
+  assert topology.groups.shape == (len(target.activations), topology.vertices)
+  expected = np.array(specs.groups_of(target.activations))[:, None]
+  assert (topology.groups[:, topology.hidden] == expected).all()
+  n = topology.hidden
+  assert (topology.groups[:, : n.start] == "").all()
+  assert (topology.groups[:, n.stop :] == "").all()
+
+
+def test_ranges_do_not_depend_on_the_order_of_the_weights():
+  topology = topology_of(SKIPPING)
+  assert_ranges_are_right(topology)
+  ranks = [name[0] for name in topology.spaces]
+  assert ranks == ["i", "h", "h", "o"]
+
+
+def test_edges_connect_every_sender_with_every_receiver():
+  topology = topology_of(mlp((2, 3, 1)))
+  pairs = list(zip(topology.senders, topology.receivers, strict=True))
+  assert pairs[:6] == [(i, j) for i in (0, 1) for j in (2, 3, 4)]
+  assert pairs[6:] == [(2, 5), (3, 5), (4, 5)]
+  assert topology.senders.dtype == topology.receivers.dtype == np.int32
+
+
+def test_ids_tell_inputs_and_outputs_apart_but_not_hidden_neurons():
+  topology = topology_of(mlp((2, 3, 3, 2)))
+  assert topology.vertex_type.tolist() == [0, 1, 2, 2, 2, 3, 3, 3, 4, 5]
+  assert topology.edge_type.tolist() == (
+    [0, 0, 0, 1, 1, 1] + [2] * 9 + [3, 4] * 3
+  )
+
+
+def test_ids_of_edges_from_inputs_to_outputs_are_of_pairs():
+  topology = topology_of(mlp((2, 3)))
+  assert topology.edge_type.tolist() == list(range(6))
+  assert indices(topology.hidden) == []
+  assert indices(topology.into_hidden) == []
+
+
+def test_ids_of_a_hidden_space_are_shared_by_its_writers(residual_mlp):
+  topology = topology_of(residual_mlp)
+  types = topology.vertex_type
+  for name, vertices in topology.spaces.items():
+    fixed = topology.spec.spaces[name].fixed
+    assert np.unique(types[vertices]).size == (
+      vertices.stop - vertices.start if fixed else 1
+    )
+  blocks = [set(topology.edge_type[b.edges]) for b in topology.blocks]
+  assert [len(b) for b in blocks] == [3, 1, 1, 2]
+  assert len(set.union(*blocks)) == 7
+
+
+def test_biases_of_one_space_have_slots_of_their_own(residual_mlp):
+  topology = topology_of(residual_mlp)
+  assert topology.vertex_width == 2
+  slots = [
+    b.slot for b in topology.biases if b.vertices == topology.spaces["stream"]
+  ]
+  assert slots == [0, 1]
+
+
+def test_weights_that_do_not_fit_their_spec_are_refused():
+  target = mlp((2, 3, 1))
+  wrong = target._replace(init=mlp((2, 4, 1)).init)
+  with pytest.raises(InputError, match="'hidden_1' has 3 neurons"):
+    topology_of(wrong)
+
+
+def test_shapes_are_those_of_the_weights(target):
+  shapes = topology_of(target).shapes
+  assert shapes == jax.eval_shape(target.init, jax.random.key(0))
+  assert jax.tree.leaves(shapes)[0].dtype == jnp.float32

@@ -1,0 +1,203 @@
+"""The inner trainer: networks in a batch do not know of each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from scalegmn_jax.base import Zoo
+from scalegmn_jax.targets import fit
+from scalegmn_jax.targets.mlp import mlp
+
+TARGET = mlp((4, 8, 3), ("relu", "tanh"))
+B, N = 4, 26
+
+
+def loss(weights, activation, images, labels, hyper, key):
+  dropout = (hyper["dropout"], key)
+  logits = TARGET.apply(weights, images, activation, dropout)
+  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def adam(hyper):
+  return optax.chain(
+    optax.add_decayed_weights(hyper["decay"]), optax.adam(hyper["rate"])
+  )
+
+
+def sgd(hyper):
+  return optax.sgd(hyper["rate"])
+
+
+FITS = {
+  name: fit.fit(
+    loss, optimizer, batch_size=8, fraction=lambda hyper: hyper["fraction"]
+  )
+  for name, optimizer in {"adam": adam, "sgd": sgd}.items()
+}
+
+
+@pytest.fixture
+def task(x64, random_weights):
+  """(weights, hyper, activation, keys, images, labels) of B networks."""
+  rng = np.random.default_rng(0)
+  networks = [random_weights(TARGET, i, dead=False) for i in range(B)]
+  labels = jnp.asarray(rng.integers(0, 3, N))
+  images = rng.normal(size=(N, 4)) + 2 * jax.nn.one_hot(labels, 4)
+  hyper = {
+    "rate": jnp.full(B, 0.01),
+    "decay": jnp.asarray([0, 0.1, 0, 0.01]),
+    "dropout": jnp.asarray([0, 0.2, 0.5, 0]),
+    "fraction": jnp.asarray([1, 0.5, 0.3, 1]),
+  }
+  return (
+    jax.tree.map(lambda *w: jnp.stack(w), *networks),
+    hyper,
+    jnp.asarray([0, 1, 1, 0]),
+    jax.random.split(jax.random.key(1), B),
+    images,
+    labels,
+  )
+
+
+def train(task, epochs=2, optimizer="adam"):
+  weights, hyper, activation, keys, images, labels = task
+  trainer = FITS[optimizer]
+  state = trainer.init(weights, hyper)
+  for epoch in range(epochs):
+    keys_now = jax.vmap(jax.random.fold_in, (0, None))(keys, epoch)
+    state = trainer.epoch(state, hyper, activation, keys_now, images, labels)
+  return state
+
+
+def with_hyper(task, **settings):
+  hyper = {**task[1], **{k: jnp.asarray(v) for k, v in settings.items()}}
+  return (task[0], hyper, *task[2:])
+
+
+def network(tree, i):
+  return jax.tree.map(lambda w: w[i], tree)
+
+
+def differ(a, b):
+  """Whether each network differs between two populations, [B]."""
+  pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  return np.any([(x != y).reshape(len(x), -1).any(1) for x, y in pairs], axis=0)
+
+
+def test_a_network_trains_to_the_same_weights_alone(task):
+  together = train(task).weights
+  i = slice(1, 2)
+  alone = train((*(jax.tree.map(lambda w: w[i], t) for t in task[:4]), *task[4:]))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[i], b, 1e-10, 1e-12),
+    together,
+    alone.weights,
+  )
+
+
+def test_epoch_is_the_loop_over_shuffled_batches(task):
+  """Against a plain loop; steps of the whole number of batches."""
+  weights, hyper, activation, keys, images, labels = with_hyper(
+    task, fraction=[1.0] * B, dropout=[0.0] * B
+  )
+  state = FITS["sgd"].init(weights, hyper)
+  after = FITS["sgd"].epoch(state, hyper, activation, keys, images, labels)
+  k_order, _ = jax.random.split(keys[2])
+  order = jax.random.permutation(k_order, N)
+  expected, h = network(weights, 2), network(hyper, 2)
+  gradient = jax.jit(jax.grad(loss))
+  for rows in order[:24].reshape(3, 8):
+    g = gradient(expected, 1, images[rows], labels[rows], h, keys[0])
+    expected = jax.tree.map(lambda w, g: w - 0.01 * g, expected, g)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-10, 1e-12),
+    network(after.weights, 2),
+    expected,
+  )
+
+
+def test_settings_act_on_their_own_network_alone(task):
+  before = train(task).weights
+  for name, values in (
+    ("rate", [0.01, 0.02, 0.01, 0.01]),
+    ("decay", [0, 0.2, 0, 0.01]),
+    ("dropout", [0, 0.9, 0.5, 0]),
+    ("fraction", [1, 0.9, 0.3, 1]),
+  ):
+    after = train(with_hyper(task, **{name: values})).weights
+    assert differ(before, after).tolist() == [False, True, False, False], name
+  other_key = task[3].at[1].set(jax.random.key(9))
+  after = train((*task[:3], other_key, *task[4:])).weights
+  assert differ(before, after).tolist() == [False, True, False, False]
+
+
+def test_rate_zero_leaves_weights_alone(task):
+  after = train(with_hyper(task, rate=[0.0, 0.01, 0.0, 0.01])).weights
+  assert differ(task[0], after).tolist() == [False, True, False, True]
+
+
+def test_a_diverging_run_keeps_finite_weights_and_the_others_go_on(task):
+  fine = train(task, optimizer="sgd").weights
+  rates = jnp.asarray([0.01, 1e200, 0.01, 0.01])
+  state = train(with_hyper(task, rate=rates), optimizer="sgd")
+  for leaf in jax.tree.leaves(state):
+    assert np.isfinite(leaf).all()
+  assert differ(fine, state.weights).tolist() == [False, True, False, False]
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(task):
+  images = jnp.full_like(task[4], jnp.nan)
+  state = train((*task[:4], images, task[5]))
+  assert not differ(task[0], state.weights).any()
+  initial = FITS["adam"].init(*task[:2])
+  jax.tree.map(np.testing.assert_array_equal, initial, state)
+
+
+def test_fraction_restricts_the_images_to_the_first_ones(task):
+  """Networks see floor(fraction 26) images: 26, 13, 7 and 26."""
+  before = train(task).weights
+  for first, changed in (
+    (13, [True, False, False, True]),
+    (12, [True, True, False, True]),
+    (7, [True, True, False, True]),
+    (6, [True] * B),
+  ):
+    images = task[4].at[first:].add(1.0)
+    after = train((*task[:4], images, task[5])).weights
+    assert differ(before, after).tolist() == changed, first
+
+
+@pytest.mark.parametrize("optimizer", FITS)
+def test_loss_goes_down(task, optimizer):
+  task = with_hyper(
+    task, rate=[0.05] * B, decay=[0.0] * B, fraction=[1.0] * B
+  )
+  weights, _, activation, _, images, labels = task
+  before = fit.measure(TARGET.apply, Zoo(weights, activation), images, labels)
+  state = train(task, epochs=15, optimizer=optimizer)
+  after = fit.measure(
+    TARGET.apply, Zoo(state.weights, activation), images, labels
+  )
+  assert (after[0] < 0.8 * before[0]).all()
+
+
+def test_measure_is_that_of_each_network(task):
+  weights, _, activation, _, images, labels = task
+  ce, accuracy, predictions = fit.measure(
+    TARGET.apply, Zoo(weights, activation), images, labels
+  )
+  assert predictions.shape == (B, N) and predictions.dtype == jnp.int32
+  for i in range(B):
+    logits = TARGET.apply(network(weights, i), images, activation[i])
+    p = jax.nn.softmax(logits)[jnp.arange(N), labels]
+    np.testing.assert_allclose(ce[i], -jnp.log(p).mean(), 1e-12)
+    np.testing.assert_array_equal(predictions[i], logits.argmax(-1))
+    assert accuracy[i] == (predictions[i] == labels).mean()
+
+
+def test_fewer_images_than_a_batch_make_one_step(task):
+  weights, hyper, activation, keys, images, labels = task
+  few = (weights, hyper, activation, keys, images[:5], labels[:5])
+  assert differ(weights, train(few, epochs=1).weights).all()

@@ -1,0 +1,275 @@
+"""Target networks: what they compute, and what they refuse."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import InputError, Zoo
+from scalegmn_jax.targets import activations, fit
+from scalegmn_jax.targets.cnn import cnn, convolve
+from scalegmn_jax.targets.make import make_target
+from scalegmn_jax.targets.mlp import mlp
+
+
+def from_row(target, row):
+  """A flat row as the weights of one network, in the order of the leaves."""
+  shapes, structure = jax.tree.flatten(
+    jax.eval_shape(target.init, jax.random.key(0))
+  )
+  ends = np.cumsum([s.size for s in shapes])
+  assert ends[-1] == row.size
+  parts = np.split(row, ends[:-1])
+  return jax.tree.unflatten(
+    structure,
+    [p.reshape(s.shape) for p, s in zip(parts, shapes, strict=True)],
+  )
+
+
+def test_public_checkpoint_is_evaluated_as_it_was_trained(shared):
+  """The numbers are those of an evaluation in NumPy and float64, without this
+  library."""
+  target = cnn()
+  folder = shared / "data"
+  row = np.load(folder / "small_cnn_zoo" / "best_cifar10_gs_relu.npy")
+  zoo = jax.tree.map(
+    lambda w: jnp.asarray(w)[None],
+    Zoo(from_row(target, row), np.zeros((), np.int32)),
+  )
+  with np.load(folder / "cifar10_gs.npz") as file:
+    x = file["x_train"].reshape(-1, 1000, 32, 32, 1)
+    y = file["y_train"].reshape(-1, 1000).astype(np.int32)
+
+  @jax.jit
+  def scores(zoo, x, y):
+    x = x.astype(jnp.float32) / 127.5 - 1
+    return fit.measure(target.apply, zoo, x, y)[:2]
+
+  ce, accuracy = np.mean([scores(zoo, *b) for b in zip(x, y, strict=True)], 0)
+  # A few images are so close to the border that rounding decides.
+  assert abs(50_000 * accuracy[0] - 29_987) < 5
+  assert abs(ce[0] - 1.12923) < 1e-5
+
+
+@pytest.mark.parametrize("padding", ["VALID", "SAME"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_patches_are_the_convolution_of_lax(padding, stride):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 7, 6, 2)).astype(np.float32)
+  kernels = [
+    rng.normal(size=(k, k, 2, 3)).astype(np.float32) for k in range(1, 6)
+  ]
+
+  def lax_conv(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      padding,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+  def patches(x, kernel):
+    return convolve(x, kernel, stride, padding)
+
+  def values_and_gradients(conv):
+    def outputs(x, kernels):
+      return [conv(x, kernel) for kernel in kernels]
+
+    def loss(x, kernels):
+      return sum((y**2).sum() for y in outputs(x, kernels))
+
+    return jax.jit(
+      lambda *args: (outputs(*args), jax.grad(loss, argnums=(0, 1))(*args))
+    )(x, kernels)
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-3),
+    values_and_gradients(patches),
+    values_and_gradients(lax_conv),
+  )
+
+
+def test_networks_under_vmap_are_the_networks_alone(
+  target, random_weights, images
+):
+  weights = [random_weights(target, i) for i in range(2)]
+  stacked = jax.tree.map(lambda *w: jnp.stack(w), *weights)
+  x = images(target, 3)
+
+  @jax.jit
+  def both(stacked):
+    return jax.vmap(target.apply, (0, None, 0))(stacked, x, jnp.arange(1, 3))
+
+  together = both(stacked)
+  assert together.shape[:2] == (2, 3)
+  alone = jax.jit(target.apply)(weights[1], x, 2)
+  np.testing.assert_allclose(together[1], alone, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("pool", ["average", "flatten"])
+def test_cnn_is_what_its_docstring_says(x64, random_weights, images, pool):
+  target = cnn((5, 7, 2), (3,), 3, 2, "VALID", pool, 4, "tanh")
+  weights, x = random_weights(target, 0, dead=False), images(target, 2)
+  first, last = jax.tree.map(np.asarray, weights)
+  y = np.zeros((2, 2, 3, 3))
+  for i in range(2):
+    for j in range(3):
+      window = x[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+      y[:, i, j] = np.einsum("nhwc,hwcd->nd", window, first["kernel"])
+  y = np.tanh(y + first["bias"])
+  if pool == "average":
+    assert last["kernel"].shape == (3, 4)
+    y = y.mean((1, 2)) @ last["kernel"] + last["bias"]
+  else:
+    assert last["kernel"].shape == (2, 3, 3, 4)
+    y = np.einsum("nhwc,hwck->nk", y, last["kernel"]) + last["bias"]
+  np.testing.assert_allclose(target.apply(weights, x), y, 1e-12)
+
+
+def test_mlp_is_what_its_docstring_says(x64, random_weights, images):
+  target = mlp((6, 8, 9, 2), "sine", omega=3.0)
+  weights = random_weights(target, 1, dead=False)
+  x = jnp.asarray(np.random.default_rng(2).normal(size=(5, 2, 3)))
+  y = np.asarray(x).reshape(5, 6)
+  for layer in weights[:-1]:
+    y = np.sin(3 * (y @ layer["kernel"] + np.asarray(layer["bias"])[None]))
+  y = y @ weights[-1]["kernel"] + np.asarray(weights[-1]["bias"])[None]
+  np.testing.assert_allclose(target.apply(weights, x), y, 1e-12)
+
+
+def test_activation_is_the_one_with_the_index():
+  names = tuple(activations.ACTIVATIONS)
+  x = jnp.linspace(-2, 2, 5)
+  for i, name in enumerate(names):
+    np.testing.assert_array_equal(
+      activations.activate(names, x, i), activations.ACTIVATIONS[name](x)
+    )
+
+
+def test_dropout_keeps_the_mean_and_its_share():
+  x = jnp.ones((100, 100))
+  y = np.asarray(activations.drop(x, (0.25, jax.random.key(0))))
+  np.testing.assert_allclose(np.unique(y), [0, 4 / 3], 1e-6)
+  assert abs((y > 0).mean() - 0.75) < 0.02
+  assert activations.drop(x, None) is x
+  none = activations.drop(x, (jnp.zeros(()), jax.random.key(0)))
+  np.testing.assert_array_equal(none, x)
+
+
+@pytest.mark.parametrize(
+  "target",
+  [cnn((8, 8, 1), (8,), classes=3), mlp((3, 8, 2))],
+  ids=["cnn", "mlp"],
+)
+def test_dropout_applies_to_the_last_features(target, random_weights, images):
+  weights, x = random_weights(target, 3), images(target, 4)
+  for rate, change in ((0.0, False), (0.5, True)):
+    y = target.apply(weights, x, 0, (rate, jax.random.key(1)))
+    assert np.allclose(y, target.apply(weights, x), 1e-5) != change
+  everything = target.apply(weights, x, 0, (0.999, jax.random.key(1)))
+  bias = np.asarray(weights[-1]["bias"])[None]
+  assert (np.abs(everything - bias) < 1e-6).all(1).any()
+
+
+def test_small_cnn_of_the_zoo_has_4970_weights_in_the_order_of_its_files():
+  shapes = jax.eval_shape(cnn().init, jax.random.key(0))
+  assert [s.shape for s in jax.tree.leaves(shapes)] == [
+    (16,),
+    (3, 3, 1, 16),
+    (16,),
+    (3, 3, 16, 16),
+    (16,),
+    (3, 3, 16, 16),
+    (10,),
+    (16, 10),
+  ]
+  assert sum(s.size for s in jax.tree.leaves(shapes)) == 4970
+
+
+@pytest.mark.parametrize(
+  ("target", "fan_in"),
+  [(cnn((8, 8, 3), (64, 64)), (27, 576, 64)), (mlp((64, 64, 64)), (64, 64))],
+  ids=["cnn", "mlp"],
+)
+def test_init_has_zero_biases_and_he_kernels(target, fan_in):
+  weights = jax.jit(target.init)(jax.random.key(0))
+  for layer, n in zip(weights, fan_in, strict=True):
+    assert (layer["bias"] == 0).all()
+    assert abs(layer["kernel"].std() * (n / 2) ** 0.5 - 1) < 0.1
+
+
+@pytest.mark.parametrize(
+  "target",
+  [
+    cnn(),
+    cnn((9, 8, 3), [8, 12], [3, 2], (2, 1), "SAME", "flatten", 5, "tanh"),
+    cnn((4, 4, 1), (), classes=2, activation=("relu", "tanh")),
+    mlp([784, 32, 10], ("relu", "gelu")),
+    mlp((2, 8, 8, 1), "sine", omega=30.0),
+  ],
+)
+def test_description_in_json_rebuilds_the_target(target):
+  rebuilt = make_target(json.loads(json.dumps(dict(target.description))))
+  assert rebuilt.description == target.description
+  assert rebuilt.spec == target.spec
+  assert rebuilt.activations == target.activations
+  key = jax.random.key(0)
+  assert jax.eval_shape(rebuilt.init, key) == jax.eval_shape(target.init, key)
+
+
+def test_rebuilt_target_computes_the_same(random_weights, images):
+  target = mlp((3, 8, 2), ("tanh", "sine"), omega=2.0)
+  rebuilt = make_target(target.description)
+  weights, x = random_weights(target, 0), images(target, 2)
+  np.testing.assert_array_equal(
+    rebuilt.apply(weights, x, 1), target.apply(weights, x, 1)
+  )
+
+
+@pytest.mark.parametrize(
+  ("description", "message"),
+  [
+    ({}, "unknown target network None"),
+    ({"name": "vit"}, "unknown target network 'vit', expected one of cnn, mlp"),
+    ({"name": ["cnn"]}, "unknown target network"),
+    ({"name": "cnn", "depth": 3}, "'depth'"),
+    ({"name": "mlp"}, "'sizes'"),
+    ({"name": "mlp", "sizes": 5}, "target network 'mlp'"),
+    ({"name": "mlp", "sizes": []}, "mlp: sizes"),
+    ({"name": "mlp", "sizes": [3]}, "mlp: sizes"),
+    ({"name": "mlp", "sizes": [3, 0, 2]}, "mlp: sizes"),
+    ({"name": "mlp", "sizes": [3, 2.5, 2]}, "sizes"),
+    ({"name": "mlp", "sizes": [3, 2], "activation": "swish"}, "'swish'"),
+    ({"name": "mlp", "sizes": [3, 2], "activation": []}, "activation"),
+    ({"name": "cnn", "channels": 16}, "target network 'cnn'"),
+    ({"name": "cnn", "channels": [16, 0, 16]}, "channels"),
+    ({"name": "cnn", "channels": [16.0, 16, 16]}, "channels"),
+    ({"name": "cnn", "kernel_size": [3, 3]}, "kernel_size"),
+    ({"name": "cnn", "kernel_size": 0}, "kernel_size"),
+    ({"name": "cnn", "kernel_size": [3, 2.5, 3]}, "kernel_size"),
+    ({"name": "cnn", "stride": -1}, "stride"),
+    ({"name": "cnn", "padding": "same"}, "padding 'same'"),
+    ({"name": "cnn", "pool": "max"}, "pool 'max'"),
+    ({"name": "cnn", "input_shape": [32, 32]}, "input_shape"),
+    ({"name": "cnn", "input_shape": [32, 0, 1]}, "input_shape"),
+    ({"name": "cnn", "input_shape": [14, 32, 1]}, "nothing is left"),
+    ({"name": "cnn", "classes": 0}, "classes 0"),
+    ({"name": "cnn", "classes": 2.5}, "classes"),
+    ({"name": "cnn", "activation": "sine"}, "sine"),
+    ({"name": "cnn", "activation": []}, "activation"),
+  ],
+)
+def test_what_makes_no_network_is_told_in_one_line(description, message):
+  with pytest.raises(InputError) as error:
+    make_target(description)
+  assert message in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+def test_smallest_image_that_leaves_one_position():
+  target = cnn((15, 15, 1), pool="flatten")
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+  assert shapes[-1]["kernel"].shape == (1, 1, 16, 10)
