@@ -31,16 +31,16 @@ def get_config(variant: str = ""):
     config.data.name = "cifar10_gs"
     config.target.channels = (16, 16, 16)
     config.target.padding = "VALID"
-    config.train.steps = 3000
-    config.train.eval_every = 500
-    config.zoo.size = 256
+    config.train.steps = 1500
+    config.train.eval_every = 250
+    config.zoo.size = 128
     config.zoo.epochs = (1, 2)
     config.zoo.batch_size = 128
     config.baselines.batch_size = 128
     config.baselines.epochs = (1, 2, 5)
     config.baselines.rates = (3e-3, 1e-2, 2e-2)
-    config.baselines.constant_epochs = 10
-    config.eval.val_networks = 8
+    config.baselines.constant_epochs = 5
+    config.eval.val_networks = 4
     config.eval.test_networks = 16
   elif variant:
     raise ValueError(

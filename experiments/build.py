@@ -9,11 +9,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from scalegmn_jax.base import InputError, TargetNetwork, Zoo
+from scalegmn_jax.baselines import iterative
 from scalegmn_jax.data import download, images
 from scalegmn_jax.targets.make import make_target
+from scalegmn_jax.training import optimizer
 from scalegmn_jax.zoo import cache, generate, networks, store
 
 # How often a run reports does not change what it computes.
@@ -86,9 +89,35 @@ def check(config: ConfigDict) -> None:
       f"some of {', '.join(known)}",
     )
   need(
+    "zoo.fractions",
+    lambda v: len(v) == 3 and min(v) > 0 and abs(sum(v) - 1) < 1e-6,
+    "three positive shares that add up to 1",
+  )
+  need(
     "baselines.metanetworks",
     lambda v: set(v) <= {"permutation", "mlp"},
     "some of permutation, mlp",
+  )
+  known = [(o, s) for o in iterative.OPTIMIZERS for s in iterative.SCHEDULES]
+  need(
+    "baselines.methods",
+    lambda v: len(v) > 0 and set(v) <= set(known),
+    "some of " + ", ".join(map(str, known)),
+  )
+  build_optimizer(config, config.train.steps)
+
+
+def build_optimizer(
+  config: ConfigDict, steps: int
+) -> optax.GradientTransformation:
+  """The optimizer of φ over that many steps."""
+  c = config.train
+  return optimizer.make_optimizer(
+    learning_rate=c.learning_rate,
+    steps=steps,
+    warmup=c.warmup,
+    weight_decay=c.weight_decay,
+    clip=c.clip,
   )
 
 

@@ -17,8 +17,7 @@ def start(main: Callable[[list[str]], None]) -> int:
   termination that lost nothing is status 143, as a shell reports SIGTERM.
   """
   try:
-    argv = flags.FLAGS(sys.argv)
-    main(argv)
+    main(_parse(sys.argv))
   except Interrupted as stop:
     print(f"{stop}; the same command goes on", file=sys.stderr)
     return 128 + signal.SIGTERM
@@ -29,6 +28,23 @@ def start(main: Callable[[list[str]], None]) -> int:
     print(f"error: {_line(error)}", file=sys.stderr)
     return 1
   return 0
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses the flags, the config file among them.
+
+  Raises:
+    InputError: whatever was wrong with them. A config file is a program, and
+      ml_collections raises many kinds of errors for keys and values.
+  """
+  try:
+    return flags.FLAGS(argv)
+  except Exception as error:
+    keys = [a.split("=")[0] for a in argv if a.startswith("--config.")]
+    where = f" (among {', '.join(keys)})" if keys else ""
+    # Of an error in a config file the message is a whole traceback.
+    reason = str(error).strip().splitlines()[-1] if str(error) else repr(error)
+    raise InputError(f"command line{where}: {reason}") from None
 
 
 def _line(error: Exception) -> str:

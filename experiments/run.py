@@ -27,6 +27,7 @@ from experiments import (
   workdir,
 )
 from experiments.train import train
+from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.operators import save_operator
 from scalegmn_jax.training.checkpoints import read_json
@@ -94,8 +95,6 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
         values["symmetry_error"] = extra(params)
       return {k: float(v) for k, v in values.items()}
 
-    settings = build.plain(config)
-    settings["train"]["steps"] = steps
     return train(
       metanetwork,
       amortized_loss(
@@ -104,10 +103,12 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
         networks=config.train.networks,
         images=config.train.images,
       ),
+      build.build_optimizer(config, steps),
       device_data,
       validate,
+      steps=steps,
       workdir=place,
-      config=settings,
+      config=build.plain(config),
       label=label,
     ).best_params
 
@@ -177,6 +178,8 @@ def main(argv) -> None:
   if config is None:
     raise app.UsageError("--config=configs/<name>.py is needed")
   file = config_flags.get_config_filename(flags.FLAGS["config"])
+  if not Path(file.split(":")[0]).is_file():
+    raise InputError(f"{file}: no such config file")
   folder = Path(_WORKDIR.value or workdir.default(file, config))
   progress.console.print(build.devices())
   progress.console.print(f"workdir: {folder}")

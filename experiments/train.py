@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from experiments import progress
 from scalegmn_jax.base import InputError, MetaNetwork
@@ -29,9 +30,11 @@ class Interrupted(Exception):
 def train(
   operator: MetaNetwork,
   loss: Callable[..., Any],
+  optimizer: optax.GradientTransformation,
   data: Any,
   validate: Callable[[Any], dict[str, float]],
   *,
+  steps: int,
   workdir: Path,
   config: dict[str, Any],
   label: str = "train operator",
@@ -41,10 +44,13 @@ def train(
   Args:
     operator: what is trained.
     loss: (params, key, data) -> (scalar, metrics).
+    optimizer: see `training.optimizer`.
     data: whatever `loss` draws its batches from.
     validate: params -> metrics, among them "val_objective".
+    steps: of training.
     workdir: gets `checkpoints/` and `metrics.jsonl`.
-    config: JSON values; `seed` and `train.*` are read here.
+    config: JSON values, saved with the state; `seed` and how often to log,
+      evaluate and give up (`train.*_every`, `train.patience`) are read here.
     label: of the progress bar.
 
   Raises:
@@ -52,14 +58,6 @@ def train(
     Interrupted: on SIGTERM, after a checkpoint is on disk.
   """
   c = config["train"]
-  steps = c["steps"]
-  optimizer = optimizers.make_optimizer(
-    learning_rate=c["learning_rate"],
-    steps=steps,
-    warmup=c["warmup"],
-    weight_decay=c["weight_decay"],
-    clip=c["clip"],
-  )
   k_init, k_run = jax.random.split(jax.random.key(config["seed"]))
   state = init_state(jax.jit(operator.init)(k_init), optimizer)
   checkpoints = Checkpoints(workdir / "checkpoints")

@@ -87,7 +87,7 @@ def load_operator(folder: str | os.PathLike[str]) -> TrainedOperator:
   if not path.exists():
     raise InputError(f"{path}: no trained operator here; train one first")
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
       header = json.loads(str(file["header"]))
       flat = {
         name.removeprefix("params/"): jnp.asarray(file[name])
@@ -98,8 +98,7 @@ def load_operator(folder: str | os.PathLike[str]) -> TrainedOperator:
     metanetwork = metanetworks.operator(target, **header["model"])
     params = flax.traverse_util.unflatten_dict(flat, sep="/")
     expected = jax.eval_shape(metanetwork.init, jax.random.key(0))
-    found = jax.eval_shape(lambda p: p, params)
-    if found != expected:
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
       raise ValueError("its parameters are not those of its model")
   except (
     OSError,

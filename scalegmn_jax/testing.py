@@ -49,15 +49,20 @@ def assert_equivariant(
     AssertionError: a tensor is beyond the tolerance, or its update is zero or
       not finite.
   """
-  errors = equivariance_error(
-    f,
-    spec,
-    weights,
-    key,
-    activation=activation,
-    decades=decades,
-    samples=samples,
-  )
+
+  @jax.jit
+  def measure(weights, key):
+    return equivariance_error(
+      f,
+      spec,
+      weights,
+      key,
+      activation=activation,
+      decades=decades,
+      samples=samples,
+    )
+
+  errors = measure(weights, key)
   errors = {name: float(error) for name, error in errors.items()}
   for name, error in errors.items():
     if math.isnan(error):
@@ -102,15 +107,20 @@ def assert_invariant(
   Raises:
     AssertionError: an output is beyond the tolerance, or does not spread.
   """
-  measured = invariance_error(
-    f,
-    spec,
-    weights,
-    key,
-    activation=activation,
-    decades=decades,
-    samples=samples,
-  )
+
+  @jax.jit
+  def measure(weights, key):
+    return invariance_error(
+      f,
+      spec,
+      weights,
+      key,
+      activation=activation,
+      decades=decades,
+      samples=samples,
+    )
+
+  measured = measure(weights, key)
   least = float(measured.spread.min())
   if not (math.isfinite(least) and least > spread):
     raise AssertionError(

@@ -25,6 +25,16 @@ def x64():
     yield
 
 
+@pytest.fixture
+def quick_compile():
+  """XLA without most optimizations: for many small programs that run once."""
+  name = "jax_disable_most_optimizations"
+  before = jax.config.read(name)
+  jax.config.update(name, True)
+  yield
+  jax.config.update(name, before)
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
   """The folder of real data that the variable SCALEGMN_SHARED names."""

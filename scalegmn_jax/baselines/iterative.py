@@ -18,6 +18,9 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
+SCHEDULES = ("constant", "cosine")
+
+
 class _Hyper(NamedTuple):
   """Per network: peak learning rate, and steps until it is zero (0: never)."""
 
@@ -76,10 +79,10 @@ def fine_tuner(
   Raises:
     InputError: no such optimizer or schedule.
   """
-  if optimizer not in OPTIMIZERS or schedule not in ("constant", "cosine"):
+  if optimizer not in OPTIMIZERS or schedule not in SCHEDULES:
     raise InputError(
       f"baseline {optimizer!r} with schedule {schedule!r}: expected one of "
-      f"{', '.join(OPTIMIZERS)}, constant or cosine"
+      f"{', '.join(OPTIMIZERS)} with one of {', '.join(SCHEDULES)}"
     )
   losses = task_losses(target, l1=l1, penalty="plain")
 

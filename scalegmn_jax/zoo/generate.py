@@ -42,6 +42,10 @@ class Ranges:
   initializer: tuple[str, ...] = INITIALIZERS
 
 
+MEASURED = 5000
+"""Images on which the losses and accuracies of a zoo's files are measured."""
+
+
 class Settings(NamedTuple):
   """Hyper-parameters of networks, each [B].
 
@@ -177,7 +181,8 @@ def train_networks(
   Args:
     target: the architecture.
     keys: [B], one per network, consumed.
-    train, test: (images, labels); test images are only measured on.
+    train, test: (images, labels); test images are only measured on, and no
+      more than `MEASURED` of either.
     epochs: when to keep them, ascending; 0 is initialization.
     batch_size: images per step.
     ranges: of the settings.
@@ -212,6 +217,7 @@ def train_networks(
     fraction=lambda settings: settings.train_fraction,
   )
   measure = jax.jit(lambda *args: fits.measure(target.apply, *args)[:2])
+  samples = [[a[:MEASURED] for a in images] for images in (train, test)]
   settings, weights = begin(keys)
   state = jax.jit(trainer.init)(weights, settings)
   kept = []
@@ -225,6 +231,7 @@ def train_networks(
       on_epoch()
     if epoch in epochs:
       zoo = Zoo(state.weights, settings.activation)
-      kept.append((state.weights, *measure(zoo, *train), *measure(zoo, *test)))
+      scores = [x for sample in samples for x in measure(zoo, *sample)]
+      kept.append((state.weights, *scores))
   weights, *scores = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept)
   return Trained(weights, settings, *scores)

@@ -15,6 +15,15 @@ from scalegmn_jax.targets import cnn, fit, mlp
 
 SMALL = {"width": 8, "depth": 2}
 
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+  """Nearly all of the time here is compilation."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 TARGETS = {
   "cnn average": functools.partial(
     cnn.cnn, (6, 6, 1), (3, 4), padding="SAME", classes=3
@@ -137,7 +146,10 @@ def operator_errors(name, target, operator, decades):
     ):
       a, b = (np.asarray(x).reshape(6, -1) for x in (a, b))
       norms = np.linalg.norm(a, axis=1)
-      worst[i] = (np.linalg.norm(a - b, axis=1) / norms).max()
+      errors = np.linalg.norm(a - b, axis=1)
+      # Where pruning leaves nothing to read or write, both are exactly zero.
+      nothing = (norms == 0) & (errors == 0)
+      worst[i] = (errors / np.where(nothing, 1, norms)).max()
     results.append((worst, updates))
   return results
 
@@ -165,13 +177,11 @@ def test_operator_is_equivariant_float64(x64, name, activation, bidirectional):
     assert max(worst.values()) <= 1e-10, worst
 
 
-@pytest.mark.parametrize(("name", "activation", "bidirectional"), CASES)
-def test_operator_is_equivariant_float32(name, activation, bidirectional):
-  target = TARGETS[name](activation=activation)
-  operator = metanetworks.operator(
-    target, bidirectional=bidirectional, **SMALL
-  )
-  for worst, _ in operator_errors(name, target, operator, 1.0):
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_operator_is_equivariant_float32(activation):
+  target = TARGETS["mlp"](activation=activation)
+  operator = metanetworks.operator(target, **SMALL)
+  for worst, _ in operator_errors("mlp", target, operator, 1.0):
     assert max(worst.values()) <= 1e-4, worst
 
 
@@ -216,7 +226,10 @@ def functional_errors(name, target, functional, decades):
   return results
 
 
-@pytest.mark.parametrize(("name", "activation", "bidirectional"), CASES)
+@pytest.mark.parametrize(
+  ("name", "activation", "bidirectional"),
+  [case for case in CASES if case[0] == "mlp" or case[1] == "relu"],
+)
 def test_functional_is_invariant(x64, name, activation, bidirectional):
   target = TARGETS[name](activation=activation)
   functional = metanetworks.functional(
@@ -227,13 +240,10 @@ def test_functional_is_invariant(x64, name, activation, bidirectional):
     assert error <= 1e-10
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_functional_is_invariant_float32(activation):
-  target = TARGETS["cnn average"](activation=activation)
+def test_functional_is_invariant_float32():
+  target = TARGETS["mlp"](activation=("relu", "tanh", "silu"))
   functional = metanetworks.functional(target, **SMALL)
-  for error, spread in functional_errors(
-    "cnn average", target, functional, 1.0
-  ):
+  for error, spread in functional_errors("mlp", target, functional, 1.0):
     assert spread > 1e-3
     assert error <= 1e-4
 

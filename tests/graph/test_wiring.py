@@ -1,5 +1,7 @@
 """Wiring by blocks against gathers and segment sums."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import jraph
@@ -9,9 +11,11 @@ import pytest
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.graph.wiring import wiring_of
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 def by_index(topology, x, m):
-  """What `all_moves` should be."""
+  """What `by_blocks` should be."""
   senders, receivers = topology.senders, topology.receivers
   v = topology.vertices
   return (
@@ -22,7 +26,7 @@ def by_index(topology, x, m):
   )
 
 
-def all_moves(wiring, x, m):
+def by_blocks(wiring, x, m):
   return (
     wiring.at_senders(x),
     wiring.at_receivers(x),
@@ -31,16 +35,12 @@ def all_moves(wiring, x, m):
   )
 
 
-@pytest.fixture
-def features():
-  def make(topology, d=3):
-    rng = np.random.default_rng(0)
-    return (
-      jnp.asarray(rng.normal(size=(topology.vertices, d))),
-      jnp.asarray(rng.normal(size=(topology.edges, d))),
-    )
-
-  return make
+def features(topology, d=3):
+  rng = np.random.default_rng(0)
+  return (
+    jnp.asarray(rng.normal(size=(topology.vertices, d))),
+    jnp.asarray(rng.normal(size=(topology.edges, d))),
+  )
 
 
 def assert_close(a, b):
@@ -48,22 +48,22 @@ def assert_close(a, b):
     np.testing.assert_allclose(x, y, 1e-12, 1e-12)
 
 
-def test_moves_are_gathers_and_segment_sums(x64, target, features):
-  topology = topology_of(target)
+def test_moves_are_gathers_and_segment_sums(x64, kind):
+  topology = topology_of(kind)
   wiring = wiring_of(topology)
   x, m = features(topology)
   expected = by_index(topology, x, m)
-  moves = jax.jit(all_moves, static_argnums=0)(wiring, x, m)
+  moves = jax.jit(functools.partial(by_blocks, wiring))(x, m)
   assert_close(moves, expected)
 
 
-def test_reverse_swaps_senders_and_receivers(x64, residual_mlp, features):
+def test_reverse_swaps_senders_and_receivers(x64, residual_mlp):
   topology = topology_of(residual_mlp)
   wiring = wiring_of(topology)
   reverse = wiring.reverse()
   x, m = features(topology)
   at_s, at_r, sum_r, sum_s = by_index(topology, x, m)
-  moves = jax.jit(all_moves, static_argnums=0)(reverse, x, m)
+  moves = jax.jit(functools.partial(by_blocks, reverse))(x, m)
   assert_close(moves, (at_r, at_s, sum_s, sum_r))
   assert reverse.hidden == wiring.hidden
   assert reverse.into_hidden == wiring.out_of_hidden
@@ -78,7 +78,7 @@ def test_ranges_are_those_of_the_topology(target):
   assert wiring.out_of_hidden == topology.out_of_hidden
 
 
-def test_moves_are_differentiated_like_gathers(x64, residual_mlp, features):
+def test_moves_are_differentiated_like_gathers(x64, residual_mlp):
   topology = topology_of(residual_mlp)
   wiring = wiring_of(topology)
   x, m = features(topology)
@@ -90,16 +90,20 @@ def test_moves_are_differentiated_like_gathers(x64, residual_mlp, features):
     return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, m)
 
   assert_close(
-    gradients(lambda x, m: all_moves(wiring, x, m)),
-    gradients(lambda x, m: by_index(topology, x, m)),
+    gradients(functools.partial(by_blocks, wiring)),
+    gradients(functools.partial(by_index, topology)),
   )
 
 
 def test_sums_at_vertices_without_edges_are_zero(residual_mlp):
   topology = topology_of(residual_mlp)
   wiring = wiring_of(topology)
-  ones = jnp.ones((topology.edges, 1))
-  sums = wiring.sum_at_receivers(ones), wiring.sum_at_senders(ones)
+
+  @jax.jit
+  def degrees(ones):
+    return wiring.sum_at_receivers(ones), wiring.sum_at_senders(ones)
+
+  sums = jax.tree.map(np.asarray, degrees(jnp.ones((topology.edges, 1))))
   assert (sums[0][topology.spaces["input"]] == 0).all()
   assert (sums[1][topology.spaces["output"]] == 0).all()
   # Of the stream: 3 inputs and 9 inner neurons write, 9 and 2 outputs read.

@@ -13,6 +13,8 @@ from scalegmn_jax.targets.cnn import cnn, convolve
 from scalegmn_jax.targets.make import make_target
 from scalegmn_jax.targets.mlp import mlp
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 def from_row(target, row):
   """A flat row as the weights of one network, in the order of the leaves."""
@@ -53,8 +55,10 @@ def test_public_checkpoint_is_evaluated_as_it_was_trained(shared):
   assert abs(ce[0] - 1.12923) < 1e-5
 
 
-@pytest.mark.parametrize("padding", ["VALID", "SAME"])
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(
+  ("padding", "stride"),
+  [("VALID", 1), ("SAME", 1), ("VALID", 2), ("SAME", 2), ("SAME", 3)],
+)
 def test_patches_are_the_convolution_of_lax(padding, stride):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 7, 6, 2)).astype(np.float32)
@@ -93,19 +97,19 @@ def test_patches_are_the_convolution_of_lax(padding, stride):
 
 
 def test_networks_under_vmap_are_the_networks_alone(
-  target, random_weights, images
+  kind, random_weights, images
 ):
-  weights = [random_weights(target, i) for i in range(2)]
+  weights = [random_weights(kind, i) for i in range(2)]
   stacked = jax.tree.map(lambda *w: jnp.stack(w), *weights)
-  x = images(target, 3)
+  x = images(kind, 3)
 
   @jax.jit
   def both(stacked):
-    return jax.vmap(target.apply, (0, None, 0))(stacked, x, jnp.arange(1, 3))
+    return jax.vmap(kind.apply, (0, None, 0))(stacked, x, jnp.arange(1, 3))
 
   together = both(stacked)
   assert together.shape[:2] == (2, 3)
-  alone = jax.jit(target.apply)(weights[1], x, 2)
+  alone = jax.jit(kind.apply)(weights[1], x, 2)
   np.testing.assert_allclose(together[1], alone, 1e-4, 1e-5)
 
 
@@ -191,14 +195,14 @@ def test_small_cnn_of_the_zoo_has_4970_weights_in_the_order_of_its_files():
 
 @pytest.mark.parametrize(
   ("target", "fan_in"),
-  [(cnn((8, 8, 3), (64, 64)), (27, 576, 64)), (mlp((64, 64, 64)), (64, 64))],
+  [(cnn((8, 8, 3), (32,)), (27, 32)), (mlp((64, 32, 64)), (64, 32))],
   ids=["cnn", "mlp"],
 )
 def test_init_has_zero_biases_and_he_kernels(target, fan_in):
   weights = jax.jit(target.init)(jax.random.key(0))
   for layer, n in zip(weights, fan_in, strict=True):
     assert (layer["bias"] == 0).all()
-    assert abs(layer["kernel"].std() * (n / 2) ** 0.5 - 1) < 0.1
+    assert abs(layer["kernel"].std() * (n / 2) ** 0.5 - 1) < 0.15
 
 
 @pytest.mark.parametrize(

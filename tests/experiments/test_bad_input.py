@@ -1,0 +1,190 @@
+"""What a user can get wrong: one line, and nothing is overwritten."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from configs import cnn, mlp
+from experiments import run
+from scalegmn_jax import load_operator, operators
+from scalegmn_jax.base import InputError
+from scalegmn_jax.targets.make import make_target
+from scalegmn_jax.zoo import networks
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+VALUES = [
+  ({"train.steps": 0}, "train.steps is 0"),
+  ({"train.warmup": 99}, "train.warmup 99"),
+  ({"train.learning_rate": -1.0}, "train.learning_rate is -1.0"),
+  ({"train.networks": 0}, "config.train.networks is 0, expected at least 1"),
+  ({"loss.l1": -0.1}, "loss.l1 is -0.1"),
+  ({"loss.penalty": "l2"}, "loss.penalty is 'l2', expected one of balanced"),
+  ({"data.name": "cifar"}, "cifar"),
+  ({"target.name": "rnn"}, "unknown target network 'rnn'"),
+  ({"target.activation": ("relu6",)}, "unknown activation 'relu6'"),
+  ({"target.padding": "FULL"}, "padding 'FULL'"),
+  ({"target.channels": (4, 0)}, "channels"),
+  ({"target.stride": 9, "target.padding": "VALID"}, "nothing is left"),
+  ({"model.symmetry": "none"}, "model.symmetry is 'none'"),
+  ({"model.backward": "edge"}, "model.backward is 'edge'"),
+  ({"model.width": 0}, "config.model.width is 0"),
+  ({"zoo.size": 0}, "zoo.size is 0"),
+  ({"zoo.fractions": (0.9, 0.2, 0.1)}, "config.zoo.fractions is (0.9"),
+  ({"zoo.dropout": (0.5, 1.0)}, "config.zoo.dropout"),
+  ({"zoo.optimizer": ("lion",)}, "config.zoo.optimizer"),
+  ({"zoo.path": "nowhere"}, "nowhere"),
+  ({"baselines.rates": ()}, "config.baselines.rates"),
+  ({"baselines.methods": (("lbfgs", "constant"),)}, "lbfgs"),
+  ({"seed": -1}, "config.seed is -1"),
+]
+
+
+def settings(changes, name="cnn"):
+  config = {"cnn": cnn, "mlp": mlp}[name].get_config("tiny")
+  config.zoo.size = 8
+  with config.unlocked():
+    config.update_from_flattened_dict(changes)
+  return config
+
+
+@pytest.mark.parametrize(("changes", "message"), VALUES)
+def test_impossible_values(changes, message, tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  with pytest.raises(InputError) as error:
+    run.run(settings(changes), tmp_path / "run")
+  assert message in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+def tiny_target():
+  """The target of configs/mlp.py:tiny on digits."""
+  return make_target(
+    {"name": "mlp", "sizes": [64, 6, 6, 10], "activation": ["relu"]}
+  )
+
+
+def write_zoo(folder, target, rows=8, activation="relu", spoil=None):
+  size = networks.layout_of(target).size
+  weights = np.random.default_rng(0).normal(size=(rows, size)) * 0.1
+  metrics = pd.DataFrame(
+    {
+      "modeldir": [f"run{i}" for i in range(rows)],
+      "step": 1,
+      "config.activation": activation,
+    }
+  )
+  networks.write(
+    folder, target, networks.to_weights(target, weights), metrics
+  )
+  if spoil:
+    spoil(folder)
+  return folder
+
+
+def truncate(folder):
+  file = folder / "weights.npy"
+  file.write_bytes(file.read_bytes()[:1000])
+
+
+def put_nan(folder):
+  weights = np.load(folder / "weights.npy", allow_pickle=False)
+  weights[3, 7] = np.nan
+  np.save(folder / "weights.npy", weights)
+
+
+def drop_metrics_row(folder):
+  file = folder / "metrics.csv.gz"
+  pd.read_csv(file)[:-1].to_csv(file, index=False)
+
+
+ZOOS = [
+  ({"spoil": truncate}, "weights.npy"),
+  ({"spoil": put_nan}, "row 3 (1 of "),
+  ({"spoil": drop_metrics_row}, "7 rows, expected 8"),
+  ({"spoil": lambda f: (f / "layout.csv").unlink()}, "layout.csv"),
+  ({"activation": "tanh"}, "activations of 'tanh'"),
+  ({"rows": 2}, "2 runs split"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), ZOOS)
+def test_bad_zoo_files(arguments, message, tmp_path):
+  path = write_zoo(tmp_path / "zoo", tiny_target(), **arguments)
+  config = settings({"zoo.path": str(path)}, "mlp")
+  config.zoo.fractions = (0.5, 0.25, 0.25)
+  with pytest.raises(InputError) as error:
+    run.run(config, tmp_path / "run")
+  assert message in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+def test_zoo_of_another_width(tmp_path):
+  other = make_target({"name": "mlp", "sizes": [64, 7, 6, 10]})
+  path = write_zoo(tmp_path / "zoo", other)
+  with pytest.raises(InputError, match="layout.csv: networks of weights"):
+    run.run(settings({"zoo.path": str(path)}, "mlp"), tmp_path / "run")
+
+
+def test_workdir_with_something_else_in_it(tmp_path):
+  (tmp_path / "thesis.tex").write_text("precious")
+  with pytest.raises(InputError, match="not empty"):
+    run.run(settings({}), tmp_path)
+  assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_no_operator_here(tmp_path):
+  with pytest.raises(InputError, match="no trained operator here"):
+    load_operator(tmp_path)
+
+
+@pytest.mark.parametrize("cut", (0, 100, 2000))
+def test_damaged_operator(cut, tmp_path):
+  target = tiny_target()
+  model = {"width": 4, "depth": 1}
+  metanetwork = operators.metanetworks.operator(target, **model)
+  path = operators.save_operator(
+    tmp_path, target, model, metanetwork.init(jax.random.key(0))
+  )
+  assert load_operator(tmp_path).model == model
+  path.write_bytes(path.read_bytes()[:cut])
+  with pytest.raises(InputError, match="not a trained operator"):
+    load_operator(tmp_path)
+
+
+COMMANDS = [
+  (["experiments.run"], "--config"),
+  (["experiments.run", "--config=configs/none.py"], "none.py"),
+  (["experiments.run", "--config=configs/cnn.py:huge"], "huge"),
+  (
+    ["experiments.run", "--config=configs/cnn.py", "--config.train.stops=1"],
+    "train.stops",
+  ),
+  (
+    ["experiments.run", "--config=configs/cnn.py", "--config.seed=one"],
+    "config.seed",
+  ),
+  (["experiments.run", "--config=configs/cnn.py", "extra"], "extra"),
+  (["experiments.apply", "--zoo.path=x", "--out=y"], "--workdir is needed"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), COMMANDS)
+def test_bad_command_lines(arguments, message, tmp_path):
+  result = subprocess.run(
+    [sys.executable, "-m", *arguments],
+    cwd=ROOT,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode not in (0, -9)
+  assert message in result.stderr
+  assert "Traceback" not in result.stderr
+  assert len(result.stderr.strip().splitlines()) == 1, result.stderr

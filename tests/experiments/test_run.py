@@ -1,0 +1,190 @@
+"""The run command: killed and resumed, and what it leaves behind."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import scalegmn_jax
+from scalegmn_jax.zoo import networks, store
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# The tiny MLP run with more steps, so that there is time to kill it.
+ARGUMENTS = [
+  "--config=configs/mlp.py:tiny",
+  "--config.train.steps=60",
+  "--config.train.eval_every=20",
+  "--config.train.log_every=10",
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+  """Caches of their own; compiled programs are shared by the runs."""
+  return os.environ | {
+    "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
+    "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+
+
+def start(environment, workdir, *more):
+  return subprocess.Popen(
+    [
+      *(sys.executable, "-m", "experiments.run", *ARGUMENTS),
+      *(f"--workdir={workdir}", *more),
+    ],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def finish(process, status=0):
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == status, err
+  return out, err
+
+
+def rows(workdir):
+  file = workdir / "metrics.jsonl"
+  if not file.exists():
+    return []
+  lines = file.read_text().splitlines(keepends=True)
+  return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def wait_for(process, condition):
+  end = time.monotonic() + 240
+  while not condition():
+    assert process.poll() is None, process.communicate()
+    assert time.monotonic() < end
+    time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def finished(environment, tmp_path_factory):
+  """A run without interruption."""
+  workdir = tmp_path_factory.mktemp("runs") / "whole"
+  finish(start(environment, workdir))
+  return workdir
+
+
+def test_a_killed_run_ends_with_the_same_bits(
+  environment, finished, tmp_path
+):
+  """SIGKILL, then SIGTERM, then to the end."""
+  workdir = tmp_path / "killed"
+  process = start(environment, workdir)
+  wait_for(process, lambda: len(rows(workdir)) >= 3)
+  process.kill()
+  process.communicate()
+  done = rows(workdir)[-1]["step"]
+  assert done < 60
+
+  process = start(environment, workdir)
+  wait_for(process, lambda: rows(workdir) and rows(workdir)[-1]["step"] > 30)
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate(timeout=300)
+  # The last steps may be over before the signal comes.
+  assert process.returncode in (0, 128 + signal.SIGTERM), err
+  if process.returncode:
+    assert "the same command goes on" in err
+    out, _ = finish(start(environment, workdir))
+    assert "resumed at step" in out
+
+  ours, theirs = (
+    np.load(path / "operator.npz", allow_pickle=False)
+    for path in (workdir, finished)
+  )
+  assert set(ours.files) == set(theirs.files) and len(ours.files) > 10
+  for name in ours.files:
+    np.testing.assert_array_equal(ours[name], theirs[name], strict=True)
+
+  timed = ("steps_per_second",)
+  ours, theirs = (
+    [{k: v for k, v in row.items() if k not in timed} for row in rows(path)]
+    for path in (workdir, finished)
+  )
+  assert [row["step"] for row in ours] == [10, 20, 30, 40, 50, 60]
+  assert ours == theirs
+
+
+def test_results_have_the_agreed_form(finished):
+  results = json.loads((finished / "results.json").read_text())
+  assert set(results) >= {
+    "config", "zoo", "rows", "symmetry_error", "device", "versions",
+  }  # fmt: skip
+  assert results["symmetry_error"] <= 1e-4
+  methods = [row["method"] for row in results["rows"]]
+  for name in (
+    "as is", "balanced", "one shot", "Adam, 1 epoch", "Adam, 2 epochs",
+    "constant: best of the zoo", "constant: one network, 2 epochs",
+  ):  # fmt: skip
+    assert name in methods
+  for row in results["rows"]:
+    assert set(row) == {
+      "method", "objective", "cross_entropy", "objective_plain", "l1",
+      "l1_balanced", "accuracy_mean", "accuracy_std", "accuracy_min",
+      "sparsity", "accuracy_pruned", "agreement", "seconds_alone",
+      "seconds_batched", "data_passes",
+    }  # fmt: skip
+    assert all(np.isfinite(v) for k, v in row.items() if k != "method")
+    assert row["l1_balanced"] <= row["l1"] * (1 + 1e-5)
+  as_is, balanced = results["rows"][:2]
+  assert balanced["cross_entropy"] == pytest.approx(as_is["cross_entropy"])
+  assert as_is["agreement"] == 1
+  for picture in ("training", "before_after", "time", "sparsity"):
+    assert (finished / f"{picture}.png").stat().st_size > 5000
+  assert "| one shot |" in (finished / "results.md").read_text()
+
+
+def test_a_finished_run_shows_its_table(environment, finished):
+  before = (finished / "results.json").stat().st_mtime_ns
+  out, _ = finish(start(environment, finished))
+  assert "finished before" in out and "one shot" in out
+  assert (finished / "results.json").stat().st_mtime_ns == before
+
+
+def test_another_config_is_refused(environment, finished):
+  process = start(environment, finished, "--config.loss.l1=0.5")
+  out, err = finish(process, 1)
+  assert "holds a run with loss.l1 = 0.001, not 0.5" in err
+  assert "Traceback" not in err and len(err.strip().splitlines()) == 1
+
+
+def test_apply_writes_the_improved_zoo(environment, finished, tmp_path):
+  cache = pathlib.Path(environment["XDG_CACHE_HOME"], "scalegmn_jax", "zoos")
+  (zoo,) = cache.glob("zoo-*")
+  command = [
+    *(sys.executable, "-m", "experiments.apply", f"--workdir={finished}"),
+    *(f"--zoo.path={zoo}", f"--out={tmp_path / 'better'}"),
+  ]
+  arguments = {"cwd": ROOT, "env": environment, "text": True}
+  subprocess.run(command, check=True, capture_output=True, **arguments)
+  before, after = store.read(zoo), store.read(tmp_path / "better")
+  assert after.layout == before.layout
+  assert (after.metrics.modeldir == before.metrics.modeldir).all()
+  assert after.metrics.test_accuracy.isna().all()
+
+  # What it writes is what the library computes.
+  operator = scalegmn_jax.load_operator(finished)
+  network = networks.load(operator.target, before, np.arange(5, 6))
+  expected = jax.vmap(operator)(network.weights, network.activation)
+  np.testing.assert_allclose(
+    after.weights[5:6], networks.to_rows(expected), rtol=1e-4, atol=1e-5
+  )
+  assert np.abs(after.weights[5] - before.weights[5]).max() > 1e-3
+
+  again = subprocess.run(command, capture_output=True, **arguments)
+  assert again.returncode == 1 and "exists already" in again.stderr
