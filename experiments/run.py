@@ -74,15 +74,15 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
 
   def validation(metanetwork):
     @jax.jit
-    def measure(params):
+    def measure(params, zoo, images, labels):
       def one(network):
         edited = metanetwork.apply(params, *network)
-        return losses(edited, network.activation, *val_images)
+        return losses(edited, network.activation, images, labels)
 
-      result = jax.lax.map(one, zoos.val)
+      result = jax.lax.map(one, zoo)
       return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
 
-    return measure
+    return lambda params: measure(params, zoos.val, *val_images)
 
   def fit(
     metanetwork, steps: int, place: Path, label: str, extra: Callable | None

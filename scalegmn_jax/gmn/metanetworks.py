@@ -49,9 +49,9 @@ class Body(_Module):
   ) -> tuple[jax.Array, jax.Array]:
     """A network -> (x [V, d] → q x, e [E, d] → q_i e / q_j).
 
-    Vertex features are kept at their vertex's size, ‖x_i‖ = √d s_i (a layer
-    norm that carries q): so messages Σ_j x_j ⊙ e_ji are of the size of x_i
-    whatever the gauge, the fan-in and the depth.
+    After each layer vertex features have their vertex's size, ‖x_i‖ = √d s_i
+    (a layer norm that carries q): so messages Σ_j x_j ⊙ e_ji are of the size of
+    x_i whatever the gauge, the fan-in and the depth.
     """
     topology, d = self.topology, self.width
     wiring = wiring_of(topology)
@@ -74,7 +74,9 @@ class Body(_Module):
     )
     x = layers.linear(embed, graph.nodes) * factor
     x = x + jnp.where(reading.additive, vertex_code, 0)
-    x = layers.resize(x, reading.sizes)
+    # Beside its bias a scaled vertex has its size, which carries q as well; so
+    # it has something to send when its bias is zero.
+    x = x + jnp.where(reading.scaled, reading.sizes * vertex_code, 0)
     embed = self.make("embed_edge", layers.init_linear, k_in, d)
     e = layers.linear(embed, graph.edges) * edge_code
     back = None
@@ -112,8 +114,8 @@ class Body(_Module):
 class Operator(_Module):
   """The equivariant head: `Reading` -> updates of the weights, Δ → gΔ.
 
-  Δ = α ⊙ Γ x for biases and α ⊙ Γ e for kernels, with a learned α per weight
-  that starts at `step`, so that training starts near the identity.
+  Δ = α ⊙ Γ [x, b] for biases b and α ⊙ Γ e for kernels, with a learned α per
+  weight that starts at `step`, so that training starts near the identity.
   """
 
   body: Body
@@ -124,16 +126,19 @@ class Operator(_Module):
     topology = self.body.topology
     x, e = self.body(reading)
     d, biases = x.shape[-1], topology.vertex_width
-    hidden = self.make("hidden", layers.init_linear, d, biases)
-    fixed = self.make("fixed", layers.init_linear, d, biases, bias=True)
+    hidden = self.make("hidden", layers.init_linear, d + biases, biases)
+    fixed = self.make(
+      "fixed", layers.init_linear, d + biases, biases, bias=True
+    )
     edge = self.make("edge", layers.init_linear, d, topology.edge_width)
+    graph: Any = reading.graph
     nodes = layers.on_range(
       topology.hidden,
       lambda x: layers.linear(hidden, x),
       lambda x: layers.linear(fixed, x),
-      x,
+      jnp.concatenate([x, graph.nodes], axis=-1),
     )
-    graph = reading.graph._replace(nodes=nodes, edges=layers.linear(edge, e))
+    graph = graph._replace(nodes=nodes, edges=layers.linear(edge, e))
     updates, structure = jax.tree.flatten(convert.to_weights(topology, graph))
     alpha = self.param("step", lambda _: jnp.full(len(updates), self.step))
     return jax.tree.unflatten(

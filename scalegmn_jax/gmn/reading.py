@@ -41,6 +41,7 @@ class Reading(NamedTuple):
     graph: nodes [V, b] → q b, edges [E, k] → q_i e / q_j.
     backward_edges: [E, k] → q_j e / q_i.
     sizes: [V, 1] → q s, see `gauge.vertex_sizes`; 1 where no multiplier acts.
+    scaled: [V, 1] bool, vertices that positive multipliers act on.
     additive: [V, 1] bool, vertices on which no multiplier acts.
     hidden, into_hidden, out_of_hidden: the canonical maps of vectors at
       hidden vertices, at edges into them and at edges out of them.
@@ -49,6 +50,7 @@ class Reading(NamedTuple):
   graph: jraph.GraphsTuple
   backward_edges: jax.Array
   sizes: jax.Array
+  scaled: jax.Array
   additive: jax.Array
   hidden: Canonical
   into_hidden: Canonical
@@ -79,8 +81,8 @@ def read_network(
     topology, gauge.vertex_sizes(topology.spec, weights)
   )[:, None]
   masks, group = _group_masks(topology, activation)
-  scaled = masks["scale"] | masks["sign"]
-  sizes = jnp.where(scaled, sizes, 1)
+  acted_on = masks["scale"] | masks["sign"]
+  sizes = jnp.where(acted_on, sizes, 1)
   s, t = wiring.at_senders(sizes), wiring.at_receivers(sizes)
   edges: Any = graph.edges
   if group is None or group == "scale":
@@ -105,7 +107,8 @@ def read_network(
     graph=graph,
     backward_edges=inverted,
     sizes=sizes,
-    additive=~scaled,
+    scaled=masks["scale"],
+    additive=~acted_on,
     hidden=at(lambda m: m[wiring.hidden]),
     into_hidden=at(lambda m: wiring.at_receivers(m)[wiring.into_hidden]),
     out_of_hidden=at(lambda m: wiring.at_senders(m)[wiring.out_of_hidden]),

@@ -151,7 +151,8 @@ def topology_of(target: TargetNetwork) -> Topology:
   # those into hidden spaces are contiguous, and so are those out of them.
   def order(kernel):
     _, _, (_, sender), (_, receiver) = kernel
-    return (rank(sender) > 0, rank(receiver) == 2 and rank(sender) > 0)
+    from_hidden, to_output = rank(sender) > 0, rank(receiver) == 2
+    return (from_hidden, from_hidden == to_output)
 
   blocks, senders, receivers, edge_type, start = [], [], [], [], 0
   types = 0

@@ -49,8 +49,9 @@ def wiring_of(topology: Topology) -> Wiring:
   """Wiring by blocks: a kernel connects every sender with every receiver.
 
   So a feature is broadcast along a block and messages are summed along one of
-  its axes. On 2 CPU cores an operator's training step takes a fraction of the
-  time that gathers and segment sums take (tests/graph/wiring_benchmark.py).
+  its axes, in an order that is fixed on every device, where a scatter-add is
+  not. On CPU it is as fast as gathers and segment sums
+  (tests/graph/wiring_benchmark.py).
   """
 
   def expand(x, senders: bool):

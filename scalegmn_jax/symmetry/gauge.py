@@ -56,18 +56,26 @@ def _rows(weight: jax.Array, position: int) -> jax.Array:
 def vertex_sizes(spec: SymmetrySpec, weights: Weights) -> dict[str, jax.Array]:
   """{space: s [n]} with s > 0 that carries q:  s → |q| s.
 
-  One walk along the layers: s_i = ‖[b_i, (W_ji s_j)_j]‖, with s = 1 on input
+  A walk along the layers: s_i = ‖[b_i, (W_ji s_j)_j]‖, with s = 1 on input
   and output neurons. W_ji s_j / s_i and b_i / s_i are then exactly invariant
   under positive scaling. A space with several writers (a skip) takes s from
   the first one that is not zero. A neuron without incoming weights takes
-  s = 1/‖(W_ik / s_k)_k‖ from its outgoing side, which carries q as well, and
-  s = 1 when that is zero too.
+  s = 1/‖(W_ik / s_k)_k‖ from its outgoing side, which carries q as well. One
+  without either that is fed by such neurons takes its s from them, in a second
+  walk; one without any weight has s = 1.
   """
   every = leaves(spec, weights)
   dtype = every[0][1].dtype
+  # Zero stands for a size that is not known yet: such a neuron counts as a
+  # weight of zero for its neighbours.
   sizes = {
-    name: jnp.ones(space.size, dtype) for name, space in spec.spaces.items()
+    name: jnp.full(space.size, float(space.fixed), dtype)
+    for name, space in spec.spaces.items()
   }
+  walk = [name for name, space in spec.spaces.items() if not space.fixed]
+
+  def inverse(size):
+    return jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
 
   def writers(name):
     """The weights into a space, those of one sender together: a bias belongs
@@ -85,35 +93,30 @@ def vertex_sizes(spec: SymmetrySpec, weights: Weights) -> dict[str, jax.Array]:
     groups[0] += biases
     return [jnp.concatenate(g, axis=1) for g in groups if g]
 
-  for name, space in spec.spaces.items():
-    if not space.fixed:
-      size = jnp.zeros(space.size, dtype)
+  def forward():
+    for name in walk:
       for rows in writers(name):
-        size = jnp.where(size > 0, size, canonical.norm(rows))
-      # Zero is filled in below; until then it keeps dead neurons from
-      # counting as senders, and one that is dead counts as weight zero.
-      sizes[name] = size
+        sizes[name] = jnp.where(
+          sizes[name] > 0, sizes[name], canonical.norm(rows)
+        )
 
-  # Second pass, from the last space back: the outgoing side of dead neurons.
-  for name, space in reversed(list(spec.spaces.items())):
-    if space.fixed:
-      continue
-    outgoing = []
-    for _, weight, axes in every:
-      receiver, sender = axes.find(1), axes.find(-1)
-      if sender and sender[1] == name and receiver and receiver[1] != name:
-        inverse = 1 / sizes[receiver[1]]
-        scaled = weight * _along(inverse, receiver[0], weight.ndim)
-        outgoing.append(_rows(scaled, sender[0]))
-    out = (
-      canonical.norm(jnp.concatenate(outgoing, axis=1))
-      if outgoing
-      else jnp.zeros(space.size, dtype)
-    )
-    size = sizes[name]
-    from_outgoing = jnp.where(out > 0, 1 / jnp.where(out > 0, out, 1), 1)
-    sizes[name] = jnp.where(size > 0, size, from_outgoing)
-  return sizes
+  def backward():
+    for name in reversed(walk):
+      rows = []
+      for _, weight, axes in every:
+        receiver, sender = axes.find(1), axes.find(-1)
+        if sender and sender[1] == name and receiver and receiver[1] != name:
+          factor = inverse(sizes[receiver[1]])
+          scaled = weight * _along(factor, receiver[0], weight.ndim)
+          rows.append(_rows(scaled, sender[0]))
+      if rows:
+        size = inverse(canonical.norm(jnp.concatenate(rows, axis=1)))
+        sizes[name] = jnp.where(sizes[name] > 0, sizes[name], size)
+
+  forward()
+  backward()
+  forward()
+  return {name: jnp.where(size > 0, size, 1) for name, size in sizes.items()}
 
 
 class _Block(NamedTuple):

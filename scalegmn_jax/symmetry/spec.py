@@ -30,7 +30,9 @@ GROUPS = {
 
 
 def groups_of(activations: Sequence[str]) -> tuple[str, ...]:
-  """The group of each activation; InputError for an unknown name."""
+  """The group of each activation; InputError for an unknown name, or none."""
+  if not activations:
+    raise InputError(f"no activation, expected some of {', '.join(GROUPS)}")
   for name in activations:
     if name not in GROUPS:
       raise InputError(

@@ -52,7 +52,9 @@ def convolve(
 
 def _per_layer(name, value, layers):
   values = (value,) * layers if isinstance(value, int) else tuple(value)
-  if len(values) != layers or (values and min(values) < 1):
+  if len(values) != layers or not all(
+    isinstance(v, int) and v > 0 for v in values
+  ):
     raise InputError(
       f"cnn: {name} {values} should be {layers} positive integers"
     )
@@ -100,7 +102,9 @@ def cnn(
     raise InputError(f"cnn: padding {padding!r}, expected VALID or SAME")
   if pool not in ("average", "flatten"):
     raise InputError(f"cnn: pool {pool!r}, expected average or flatten")
-  if len(input_shape) != 3 or min(input_shape) < 1 or classes < 1:
+  if len(input_shape) != 3 or not all(
+    isinstance(n, int) and n > 0 for n in (*input_shape, classes)
+  ):
     raise InputError(
       f"cnn: input_shape {tuple(input_shape)} and classes {classes} make no "
       "network"

@@ -44,8 +44,8 @@ def fit(
 ) -> Fit:
   """A trainer of a population of networks.
 
-  An update that is not finite leaves that network as it was, and so do all
-  after it: a run that diverged stays at its last finite weights.
+  An update that is not finite leaves that network as it was, so that a run
+  that diverged stays at its last finite weights.
 
   Args:
     loss: (weights, activation, images, labels, hyper, key) -> scalar, for one

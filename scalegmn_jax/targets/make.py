@@ -17,7 +17,7 @@ def make_target(description: Mapping[str, Any]) -> TargetNetwork:
   """
   arguments = dict(description)
   name = arguments.pop("name", None)
-  if name not in TARGETS:
+  if not isinstance(name, str) or name not in TARGETS:
     raise InputError(
       f"unknown target network {name!r}, expected one of {', '.join(TARGETS)}"
     )

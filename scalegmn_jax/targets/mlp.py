@@ -30,7 +30,7 @@ def mlp(
   """
   sizes = tuple(sizes)
   names = (activation,) if isinstance(activation, str) else tuple(activation)
-  if len(sizes) < 2 or min(sizes) < 1:
+  if len(sizes) < 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
     raise InputError(f"mlp: sizes {sizes} do not make a network")
   groups = specs.groups_of(names)
   last = len(sizes) - 2

@@ -7,9 +7,10 @@ import pandas as pd
 
 from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
 from scalegmn_jax.zoo import store
+from scalegmn_jax.zoo.layout import Layout
 
 
-def layout_of(target: TargetNetwork) -> store.Layout:
+def layout_of(target: TargetNetwork) -> Layout:
   """The columns of a target's networks: its leaves in order, named as in the
   Small CNN Zoo (sequential/conv2d_1/kernel:0)."""
   shapes = jax.eval_shape(target.init, jax.random.key(0))
@@ -21,7 +22,7 @@ def layout_of(target: TargetNetwork) -> store.Layout:
     stem = f"sequential/{kind}" + (f"_{number}" if number else "")
     names += [f"{stem}/{weight}:0" for weight in layer]
   leaves = jax.tree.leaves(shapes)
-  return store.Layout.from_shapes(names, [leaf.shape for leaf in leaves])
+  return Layout.from_shapes(names, [leaf.shape for leaf in leaves])
 
 
 def check_layout(target: TargetNetwork, files: store.ZooFiles) -> None:

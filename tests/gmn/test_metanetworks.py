@@ -55,7 +55,9 @@ def trained(name, target, weights):
     state = trainer.init(jax.tree.map(lambda w: w[None], weights), rate)
     for epoch in range(3):
       keys = jax.random.split(jax.random.key(epoch), 1)
-      state = trainer.epoch(state, rate, jnp.zeros(1, int), keys, inputs, labels)
+      state = trainer.epoch(
+        state, rate, jnp.zeros(1, int), keys, inputs, labels
+      )
     _TRAINED[name] = jax.tree.map(lambda w: np.asarray(w[0]), state.weights)
   return jax.tree.map(jnp.asarray, _TRAINED[name])
 
@@ -248,8 +250,10 @@ def test_functional_is_invariant_float32():
     assert error <= 1e-4
 
 
-@pytest.mark.parametrize("backward", ("carrier", "inverse"))
-@pytest.mark.parametrize("activation", ("relu", ("relu", "tanh")))
+@pytest.mark.parametrize(
+  ("activation", "backward"),
+  [("relu", "inverse"), (("relu", "tanh"), "carrier")],
+)
 def test_gradients_are_finite_at_zeros(activation, backward):
   """Zero biases, dead neurons and pruned weights."""
   target = TARGETS["cnn average"](activation=activation)
@@ -268,80 +272,6 @@ def test_gradients_are_finite_at_zeros(activation, backward):
     params, population("cnn average", target)
   )):
     assert jnp.isfinite(gradient).all()
-
-
-def fit_map(target, operator, wanted, steps):
-  """Trains φ so that operator(θ) = wanted(θ); returns the relative error on
-  networks it has not seen."""
-
-  def sample(key):
-    leaves, structure = jax.tree.flatten(target.init(key))
-    leaves = [
-      jax.random.normal(jax.random.fold_in(key, i), w.shape)
-      for i, w in enumerate(leaves)
-    ]
-    return jax.tree.unflatten(structure, leaves)
-
-  def error(params, key):
-    networks = jax.vmap(sample)(jax.random.split(key, 8))
-    edited = jax.vmap(lambda w: operator.apply(params, w))(networks)
-    aim = jax.vmap(wanted)(networks)
-    off = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), edited, aim)
-    size = jax.tree.map(lambda b: (b**2).sum(), aim)
-    return sum(
-      a / b for a, b in zip(jax.tree.leaves(off), jax.tree.leaves(size))
-    )  # fmt: skip
-
-  optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
-  params = operator.init(jax.random.key(0))
-  state = optimizer.init(params)
-
-  @jax.jit
-  def train(params, state):
-    def step(carry, key):
-      params, state = carry
-      gradient = jax.grad(error)(params, key)
-      updates, state = optimizer.update(gradient, state)
-      return (optax.apply_updates(params, updates), state), None
-
-    keys = jax.random.split(jax.random.key(1), steps)
-    return jax.lax.scan(step, (params, state), keys)[0][0]
-
-  before = error(params, jax.random.key(2))
-  after = error(train(params, state), jax.random.key(2))
-  return float(before) ** 0.5, float(after) ** 0.5
-
-
-def test_operator_learns_the_identity():
-  target = mlp.mlp((3, 4, 2))
-  operator = metanetworks.operator(target, width=8, depth=1, step=1.0)
-  before, after = fit_map(target, operator, lambda w: w, 300)
-  assert before > 0.3 and after < 0.05
-
-
-def test_operator_learns_a_group_element():
-  """One that commutes with the group: the same multiplier for a layer."""
-  target = mlp.mlp((3, 4, 4, 2))
-  g = {
-    name: actions.Element(jnp.arange(4), jnp.full(4, q))
-    for name, q in (("hidden_1", 2.0), ("hidden_2", 0.5))
-  }
-  operator = metanetworks.operator(target, width=8, depth=1)
-  before, after = fit_map(
-    target, operator, lambda w: actions.act(g, target.spec, w), 600
-  )
-  assert before > 0.5 and after < 0.05
-
-
-def test_parameters_do_not_depend_on_weights():
-  target = TARGETS["mlp"](activation="relu")
-  operator = metanetworks.operator(target, **SMALL)
-  params = operator.init(jax.random.key(0))
-  again = operator.init(jax.random.key(0))
-  for a, b in zip(
-    jax.tree.leaves(params), jax.tree.leaves(again), strict=True
-  ):
-    np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,10 @@ def main():
   receivers = jnp.asarray(topology.receivers)
 
   def by_blocks(x, e):
-    m = wiring.at_senders(x) * wiring.at_receivers(x) * e
-    return wiring.sum_at_receivers(m)
+    return wiring.sum_at_receivers(wiring.at_senders(x) * e)
 
   def by_index(x, e):
-    m = x[senders] * x[receivers] * e
-    return jax.ops.segment_sum(m, receivers, topology.vertices)
+    return jax.ops.segment_sum(x[senders] * e, receivers, topology.vertices)
 
   def step(message_pass):
     def loss(x, e):

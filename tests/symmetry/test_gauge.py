@@ -345,6 +345,7 @@ def test_spaces_without_the_scale_group_have_factors_one(random_weights):
     MLP.spec,
     spaces={**MLP.spec.spaces, "hidden_1": Space(8, ("permutation",))},
   )
-  receiving, sending = gauge.balancing_factors(spec, random_weights(MLP, 23))
+  factors = jax.jit(lambda w: gauge.balancing_factors(spec, w))
+  receiving, sending = factors(random_weights(MLP, 23))
   assert (receiving["hidden_1"] == 1).all() and (sending["hidden_1"] == 1).all()
   assert (receiving["hidden_2"] != 1).all()

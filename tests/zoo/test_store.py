@@ -12,9 +12,10 @@ import pytest
 
 from scalegmn_jax import base
 from scalegmn_jax.zoo import store
+from scalegmn_jax.zoo.layout import Layout
 
 SHARED = os.environ.get("SCALEGMN_SHARED", "")
-LAYOUT = store.Layout.from_shapes(
+LAYOUT = Layout.from_shapes(
   ["conv/bias:0", "conv/kernel:0", "scale"], [(2,), (3, 3, 1, 2), ()]
 )
 N, D = 12, 21
@@ -90,7 +91,7 @@ def test_write_is_all_or_nothing(tmp_path, monkeypatch):
     raise OSError("disk full")
 
   with monkeypatch.context() as patch:
-    patch.setattr(store.Layout, "text", fail)
+    patch.setattr(Layout, "text", fail)
     with pytest.raises(base.InputError, match="zoo: cannot be written .disk"):
       store.write(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
   assert not list(tmp_path.iterdir())
@@ -260,9 +261,9 @@ def test_layout_of_nothing(zoo):
       store.read(zoo)
     assert message in str(error.value)
   with pytest.raises(base.InputError, match="1 names, 0 shapes"):
-    store.Layout.from_shapes(["a"], [])
+    Layout.from_shapes(["a"], [])
   with pytest.raises(base.InputError, match="layout: row 0 .'a'.: shape"):
-    store.Layout.from_shapes(["a"], [(2, 0)])
+    Layout.from_shapes(["a"], [(2, 0)])
 
 
 def test_missing_folder(tmp_path):
@@ -423,8 +424,8 @@ def test_real_zoo(tmp_path):
 
 def test_real_layout():
   path = shared("small_cnn_zoo") / "layout.csv"
-  layout = store.Layout.read(path)
+  layout = Layout.read(path)
   assert layout.text() == path.read_text() and layout.size == 4970
   assert layout.entries[5].shape == (3, 3, 16, 16)
   names, _, _, shapes = zip(*layout.entries, strict=True)
-  assert store.Layout.from_shapes(names, shapes) == layout
+  assert Layout.from_shapes(names, shapes) == layout
