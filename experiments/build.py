@@ -144,12 +144,14 @@ class Zoos:
   Attributes:
     train: every checkpoint of the training networks.
     val, test: the last checkpoint of networks that training never sees.
+    networks: {"train", "val", "test": how many different ones}.
     source: folder of the files.
   """
 
   train: Zoo
   val: Zoo
   test: Zoo
+  networks: dict[str, int]
   source: str
 
 
@@ -200,6 +202,11 @@ def build_zoos(
     train=networks.load(target, files, train),
     val=networks.load(target, files, val),
     test=networks.load(target, test_files, test),
+    networks={
+      "train": files.metrics["modeldir"].iloc[train].nunique(),
+      "val": len(val),
+      "test": len(test),
+    },
     source=str(files.path),
   )
 

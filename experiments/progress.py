@@ -21,7 +21,7 @@ def bar(what: str, total: int) -> Iterator[Callable[..., None]]:
   """A progress bar of one phase; yields `advance(note="", count=1)`."""
   with Progress(
     TextColumn("{task.description}"),
-    BarColumn(),
+    BarColumn(bar_width=16),
     MofNCompleteColumn(),
     TimeElapsedColumn(),
     TimeRemainingColumn(),

@@ -65,8 +65,10 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   total = 0 if config.zoo.path else build.zoo_epochs(config)
   with progress.bar("zoo", total) as advance:
     zoos = build.build_zoos(config, target, data, on_epoch=advance)
-  sizes = [z.activation.shape[0] for z in (zoos.train, zoos.val, zoos.test)]
-  say(f"zoo: {zoos.source}, {sizes[0]} training networks and checkpoints")
+  say(
+    f"zoo: {zoos.source}: {zoos.networks['train']} training networks, "
+    f"{zoos.train.activation.shape[0]} checkpoints of them"
+  )
 
   device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
   val_images = jax.device_put((data.val_x, data.val_y))
@@ -136,7 +138,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   )
   results = {
     "config": build.plain(config),
-    "zoo": dict(zip(("train", "val", "test"), sizes, strict=True)),
+    "zoo": zoos.networks,
     "rows": outcome.rows,
     "symmetry_error": float(error(params, zoos.test, key)),
     "device": build.devices(),

@@ -87,8 +87,8 @@ def train(
           metrics.write(number, values)
           clock, since = time.perf_counter(), number
           advance(
-            f"objective {values['objective']:.4f}, "
-            f"best validation {float(state.best_objective):.4f}",
+            f"{values['objective']:.3f}, "
+            f"val {float(state.best_objective):.3f}",
             count=0,
           )
         advance()

@@ -35,15 +35,17 @@ class TrainState(NamedTuple):
 def init_state(
   params: Params, optimizer: optax.GradientTransformation
 ) -> TrainState:
-  return TrainState(
+  state = TrainState(
     params=params,
     optimizer=optimizer.init(params),
     step=jnp.zeros((), jnp.int32),
-    # A copy: a step gives its argument's buffers away, each only once.
-    best_params=jax.tree.map(jnp.copy, params),
+    best_params=params,
     best_objective=jnp.full((), jnp.inf),
     best_step=jnp.zeros((), jnp.int32),
   )
+  # Copies: a step gives its argument's buffers away, each only once. And with
+  # types that are not weak, or the second step would be compiled again.
+  return jax.tree.map(lambda a: jnp.array(a, a.dtype), state)
 
 
 def keep_best(state: TrainState, objective: jax.Array) -> TrainState:

@@ -1,0 +1,93 @@
+"""Iterative baselines: tuned, and as good as they claim."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import InputError, Zoo
+from scalegmn_jax.baselines import constant, iterative, unscaled
+from scalegmn_jax.eval import scores
+from scalegmn_jax.targets import mlp
+
+TARGET = mlp.mlp((4, 6, 3))
+
+
+def problem():
+  keys = jax.random.split(jax.random.key(0), 3)
+  zoo = Zoo(jax.vmap(TARGET.init)(keys), jnp.zeros(3, jnp.int32))
+  x = jax.random.normal(jax.random.key(1), (48, 4))
+  return zoo, (x, x[:, :3].argmax(1).astype(jnp.int32))
+
+
+def tuner(schedule="constant", optimizer="adam"):
+  return iterative.fine_tuner(
+    TARGET, optimizer=optimizer, schedule=schedule, l1=1e-3, batch_size=16
+  )
+
+
+@pytest.mark.parametrize("schedule", iterative.SCHEDULES)
+def test_the_grid_grows_towards_the_best_rate(schedule):
+  """From rates that are all too small."""
+  zoo, data = problem()
+  score = scores.scorer(TARGET, l1=1e-3)
+
+  def objective(zoo):
+    return jnp.asarray(score(zoo, *data).objective)
+
+  key = jax.random.key(2)
+  tuned = iterative.tune(
+    tuner(schedule), zoo, (1e-4, 1e-3), (1, 4), key, data, objective,
+    extensions=2,
+  )  # fmt: skip
+  np.testing.assert_allclose(sorted(tuned.objective), [1e-4, 1e-3, 1e-2, 0.1])
+  assert tuned.rates[4] >= 1e-2
+  for horizon, rate in tuned.rates.items():
+    best = min(values[horizon] for values in tuned.objective.values())
+    assert tuned.objective[rate][horizon] == best
+  results = iterative.run_tuned(tuner(schedule), tuned, zoo, key, data)
+  assert list(results) == [1, 4]
+  # The same networks and minibatches as in tuning: the same objective.
+  again = objective(zoo._replace(weights=results[4])).mean()
+  assert float(again) == pytest.approx(
+    tuned.objective[tuned.rates[4]][4], rel=1e-4
+  )
+  assert float(again) < float(objective(zoo).mean())
+
+
+def test_constants():
+  zoo, data = problem()
+  score = scores.scorer(TARGET, l1=1e-3)
+
+  def objective(zoo):
+    return jnp.asarray(score(zoo, *data).objective)
+
+  values = objective(zoo)
+  best = constant.best_network(zoo, values)
+  assert objective(best)[0] == values.min()
+  weights = constant.trained_offline(
+    tuner(), best, (1e-3, 1e-2), 5, jax.random.key(0), data, objective
+  )
+  assert objective(best._replace(weights=weights))[0] < values.min()
+  assert constant.repeat(best, 4).activation.shape == (4,)
+
+
+def test_unknown_methods():
+  with pytest.raises(InputError, match="'lbfgs'"):
+    tuner(optimizer="lbfgs")
+  with pytest.raises(InputError, match="'linear'"):
+    tuner(schedule="linear")
+
+
+@pytest.mark.parametrize("per", ("entry", "tensor"))
+def test_standardized_operators_start_at_the_identity(per):
+  zoo, _ = problem()
+  operator = unscaled.standardized(
+    unscaled.flat_mlp(TARGET, width=8, step=0.0), zoo.weights, per=per
+  )
+  params = operator.init(jax.random.key(0))
+  edited = jax.vmap(lambda w: operator.apply(params, w))(zoo.weights)
+  for a, b in zip(
+    jax.tree.leaves(edited), jax.tree.leaves(zoo.weights), strict=True
+  ):
+    np.testing.assert_allclose(a, b, atol=1e-6)
