@@ -29,7 +29,7 @@ from experiments import (
 from experiments.train import train
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
-from scalegmn_jax.operators import save_operator
+from scalegmn_jax.operators import FILE, save_operator
 from scalegmn_jax.training.checkpoints import read_json
 from scalegmn_jax.training.losses import task_losses
 from scalegmn_jax.training.metrics import Metrics
@@ -48,6 +48,8 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   """One run, from images to pictures."""
   say = progress.console.print
   build.check(config)
+  if eval_only and not (folder / FILE).exists():
+    raise InputError(f"{folder}: no trained operator to measure")
   workdir.claim(folder, config)
   results_file = folder / workdir.RESULTS
   if results_file.exists() and not eval_only:

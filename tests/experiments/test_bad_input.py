@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from configs import cnn, mlp
-from experiments import run
+from experiments import apply, run
 from scalegmn_jax import load_operator, operators
 from scalegmn_jax.base import InputError
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.targets.make import make_target
 from scalegmn_jax.zoo import networks
 
@@ -139,6 +140,36 @@ def test_workdir_with_something_else_in_it(tmp_path):
   assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
+def save_tiny_operator(folder, target):
+  model = {"width": 4, "depth": 1}
+  metanetwork = metanetworks.operator(target, **model)
+  params = jax.jit(metanetwork.init)(jax.random.key(0))
+  return operators.save_operator(folder, target, model, params), model
+
+
+def test_apply_to_another_architecture(tmp_path):
+  save_tiny_operator(tmp_path, tiny_target())
+  other = make_target({"name": "mlp", "sizes": [64, 7, 6, 10]})
+  path = write_zoo(tmp_path / "zoo", other)
+  with pytest.raises(InputError, match="layout.csv: networks of weights"):
+    apply.improve(tmp_path, path, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
+def test_apply_to_a_zoo_with_nan(tmp_path):
+  save_tiny_operator(tmp_path, tiny_target())
+  path = write_zoo(tmp_path / "zoo", tiny_target(), spoil=put_nan)
+  with pytest.raises(InputError, match="row 3"):
+    apply.improve(tmp_path, path, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_measure_again(tmp_path):
+  with pytest.raises(InputError, match="no trained operator to measure"):
+    run.run(settings({}), tmp_path / "run", eval_only=True)
+  assert not (tmp_path / "run").exists()
+
+
 def test_no_operator_here(tmp_path):
   with pytest.raises(InputError, match="no trained operator here"):
     load_operator(tmp_path)
@@ -146,12 +177,7 @@ def test_no_operator_here(tmp_path):
 
 @pytest.mark.parametrize("cut", (0, 100, 2000))
 def test_damaged_operator(cut, tmp_path):
-  target = tiny_target()
-  model = {"width": 4, "depth": 1}
-  metanetwork = operators.metanetworks.operator(target, **model)
-  path = operators.save_operator(
-    tmp_path, target, model, metanetwork.init(jax.random.key(0))
-  )
+  path, model = save_tiny_operator(tmp_path, tiny_target())
   assert load_operator(tmp_path).model == model
   path.write_bytes(path.read_bytes()[:cut])
   with pytest.raises(InputError, match="not a trained operator"):
