@@ -102,7 +102,8 @@ class Body(_Module):
         break
       read = self.make(f"read_{i}", layers.init_read, d)
       u = layers.read(read, x, wiring, reading.hidden)
-      dual = x / reading.sizes**2  # carries 1/q
+      inverse = readings.inverse(reading.sizes)
+      dual = x * inverse * inverse  # carries 1/q
       update = self.make(f"edge_{i}", layers.init_edge_update, d)
       e = e + layers.edge_update(update, e, x, dual, u, wiring)
       if back is not None and not last:

@@ -21,7 +21,15 @@ from e → q_i e / q_j and the sizes s → q s of senders j and receivers i."""
 
 def carrier(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
   """e (s_j / s_i)²: bounded by the sizes of the vertices, zero where e is."""
-  return e * (s_sender / s_receiver) ** 2
+  # Twice by the ratio, since its square can be out of range where the product
+  # is not: neurons that weight decay drove down have sizes near 1e-33.
+  ratio = s_sender * inverse(s_receiver)
+  return e * ratio * ratio
+
+
+def inverse(s: jax.Array) -> jax.Array:
+  """1/s, and 0 for a vertex of size 0."""
+  return jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1), 0)
 
 
 def vector_inverse(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
@@ -40,7 +48,8 @@ class Reading(NamedTuple):
   Attributes:
     graph: nodes [V, b] → q b, edges [E, k] → q_i e / q_j.
     backward_edges: [E, k] → q_j e / q_i.
-    sizes: [V, 1] → q s, see `gauge.vertex_sizes`; 1 where no multiplier acts.
+    sizes: [V, 1] → q s, see `gauge.vertex_sizes`; 1 where no multiplier acts,
+      0 for neurons without any weight.
     scaled: [V, 1] bool, vertices that positive multipliers act on.
     additive: [V, 1] bool, vertices on which no multiplier acts.
     hidden, into_hidden, out_of_hidden: the canonical maps of vectors at
@@ -77,8 +86,10 @@ def read_network(
 ) -> Reading:
   """Reads the weights of one network under the groups of its activation."""
   graph = convert.to_graph(topology, weights)
+  # Nothing of a neuron without weights tells its q. Its size is 0 here, so all
+  # its features are, and it is left alone.
   sizes = convert.vertex_vector(
-    topology, gauge.vertex_sizes(topology.spec, weights)
+    topology, gauge.vertex_sizes(topology.spec, weights, isolated=0.0)
   )[:, None]
   masks, group = _group_masks(topology, activation)
   acted_on = masks["scale"] | masks["sign"]

@@ -53,7 +53,9 @@ def _rows(weight: jax.Array, position: int) -> jax.Array:
   return jnp.moveaxis(weight, position, 0).reshape(weight.shape[position], -1)
 
 
-def vertex_sizes(spec: SymmetrySpec, weights: Weights) -> dict[str, jax.Array]:
+def vertex_sizes(
+  spec: SymmetrySpec, weights: Weights, *, isolated: float = 1.0
+) -> dict[str, jax.Array]:
   """{space: s [n]} with s > 0 that carries q:  s → |q| s.
 
   A walk along the layers: s_i = ‖[b_i, (W_ji s_j)_j]‖, with s = 1 on input
@@ -62,7 +64,7 @@ def vertex_sizes(spec: SymmetrySpec, weights: Weights) -> dict[str, jax.Array]:
   the first one that is not zero. A neuron without incoming weights takes
   s = 1/‖(W_ik / s_k)_k‖ from its outgoing side, which carries q as well. One
   without either that is fed by such neurons takes its s from them, in a second
-  walk; one without any weight has s = 1.
+  walk. For one without any weight, to which q does nothing, s = `isolated`.
   """
   every = leaves(spec, weights)
   dtype = every[0][1].dtype
@@ -116,7 +118,9 @@ def vertex_sizes(spec: SymmetrySpec, weights: Weights) -> dict[str, jax.Array]:
   forward()
   backward()
   forward()
-  return {name: jnp.where(size > 0, size, 1) for name, size in sizes.items()}
+  return {
+    name: jnp.where(size > 0, size, isolated) for name, size in sizes.items()
+  }
 
 
 class _Block(NamedTuple):
@@ -190,7 +194,10 @@ def balancing_factors(
     for name in free:
       incoming, outgoing = norms(name, receiving, sending)
       live = (incoming > 0) & (outgoing > 0)
-      q = jnp.sqrt(jnp.where(live, outgoing, 1) / jnp.where(live, incoming, 1))
+      # Two roots, since the quotient of the sides can be out of range.
+      q = jnp.sqrt(jnp.where(live, outgoing, 1)) / jnp.sqrt(
+        jnp.where(live, incoming, 1)
+      )
       is_scale = jnp.asarray(
         [g == "scale" for g in spec.spaces[name].groups]
       )[activation]

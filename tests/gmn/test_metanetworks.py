@@ -10,7 +10,7 @@ import pytest
 
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
-from scalegmn_jax.symmetry import actions
+from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.targets import cnn, fit, mlp
 
 SMALL = {"width": 8, "depth": 2}
@@ -272,6 +272,22 @@ def test_gradients_are_finite_at_zeros(activation, backward):
     params, population("cnn average", target)
   )):
     assert jnp.isfinite(gradient).all()
+
+
+def test_neurons_that_decayed_stay_finite_float32():
+  """Sizes whose squares and quotients are out of the range of float32."""
+  target = TARGETS["mlp"](activation="relu")
+  networks = population("mlp", target)
+  first = networks[1]["kernel"].at[:, :, 0].multiply(1e-33)
+  networks[1]["kernel"] = first
+  networks[1]["bias"] = networks[1]["bias"].at[:, 0].multiply(1e-33)
+  networks[2]["kernel"] = networks[2]["kernel"].at[:, 0].multiply(1e-35)
+  operator = metanetworks.operator(target, **SMALL)
+  params = random_params(operator)
+  edited = jax.jit(jax.vmap(lambda w: operator.apply(params, w)))(networks)
+  balanced = jax.vmap(lambda w: gauge.balance(target.spec, w))(edited)
+  for weight in jax.tree.leaves((edited, balanced)):
+    assert jnp.isfinite(weight).all()
 
 
 @pytest.mark.parametrize(
