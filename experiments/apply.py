@@ -9,18 +9,13 @@ metrics that no longer hold left empty.
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import flags
 
-from experiments import command, evaluate, progress
+from experiments import build, command, evaluate, progress
 from scalegmn_jax.base import InputError
 from scalegmn_jax.operators import load_operator
 from scalegmn_jax.zoo import networks, store
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.")
-_ZOO = flags.DEFINE_string("zoo.path", None, "Folder of zoo files to read.")
-_OUT = flags.DEFINE_string("out", None, "Folder to write; must not exist.")
 
 BATCH = 256
 MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -62,16 +57,26 @@ def improve(workdir: Path, source: Path, out: Path) -> int:
   return count
 
 
+def define_flags() -> None:
+  flags.DEFINE_string("workdir", None, "Folder of a finished run.")
+  flags.DEFINE_string("zoo.path", None, "Folder of zoo files to read.")
+  flags.DEFINE_string("out", None, "Folder to write; must not exist.")
+
+
 def main(argv) -> None:
   if len(argv) > 1:
     raise InputError(f"unexpected argument {argv[1]!r}")
-  for flag in (_WORKDIR, _ZOO, _OUT):
-    if not flag.value:
-      raise InputError(f"--{flag.name} is needed")
-  progress.console.print(f"JAX {jax.__version__} on {jax.devices()}")
-  count = improve(Path(_WORKDIR.value), Path(_ZOO.value), Path(_OUT.value))
-  progress.console.print(f"{count} networks written to {_OUT.value}")
+  paths = []
+  for name in ("workdir", "zoo.path", "out"):
+    value = flags.FLAGS[name].value
+    if not value:
+      raise InputError(f"--{name} is needed")
+    paths.append(Path(value))
+  progress.console.print(build.devices())
+  count = improve(*paths)
+  progress.console.print(f"{count} networks written to {paths[-1]}")
 
 
 if __name__ == "__main__":
+  define_flags()
   sys.exit(command.start(main))

@@ -35,14 +35,6 @@ from scalegmn_jax.training.losses import task_losses
 from scalegmn_jax.training.metrics import Metrics
 from scalegmn_jax.training.step import amortized_loss
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
-_WORKDIR = flags.DEFINE_string(
-  "workdir", "", "Folder of the run; the default is printed."
-)
-_EVAL_ONLY = flags.DEFINE_bool(
-  "eval_only", False, "Measure a trained operator again."
-)
-
 
 def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   """One run, from images to pictures."""
@@ -175,20 +167,29 @@ def show(results) -> None:
   progress.console.print(f"symmetry error {results['symmetry_error']:.1e}")
 
 
+def define_flags() -> None:
+  config_flags.DEFINE_config_file("config", lock_config=True)
+  flags.DEFINE_string(
+    "workdir", "", "Folder of the run; the default is printed."
+  )
+  flags.DEFINE_bool("eval_only", False, "Measure a trained operator again.")
+
+
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  config = _CONFIG.value
+  config = flags.FLAGS.config
   if config is None:
     raise app.UsageError("--config=configs/<name>.py is needed")
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   if not Path(file.split(":")[0]).is_file():
     raise InputError(f"{file}: no such config file")
-  folder = Path(_WORKDIR.value or workdir.default(file, config))
+  folder = Path(flags.FLAGS.workdir or workdir.default(file, config))
   progress.console.print(build.devices())
   progress.console.print(f"workdir: {folder}")
-  run(config, folder, eval_only=_EVAL_ONLY.value)
+  run(config, folder, eval_only=flags.FLAGS.eval_only)
 
 
 if __name__ == "__main__":
+  define_flags()
   sys.exit(command.start(main))
