@@ -17,6 +17,7 @@ from scalegmn_jax.gmn import reading as readings
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.topology import Topology, topology_of
 from scalegmn_jax.graph.wiring import wiring_of
+from scalegmn_jax.symmetry import canonical
 
 
 class _Module(nn.Module):
@@ -102,7 +103,7 @@ class Body(_Module):
         break
       read = self.make(f"read_{i}", layers.init_read, d)
       u = layers.read(read, x, wiring, reading.hidden)
-      inverse = readings.inverse(reading.sizes)
+      inverse = canonical.inverse(reading.sizes)
       dual = x * inverse * inverse  # carries 1/q
       update = self.make(f"edge_{i}", layers.init_edge_update, d)
       e = e + layers.edge_update(update, e, x, dual, u, wiring)

@@ -23,13 +23,8 @@ def carrier(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
   """e (s_j / s_i)²: bounded by the sizes of the vertices, zero where e is."""
   # Twice by the ratio, since its square can be out of range where the product
   # is not: neurons that weight decay drove down have sizes near 1e-33.
-  ratio = s_sender * inverse(s_receiver)
+  ratio = s_sender * canonical.inverse(s_receiver)
   return e * ratio * ratio
-
-
-def inverse(s: jax.Array) -> jax.Array:
-  """1/s, and 0 for a vertex of size 0."""
-  return jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1), 0)
 
 
 def vector_inverse(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):

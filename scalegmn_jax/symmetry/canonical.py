@@ -45,6 +45,11 @@ def norm(z: jax.Array, axis: int = -1) -> jax.Array:
   return jnp.squeeze(jnp.where(nonzero, root, 0), axis)
 
 
+def inverse(s: jax.Array) -> jax.Array:
+  """1/s of sizes s >= 0, and 0 where s is 0.  s → q s gives y → y / q."""
+  return jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1), 0)
+
+
 def permutation(z: jax.Array) -> jax.Array:
   """For q = 1: z itself, [1, ..., d]."""
   return z[None]

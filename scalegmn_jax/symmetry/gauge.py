@@ -76,9 +76,6 @@ def vertex_sizes(
   }
   walk = [name for name, space in spec.spaces.items() if not space.fixed]
 
-  def inverse(size):
-    return jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 0)
-
   def writers(name):
     """The weights into a space, those of one sender together: a bias belongs
     to the first kernel, since both are computed before the activation."""
@@ -108,11 +105,12 @@ def vertex_sizes(
       for _, weight, axes in every:
         receiver, sender = axes.find(1), axes.find(-1)
         if sender and sender[1] == name and receiver and receiver[1] != name:
-          factor = inverse(sizes[receiver[1]])
+          factor = canonical.inverse(sizes[receiver[1]])
           scaled = weight * _along(factor, receiver[0], weight.ndim)
           rows.append(_rows(scaled, sender[0]))
       if rows:
-        size = inverse(canonical.norm(jnp.concatenate(rows, axis=1)))
+        size = canonical.norm(jnp.concatenate(rows, axis=1))
+        size = canonical.inverse(size)
         sizes[name] = jnp.where(sizes[name] > 0, sizes[name], size)
 
   forward()
