@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import Params
+from scalegmn_jax.gmn.reading import Reading
 from scalegmn_jax.graph.wiring import Wiring
 from scalegmn_jax.symmetry.canonical import Canonical, unit
 
@@ -40,15 +41,6 @@ def _last(vector: jax.Array, x: jax.Array) -> jax.Array:
   return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
-def layer_norm(params: Params, x: jax.Array, epsilon: float = 1e-5):
-  """Normalizes the last axis, then scales and shifts it."""
-  mean = x.mean(-1, keepdims=True)
-  centred = x - mean
-  variance = (centred * centred).mean(-1, keepdims=True)
-  x = centred * jax.lax.rsqrt(variance + epsilon)
-  return x * _last(params["scale"], x) + _last(params["bias"], x)
-
-
 def init_mlp(
   key: jax.Array, d_in: int, d_hidden: int, d_out: int, *, offset: float = 0.0
 ) -> Params:
@@ -65,12 +57,31 @@ def init_mlp(
 
 def mlp(params: Params, x: jax.Array) -> jax.Array:
   """Linear, layer norm, SiLU, linear. For invariant features only."""
-  return mlp_tail(params, linear(params["in"], x))
+  return mlp_tail(params, linear(centred(params["in"]), x))
 
 
-def mlp_tail(params: Params, h: jax.Array) -> jax.Array:
-  """What follows the first linear map of `mlp`."""
-  return linear(params["out"], jax.nn.silu(layer_norm(params["norm"], h)))
+def centred(params: Params) -> Params:
+  """The linear map followed by the subtraction of its outputs' mean.
+
+  The first half of a layer norm, taken on parameters, which are fewer than
+  features.
+  """
+  return jax.tree.map(lambda p: p - p.mean(-1, keepdims=True), params)
+
+
+def mlp_tail(params: Params, h: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+  """What follows the first linear map of `mlp`.
+
+  Args:
+    params: of the MLP.
+    h: [..., d], of mean zero: outputs of the `centred` first map.
+    epsilon: added to the variance.
+  """
+  norm = params["norm"]
+  variance = (h * h).mean(-1, keepdims=True)
+  h = h * jax.lax.rsqrt(variance + epsilon)
+  h = h * _last(norm["scale"], h) + _last(norm["bias"], h)
+  return linear(params["out"], jax.nn.silu(h))
 
 
 def invariant(params: Params, z: jax.Array, canonical: Canonical) -> jax.Array:
@@ -79,12 +90,18 @@ def invariant(params: Params, z: jax.Array, canonical: Canonical) -> jax.Array:
   Args:
     params: of ρ, an MLP.
     z: [..., d] → q z.
-    canonical: z [..., d] -> [R, ..., d'], see `symmetry.canonical`.
+    canonical: of the group of z, see `symmetry.canonical`.
 
   Returns:
     [..., d_out], invariant.
   """
-  return mlp(params, canonical(z)).sum(0)
+  first = centred(params["in"])
+  # One after the other: an axis of length one would make reductions slow (7
+  # times on CPU, jax 0.10.2).
+  return sum(  # type: ignore[return-value]
+    mlp_tail(params, h + _last(first["bias"], h))
+    for h in canonical(z, first["kernel"])
+  )
 
 
 def init_equivariant(key: jax.Array, d_in: int, d: int, d_out: int) -> Params:
@@ -102,14 +119,6 @@ def equivariant(
   """ScaleEq(z) = Γz ⊙ ScaleInv(z).  z [..., d_in] → q z gives y → q y."""
   gate = invariant(params["gate"], z, canonical)
   return linear(params["linear"], z) * gate
-
-
-def product(params: Sequence[Params], xs: Sequence[jax.Array]) -> jax.Array:
-  """ReScaleEq: ⊙_k Γ_k x_k.  x_k → q_k x_k gives y → (Π_k q_k) y."""
-  result = linear(params[0], xs[0])
-  for p, x in zip(params[1:], xs[1:], strict=True):
-    result = result * linear(p, x)
-  return result
 
 
 def on_range(
@@ -141,7 +150,7 @@ def message(
   x: jax.Array,
   e: jax.Array,
   wiring: Wiring,
-  canonical: Canonical,
+  reading: Reading,
 ) -> jax.Array:
   """Σ_j m_ij with m_ij = ScaleEq(Γ_v x_j ⊙ Γ_e e_ji), which carries q_i.
 
@@ -153,19 +162,23 @@ def message(
     x: [V, d] → q x.
     e: [E, d] → q_i e / q_j.
     wiring: of the graph, or of its reverse with e → q_j e / q_i.
-    canonical: for edges into hidden vertices, [E', d] -> [R, E', d].
+    reading: of the network.
 
   Returns:
     [V, d] → q m.
   """
-  z = wiring.at_senders(linear(params["vertex"], x)) * linear(params["edge"], e)
-  m = on_range(
-    wiring.into_hidden,
-    lambda z: equivariant(params["hidden"], z, canonical),
-    lambda z: mlp(params["fixed"], z),
-    z,
-  )
-  return wiring.sum_at_receivers(m)
+
+  def hidden(v, e, groups):
+    z = v * linear(params["edge"], e)
+    return equivariant(params["hidden"], z, reading.canonical(groups))
+
+  def fixed(v, e, groups):
+    del groups
+    return mlp(params["fixed"], v * linear(params["edge"], e))
+
+  v = linear(params["vertex"], x)
+  m = wiring.into_hidden.sum(hidden, v, e, reading.groups)
+  return m + wiring.into_fixed.sum(fixed, v, e, reading.groups)
 
 
 def init_update(key: jax.Array, d_in: int, d: int) -> Params:
@@ -181,7 +194,7 @@ def update(
   x: jax.Array,
   messages: Sequence[jax.Array],
   wiring: Wiring,
-  canonical: Canonical,
+  reading: Reading,
 ) -> jax.Array:
   """x + ScaleEq([x, m, ...]), an MLP for inputs and outputs.
 
@@ -190,14 +203,14 @@ def update(
     x: [V, d] → q x.
     messages: each [V, d] → q m.
     wiring: of the graph.
-    canonical: for hidden vertices, [V', k d] -> [R, V', k d].
+    reading: of the network.
 
   Returns:
     [V, d] → q x.
   """
   return x + on_range(
     wiring.hidden,
-    lambda z: equivariant(params["hidden"], z, canonical),
+    lambda z: equivariant(params["hidden"], z, reading.hidden(wiring)),
     lambda z: mlp(params["fixed"], z),
     jnp.concatenate([x, *messages], axis=-1),
   )
@@ -212,12 +225,12 @@ def init_read(key: jax.Array, d: int) -> Params:
 
 
 def read(
-  params: Params, x: jax.Array, wiring: Wiring, canonical: Canonical
+  params: Params, x: jax.Array, wiring: Wiring, reading: Reading
 ) -> jax.Array:
   """What is invariant of every vertex: [V, d] → q x gives [V, d] → y."""
   return on_range(
     wiring.hidden,
-    lambda z: invariant(params["hidden"], z, canonical),
+    lambda z: invariant(params["hidden"], z, reading.hidden(wiring)),
     lambda z: mlp(params["fixed"], z),
     x,
   )
@@ -233,15 +246,18 @@ def resize(x: jax.Array, sizes: jax.Array) -> jax.Array:
   return unit(x) * (sizes * x.shape[-1] ** 0.5)
 
 
-def init_edge_update(key: jax.Array, d: int) -> Params:
+def init_edge_update(key: jax.Array, d: int, *, writes: bool) -> Params:
+  """Parameters of `edge_update`; `writes`: with its second term."""
   keys = jax.random.split(key, 5)
-  return {
+  params = {
     "linear": init_linear(keys[0], d, d),
     "gate": init_mlp(keys[1], 2 * d, d, d, offset=1.0),
-    "sender": init_linear(keys[2], d, d),
-    "receiver": init_linear(keys[3], d, d),
-    "write": init_mlp(keys[4], 2 * d, d, d),
   }
+  if writes:
+    params["sender"] = init_linear(keys[2], d, d)
+    params["receiver"] = init_linear(keys[3], d, d)
+    params["write"] = init_mlp(keys[4], 2 * d, d, d)
+  return params
 
 
 def edge_update(
@@ -252,11 +268,12 @@ def edge_update(
   u: jax.Array,
   wiring: Wiring,
 ) -> jax.Array:
-  """Γe ⊙ φ([u_j, u_i]) + Γ_r x_i ⊙ Γ_s x*_j ⊙ ψ([u_j, u_i]).
+  """e + Γe ⊙ φ([u_j, u_i]) (+ Γ_r x_i ⊙ Γ_s x*_j ⊙ ψ([u_j, u_i])).
 
   The first term is that of the paper; it leaves an edge that is zero at zero.
   The second is a product map of a vector that carries q_i with one that
-  carries 1/q_j, and can write where a weight was pruned.
+  carries 1/q_j, and can write where a weight was pruned. Models that only read
+  have no need of it.
 
   Args:
     params: of the update.
@@ -270,25 +287,36 @@ def edge_update(
   Returns:
     [E, d] → q_i e / q_j.
   """
-  kept = gated(params, e, u, wiring)
-  written = wiring.at_receivers(linear(params["receiver"], x))
-  written = written * wiring.at_senders(linear(params["sender"], dual))
-  return kept + written * edge_gate(params["write"], u, wiring)
+  s, r = ends(params["gate"], u)
+  senders, receivers = (s,), (r,)
+  if "write" in params:
+    s, r = ends(params["write"], u)
+    senders += (s, linear(params["sender"], dual))
+    receivers += (r, linear(params["receiver"], x))
+
+  def update(senders, e, receivers):
+    s, r = senders[0], receivers[0]
+    new = e + gated(params, e, s + r)
+    if "write" in params:
+      gate = mlp_tail(params["write"], senders[1] + receivers[1])
+      new = new + senders[2] * receivers[2] * gate
+    return new
+
+  return wiring.every.map(update, senders, e, receivers)
 
 
-def gated(
-  params: Params, e: jax.Array, u: jax.Array, wiring: Wiring
-) -> jax.Array:
-  """Γe ⊙ φ([u_j, u_i]): e [E, d] → q_i e / q_j with u [V, d'] invariant."""
-  return linear(params["linear"], e) * edge_gate(params["gate"], u, wiring)
+def gated(params: Params, e: jax.Array, h: jax.Array) -> jax.Array:
+  """Γe ⊙ φ of an edge update, from the hidden features h of φ (see `ends`)."""
+  return linear(params["linear"], e) * mlp_tail(params["gate"], h)
 
 
-def edge_gate(params: Params, u: jax.Array, wiring: Wiring) -> jax.Array:
-  """φ([u_j, u_i]) on every edge, [V, d'] invariant -> [E, d] invariant.
+def ends(params: Params, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The first map of an `mlp` of [u_j, u_i], taken at the vertices.
 
-  The first linear map of this `mlp` is taken at the vertices, of which there
-  are fewer.
+  Of those there are fewer than edges: what it gives on the edge j → i is the
+  sum of the first result at j and of the second at i. u [V, d] -> 2 x [V, d].
   """
-  of_sender, of_receiver = jnp.split(params["in"]["kernel"], 2)
-  h = wiring.at_senders(u @ of_sender) + wiring.at_receivers(u @ of_receiver)
-  return mlp_tail(params, h + _last(params["in"]["bias"], h))
+  first = centred(params["in"])
+  of_sender, of_receiver = jnp.split(first["kernel"], 2)
+  h = u @ of_receiver
+  return u @ of_sender, h + _last(first["bias"], h)

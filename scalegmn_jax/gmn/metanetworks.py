@@ -16,7 +16,7 @@ from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn import reading as readings
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.topology import Topology, topology_of
-from scalegmn_jax.graph.wiring import wiring_of
+from scalegmn_jax.graph.wiring import Wiring
 from scalegmn_jax.symmetry import canonical
 
 
@@ -31,18 +31,19 @@ class Body(_Module):
   """Embedding and message passing.
 
   Attributes:
-    topology: of the target network.
+    wiring: of the target network's graph.
     width: d.
     depth: message passing layers.
     bidirectional: messages also pass against the edges.
-    write_edges: the last layer updates the edges, for whom reads them.
+    writes: edges are written, for an operator: updates of edges have their
+      second term, and the last layer has one as well.
   """
 
-  topology: Topology
+  wiring: Wiring
   width: int
   depth: int
   bidirectional: bool
-  write_edges: bool
+  writes: bool
 
   @nn.compact
   def __call__(
@@ -54,9 +55,8 @@ class Body(_Module):
     (a layer norm that carries q): so messages Σ_j x_j ⊙ e_ji are of the size of
     x_i whatever the gauge, the fan-in and the depth.
     """
-    topology, d = self.topology, self.width
-    wiring = wiring_of(topology)
-    reverse = wiring.reverse()
+    wiring, d = self.wiring, self.width
+    reverse, topology = wiring.reverse(), wiring.topology
     k_in = topology.edge_width
     graph: Any = reading.graph
 
@@ -88,29 +88,33 @@ class Body(_Module):
     for i in range(self.depth):
       last = i == self.depth - 1
       message = self.make(f"message_{i}", layers.init_message, d)
-      m = [layers.message(message, x, e, wiring, reading.into_hidden)]
+      m = [layers.message(message, x, e, wiring, reading)]
       if back is not None:
         message = self.make(f"back_message_{i}", layers.init_message, d)
-        m.append(
-          layers.message(message, x, back, reverse, reading.out_of_hidden)
-        )
+        m.append(layers.message(message, x, back, reverse, reading))
       update = self.make(
         f"update_{i}", layers.init_update, (1 + len(m)) * d, d
       )
-      x = layers.update(update, x, m, wiring, reading.hidden)
+      x = layers.update(update, x, m, wiring, reading)
       x = layers.resize(x, reading.sizes)
-      if last and not self.write_edges:
+      if last and not self.writes:
         break
       read = self.make(f"read_{i}", layers.init_read, d)
-      u = layers.read(read, x, wiring, reading.hidden)
+      u = layers.read(read, x, wiring, reading)
       inverse = canonical.inverse(reading.sizes)
       dual = x * inverse * inverse  # carries 1/q
-      update = self.make(f"edge_{i}", layers.init_edge_update, d)
-      e = e + layers.edge_update(update, e, x, dual, u, wiring)
+      update = self.edge_update(f"edge_{i}")
+      e = layers.edge_update(update, e, x, dual, u, wiring)
       if back is not None and not last:
-        update = self.make(f"back_edge_{i}", layers.init_edge_update, d)
-        back = back + layers.edge_update(update, back, x, dual, u, reverse)
+        update = self.edge_update(f"back_edge_{i}")
+        back = layers.edge_update(update, back, x, dual, u, reverse)
     return x, e
+
+  def edge_update(self, name: str) -> Any:
+    """Parameters of `layers.edge_update`."""
+    return self.make(
+      name, layers.init_edge_update, self.width, writes=self.writes
+    )
 
 
 class Operator(_Module):
@@ -125,7 +129,7 @@ class Operator(_Module):
 
   @nn.compact
   def __call__(self, reading: readings.Reading) -> Any:
-    topology = self.body.topology
+    topology = self.body.wiring.topology
     x, e = self.body(reading)
     d, biases = x.shape[-1], topology.vertex_width
     hidden = self.make("hidden", layers.init_linear, d + biases, biases)
@@ -159,19 +163,22 @@ class Functional(_Module):
 
   @nn.compact
   def __call__(self, reading: readings.Reading) -> jax.Array:
-    wiring = wiring_of(self.body.topology)
+    wiring = self.body.wiring
     x, _ = self.body(reading)
     d = x.shape[-1]
     read = self.make("hidden", layers.init_mlp, d, d, d)
-    parts = [layers.invariant(read, x[wiring.hidden], reading.hidden).mean(0)]
+    inside = layers.invariant(read, x[wiring.hidden], reading.hidden(wiring))
+    parts = [inside.mean(0)]
     parts += [x[: wiring.hidden.start].ravel(), x[wiring.hidden.stop :].ravel()]
     features = jnp.concatenate(parts)
     out = self.make("out", layers.init_mlp, features.size, d, self.outputs)
     return layers.mlp(out, features)
 
 
-def _reader(target: TargetNetwork, symmetry: str, backward):
-  """(topology, (weights, activation) -> Reading)."""
+def _reader(
+  target: TargetNetwork, symmetry: str, backward, edge_chunk: int | None
+):
+  """(wiring, (weights, activation) -> Reading)."""
   if symmetry not in ("target", "permutation"):
     raise InputError(
       f"model.symmetry is {symmetry!r}, expected target or permutation"
@@ -186,14 +193,14 @@ def _reader(target: TargetNetwork, symmetry: str, backward):
   topology = topology_of(target)
   if symmetry == "permutation":
     topology = topology.permutation_only()
-  wiring = wiring_of(topology)
+  if edge_chunk is not None and edge_chunk < 1:
+    raise InputError(f"model.edge_chunk is {edge_chunk}, expected at least 1")
+  wiring = Wiring(topology, edge_chunk)
 
   def read(weights, activation):
-    return readings.read_network(
-      topology, wiring, weights, activation, backward
-    )
+    return readings.read_network(wiring, weights, activation, backward)
 
-  return topology, read
+  return wiring, read
 
 
 def _ones(topology: Topology) -> Any:
@@ -209,6 +216,7 @@ def operator(
   bidirectional: bool = True,
   symmetry: str = "target",
   backward: str | readings.Backward = "carrier",
+  edge_chunk: int | None = None,
   step: float = 0.01,
 ) -> MetaNetwork:
   """A ScaleGMN that writes networks: θ' = θ + Δ(θ), equivariant.
@@ -222,16 +230,18 @@ def operator(
       "permutation" for a model that is equivariant to nothing else.
     backward: the edge feature of backward messages under positive scaling:
       "carrier", "inverse", or a function (see `reading.Backward`).
+    edge_chunk: edges computed at a time, None for all: for target networks so
+      large that what is kept for the backward pass would not fit.
     step: initial size of the update.
 
   Raises:
-    InputError: no such symmetry or backward edge.
+    InputError: no such symmetry or backward edge, no edges in a chunk.
   """
-  topology, read = _reader(target, symmetry, backward)
-  module = Operator(Body(topology, width, depth, bidirectional, True), step)
+  wiring, read = _reader(target, symmetry, backward, edge_chunk)
+  module = Operator(Body(wiring, width, depth, bidirectional, True), step)
 
   def init(key):
-    return module.init(key, read(_ones(topology), 0))["params"]
+    return module.init(key, read(_ones(wiring.topology), 0))["params"]
 
   def apply(params, weights, activation=0):
     updates = module.apply({"params": params}, read(weights, activation))
@@ -249,17 +259,18 @@ def functional(
   bidirectional: bool = True,
   symmetry: str = "target",
   backward: str | readings.Backward = "carrier",
+  edge_chunk: int | None = None,
 ) -> MetaNetwork:
   """A ScaleGMN that reads networks: θ -> [outputs], invariant.
 
   The arguments are those of `operator`.
   """
-  topology, read = _reader(target, symmetry, backward)
-  body = Body(topology, width, depth, bidirectional, False)
+  wiring, read = _reader(target, symmetry, backward, edge_chunk)
+  body = Body(wiring, width, depth, bidirectional, False)
   module = Functional(body, outputs)
 
   def init(key):
-    return module.init(key, read(_ones(topology), 0))["params"]
+    return module.init(key, read(_ones(wiring.topology), 0))["params"]
 
   def apply(params, weights, activation=0):
     return module.apply({"params": params}, read(weights, activation))

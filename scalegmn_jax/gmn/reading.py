@@ -34,6 +34,8 @@ def vector_inverse(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
   return canonical.unit(e) / jnp.where(size > 0, size, 1)
 
 
+Groups = tuple[jax.Array, jax.Array]
+
 BACKWARD: dict[str, Backward] = {"carrier": carrier, "inverse": vector_inverse}
 
 
@@ -45,77 +47,81 @@ class Reading(NamedTuple):
     backward_edges: [E, k] → q_j e / q_i.
     sizes: [V, 1] → q s, see `gauge.vertex_sizes`; 1 where no multiplier acts,
       0 for neurons without any weight.
-    scaled: [V, 1] bool, vertices that positive multipliers act on.
-    additive: [V, 1] bool, vertices on which no multiplier acts.
-    hidden, into_hidden, out_of_hidden: the canonical maps of vectors at
-      hidden vertices, at edges into them and at edges out of them.
+    canonical: rows of `groups` -> the canonical map of vectors in those rows.
+    groups: ([V, 1], [V, 1]) bool, the vertices that positive multipliers and
+      that signs act on.
   """
 
   graph: jraph.GraphsTuple
   backward_edges: jax.Array
   sizes: jax.Array
-  scaled: jax.Array
-  additive: jax.Array
-  hidden: Canonical
-  into_hidden: Canonical
-  out_of_hidden: Canonical
+  canonical: Callable[[Groups], Canonical]
+  groups: Groups
+
+  @property
+  def scaled(self) -> jax.Array:
+    """[V, 1] bool, the vertices that positive multipliers act on."""
+    return self.groups[0]
+
+  @property
+  def additive(self) -> jax.Array:
+    """[V, 1] bool, the vertices on which no multiplier acts."""
+    return ~(self.groups[0] | self.groups[1])
+
+  def hidden(self, wiring: Wiring) -> Canonical:
+    """The canonical map of vectors at the hidden vertices."""
+    return self.canonical(jax.tree.map(lambda m: m[wiring.hidden], self.groups))
 
 
-def _group_masks(topology: Topology, activation):
-  """({group: [V, 1] bool}, the group of all hidden vertices or None)."""
+def _groups(topology: Topology, activation) -> tuple[Groups, str | None]:
+  """(masks of vertices, the group of all hidden vertices or None)."""
   groups = topology.groups[:, topology.hidden]
   names = set(groups.ravel()) or {"permutation"}
-  masks = {
-    name: jnp.asarray(topology.groups == name)[activation][:, None]
+  scale, sign = (
+    jnp.asarray(topology.groups == name)[activation][:, None]
     for name in ("scale", "sign")
-  }
-  return masks, names.pop() if len(names) == 1 else None
+  )
+  return (scale, sign), names.pop() if len(names) == 1 else None
 
 
 def read_network(
-  topology: Topology,
   wiring: Wiring,
   weights: Weights,
   activation: jax.Array | int = 0,
   backward: Backward = carrier,
 ) -> Reading:
   """Reads the weights of one network under the groups of its activation."""
+  topology = wiring.topology
   graph = convert.to_graph(topology, weights)
+  groups, group = _groups(topology, activation)
+  scale, sign = groups
   # Nothing of a neuron without weights tells its q. Its size is 0 here, so all
   # its features are, and it is left alone.
   sizes = convert.vertex_vector(
     topology, gauge.vertex_sizes(topology.spec, weights, isolated=0.0)
   )[:, None]
-  masks, group = _group_masks(topology, activation)
-  acted_on = masks["scale"] | masks["sign"]
-  sizes = jnp.where(acted_on, sizes, 1)
-  s, t = wiring.at_senders(sizes), wiring.at_receivers(sizes)
+  sizes = jnp.where(scale | sign, sizes, 1)
+
+  def invert(senders, e, receivers):
+    """An edge is inverted where either end is scaled: 1 and signs are their own
+    inverse."""
+    (s, s_scaled), (r, r_scaled) = senders, receivers
+    return jnp.where(s_scaled | r_scaled, backward(e, s, r), e)
+
   edges: Any = graph.edges
   if group is None or group == "scale":
-    inverted = backward(edges, s, t)
-    if group is None:
-      # Signs are their own inverse, so the edge itself carries q_j / q_i. An
-      # edge is inverted where either end is scaled; 1 is its own inverse too.
-      ends = wiring.at_senders(masks["scale"])
-      ends = ends | wiring.at_receivers(masks["scale"])
-      inverted = jnp.where(ends, inverted, edges)
+    ends = (sizes, scale)
+    inverted = wiring.every.map(invert, ends, edges, ends)
   else:
     inverted = edges
 
-  def at(positions):
-    if group is not None:
-      return getattr(canonical, group)
-    return canonical.mixed(
-      positions(masks["scale"]), positions(masks["sign"])
-    )
+  def canonical_map(rows):
+    return getattr(canonical, group) if group else canonical.mixed(*rows)
 
   return Reading(
     graph=graph,
     backward_edges=inverted,
     sizes=sizes,
-    scaled=masks["scale"],
-    additive=~acted_on,
-    hidden=at(lambda m: m[wiring.hidden]),
-    into_hidden=at(lambda m: wiring.at_receivers(m)[wiring.into_hidden]),
-    out_of_hidden=at(lambda m: wiring.at_senders(m)[wiring.out_of_hidden]),
+    canonical=canonical_map,
+    groups=groups,
   )

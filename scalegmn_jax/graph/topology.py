@@ -64,8 +64,6 @@ class Topology:
     biases, blocks: where every weight goes.
     senders, receivers: [E] int32.
     hidden: the vertices that a group acts on.
-    into_hidden: the edges whose receiver is hidden.
-    out_of_hidden: the edges whose sender is hidden.
     vertex_type: [V] int32; an id per input and output vertex, one per hidden
       space.
     edge_type: [E] int32; per kernel: an id per input or output vertex that it
@@ -84,8 +82,6 @@ class Topology:
   senders: np.ndarray
   receivers: np.ndarray
   hidden: slice
-  into_hidden: slice
-  out_of_hidden: slice
   vertex_type: np.ndarray
   edge_type: np.ndarray
   vertex_width: int
@@ -104,10 +100,6 @@ class Topology:
   @property
   def edges(self) -> int:
     return len(self.edge_type)
-
-
-def _span(slices: list[slice]) -> slice:
-  return slice(slices[0].start, slices[-1].stop) if slices else slice(0, 0)
 
 
 def topology_of(target: TargetNetwork) -> Topology:
@@ -176,9 +168,7 @@ def topology_of(target: TargetNetwork) -> Topology:
     edge_type.append(types + own.ravel())
     types = edge_type[-1].max() + 1
 
-  def hidden(name):
-    return not spec.spaces[name].fixed
-
+  inside = [s for name, s in spaces.items() if not spec.spaces[name].fixed]
   return Topology(
     spec=spec,
     shapes=shapes,
@@ -187,21 +177,7 @@ def topology_of(target: TargetNetwork) -> Topology:
     blocks=tuple(blocks),
     senders=np.concatenate(senders).astype(np.int32),
     receivers=np.concatenate(receivers).astype(np.int32),
-    hidden=_span([s for name, s in spaces.items() if hidden(name)]),
-    into_hidden=_span(
-      [
-        b.edges
-        for b, (_, _, _, (_, name)) in zip(blocks, kernels, strict=True)
-        if hidden(name)
-      ]
-    ),
-    out_of_hidden=_span(
-      [
-        b.edges
-        for b, (_, _, (_, name), _) in zip(blocks, kernels, strict=True)
-        if hidden(name)
-      ]
-    ),
+    hidden=slice(inside[0].start, inside[-1].stop) if inside else slice(0, 0),
     vertex_type=np.concatenate(vertex_type).astype(np.int32),
     edge_type=np.concatenate(edge_type).astype(np.int32),
     vertex_width=max(1, *slots.values()),

@@ -1,97 +1,225 @@
 """Following the edges of a graph, from vertices to edges and back."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from scalegmn_jax.graph.topology import Topology
+from scalegmn_jax.graph.topology import Block, Topology
 
-Move = Callable[[jax.Array], jax.Array]
+OnEdges = Callable[[Any, jax.Array, Any], jax.Array]
+"""(features of the sender, of the edge, of the receiver), a row per edge each,
+-> [rows, d]. It acts on every edge by itself."""
 
 
-class Wiring(NamedTuple):
-  """What message passing needs to know of a graph.
+@dataclasses.dataclass(frozen=True)
+class Edges:
+  """Some of the kernels of a graph, and how to compute on their edges.
+
+  A kernel connects every sender with every receiver. So a feature of vertices
+  is broadcast along a block of edges, and messages are summed along one axis of
+  it, in an order that is fixed on every device where a scatter-add is not.
 
   Attributes:
-    at_senders: [V, d] -> [E, d], the feature of each edge's sender.
-    at_receivers: [V, d] -> [E, d], that of its receiver.
-    sum_at_receivers: [E, d] -> [V, d], sums over incoming edges.
-    sum_at_senders: [E, d] -> [V, d], sums over outgoing edges.
-    hidden: the range of vertices that the group acts on.
-    into_hidden: the range of edges whose receivers are hidden.
-    out_of_hidden: the range of edges whose senders are hidden.
+    topology: the graph.
+    blocks: the kernels.
+    chunk: edges computed at a time, None for all. In chunks nothing is kept
+      for the backward pass, which computes them again: memory is that of the
+      features and of one chunk.
+    reversed: every edge is turned round.
   """
 
-  at_senders: Move
-  at_receivers: Move
-  sum_at_receivers: Move
-  sum_at_senders: Move
-  hidden: slice
-  into_hidden: slice
-  out_of_hidden: slice
+  topology: Topology
+  blocks: tuple[Block, ...]
+  chunk: int | None
+  reversed: bool
 
-  def reverse(self) -> "Wiring":
-    """The same graph with every edge turned round."""
-    return Wiring(
-      at_senders=self.at_receivers,
-      at_receivers=self.at_senders,
-      sum_at_receivers=self.sum_at_senders,
-      sum_at_senders=self.sum_at_receivers,
-      hidden=self.hidden,
-      into_hidden=self.out_of_hidden,
-      out_of_hidden=self.into_hidden,
-    )
+  def map(
+    self, f: OnEdges, senders: Any, edges: jax.Array, receivers: Any
+  ) -> jax.Array:
+    """f on every edge.
 
+    Args:
+      f: see `OnEdges`.
+      senders: a pytree of [V, ...], read at the sender of each edge.
+      edges: [E, d], of all edges of the graph.
+      receivers: a pytree of [V, ...], read at the receiver.
 
-def wiring_of(topology: Topology) -> Wiring:
-  """Wiring by blocks: a kernel connects every sender with every receiver.
+    Returns:
+      [n, d] for the n edges of the blocks.
+    """
+    edges = self._own(edges)
+    if self.chunk is None or len(edges) <= self.chunk:
+      return f(self._at(senders, True), edges, self._at(receivers, False))
 
-  So a feature is broadcast along a block and messages are summed along one of
-  its axes, in an order that is fixed on every device, where a scatter-add is
-  not. On CPU it is as fast as gathers and segment sums
-  (tests/graph/wiring_benchmark.py).
-  """
+    def one(chunk):
+      return self._on_chunk(f, senders, chunk, receivers)[0]
 
-  def expand(x, senders: bool):
-    parts = []
-    for b in topology.blocks:
-      rows = x[b.senders][:, None] if senders else x[b.receivers][None, :]
-      shape = (
-        b.senders.stop - b.senders.start,
-        b.receivers.stop - b.receivers.start,
-        x.shape[-1],
-      )
-      parts.append(jnp.broadcast_to(rows, shape).reshape(-1, x.shape[-1]))
-    return jnp.concatenate(parts)
+    out = jax.lax.map(jax.checkpoint(one), self._chunks(edges, self.chunk))
+    return out.reshape(-1, *out.shape[2:])[: len(edges)]
 
-  def collect(m, senders: bool):
+  def sum(
+    self, f: OnEdges, senders: Any, edges: jax.Array, receivers: Any
+  ) -> jax.Array:
+    """f on every edge, summed at receivers: [V, d]. Arguments as of `map`."""
+    if not self.blocks:
+      return jnp.zeros(())
+    own = self._own(edges)
+    if self.chunk is None or len(own) <= self.chunk:
+      return self._collect(self.map(f, senders, edges, receivers))
+
+    def one(chunk):
+      m, at = self._on_chunk(f, senders, chunk, receivers)
+      return jax.ops.segment_sum(m, at, self.topology.vertices)
+
+    chunks = self._chunks(own, self.chunk)
+    shape = jax.eval_shape(one, jax.tree.map(lambda a: a[0], chunks))
+    one = jax.checkpoint(one)
+    return jax.lax.scan(
+      lambda total, chunk: (total + one(chunk), None),
+      jnp.zeros(shape.shape, shape.dtype),
+      chunks,
+    )[0]
+
+  def _sides(self, block: Block) -> tuple[slice, slice]:
+    if self.reversed:
+      return block.receivers, block.senders
+    return block.senders, block.receivers
+
+  def _own(self, edges: jax.Array) -> jax.Array:
+    """The rows of the blocks."""
+    runs: list[slice] = []
+    for b in self.blocks:
+      if runs and runs[-1].stop == b.edges.start:
+        runs[-1] = slice(runs[-1].start, b.edges.stop)
+      else:
+        runs.append(b.edges)
+    parts = [edges[run] for run in runs]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+  def _at(self, features: Any, senders: bool) -> Any:
+    """Features of vertices at one end of every edge."""
+
+    def expand(x):
+      parts = []
+      for b in self.blocks:
+        # Edges are ordered by sender of the kernel.
+        rows = x[self._sides(b)[0 if senders else 1]]
+        rows = rows[:, None] if senders != self.reversed else rows[None]
+        parts.append(jnp.broadcast_to(rows, (*_shape(b), *x.shape[1:])))
+      return jnp.concatenate([p.reshape(-1, *x.shape[1:]) for p in parts])
+
+    return jax.tree.map(expand, features)
+
+  def _collect(self, m: jax.Array) -> jax.Array:
+    """[n, d] summed at the receivers: [V, d]."""
     sums: dict[int, jax.Array] = {}
-    for b in topology.blocks:
-      shape = (
-        b.senders.stop - b.senders.start,
-        b.receivers.stop - b.receivers.start,
-        m.shape[-1],
-      )
-      total = m[b.edges].reshape(shape).sum(1 if senders else 0)
-      start = (b.senders if senders else b.receivers).start
-      sums[start] = sums[start] + total if start in sums else total
+    start = 0
+    for b in self.blocks:
+      rows, columns = _shape(b)
+      block = m[start : start + rows * columns]
+      start += rows * columns
+      total = block.reshape(rows, columns, -1).sum(1 if self.reversed else 0)
+      vertex = self._sides(b)[1].start
+      sums[vertex] = sums[vertex] + total if vertex in sums else total
     return jnp.concatenate(
       [
         sums[s.start]
         if s.start in sums
         else jnp.zeros((s.stop - s.start, m.shape[-1]), m.dtype)
-        for s in topology.spaces.values()
+        for s in self.topology.spaces.values()
       ]
     )
 
-  return Wiring(
-    at_senders=lambda x: expand(x, True),
-    at_receivers=lambda x: expand(x, False),
-    sum_at_receivers=lambda m: collect(m, False),
-    sum_at_senders=lambda m: collect(m, True),
-    hidden=topology.hidden,
-    into_hidden=topology.into_hidden,
-    out_of_hidden=topology.out_of_hidden,
+  def _chunks(self, edges: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """([C, size, d], positions [C, size]), padded with zeros at the end."""
+    count = -(-len(edges) // size)
+    edges = jnp.pad(edges, ((0, count * size - len(edges)), (0, 0)))
+    return (
+      edges.reshape(count, size, -1),
+      jnp.arange(count * size).reshape(count, size),
+    )
+
+  def _on_chunk(self, f: OnEdges, senders: Any, chunk, receivers: Any):
+    """(f on the edges of a chunk, the vertex each is received at)."""
+    edges, i = chunk
+    # Index arrays of all edges would be constants of the compiled program; so
+    # the ends of edge i are computed from those of its block.
+    shapes = np.array([_shape(b) for b in self.blocks])
+    sizes = shapes.prod(1)
+    stops = np.cumsum(sizes)
+    b = jnp.searchsorted(jnp.asarray(stops), i, side="right")
+    b = jnp.minimum(b, len(sizes) - 1)
+    row, column = jnp.divmod(
+      i - jnp.asarray(stops - sizes)[b], jnp.asarray(shapes[:, 1])[b]
+    )
+    s = row + jnp.asarray([b.senders.start for b in self.blocks])[b]
+    r = column + jnp.asarray([b.receivers.start for b in self.blocks])[b]
+    if self.reversed:
+      s, r = r, s
+    m = f(
+      jax.tree.map(lambda a: a[s], senders),
+      edges,
+      jax.tree.map(lambda a: a[r], receivers),
+    )
+    # The padding is received at a vertex that is not there.
+    return m, jnp.where(i < stops[-1], r, self.topology.vertices)
+
+
+def _shape(block: Block) -> tuple[int, int]:
+  """(senders, receivers) of the kernel."""
+  return (
+    block.senders.stop - block.senders.start,
+    block.receivers.stop - block.receivers.start,
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class Wiring:
+  """The edges of a graph, by what they lead to.
+
+  Attributes:
+    topology: the graph.
+    chunk: see `Edges`.
+    reversed: every edge is turned round.
+  """
+
+  topology: Topology
+  chunk: int | None = None
+  reversed: bool = False
+
+  def reverse(self) -> "Wiring":
+    """The same graph with every edge turned round."""
+    return dataclasses.replace(self, reversed=not self.reversed)
+
+  @property
+  def hidden(self) -> slice:
+    """The range of vertices that the group acts on."""
+    return self.topology.hidden
+
+  @property
+  def every(self) -> Edges:
+    return self._edges(lambda hidden: True)
+
+  @property
+  def into_hidden(self) -> Edges:
+    """The edges whose receivers are hidden."""
+    return self._edges(lambda hidden: hidden)
+
+  @property
+  def into_fixed(self) -> Edges:
+    """The edges whose receivers are inputs or outputs."""
+    return self._edges(lambda hidden: not hidden)
+
+  def _edges(self, chosen: Callable[[bool], bool]) -> Edges:
+    hidden = self.topology.hidden
+
+    def wanted(block):
+      receivers = block.senders if self.reversed else block.receivers
+      return chosen(hidden.start <= receivers.start < hidden.stop)
+
+    blocks = tuple(b for b in self.topology.blocks if wanted(b))
+    return Edges(self.topology, blocks, self.chunk, self.reversed)

@@ -187,6 +187,26 @@ def test_operator_is_equivariant_float32(activation):
     assert max(worst.values()) <= 1e-4, worst
 
 
+@pytest.mark.parametrize("activation", ["relu", ("relu", "tanh")])
+def test_chunks_of_edges_change_nothing(x64, activation):
+  """Neither the update nor its gradient, whatever the chunks leave over."""
+  target = TARGETS["cnn average"](activation=activation)
+  weights = jax.tree.map(lambda w: w[0], population("cnn average", target))
+  params = random_params(metanetworks.operator(target, **SMALL))
+
+  def found(chunk):
+    operator = metanetworks.operator(target, edge_chunk=chunk, **SMALL)
+
+    def loss(params):
+      edited = operator.apply(params, weights)
+      return sum((w**2).sum() for w in jax.tree.leaves(edited)), edited
+
+    return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+  for a, b in zip(*map(jax.tree.leaves, (found(None), found(5))), strict=True):
+    np.testing.assert_allclose(a, b, 1e-9, 1e-12)
+
+
 def test_vector_inverse_is_equivariant_too(x64):
   target = TARGETS["mlp"](activation="relu")
   operator = metanetworks.operator(target, backward="inverse", **SMALL)
@@ -295,6 +315,7 @@ def test_neurons_that_decayed_stay_finite_float32():
   [
     ({"symmetry": "scale"}, "model.symmetry is 'scale'"),
     ({"backward": "edge"}, "model.backward is 'edge'"),
+    ({"edge_chunk": 0}, "model.edge_chunk is 0"),
   ],
 )
 def test_bad_arguments(arguments, message):

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.gmn import layers
+from scalegmn_jax.gmn import layers, reading
 from scalegmn_jax.graph import convert, topology, wiring
 from scalegmn_jax.symmetry import actions, canonical
 from scalegmn_jax.targets import cnn, mlp
@@ -130,6 +130,33 @@ def their_unit(z, epsilon):
   return z / (canonical.norm(z)[..., None] + epsilon)
 
 
+def span(edges):
+  """The one range that these edges are."""
+  first, last = edges.blocks[0].edges, edges.blocks[-1].edges
+  return slice(first.start, last.stop)
+
+
+class Unsummed(NamedTuple):
+  """Wiring that leaves the messages on their edges, zero on the others."""
+
+  wires: wiring.Wiring
+
+  def _on_edges(self, edges):
+    def placed(f, senders, e, receivers):
+      m = edges.map(f, senders, e, receivers)
+      return jnp.zeros((len(e), m.shape[-1])).at[span(edges)].set(m)
+
+    return type("OnEdges", (), {"sum": staticmethod(placed)})
+
+  @property
+  def into_hidden(self):
+    return self._on_edges(self.wires.into_hidden)
+
+  @property
+  def into_fixed(self):
+    return self._on_edges(self.wires.into_fixed)
+
+
 class Model(NamedTuple):
   """One of their models.
 
@@ -181,10 +208,12 @@ class Model(NamedTuple):
     if self.args["symmetry"] == "scale":
       return self.scale
     if not self.has(f"{name}.rho"):
-      return lambda z: jnp.abs(z)[None]
+      return lambda z, matrix: (jnp.abs(z) @ matrix,)
     # They sum inside the outer MLP, so this is one representative.
     rho = self.mlp(f"{name}.rho")
-    return lambda z: layers.invariant(rho, z, canonical.sign)[None]
+    return lambda z, matrix: (
+      layers.invariant(rho, z, canonical.sign) @ matrix,
+    )
 
   def fixed(self, name, end):
     """The map of inputs (end "in") or outputs ("last"), None if it has none."""
@@ -216,9 +245,14 @@ class Model(NamedTuple):
     inner = f"{name}.message_fn"
     whole = f"{inner}.eq_layers_in"
     if not self.has(whole) or self.has(f"{inner}.eq_layers_last"):
-      z = layers.product([vertex, edge], [wires.at_senders(x), e])
-      self.seen[inner] = self.equivariant(inner, wires.into_hidden, z)
-      return wires.sum_at_receivers(self.seen[inner])
+      z = wires.every.map(
+        lambda v, e, _: v * layers.linear(edge, e),
+        layers.linear(vertex, x), e, None,
+      )  # fmt: skip
+      self.seen[inner] = self.equivariant(inner, span(wires.into_hidden), z)
+      return wires.every.sum(
+        lambda _, m, __: m, None, self.seen[inner], None
+      )
     params = {
       "vertex": vertex,
       "edge": edge,
@@ -226,9 +260,9 @@ class Model(NamedTuple):
       "fixed": self.mlp(f"{whole}.0.rho"),
     }
     form = self.canonical(f"{inner}.eq_layers.0.g.g1")
-    unsummed = wires._replace(sum_at_receivers=lambda m: m)
-    self.seen[inner] = layers.message(params, x, e, unsummed, form)
-    return layers.message(params, x, e, wires, form)
+    same = reading.Reading(None, e, x, lambda _: form, (x, x))
+    self.seen[inner] = layers.message(params, x, e, Unsummed(wires), same)
+    return layers.message(params, x, e, wires, same)
 
   def edge_update(self, name, x, e):
     params = {
@@ -236,8 +270,11 @@ class Model(NamedTuple):
       "gate": self.mlp(f"{name}.phi"),
     }
     # Of all vertices: inputs and outputs are made canonical too.
-    (u,) = self.canonical(f"{name}.g1")(x)
-    return layers.gated(params, e, u, self.wires)
+    (u,) = self.canonical(f"{name}.g1")(x, jnp.eye(x.shape[-1]))
+    senders, receivers = layers.ends(params["gate"], u)
+    return self.wires.every.map(
+      lambda s, e, r: layers.gated(params, e, s + r), senders, e, receivers
+    )
 
   def layer(self, i, x, e, backward_e):
     """Vertex and edge features after layer i, both from those before."""
@@ -274,11 +311,12 @@ class Model(NamedTuple):
       if not self.has(name):
         return x * codes
       form = self.canonical(f"{name}.eq_layers.0.g.g1")
-      return layers.equivariant(
-        self.gated(name, "g1.phi"),
-        x,
-        lambda z: jnp.concatenate([form(z), codes[None]], -1),
-      )
+
+      def with_codes(z, matrix):
+        of_z, of_codes = jnp.split(matrix, [z.shape[-1]])
+        return tuple(y + codes @ of_codes for y in form(z, of_z))
+
+      return layers.equivariant(self.gated(name, "g1.phi"), x, with_codes)
 
     def fixed(rows):
       x, codes = jnp.split(rows, 2, -1)
@@ -337,7 +375,7 @@ def forward(case, state, nodes, edges, scale):
   args, place = config(case)["scalegmn_args"], graph_of(case)
 
   def one(nodes, edges):
-    model = Model(args, state, place, wiring.wiring_of(place), scale, {})
+    model = Model(args, state, place, wiring.Wiring(place), scale, {})
     return model(nodes, edges), model.seen
 
   return jax.vmap(one)(nodes, edges)
@@ -349,8 +387,9 @@ def compiled(case):
 
   def loss(state, nodes, edges, epsilon):
     outputs, seen = forward(
-      case, state, nodes, edges, lambda z: their_unit(z, epsilon)[None]
-    )
+      case, state, nodes, edges,
+      lambda z, matrix: (their_unit(z, epsilon) @ matrix,),
+    )  # fmt: skip
     total = 0
     for name, value in outputs.items():
       cotangent = golden(case, "grads")[f"cot/{name}"]

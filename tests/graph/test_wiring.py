@@ -1,4 +1,4 @@
-"""Wiring by blocks against gathers and segment sums."""
+"""Wiring, whole and in chunks, against gathers and segment sums."""
 
 import functools
 
@@ -9,29 +9,44 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.graph.topology import topology_of
-from scalegmn_jax.graph.wiring import wiring_of
+from scalegmn_jax.graph.wiring import Wiring
+from scalegmn_jax.targets.mlp import mlp
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
-def by_index(topology, x, m):
-  """What `by_blocks` should be."""
-  senders, receivers = topology.senders, topology.receivers
-  v = topology.vertices
-  return (
-    x[senders],
-    x[receivers],
-    jraph.segment_sum(m, jnp.asarray(receivers), v),
-    jraph.segment_sum(m, jnp.asarray(senders), v),
+@pytest.fixture(params=[None, 4], ids=["whole", "chunks"])
+def chunk(request):
+  return request.param
+
+
+def on_edge(sender, edge, receiver):
+  """Something of all three that does not commute."""
+  return jnp.sin(sender["x"] + 2 * receiver["x"]) * edge + sender["y"]
+
+
+def by_index(topology, x, e, edges):
+  """(map, sum) of `on_edge`, by gathers and segment sums."""
+  rows = np.concatenate(
+    [np.arange(b.edges.start, b.edges.stop) for b in edges.blocks]
   )
+  senders, receivers = topology.senders[rows], topology.receivers[rows]
+  if edges.reversed:
+    senders, receivers = receivers, senders
+  features = {"x": x, "y": x * x}
+  m = on_edge(
+    jax.tree.map(lambda a: a[senders], features),
+    e[rows],
+    jax.tree.map(lambda a: a[receivers], features),
+  )
+  return m, jraph.segment_sum(m, jnp.asarray(receivers), topology.vertices)
 
 
-def by_blocks(wiring, x, m):
+def by_blocks(x, e, edges):
+  features = {"x": x, "y": x * x}
   return (
-    wiring.at_senders(x),
-    wiring.at_receivers(x),
-    wiring.sum_at_receivers(m),
-    wiring.sum_at_senders(m),
+    edges.map(on_edge, features, e, features),
+    edges.sum(on_edge, features, e, features),
   )
 
 
@@ -43,65 +58,93 @@ def features(topology, d=3):
   )
 
 
+def parts(topology, chunk):
+  """Every kind of edges that a wiring has, none of them empty."""
+  wiring = Wiring(topology, chunk)
+  return [
+    edges
+    for w in (wiring, wiring.reverse())
+    for edges in (w.every, w.into_hidden, w.into_fixed)
+    if edges.blocks
+  ]
+
+
 def assert_close(a, b):
-  for x, y in zip(a, b, strict=True):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
     np.testing.assert_allclose(x, y, 1e-12, 1e-12)
 
 
-def test_moves_are_gathers_and_segment_sums(x64, kind):
+def test_it_is_gathers_and_segment_sums(x64, kind, chunk):
   topology = topology_of(kind)
-  wiring = wiring_of(topology)
-  x, m = features(topology)
-  expected = by_index(topology, x, m)
-  moves = jax.jit(functools.partial(by_blocks, wiring))(x, m)
-  assert_close(moves, expected)
+  x, e = features(topology)
+  kinds = parts(topology, chunk)
+  found = jax.jit(lambda x, e: [by_blocks(x, e, p) for p in kinds])(x, e)
+  assert_close(found, [by_index(topology, x, e, p) for p in kinds])
 
 
-def test_reverse_swaps_senders_and_receivers(x64, residual_mlp):
+def test_it_is_differentiated_like_gathers(x64, residual_mlp, chunk):
   topology = topology_of(residual_mlp)
-  wiring = wiring_of(topology)
-  reverse = wiring.reverse()
-  x, m = features(topology)
-  at_s, at_r, sum_r, sum_s = by_index(topology, x, m)
-  moves = jax.jit(functools.partial(by_blocks, reverse))(x, m)
-  assert_close(moves, (at_r, at_s, sum_s, sum_r))
-  assert reverse.hidden == wiring.hidden
-  assert reverse.into_hidden == wiring.out_of_hidden
-  assert reverse.out_of_hidden == wiring.into_hidden
-  assert reverse.reverse() == wiring
+  x, e = features(topology)
 
+  def gradients(f):
+    def loss(x, e):
+      values = [f(x, e, p) for p in parts(topology, chunk)]
+      return sum(jnp.sin(y).sum() for y in jax.tree.leaves(values))
 
-def test_ranges_are_those_of_the_topology(target):
-  topology, wiring = topology_of(target), wiring_of(topology_of(target))
-  assert wiring.hidden == topology.hidden
-  assert wiring.into_hidden == topology.into_hidden
-  assert wiring.out_of_hidden == topology.out_of_hidden
-
-
-def test_moves_are_differentiated_like_gathers(x64, residual_mlp):
-  topology = topology_of(residual_mlp)
-  wiring = wiring_of(topology)
-  x, m = features(topology)
-
-  def gradients(moves):
-    def loss(x, m):
-      return sum(jnp.sin(y).sum() for y in moves(x, m))
-
-    return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, m)
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, e)
 
   assert_close(
-    gradients(functools.partial(by_blocks, wiring)),
-    gradients(functools.partial(by_index, topology)),
+    gradients(by_blocks), gradients(functools.partial(by_index, topology))
   )
+
+
+def test_parts_are_by_receiver(kind):
+  topology = topology_of(kind)
+  wiring = Wiring(topology)
+  for w, ends in (
+    (wiring, topology.receivers),
+    (wiring.reverse(), topology.senders),
+  ):
+    hidden = np.zeros(topology.vertices, bool)
+    hidden[w.hidden] = True
+    rows = np.flatnonzero(hidden[ends])
+    every = np.arange(topology.edges)
+    found = np.concatenate([every[b.edges] for b in w.into_hidden.blocks])
+    np.testing.assert_array_equal(found, rows)
+    both = [b.leaf for b in w.into_hidden.blocks + w.into_fixed.blocks]
+    assert sorted(both) == sorted(b.leaf for b in topology.blocks)
+    assert w.every.blocks == topology.blocks
+  assert wiring.reverse().reverse() == wiring
+
+
+def test_in_chunks_memory_is_that_of_a_chunk():
+  """Of the temporary arrays; what is kept for the backward pass is not."""
+  topology = topology_of(mlp((30, 40, 40, 30)))
+  x, e = features(topology, 64)
+
+  def temporary(chunk):
+    def loss(x, e):
+      return Wiring(topology, chunk).every.sum(
+        lambda s, e, r: jnp.sin(jnp.cos(s["x"] * e) * jnp.cos(r["x"])),
+        {"x": x}, e, {"x": x},
+      ).sum()  # fmt: skip
+
+    compiled = jax.jit(jax.grad(loss)).lower(x, e).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert temporary(100) < temporary(None) / 2
 
 
 def test_sums_at_vertices_without_edges_are_zero(residual_mlp):
   topology = topology_of(residual_mlp)
-  wiring = wiring_of(topology)
+  wiring = Wiring(topology)
 
   @jax.jit
   def degrees(ones):
-    return wiring.sum_at_receivers(ones), wiring.sum_at_senders(ones)
+    def count(edges):
+      return edges.sum(lambda _, e, __: e, None, ones, None)
+
+    return count(wiring.every), count(wiring.reverse().every)
 
   sums = jax.tree.map(np.asarray, degrees(jnp.ones((topology.edges, 1))))
   assert (sums[0][topology.spaces["input"]] == 0).all()

@@ -14,27 +14,43 @@ Z = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 GRADIENT = jax.jit(jax.grad(lambda z: canonical.norm(z).sum()))
 JACOBIAN = jax.jit(jax.jacobian(canonical.unit))
 
-FORMS = {
-  "unit": canonical.unit,
-  "norm": canonical.norm,
+
+def representatives(form):
+  """z [..., d] -> [R, ..., d]: a canonical map with the identity matrix."""
+  return lambda z: jnp.stack(form(z, jnp.eye(z.shape[-1])))
+
+
+MIXED = canonical.mixed(
+  jnp.arange(5)[:, None] < 2, jnp.arange(5)[:, None] == 2
+)
+CANONICAL = {
   "permutation": canonical.permutation,
   "scale": canonical.scale,
   "sign": canonical.sign,
-  "mixed": canonical.mixed(
-    jnp.arange(5)[:, None] < 2, jnp.arange(5)[:, None] == 2
-  ),
+  "mixed": MIXED,
+}
+FORMS = {"unit": canonical.unit, "norm": canonical.norm} | {
+  name: representatives(form) for name, form in CANONICAL.items()
 }
 
 
 @pytest.mark.parametrize("q", [1e-35, 1e-25, 1e-3, 7.0, 1e18, 1e35])
 def test_scale_forgets_positive_multipliers_of_any_size(q):
-  np.testing.assert_allclose(
-    canonical.scale(np.float32(q) * Z), canonical.scale(Z), 1e-6
-  )
+  scale = FORMS["scale"]
+  np.testing.assert_allclose(scale(np.float32(q) * Z), scale(Z), 1e-6)
+
+
+@pytest.mark.parametrize("name", CANONICAL)
+def test_canonical_maps_give_products_with_a_matrix(name):
+  matrix = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+  for z, product in zip(
+    FORMS[name](Z), CANONICAL[name](Z, matrix), strict=True
+  ):
+    np.testing.assert_allclose(product, z @ matrix, 1e-5, 1e-6)
 
 
 def test_scale_keeps_direction_and_has_norm_one():
-  (z,) = np.asarray(canonical.scale(Z))
+  (z,) = np.asarray(FORMS["scale"](Z))
   np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, 1e-6)
   np.testing.assert_allclose(
     z, Z / np.linalg.norm(Z, axis=-1, keepdims=True), 1e-5
@@ -48,7 +64,7 @@ def test_vectors_of_very_different_sizes_do_not_affect_each_other():
 
 def test_sums_over_representatives_of_signs_are_invariant():
   def summed(z):
-    return jnp.sin(canonical.sign(z) @ Z.T + 1).sum(0)
+    return sum(jnp.sin(y + 1) for y in canonical.sign(z, Z.T))
 
   np.testing.assert_allclose(summed(-Z), summed(Z), 1e-5, 1e-6)
   flipped = Z * np.float32([1, -1, 1, 1])
@@ -56,14 +72,14 @@ def test_sums_over_representatives_of_signs_are_invariant():
 
 
 def test_permutation_is_the_vector_itself():
-  np.testing.assert_array_equal(canonical.permutation(Z), Z[None])
+  np.testing.assert_array_equal(FORMS["permutation"](Z), Z[None])
 
 
 def test_mixed_is_each_vectors_own_form():
   mixed = np.asarray(FORMS["mixed"](Z))
   assert mixed.shape == (2, 5, 4)
   np.testing.assert_array_equal(mixed[:, :2], [canonical.unit(Z[:2])] * 2)
-  np.testing.assert_array_equal(mixed[:, 2:3], canonical.sign(Z[2:3]))
+  np.testing.assert_array_equal(mixed[:, 2:3], FORMS["sign"](Z[2:3]))
   np.testing.assert_array_equal(mixed[:, 3:], [Z[3:]] * 2)
 
 
