@@ -1,6 +1,7 @@
 """What the configs of amortized fine-tuning share."""
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 
 def base() -> ConfigDict:
@@ -44,6 +45,7 @@ def base() -> ConfigDict:
   config.model.depth = 2  # message passing layers
   config.model.bidirectional = True
   config.model.backward = "carrier"  # or "inverse"
+  config.model.edge_chunk = placeholder(int)  # edges at a time; None: all
 
   config.loss = ConfigDict()
   config.loss.l1 = 1e-3
@@ -53,6 +55,7 @@ def base() -> ConfigDict:
   config.train.steps = 5_000
   config.train.networks = 8  # per step
   config.train.images = 128  # per step, the same for all of its networks
+  config.train.chunk = 0  # networks differentiated at a time; 0: the fastest
   config.train.learning_rate = 3e-3
   config.train.warmup = 100
   config.train.weight_decay = 1e-4

@@ -104,7 +104,20 @@ def check(config: ConfigDict) -> None:
     lambda v: len(v) > 0 and set(v) <= set(known),
     "some of " + ", ".join(map(str, known)),
   )
+  networks = config.train.networks
+  need(
+    "train.chunk",
+    lambda v: v >= 0 and (v == 0 or networks % v == 0),
+    f"0 or a divisor of train.networks ({networks})",
+  )
   build_optimizer(config, config.train.steps)
+
+
+def chunk(config: ConfigDict) -> int | None:
+  """Networks differentiated at a time, None for all: what is fastest here."""
+  if config.train.chunk:
+    return config.train.chunk
+  return 1 if jax.default_backend() == "cpu" else None
 
 
 def build_optimizer(

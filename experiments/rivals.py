@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from scalegmn_jax.base import MetaNetwork, TargetNetwork, Zoo
 from scalegmn_jax.baselines import unscaled
 from scalegmn_jax.gmn import metanetworks
-from scalegmn_jax.training.step import amortized_loss
+from scalegmn_jax.training.step import Task, gradient
 
 LABELS = {
   "permutation": "one shot, permutation-only GMN",
@@ -23,12 +23,19 @@ def build(
   target: TargetNetwork,
   zoo: Zoo,
   operator: MetaNetwork,
-  losses: Callable[..., Any],
+  task: Callable[[MetaNetwork], Task],
   data: Any,
 ) -> tuple[MetaNetwork, int]:
   """(a rival, the steps for which it costs what the operator's training does).
 
-  `name` is a key of `LABELS`.
+  Args:
+    name: a key of `LABELS`.
+    config: of the run.
+    target: the architecture.
+    zoo: the training networks.
+    operator: the metanetwork that the rival is to equal in cost.
+    task: what a metanetwork is trained to do.
+    data: of the task.
   """
   if name == "permutation":
     arguments = config.model.to_dict() | {"symmetry": "permutation"}
@@ -39,16 +46,11 @@ def build(
     rival = unscaled.standardized(rival, zoo.weights, per="entry")
 
   def flops(metanetwork):
-    loss = amortized_loss(
-      metanetwork,
-      losses,
-      networks=config.train.networks,
-      images=config.train.images,
-    )
     key = jax.random.key(0)
     params = jax.eval_shape(metanetwork.init, key)
-    gradient = jax.jit(jax.grad(loss, has_aux=True))
-    cost = gradient.lower(params, key, data).compile().cost_analysis()
+    # All networks at once: of a loop the cost analysis sees one turn.
+    compute = jax.jit(gradient(task(metanetwork)))
+    cost = compute.lower(params, key, data).compile().cost_analysis()
     return cost["flops"]
 
   steps = config.train.steps * flops(operator) / flops(rival)

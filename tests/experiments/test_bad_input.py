@@ -25,6 +25,8 @@ VALUES = [
   ({"train.warmup": 99}, "train.warmup 99"),
   ({"train.learning_rate": -1.0}, "train.learning_rate is -1.0"),
   ({"train.networks": 0}, "config.train.networks is 0, expected at least 1"),
+  ({"train.chunk": 3}, "0 or a divisor of train.networks"),
+  ({"model.edge_chunk": 0}, "model.edge_chunk is 0"),
   ({"loss.l1": -0.1}, "loss.l1 is -0.1"),
   ({"loss.penalty": "l2"}, "loss.penalty is 'l2', expected one of balanced"),
   ({"data.name": "cifar"}, "cifar"),

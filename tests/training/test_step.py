@@ -30,16 +30,20 @@ def make(target, networks=6, images=20):
   return zoo, x, y
 
 
-def make_training(target, learning_rate=3e-3, l1=1e-4):
+def make_task(target, l1=1e-4):
   operator = metanetworks.operator(target, width=8, depth=1, step=0.1)
-  loss = step.amortized_loss(
+  return operator, step.amortized_task(
     operator, losses.task_losses(target, l1=l1), networks=4, images=16
   )
+
+
+def make_training(target, learning_rate=3e-3, l1=1e-4):
+  operator, task = make_task(target, l1)
   opt = optimizer.make_optimizer(
     learning_rate=learning_rate, steps=60, warmup=2, weight_decay=0.0, clip=1.0
   )
   params = jax.jit(operator.init)(jax.random.key(2))
-  return step.init_state(params, opt), step.make_step(loss, opt)
+  return step.init_state(params, opt), step.make_step(task, opt, chunk=1)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -74,19 +78,45 @@ def test_steps_depend_on_the_key_and_the_step_alone():
     np.testing.assert_array_equal(a, b)
 
 
+def test_chunks_of_networks_have_the_gradient_of_all(x64):
+  target = TARGETS["mlp of four layers"]()
+  operator, task = make_task(target)
+  data = jax.tree.map(
+    lambda a: a.astype(float) if a.dtype == jnp.float32 else a, make(target)
+  )
+  params = jax.tree.map(
+    lambda p: p.astype(float), jax.jit(operator.init)(jax.random.key(2))
+  )
+
+  def found(chunk):
+    compute = jax.jit(step.gradient(task, chunk=chunk))
+    return compute(params, jax.random.key(3), data)
+
+  whole = found(None)
+  for chunk in (1, 2, 4):
+    for a, b in zip(*map(jax.tree.leaves, (whole, found(chunk))), strict=True):
+      np.testing.assert_allclose(a, b, 1e-10, 1e-14)
+  with pytest.raises(ValueError, match="chunks of 3 do not divide 4 networks"):
+    found(3)
+
+
+def toy_task(loss):
+  """A task of one network, without random choices."""
+  return step.Task(lambda key, data: (jnp.ones(1), data), loss)
+
+
 def toy(bad):
   """φ is a number; `bad(step)` steps have a gradient that is NaN."""
 
-  def loss(params, key, data):
-    del key
-    factor = jnp.where(data, jnp.nan, 1.0)
+  def loss(params, network, data):
+    factor = jnp.where(data, jnp.nan, 1.0) * network
     return (params["w"] ** 2 * factor).sum(), {"objective": params["w"].sum()}
 
   opt = optimizer.make_optimizer(
     learning_rate=0.1, steps=10, warmup=0, weight_decay=0.0, clip=1.0
   )
   state = step.init_state({"w": jnp.ones(2)}, opt)
-  update = step.make_step(loss, opt)
+  update = step.make_step(toy_task(loss), opt)
   for number in range(6):
     state, _ = update(state, jax.random.key(0), jnp.array(bad(number)))
   return state
@@ -101,7 +131,7 @@ def test_updates_that_are_not_finite_are_skipped_and_counted():
 
 
 def test_a_run_whose_gradients_stay_bad_stops(tmp_path):
-  def loss(params, key, data):
+  def loss(params, network, data):
     return jnp.nan * params["w"].sum(), {"objective": params["w"].sum()}
 
   opt = optimizer.make_optimizer(
@@ -114,7 +144,7 @@ def test_a_run_whose_gradients_stay_bad_stops(tmp_path):
   with pytest.raises(InputError, match="not finite since step 1 "):
     loop.train(
       MetaNetwork(lambda key: {"w": jnp.ones(2)}, lambda: None),
-      loss, opt, None, lambda params: {"val_objective": 0.0},
+      toy_task(loss), opt, None, lambda params: {"val_objective": 0.0},
       steps=50, workdir=tmp_path, config=config,
     )  # fmt: skip
 
