@@ -6,18 +6,21 @@ from collections.abc import Callable
 
 from absl import app, flags
 
+from experiments import compilation
 from experiments.train import Interrupted
 from scalegmn_jax.base import InputError
 
 
 def start(main: Callable[[list[str]], None]) -> int:
-  """Runs `main` with parsed flags.
+  """Runs `main` with parsed flags, and keeps what is compiled for the next run.
 
   What the user can mend is one line on standard error and exit status 1; a
   termination that lost nothing is status 143, as a shell reports SIGTERM.
   """
   try:
-    main(_parse(sys.argv))
+    argv = _parse(sys.argv)
+    compilation.keep()
+    main(argv)
   except Interrupted as stop:
     print(f"{stop}; the same command goes on", file=sys.stderr)
     return 128 + signal.SIGTERM

@@ -68,8 +68,15 @@ def markdown(results: Mapping[str, Any]) -> str:
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines += [""] + [f"- {line}." for line in verdicts(results["rows"])]
   lines += [f"- Symmetry error {results['symmetry_error']:.1e}."]
-  lines += [f"- {results['device']}; {versions}.", ""]
+  spent = compiling(results["seconds"])
+  lines += [f"- {results['device']}; {versions}; {spent}.", ""]
   return "\n".join(lines)
+
+
+def compiling(seconds: Mapping[str, float]) -> str:
+  """What `compilation.Clock` measured, in words."""
+  share, total = seconds["compiling"], seconds["total"]
+  return f"compiling took {share:.0f} s of {total:.0f} s"
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:

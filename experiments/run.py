@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments import (
   build,
   command,
+  compilation,
   evaluate,
   progress,
   report,
@@ -33,11 +34,12 @@ from scalegmn_jax.operators import FILE, save_operator
 from scalegmn_jax.training.checkpoints import read_json
 from scalegmn_jax.training.losses import task_losses
 from scalegmn_jax.training.metrics import Metrics
-from scalegmn_jax.training.step import amortized_loss
+from scalegmn_jax.training.step import amortized_task
 
 
 def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   """One run, from images to pictures."""
+  clock = compilation.Clock()
   say = progress.console.print
   build.check(config)
   if eval_only and not (folder / FILE).exists():
@@ -65,8 +67,18 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   )
 
   device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
-  val_images = jax.device_put((data.val_x, data.val_y))
+  val_zoo, val_x, val_y = jax.device_put(
+    (zoos.val, data.val_x, data.val_y)
+  )
   error = evaluate.symmetry_error(operator, target)
+
+  def task(metanetwork):
+    return amortized_task(
+      metanetwork,
+      losses,
+      networks=config.train.networks,
+      images=config.train.images,
+    )
 
   def validation(metanetwork):
     @jax.jit
@@ -78,7 +90,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
       result = jax.lax.map(one, zoo)
       return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
 
-    return lambda params: measure(params, zoos.val, *val_images)
+    return lambda params: measure(params, val_zoo, val_x, val_y)
 
   def fit(
     metanetwork, steps: int, place: Path, label: str, extra: Callable | None
@@ -89,20 +101,16 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
       values = measure(params)
       if extra is not None:
         values["symmetry_error"] = extra(params)
-      return {k: float(v) for k, v in values.items()}
+      return {k: float(v) for k, v in jax.device_get(values).items()}
 
     return train(
       metanetwork,
-      amortized_loss(
-        metanetwork,
-        losses,
-        networks=config.train.networks,
-        images=config.train.images,
-      ),
+      task(metanetwork),
       build.build_optimizer(config, steps),
       device_data,
       validate,
       steps=steps,
+      chunk=build.chunk(config),
       workdir=place,
       config=build.plain(config),
       label=label,
@@ -115,14 +123,14 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     steps,
     folder,
     "train operator",
-    lambda p: error(p, zoos.val, key),
+    lambda p: error(p, val_zoo, key),
   )
   save_operator(folder, target, config.model.to_dict(), params)
 
   trained_rivals = {}
   for name in config.baselines.metanetworks:
     rival, rival_steps = rivals.build(
-      name, config, target, zoos.train, operator, losses, device_data
+      name, config, target, zoos.train, operator, task, device_data
     )
     phi = fit(rival, rival_steps, folder / name, f"train {name}", None)
     trained_rivals[rivals.LABELS[name]] = (rival, phi)
@@ -144,6 +152,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
       method: {str(r): v for r, v in grid.items()}
       for method, grid in outcome.tuning.items()
     },
+    "seconds": clock.stop(),
   }
   metrics = Metrics(folder / "metrics.jsonl", steps).read()
   report.pictures(
@@ -157,6 +166,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   workdir.write_text(folder / "results.md", report.markdown(results))
   workdir.write_json(results_file, results)
   show(results)
+  say(report.compiling(results["seconds"]))
   say(f"table, pictures and the operator are in {folder}")
 
 

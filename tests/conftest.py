@@ -18,6 +18,14 @@ from scalegmn_jax.targets.mlp import mlp
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory):
+  """Nothing is written to the user's cache, by subprocesses neither."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+
+
 @pytest.fixture
 def x64():
   """64 bit numbers within the test."""

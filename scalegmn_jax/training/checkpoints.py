@@ -37,7 +37,7 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
+        state=ocp.args.StandardSave(jax.device_get(state)),
         config=ocp.args.JsonSave(dict(config)),
       ),
     )
@@ -68,7 +68,7 @@ class Checkpoints:
       raise InputError(
         f"{self._folder / str(step)}: not a checkpoint of this model: {reason}"
       ) from None
-    return jax.tree.map(jax.numpy.asarray, restored)
+    return jax.device_put(restored)
 
   def close(self) -> None:
     """Waits until everything is on disk."""
