@@ -52,7 +52,7 @@ def base() -> ConfigDict:
   config.loss.penalty = "balanced"  # or "plain", as in the papers
 
   config.train = ConfigDict()
-  config.train.steps = 5_000
+  config.train.steps = 10_000
   config.train.networks = 8  # per step
   config.train.images = 128  # per step, the same for all of its networks
   config.train.chunk = 0  # networks differentiated at a time; 0: the fastest

@@ -17,7 +17,7 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.operators import load_operator
 from scalegmn_jax.zoo import networks, store
 
-BATCH = 256
+BATCH = 256  # rows in memory at a time
 MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
@@ -35,13 +35,12 @@ def improve(workdir: Path, source: Path, out: Path) -> int:
   improved = np.empty((count, files.layout.size), np.float32)
   with progress.bar("one shot", count) as advance:
     for start in range(0, count, BATCH):
-      # The last batch is filled up with its last row: one compilation.
-      rows = np.minimum(np.arange(start, start + BATCH), count - 1)
-      zoo = apply(
-        operator.params, networks.load(operator.target, files, rows)
-      )
       stop = min(start + BATCH, count)
-      improved[start:stop] = networks.to_rows(zoo.weights)[: stop - start]
+      zoo = apply(
+        operator.params,
+        networks.load(operator.target, files, np.arange(start, stop)),
+      )
+      improved[start:stop] = networks.to_rows(zoo.weights)
       advance(count=stop - start)
   bad = ~np.isfinite(improved).all(1)
   if bad.any():

@@ -113,10 +113,10 @@ def check(config: ConfigDict) -> None:
   build_optimizer(config, config.train.steps)
 
 
-def chunk(config: ConfigDict) -> int | None:
-  """Networks differentiated at a time, None for all: what is fastest here."""
-  if config.train.chunk:
-    return config.train.chunk
+def chunk(networks: int) -> int | None:
+  """Networks at a time, None for all; for 0 what is fastest on the device."""
+  if networks:
+    return networks
   return 1 if jax.default_backend() == "cpu" else None
 
 

@@ -10,14 +10,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, progress
+from experiments.machine import median_seconds
 from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Zoo
 from scalegmn_jax.baselines import constant, iterative
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import scores as scoring
-from scalegmn_jax.symmetry import errors
+from scalegmn_jax.symmetry import actions, errors
 
 SHARES = tuple(round(0.05 * i, 2) for i in range(20))
 """Sparsities of the accuracy-against-sparsity picture."""
+
+
+BATCH = 64
+"""Networks that an accelerator edits at a time."""
 
 
 class Outcome(NamedTuple):
@@ -34,23 +39,46 @@ class Outcome(NamedTuple):
   tuning: dict[str, Any]
 
 
-def one_shot(
-  operator: MetaNetwork,
-) -> Callable[[Params, Zoo], Zoo]:
-  """Jitted: the operator on every network of a zoo."""
+Shot = Callable[[Params, Zoo], Zoo]
+"""(φ, zoo) -> the zoo of edited networks."""
+
+
+def one_shot(operator: MetaNetwork) -> Shot:
+  """The operator on every network of a zoo, a batch at a time.
+
+  On a CPU a batch is one network: it takes no longer, and one program serves
+  zoos of all sizes.
+  """
 
   @jax.jit
   def apply(params, zoo):
-    def one(weights, activation):
-      return operator.apply(params, weights, activation)
+    def one(network):
+      return operator.apply(params, *network)
 
-    return zoo._replace(weights=jax.vmap(one)(*zoo))
+    if zoo.activation.shape[0] > 1:
+      return jax.vmap(one)(zoo)
+    edited = one(jax.tree.map(lambda a: a[0], zoo))
+    return jax.tree.map(lambda a: a[None], edited)
 
-  return apply
+  def shot(params, zoo):
+    host = jax.device_get(zoo)
+    count = len(host.activation)
+    size = min(build.chunk(0) or BATCH, count)
+    parts = []
+    for start in range(0, count, size):
+      # The last batch reaches back, so that all have one shape.
+      begin = min(start, count - size)
+      part = jax.tree.map(lambda a, b=begin: a[b : b + size], host)
+      edited = apply(params, jax.device_put(part))
+      parts.append(jax.tree.map(lambda a, b=start - begin: a[b:], edited))
+    weights = jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
+    return zoo._replace(weights=weights)
+
+  return shot
 
 
 def symmetry_error(
-  operator: MetaNetwork,
+  shot: Shot,
   target: TargetNetwork,
   *,
   decades: float = 1.0,
@@ -60,44 +88,41 @@ def symmetry_error(
   ‖g⁻¹Δ(gθ) - Δ(θ)‖ / ‖Δ(θ)‖ of each weight tensor of each network, the worst
   of them, with q over 10**±decades.
   """
-
-  def of_activation(index):
-    def one(params, weights, key):
-      def update(weights):
-        edited = operator.apply(params, weights, index)
-        return jax.tree.map(jnp.subtract, edited, weights)
-
-      found = errors.equivariance_error(
-        update, target.spec, weights, key, activation=index, decades=decades
-      )
-      return jnp.stack(list(found.values())).max()
-
-    return one
+  spec = target.spec
 
   @jax.jit
-  def error(params, zoo, key):
-    keys = jax.random.split(key, zoo.activation.shape[0])
-    worst = jnp.zeros(())
-    for index in range(len(target.activations)):
-      values = jax.vmap(of_activation(index), (None, 0, 0))(
-        params, zoo.weights, keys
+  def move(zoo, key):
+    def one(network, key):
+      # An element for every activation, of which the network's own is taken.
+      elements = [
+        actions.sample(key, spec, index, decades=decades)
+        for index in range(len(target.activations))
+      ]
+      g = jax.tree.map(
+        lambda *a: jnp.stack(a)[network.activation], *elements
       )
-      mine = zoo.activation == index
-      worst = jnp.maximum(worst, jnp.where(mine, values, 0).max())
-    return worst
+      return g, actions.act(g, spec, network.weights)
+
+    keys = jax.random.split(key, zoo.activation.shape[0])
+    g, weights = jax.vmap(one)(zoo, keys)
+    return g, zoo._replace(weights=weights)
+
+  @jax.jit
+  def worst(g, *zoos):
+    def one(g, weights, edited, moved, edited_moved):
+      update = jax.tree.map(jnp.subtract, edited, weights)
+      of_moved = jax.tree.map(jnp.subtract, edited_moved, moved)
+      back = actions.act(actions.inverse(g), spec, of_moved)
+      found = errors.relative_error(spec, update, back)
+      return jnp.stack(list(found.values())).max()
+
+    return jax.vmap(one)(g, *(zoo.weights for zoo in zoos)).max()
+
+  def error(params, zoo, key):
+    g, moved = move(zoo, key)
+    return worst(g, zoo, shot(params, zoo), moved, shot(params, moved))
 
   return error
-
-
-def seconds(f: Callable[[], Any], runs: int = 5) -> float:
-  """Median wall time of a call whose compilation has been paid for."""
-  jax.block_until_ready(f())
-  times = []
-  for _ in range(runs):
-    start = time.perf_counter()
-    jax.block_until_ready(f())
-    times.append(time.perf_counter() - start)
-  return float(np.median(times))
 
 
 def compare(
@@ -105,9 +130,9 @@ def compare(
   target: TargetNetwork,
   data: Images,
   zoos: build.Zoos,
-  operator: MetaNetwork,
+  shot: Shot,
   params: Params,
-  rivals: Mapping[str, tuple[MetaNetwork, Params]],
+  rivals: Mapping[str, tuple[Shot, Params]],
 ) -> Outcome:
   """Runs and measures every method of the config.
 
@@ -116,11 +141,12 @@ def compare(
     target: the architecture.
     data: images; test images are used for the rows alone.
     zoos: networks; test networks are used for the rows alone.
-    operator: with `params`, the subject of the table.
+    shot: the operator, see `one_shot`; with `params` the subject of the table.
     params: φ.
-    rivals: {name: (metanetwork, its φ)}, other trained metanetworks.
+    rivals: {name: (shot, its φ)}, other trained metanetworks.
   """
   score = scoring.scorer(target, l1=config.loss.l1)
+  pruned = scoring.accuracy_at_sparsity(target, SHARES)
   test_x, test_y, val_x, val_y, train_x, train_y = jax.device_put(
     (
       data.test_x,
@@ -149,9 +175,7 @@ def compare(
     )
     accuracy[method] = result.accuracy
     if draw:
-      at_sparsity[method] = scoring.accuracy_at_sparsity(
-        target, zoo, test_x, test_y, SHARES
-      )
+      at_sparsity[method] = pruned(zoo, test_x, test_y)
 
   def objective(zoo):
     return jnp.asarray(score(zoo, val_x, val_y).objective)
@@ -162,26 +186,24 @@ def compare(
   add(
     "balanced",
     balance(test),
-    alone=seconds(lambda: balance(first)),
-    batched=seconds(lambda: balance(test)) / count,
+    alone=median_seconds(lambda: balance(first)),
+    batched=median_seconds(lambda: balance(test)) / count,
   )
 
-  shot = one_shot(operator)
   edited = shot(params, test)
   cost = {
-    "alone": seconds(lambda: shot(params, first)),
-    "batched": seconds(lambda: shot(params, test)) / count,
+    "alone": median_seconds(lambda: shot(params, first)),
+    "batched": median_seconds(lambda: shot(params, test)) / count,
   }
   add("one shot", edited, **cost, draw=True)
   # An operator that is equivariant keeps the gauge of its input.
   add("one shot, balanced", balance(edited), **cost)
-  for name, (rival, phi) in rivals.items():
-    apply = one_shot(rival)
+  for name, (apply, phi) in rivals.items():
     add(
       name,
       apply(phi, test),
-      alone=seconds(lambda a=apply, p=phi: a(p, first)),
-      batched=seconds(lambda a=apply, p=phi: a(p, test)) / count,
+      alone=median_seconds(lambda a=apply, p=phi: a(p, first)),
+      batched=median_seconds(lambda a=apply, p=phi: a(p, test)) / count,
     )
 
   c = config.baselines
@@ -283,7 +305,7 @@ def _alone(tuner, first, rate, key, train) -> float:
   def run():
     return tuner.run(first, jnp.full(1, rate), [1], key, train)
 
-  return seconds(run, runs=3)
+  return median_seconds(run, runs=3)
 
 
 def _in_chunks(f: Callable[[Zoo], jax.Array], zoo: Zoo, size: int = 256):

@@ -70,7 +70,8 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   val_zoo, val_x, val_y = jax.device_put(
     (zoos.val, data.val_x, data.val_y)
   )
-  error = evaluate.symmetry_error(operator, target)
+  shot = evaluate.one_shot(operator)
+  error = evaluate.symmetry_error(shot, target)
 
   def task(metanetwork):
     return amortized_task(
@@ -80,25 +81,21 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
       images=config.train.images,
     )
 
-  def validation(metanetwork):
-    @jax.jit
-    def measure(params, zoo, images, labels):
-      def one(network):
-        edited = metanetwork.apply(params, *network)
-        return losses(edited, network.activation, images, labels)
-
-      result = jax.lax.map(one, zoo)
-      return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
-
-    return lambda params: measure(params, val_zoo, val_x, val_y)
+  @jax.jit
+  def measure(zoo, images, labels):
+    result = jax.lax.map(lambda n: losses(*n, images, labels), zoo)
+    return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
 
   def fit(
-    metanetwork, steps: int, place: Path, label: str, extra: Callable | None
+    metanetwork,
+    shot: evaluate.Shot,
+    steps: int,
+    place: Path,
+    label: str,
+    extra: Callable | None,
   ) -> Any:
-    measure = validation(metanetwork)
-
     def validate(params):
-      values = measure(params)
+      values = measure(shot(params, val_zoo), val_x, val_y)
       if extra is not None:
         values["symmetry_error"] = extra(params)
       return {k: float(v) for k, v in jax.device_get(values).items()}
@@ -110,7 +107,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
       device_data,
       validate,
       steps=steps,
-      chunk=build.chunk(config),
+      chunk=build.chunk(config.train.chunk),
       workdir=place,
       config=build.plain(config),
       label=label,
@@ -120,6 +117,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   steps = config.train.steps
   params = fit(
     operator,
+    shot,
     steps,
     folder,
     "train operator",
@@ -132,11 +130,14 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     rival, rival_steps = rivals.build(
       name, config, target, zoos.train, operator, task, device_data
     )
-    phi = fit(rival, rival_steps, folder / name, f"train {name}", None)
-    trained_rivals[rivals.LABELS[name]] = (rival, phi)
+    rival_shot = evaluate.one_shot(rival)
+    phi = fit(
+      rival, rival_shot, rival_steps, folder / name, f"train {name}", None
+    )
+    trained_rivals[rivals.LABELS[name]] = (rival_shot, phi)
 
   outcome = evaluate.compare(
-    config, target, data, zoos, operator, params, trained_rivals
+    config, target, data, zoos, shot, params, trained_rivals
   )
   results = {
     "config": build.plain(config),

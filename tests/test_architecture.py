@@ -32,7 +32,7 @@ GUARDED = {
   "flax": ("scalegmn_jax/gmn/metanetworks.py", "scalegmn_jax/operators.py"),
   "ml_collections": ("experiments/", "configs/"),
   "absl": ("experiments/", "configs/"),
-  "matplotlib": ("experiments/report.py",),
+  "matplotlib": ("experiments/report.py", "experiments/bench/report.py"),
   "pickle": (),
 }
 

@@ -7,7 +7,6 @@ that is equivariant to scaling, standardization would break the symmetry.
 
 import jax
 import jax.flatten_util
-import jax.numpy as jnp
 
 from scalegmn_jax.base import MetaNetwork, TargetNetwork, Weights
 from scalegmn_jax.gmn import layers
@@ -55,12 +54,12 @@ def flat_mlp(
   size = sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
   def init(key):
-    k_in, k_out = jax.random.split(key)
-    return {
-      "in": layers.init_mlp(k_in, size, width, width),
-      "out": layers.init_mlp(k_out, width, width, size),
-      "step": jnp.full((), step),
+    params = {
+      "in": layers.mlp_params(size, width, width),
+      "out": layers.mlp_params(width, width, size),
+      "step": layers.Normal((), step),
     }
+    return layers.init(key, params)
 
   def apply(params, weights, activation=0):
     del activation

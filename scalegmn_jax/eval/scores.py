@@ -123,27 +123,30 @@ def row(
 
 
 def accuracy_at_sparsity(
-  target: TargetNetwork,
-  zoo: Zoo,
-  images: jax.Array,
-  labels: jax.Array,
-  shares: Sequence[float],
-) -> np.ndarray:
-  """Mean accuracy [len(shares)] when that share of each network's smallest
-  weights in the balanced gauge is zero."""
+  target: TargetNetwork, shares: Sequence[float]
+) -> Callable[[Zoo, jax.Array, jax.Array], np.ndarray]:
+  """(zoo, images, labels) -> mean accuracy [len(shares)] when that share of
+  each network's smallest weights in the balanced gauge is zero."""
 
   @jax.jit
-  def at(zoo, share):
-    def prune(weights, activation):
+  def at(zoo, images, labels):
+    def read(weights, activation):
       even = gauge.balance(target.spec, weights, activation)
-      sizes = jnp.sort(jnp.abs(jax.flatten_util.ravel_pytree(even)[0]))
-      cut = (share * sizes.size).astype(int)
-      threshold = jnp.where(cut > 0, sizes[cut - 1], -1.0)
-      return jax.tree.map(
-        lambda w: jnp.where(jnp.abs(w) <= threshold, 0, w), even
-      )
+      return even, jnp.sort(jnp.abs(jax.flatten_util.ravel_pytree(even)[0]))
 
-    pruned = zoo._replace(weights=jax.vmap(prune)(*zoo))
-    return fits.measure(target.apply, pruned, images, labels)[1].mean()
+    even, sizes = jax.vmap(read)(*zoo)
 
-  return np.array([at(zoo, jnp.float32(s)) for s in shares])
+    def accuracy(share):
+      def prune(weights, sizes):
+        cut = (share * sizes.size).astype(int)
+        threshold = jnp.where(cut > 0, sizes[cut - 1], -1.0)
+        return jax.tree.map(
+          lambda w: jnp.where(jnp.abs(w) <= threshold, 0, w), weights
+        )
+
+      pruned = zoo._replace(weights=jax.vmap(prune)(even, sizes))
+      return fits.measure(target.apply, pruned, images, labels)[1].mean()
+
+    return jax.lax.map(accuracy, jnp.asarray(shares, jnp.float32))
+
+  return lambda *args: np.asarray(at(*args))

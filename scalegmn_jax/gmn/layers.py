@@ -6,11 +6,13 @@ e_ji → q_i e_ji / q_j; input and output neurons have q = 1. Source:
 Kalogeropoulos et al., "Scale Equivariant Graph Metanetworks" (2024,
 arXiv:2406.10685), section 5.
 
-Each `f` has an `init_f(key, ...)` that makes its parameters, a dict of arrays
-or of such dicts.
+Each `f` has an `f_params(...)` that says how its parameters begin, a pytree of
+`Normal`s, from which `init` makes arrays.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +22,41 @@ from scalegmn_jax.gmn.reading import Reading
 from scalegmn_jax.graph.wiring import Wiring
 from scalegmn_jax.symmetry.canonical import Canonical, unit
 
-_kernel = jax.nn.initializers.lecun_normal()
+
+class Normal(NamedTuple):
+  """How an array of parameters begins: normally distributed."""
+
+  shape: tuple[int, ...]
+  mean: float = 0.0
+  std: float = 0.0
 
 
-def init_linear(key: jax.Array, d_in: int, d_out: int, *, bias=False) -> Params:
-  params = {"kernel": _kernel(key, (d_in, d_out))}
+def init(key: jax.Array, params: Any) -> Params:
+  """Draws a pytree of `Normal`s.
+
+  All from one vector: to compile a draw for each array takes longer than to
+  compile the layers.
+  """
+  leaves, structure = jax.tree.flatten(
+    params, is_leaf=lambda leaf: isinstance(leaf, Normal)
+  )
+  sizes = [math.prod(leaf.shape) if leaf.std else 0 for leaf in leaves]
+  numbers = jax.random.normal(key, (sum(sizes),))
+  arrays, start = [], 0
+  for leaf, size in zip(leaves, sizes, strict=True):
+    array = jnp.full(leaf.shape, leaf.mean, numbers.dtype)
+    if size:
+      part = numbers[start : start + size].reshape(leaf.shape)
+      array = array + leaf.std * part
+    arrays.append(array)
+    start += size
+  return jax.tree.unflatten(structure, arrays)
+
+
+def linear_params(d_in: int, d_out: int, *, bias: bool = False) -> Params:
+  params = {"kernel": Normal((d_in, d_out), std=d_in**-0.5)}
   if bias:
-    params["bias"] = jnp.zeros(d_out)
+    params["bias"] = Normal((d_out,))
   return params
 
 
@@ -41,17 +71,15 @@ def _last(vector: jax.Array, x: jax.Array) -> jax.Array:
   return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
-def init_mlp(
-  key: jax.Array, d_in: int, d_hidden: int, d_out: int, *, offset: float = 0.0
+def mlp_params(
+  d_in: int, d_hidden: int, d_out: int, *, offset: float = 0.0
 ) -> Params:
-  """Parameters of `mlp`; `offset` is the initial bias of its output."""
-  k_in, k_out = jax.random.split(key)
-  out = init_linear(k_out, d_hidden, d_out, bias=True)
-  out["bias"] = out["bias"] + offset
+  """Of `mlp`; `offset` is the initial bias of its output."""
+  out = linear_params(d_hidden, d_out)
   return {
-    "in": init_linear(k_in, d_in, d_hidden, bias=True),
-    "norm": {"scale": jnp.ones(d_hidden), "bias": jnp.zeros(d_hidden)},
-    "out": out,
+    "in": linear_params(d_in, d_hidden, bias=True),
+    "norm": {"scale": Normal((d_hidden,), 1.0), "bias": Normal((d_hidden,))},
+    "out": out | {"bias": Normal((d_out,), offset)},
   }
 
 
@@ -69,19 +97,24 @@ def centred(params: Params) -> Params:
   return jax.tree.map(lambda p: p - p.mean(-1, keepdims=True), params)
 
 
-def mlp_tail(params: Params, h: jax.Array, epsilon: float = 1e-5) -> jax.Array:
-  """What follows the first linear map of `mlp`.
+def mlp_tail(params: Params, *hidden: jax.Array) -> jax.Array:
+  """What follows the first linear map of `mlp`, summed over its arguments.
 
   Args:
     params: of the MLP.
-    h: [..., d], of mean zero: outputs of the `centred` first map.
-    epsilon: added to the variance.
+    hidden: each [..., d], of mean zero: outputs of the `centred` first map.
   """
-  norm = params["norm"]
+  h = sum(jax.nn.silu(_normalized(params["norm"], h)) for h in hidden)
+  # Summed before the last map, which is then needed once.
+  y = h @ params["out"]["kernel"]
+  return y + len(hidden) * _last(params["out"]["bias"], y)
+
+
+def _normalized(params: Params, h: jax.Array, epsilon: float = 1e-5):
+  """What is left of a layer norm when the mean is zero."""
   variance = (h * h).mean(-1, keepdims=True)
   h = h * jax.lax.rsqrt(variance + epsilon)
-  h = h * _last(norm["scale"], h) + _last(norm["bias"], h)
-  return linear(params["out"], jax.nn.silu(h))
+  return h * _last(params["scale"], h) + _last(params["bias"], h)
 
 
 def invariant(params: Params, z: jax.Array, canonical: Canonical) -> jax.Array:
@@ -96,20 +129,17 @@ def invariant(params: Params, z: jax.Array, canonical: Canonical) -> jax.Array:
     [..., d_out], invariant.
   """
   first = centred(params["in"])
-  # One after the other: an axis of length one would make reductions slow (7
-  # times on CPU, jax 0.10.2).
-  return sum(  # type: ignore[return-value]
-    mlp_tail(params, h + _last(first["bias"], h))
-    for h in canonical(z, first["kernel"])
-  )
+  # Not stacked: an axis of length one would make reductions slow (7 times on
+  # CPU, jax 0.10.2).
+  hidden = canonical(z, first["kernel"])
+  return mlp_tail(params, *(h + _last(first["bias"], h) for h in hidden))
 
 
-def init_equivariant(key: jax.Array, d_in: int, d: int, d_out: int) -> Params:
-  k_linear, k_gate = jax.random.split(key)
+def equivariant_params(d_in: int, d: int, d_out: int) -> Params:
   return {
-    "linear": init_linear(k_linear, d_in, d_out),
+    "linear": linear_params(d_in, d_out),
     # Gates start near one, so that a deep stack starts near a linear map.
-    "gate": init_mlp(k_gate, d_in, d, d_out, offset=1.0),
+    "gate": mlp_params(d_in, d, d_out, offset=1.0),
   }
 
 
@@ -135,13 +165,12 @@ def on_range(
   )
 
 
-def init_message(key: jax.Array, d: int) -> Params:
-  k_vertex, k_edge, k_hidden, k_fixed = jax.random.split(key, 4)
+def message_params(d: int) -> Params:
   return {
-    "vertex": init_linear(k_vertex, d, d),
-    "edge": init_linear(k_edge, d, d),
-    "hidden": init_equivariant(k_hidden, d, d, d),
-    "fixed": init_mlp(k_fixed, d, d, d),
+    "vertex": linear_params(d, d),
+    "edge": linear_params(d, d),
+    "hidden": equivariant_params(d, d, d),
+    "fixed": mlp_params(d, d, d),
   }
 
 
@@ -181,11 +210,10 @@ def message(
   return m + wiring.into_fixed.sum(fixed, v, e, reading.groups)
 
 
-def init_update(key: jax.Array, d_in: int, d: int) -> Params:
-  k_hidden, k_fixed = jax.random.split(key)
+def update_params(d_in: int, d: int) -> Params:
   return {
-    "hidden": init_equivariant(k_hidden, d_in, d, d),
-    "fixed": init_mlp(k_fixed, d_in, d, d),
+    "hidden": equivariant_params(d_in, d, d),
+    "fixed": mlp_params(d_in, d, d),
   }
 
 
@@ -216,12 +244,8 @@ def update(
   )
 
 
-def init_read(key: jax.Array, d: int) -> Params:
-  k_hidden, k_fixed = jax.random.split(key)
-  return {
-    "hidden": init_mlp(k_hidden, d, d, d),
-    "fixed": init_mlp(k_fixed, d, d, d),
-  }
+def read_params(d: int) -> Params:
+  return {"hidden": mlp_params(d, d, d), "fixed": mlp_params(d, d, d)}
 
 
 def read(
@@ -236,9 +260,9 @@ def read(
   )
 
 
-def init_code(key: jax.Array, types: int, d: int) -> Params:
+def factor_params(types: int, d: int) -> Params:
   """Codes that multiply: near one, different enough to tell types apart."""
-  return 1 + 0.5 * jax.random.normal(key, (types, d))
+  return Normal((types, d), 1.0, 0.5)
 
 
 def resize(x: jax.Array, sizes: jax.Array) -> jax.Array:
@@ -246,17 +270,16 @@ def resize(x: jax.Array, sizes: jax.Array) -> jax.Array:
   return unit(x) * (sizes * x.shape[-1] ** 0.5)
 
 
-def init_edge_update(key: jax.Array, d: int, *, writes: bool) -> Params:
-  """Parameters of `edge_update`; `writes`: with its second term."""
-  keys = jax.random.split(key, 5)
+def edge_update_params(d: int, *, writes: bool) -> Params:
+  """Of `edge_update`; `writes`: with its second term."""
   params = {
-    "linear": init_linear(keys[0], d, d),
-    "gate": init_mlp(keys[1], 2 * d, d, d, offset=1.0),
+    "linear": linear_params(d, d),
+    "gate": mlp_params(2 * d, d, d, offset=1.0),
   }
   if writes:
-    params["sender"] = init_linear(keys[2], d, d)
-    params["receiver"] = init_linear(keys[3], d, d)
-    params["write"] = init_mlp(keys[4], 2 * d, d, d)
+    params["sender"] = linear_params(d, d)
+    params["receiver"] = linear_params(d, d)
+    params["write"] = mlp_params(2 * d, d, d)
   return params
 
 

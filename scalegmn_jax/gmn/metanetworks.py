@@ -4,7 +4,6 @@ The modules own the parameters and their names; what they compute is in
 `layers`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -21,10 +20,10 @@ from scalegmn_jax.symmetry import canonical
 
 
 class _Module(nn.Module):
-  """A flax module whose parameters are made by the `init_*` of `layers`."""
+  """A flax module whose parameters are those of `layers`."""
 
-  def make(self, name: str, init: Callable[..., Any], *args, **kwargs) -> Any:
-    return self.param(name, lambda key: init(key, *args, **kwargs))
+  def make(self, name: str, params: Any) -> Any:
+    return self.param(name, lambda key: layers.init(key, params))
 
 
 class Body(_Module):
@@ -61,45 +60,44 @@ class Body(_Module):
     graph: Any = reading.graph
 
     # Codes multiply where a group acts and add where none does.
-    vertex_code = self.make(
-      "vertex_code", jax.random.normal, (topology.vertex_type.max() + 1, d)
-    )[topology.vertex_type]
-    edge_code = self.make(
-      "edge_code", layers.init_code, topology.edge_type.max() + 1, d
-    )[topology.edge_type]
-    factor = self.make(
-      "vertex_factor", layers.init_code, topology.vertex_type.max() + 1, d
-    )[topology.vertex_type]
+    types, edge_types = (
+      int(t.max()) + 1 for t in (topology.vertex_type, topology.edge_type)
+    )
+    vertex_code = self.make("vertex_code", layers.Normal((types, d), std=1.0))
+    vertex_code = vertex_code[topology.vertex_type]
+    edge_code = self.make("edge_code", layers.factor_params(edge_types, d))
+    edge_code = edge_code[topology.edge_type]
+    factor = self.make("vertex_factor", layers.factor_params(types, d))
+    factor = factor[topology.vertex_type]
     embed = self.make(
-      "embed_vertex", layers.init_linear, topology.vertex_width, d
+      "embed_vertex", layers.linear_params(topology.vertex_width, d)
     )
     x = layers.linear(embed, graph.nodes) * factor
     x = x + jnp.where(reading.additive, vertex_code, 0)
     # Beside its bias a scaled vertex has its size, which carries q as well; so
     # it has something to send when its bias is zero.
     x = x + jnp.where(reading.scaled, reading.sizes * vertex_code, 0)
-    embed = self.make("embed_edge", layers.init_linear, k_in, d)
+    embed = self.make("embed_edge", layers.linear_params(k_in, d))
     e = layers.linear(embed, graph.edges) * edge_code
     back = None
     if self.bidirectional:
-      embed = self.make("embed_back", layers.init_linear, k_in, d)
+      embed = self.make("embed_back", layers.linear_params(k_in, d))
       back = layers.linear(embed, reading.backward_edges) * edge_code
 
     for i in range(self.depth):
       last = i == self.depth - 1
-      message = self.make(f"message_{i}", layers.init_message, d)
+      message = self.make(f"message_{i}", layers.message_params(d))
       m = [layers.message(message, x, e, wiring, reading)]
       if back is not None:
-        message = self.make(f"back_message_{i}", layers.init_message, d)
+        message = self.make(f"back_message_{i}", layers.message_params(d))
         m.append(layers.message(message, x, back, reverse, reading))
-      update = self.make(
-        f"update_{i}", layers.init_update, (1 + len(m)) * d, d
-      )
+      d_in = (1 + len(m)) * d
+      update = self.make(f"update_{i}", layers.update_params(d_in, d))
       x = layers.update(update, x, m, wiring, reading)
       x = layers.resize(x, reading.sizes)
       if last and not self.writes:
         break
-      read = self.make(f"read_{i}", layers.init_read, d)
+      read = self.make(f"read_{i}", layers.read_params(d))
       u = layers.read(read, x, wiring, reading)
       inverse = canonical.inverse(reading.sizes)
       dual = x * inverse * inverse  # carries 1/q
@@ -113,7 +111,7 @@ class Body(_Module):
   def edge_update(self, name: str) -> Any:
     """Parameters of `layers.edge_update`."""
     return self.make(
-      name, layers.init_edge_update, self.width, writes=self.writes
+      name, layers.edge_update_params(self.width, writes=self.writes)
     )
 
 
@@ -132,11 +130,11 @@ class Operator(_Module):
     topology = self.body.wiring.topology
     x, e = self.body(reading)
     d, biases = x.shape[-1], topology.vertex_width
-    hidden = self.make("hidden", layers.init_linear, d + biases, biases)
+    hidden = self.make("hidden", layers.linear_params(d + biases, biases))
     fixed = self.make(
-      "fixed", layers.init_linear, d + biases, biases, bias=True
+      "fixed", layers.linear_params(d + biases, biases, bias=True)
     )
-    edge = self.make("edge", layers.init_linear, d, topology.edge_width)
+    edge = self.make("edge", layers.linear_params(d, topology.edge_width))
     graph: Any = reading.graph
     nodes = layers.on_range(
       topology.hidden,
@@ -166,12 +164,12 @@ class Functional(_Module):
     wiring = self.body.wiring
     x, _ = self.body(reading)
     d = x.shape[-1]
-    read = self.make("hidden", layers.init_mlp, d, d, d)
+    read = self.make("hidden", layers.mlp_params(d, d, d))
     inside = layers.invariant(read, x[wiring.hidden], reading.hidden(wiring))
     parts = [inside.mean(0)]
     parts += [x[: wiring.hidden.start].ravel(), x[wiring.hidden.stop :].ravel()]
     features = jnp.concatenate(parts)
-    out = self.make("out", layers.init_mlp, features.size, d, self.outputs)
+    out = self.make("out", layers.mlp_params(features.size, d, self.outputs))
     return layers.mlp(out, features)
 
 

@@ -49,22 +49,34 @@ def equivariance_error(
     g = actions.sample(key, spec, activation, decades=decades)
     moved = f(actions.act(g, spec, weights))
     back = actions.act(actions.inverse(g), spec, moved)
-    result = {}
-    for (name, a, _), (_, b, _) in zip(
-      leaves(spec, update), leaves(spec, back), strict=True
-    ):
-      size = canonical.norm(a.ravel())
-      distance = canonical.norm((b - a).ravel())
-      # The norm of NaN is 0, so the numbers themselves are looked at.
-      distance = jnp.where(jnp.isfinite(b).all(), distance, jnp.inf)
-      sound = jnp.isfinite(a).all() & (size > 0)
-      result[name] = jnp.where(
-        sound, distance / jnp.where(sound, size, 1), jnp.nan
-      )
-    return result
+    return relative_error(spec, update, back)
 
   errors = jax.lax.map(one, jax.random.split(key, samples))
   return {name: error.max() for name, error in errors.items()}
+
+
+def relative_error(
+  spec: SymmetrySpec, expected: Weights, found: Weights
+) -> dict[str, jax.Array]:
+  """‖found − expected‖ / ‖expected‖ of every tensor of one network.
+
+  Returns:
+    {name of the weight: error []}. NaN where `expected` is zero or not finite,
+    inf where only `found` is not finite.
+  """
+  result = {}
+  for (name, a, _), (_, b, _) in zip(
+    leaves(spec, expected), leaves(spec, found), strict=True
+  ):
+    size = canonical.norm(a.ravel())
+    distance = canonical.norm((b - a).ravel())
+    # The norm of NaN is 0, so the numbers themselves are looked at.
+    distance = jnp.where(jnp.isfinite(b).all(), distance, jnp.inf)
+    sound = jnp.isfinite(a).all() & (size > 0)
+    result[name] = jnp.where(
+      sound, distance / jnp.where(sound, size, 1), jnp.nan
+    )
+  return result
 
 
 class InvarianceError(NamedTuple):

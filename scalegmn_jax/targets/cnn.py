@@ -19,7 +19,7 @@ def convolve(
   convolution, which is slow on CPU and on CUDA. Patches are slices of x; those
   of images shared by all networks are made once. 16 small CNNs of the zoo on
   128 images, forward and backward, 2 CPU cores: 17 times faster than
-  `lax.conv` under `vmap` (tests/targets/conv_benchmark.py).
+  `lax.conv` under `vmap` (`experiments.bench`).
 
   Args:
     x: [N, H, W, C].

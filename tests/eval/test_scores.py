@@ -55,7 +55,7 @@ def test_scores_do_not_depend_on_the_gauge():
 
 def test_accuracy_at_sparsity_ends_at_one_class():
   target, zoo, x, y = zoo_and_images()
-  values = scores.accuracy_at_sparsity(target, zoo, x, y, (0.0, 0.5, 1.0))
+  values = scores.accuracy_at_sparsity(target, (0.0, 0.5, 1.0))(zoo, x, y)
   full = scores.scorer(target, l1=0.0)(zoo, x, y).accuracy.mean()
   np.testing.assert_allclose(values[0], full, 1e-6)
   # Without weights all logits are zero and the first class is predicted.

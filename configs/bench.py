@@ -1,0 +1,150 @@
+"""What the bench measures.
+
+  python -m experiments.bench --config=configs/bench.py
+
+Variants, after a colon:
+  (none)  the sizes that the library is made for: half an hour on 2 CPU cores.
+  tiny    a case of each kind in seconds, for tests; its numbers mean nothing.
+          --config.cases=all for the others at its sizes.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cnn
+
+
+def get_config(variant: str = ""):
+  if variant not in ("", "tiny"):
+    raise ValueError(
+      f"configs/bench.py has no variant {variant!r}: expected tiny"
+    )
+  config = ConfigDict()
+  config.seed = 0
+  config.cases = "all"  # or names, or their beginnings: "operator,wiring"
+  config.runs = 5  # of which the median is taken, after one that is not
+  config.chunk = 0  # networks differentiated at a time; 0: the fastest
+  config.timeout = 1800  # seconds, for one case
+  config.processes = 1  # cases at a time; several disturb each other's times
+  config.optimize = True  # what XLA compiles; False: sooner done, slow programs
+
+  config.ceilings = ConfigDict()
+  config.ceilings.matmul = 2048  # rows and columns
+  config.ceilings.copy_mib = 512  # far larger than the caches
+
+  config.target = ConfigDict()  # of every case that does not say otherwise
+  config.target.input_shape = (32, 32, 1)
+  config.target.channels = (16, 16, 16)
+
+  config.functional = ConfigDict()
+  config.functional.networks = 64
+  config.functional.width = 128
+  config.functional.depth = 4  # one more if activations are mixed
+
+  config.operator = ConfigDict()
+  config.operator.depth = 2
+  config.operator.images = 256
+  # (width, networks)
+  config.operator.sizes = (
+    (18, 1), (18, 8), (18, 64), (64, 1), (64, 8), (64, 64)
+  )  # fmt: skip
+  config.operator.direct = ((18, 1), (18, 8))  # through lax.conv under vmap
+
+  config.apply = ConfigDict()
+  config.apply.width = 32
+  config.apply.depth = 2
+  config.apply.networks = (1, 64, 4096)
+  config.apply.batch = 0  # networks at a time; 0: the fastest
+
+  config.images = ConfigDict()  # target networks by themselves
+  config.images.images = 256
+  config.images.networks = 64
+  config.images.direct = 16  # networks, through lax.conv under vmap
+
+  config.digits = cnn.get_config(variant)  # whose zoo is generated
+  config.zoo_epochs = 5  # 2 or more: the first one compiles
+
+  config.inr = ConfigDict()
+  config.inr.sizes = (2, 32, 32, 1)
+  config.inr.classes = 10
+  config.inr.networks = 32
+  config.inr.width = 128
+  config.inr.depth = 4
+
+  config.wiring = ConfigDict()
+  config.wiring.networks = 8
+  config.wiring.width = 32
+  config.wiring.runs = 50
+
+  config.growth = ConfigDict()
+  config.growth.runs = 2
+  config.growth.depth = 2
+  config.growth.images = 8
+  config.growth.at_networks = 4  # where networks do not grow
+  config.growth.at_width = 8  # where the width does not
+  config.growth.networks = (1, 4, 16, 64, 128, 256, 512, 1024)
+  config.growth.width = (16, 32, 64, 128, 256)
+  # Shares of the channels of VGG-19: 5 thousand to 20 million weights. Strides
+  # take the place of its pools, the mean over positions that of the last one.
+  config.growth.weights = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+  config.growth.input_shape = (32, 32, 3)
+  config.growth.channels = (
+    (64,) * 2 + (128,) * 2 + (256,) * 4 + (512,) * 8
+  )  # fmt: skip
+  config.growth.strides = (1, 1, 2, 1, 2, 1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1)
+  config.growth.edge_chunk = 65536  # edges computed at a time; 0: all
+  config.growth.timed = ConfigDict()  # above, memory only, by compilation
+  config.growth.timed.networks = 1024
+  config.growth.timed.width = 256
+  config.growth.timed.weights = 2_000_000
+  if variant == "tiny":
+    _tiny(config)
+  return config
+
+
+def _tiny(config: ConfigDict) -> None:
+  config.cases = (
+    "functional_mixed,operator,apply,target,zoo,wiring,growth_weights"
+  )
+  config.runs = 1
+  config.chunk = 2
+  config.processes = 2
+  config.optimize = False
+  config.ceilings.matmul = 256
+  config.ceilings.copy_mib = 16
+  config.target.input_shape = (8, 8, 1)
+  config.target.channels = (3,)
+  config.functional.networks = 2
+  config.functional.width = 4
+  config.functional.depth = 0  # 1 in the mixed case
+  config.operator.depth = 1
+  config.operator.images = 4
+  config.operator.sizes = ((4, 2),)
+  config.operator.direct = ()
+  config.apply.width = 4
+  config.apply.depth = 1
+  config.apply.networks = (3,)
+  config.apply.batch = 2
+  config.images.images = 4
+  config.images.networks = 2
+  config.images.direct = 2
+  config.zoo_epochs = 2
+  config.inr.sizes = (2, 4, 1)
+  config.inr.networks = 2
+  config.inr.width = 4
+  config.inr.depth = 1
+  config.wiring.networks = 2
+  config.wiring.width = 4
+  config.wiring.runs = 1
+  config.growth.runs = 1
+  config.growth.depth = 1
+  config.growth.images = 2
+  config.growth.at_networks = 1
+  config.growth.at_width = 4
+  config.growth.networks = (2, 4)
+  config.growth.width = (2, 4)
+  config.growth.weights = (1 / 64, 1 / 32)
+  config.growth.input_shape = (8, 8, 3)
+  config.growth.channels = (64,)
+  config.growth.strides = (2,)
+  config.growth.edge_chunk = 16
+  config.growth.timed.weights = 50  # the first of them

@@ -1,0 +1,285 @@
+"""Tables and the picture of a bench."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from rich.table import Table
+
+from scalegmn_jax.base import InputError
+from scalegmn_jax.training.checkpoints import read_json
+
+Row = Mapping[str, Any]
+
+DIRECT = "_direct"
+
+COLUMNS = {
+  "networks": "networks",
+  "seconds": "s",
+  "rate": "networks / s",
+  "floor_seconds": "floor s",
+  "ratio": "x floor",
+  "ratio_at_shape": "x at shape",
+  "forward": "forward s",
+  "forward_ratio": "x floor",
+  "direct": "vs direct",
+  "gflops": "GFLOP",
+  "xla": "XLA / formula",
+  "bytes": "MB moved",
+  "temp_bytes": "MB temp",
+  "peak_bytes": "MB peak",
+  "compile_seconds": "compile s",
+}
+SHORT = ("seconds", "ratio", "ratio_at_shape", "direct")
+"""The columns that a terminal of 80 characters has room for."""
+
+
+def with_rivals(rows: Sequence[Row]) -> list[dict[str, Any]]:
+  """Rows with "direct": by how much the rival takes longer per network."""
+  by_name = {row["case"]: row for row in rows}
+  result = []
+  for row in rows:
+    rival = by_name.get(row["case"] + DIRECT, {})
+    row = dict(row)
+    if "step" in row and "step" in rival:
+      each = [r["step"]["seconds"] / r["networks"] for r in (rival, row)]
+      row["direct"] = each[0] / each[1]
+    result.append(row)
+  return result
+
+
+def _cells(row: Row) -> dict[str, str]:
+  """The cells of a row; what it has not measured is a dash."""
+  step, forward = row["step"], row.get("forward") or {}
+  values: dict[str, Any] = {
+    k: row.get(k) for k in ("networks", "direct", "peak_bytes")
+  }
+  values |= {k: step.get(k) for k in COLUMNS if k in step}
+  values["forward"] = forward.get("seconds")
+  values["forward_ratio"] = forward.get("ratio")
+  values["rate"] = row["networks"] / step["seconds"]
+  values["gflops"] = step["flops"] / 1e9
+  if step["flops"] and step.get("xla_flops"):
+    values["xla"] = step["xla_flops"] / step["flops"]
+  for key in ("bytes", "temp_bytes", "peak_bytes"):
+    if values.get(key) is not None:
+      values[key] /= 1e6
+  return {k: _number(values.get(k)) for k in COLUMNS}
+
+
+def _number(value: float | None) -> str:
+  if value is None:
+    return "-"
+  return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
+  """(measured, curves, failed)."""
+  failed = [row for row in rows if "error" in row]
+  curves = [row for row in rows if "points" in row]
+  return [r for r in rows if "step" in r], curves, failed
+
+
+def tables(results: Mapping[str, Any]) -> list[Table]:
+  """For a terminal."""
+  measured, curves, failed = _split(results["rows"])
+  cases = Table(title=_machine(results["ceilings"]))
+  cases.add_column("case", no_wrap=True)
+  for key in SHORT:
+    cases.add_column(COLUMNS[key], justify="right", no_wrap=True)
+  for row in measured:
+    cells = _cells(row)
+    cases.add_row(row["case"], *(cells[key] for key in SHORT))
+  found = [cases]
+  if curves:
+    growth = Table("grows with", "time", "memory")
+    for row in curves:
+      growth.add_row(row["grows"], *_powers(row))
+    found.append(growth)
+  if failed:
+    errors = Table("failed", "why")
+    for row in failed:
+      errors.add_row(row["case"], row["error"])
+    found.append(errors)
+  return found
+
+
+def _powers(row: Row) -> list[str]:
+  n = row["grows"]
+  return [
+    "-" if power is None else f"{n}^{power:.2f}"
+    for power in (row["exponents"][k] for k in ("seconds", "memory_bytes"))
+  ]
+
+
+def _machine(ceilings: Mapping[str, Any]) -> str:
+  return (
+    f"{ceilings['device']}: {ceilings['flops_per_second'] / 1e9:.0f} GFLOP/s, "
+    f"{ceilings['bytes_per_second'] / 1e9:.1f} GB/s"
+  )
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+  """`bench.md`."""
+  measured, curves, failed = _split(results["rows"])
+  versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
+  lines = [
+    "# Bench",
+    "",
+    f"{_machine(results['ceilings'])}; {versions}.",
+    "",
+    "The floor of a case: its matrix products at the speed of large square "
+    "ones, or the bytes it must move at the speed of a copy, whichever takes "
+    "longer. *x at shape*: against the speed of products of its own shape. "
+    "*direct*: the rival, per network. A step of `zoo` is an epoch.",
+    "",
+    "| case | " + " | ".join(COLUMNS.values()) + " |",
+    "|---|" + "---:|" * len(COLUMNS),
+  ]
+  for row in measured:
+    cells = _cells(row).values()
+    lines.append(f"| {row['case']} | " + " | ".join(cells) + " |")
+  for row in curves:
+    time, memory = _powers(row)
+    lines += [
+      "",
+      f"## Growth with {row['grows']}",
+      "",
+      f"Time ~ {time}, memory ~ {memory}.",
+      "",
+      f"| {row['grows']} | s | MB | compile s |",
+      "|---:|---:|---:|---:|",
+    ]
+    for p in row["points"]:
+      megabytes = None if p["memory_bytes"] is None else p["memory_bytes"] / 1e6
+      cells = (p["seconds"], megabytes, p["compile_seconds"])
+      lines.append(f"| {p['x']} | " + " | ".join(map(_number, cells)) + " |")
+  if failed:
+    lines += ["", "## Failed", ""]
+    lines += [f"- {row['case']}: `{row['error']}`" for row in failed]
+  return "\n".join([*lines, ""])
+
+
+def read(path: Path) -> dict[str, float]:
+  """{case: seconds} of a file of results; growth has a case per point.
+
+  Raises:
+    InputError: there is no such file, or it is not one of a bench.
+  """
+  results = read_json(path)
+  try:
+    times = {r["case"]: r["step"]["seconds"] for r in results["rows"]
+             if "step" in r}  # fmt: skip
+    for row in results["rows"]:
+      for p in row.get("points", ()):
+        if p["seconds"] is not None:
+          times[f"{row['case']} {p['x']}"] = p["seconds"]
+    return {name: float(seconds) for name, seconds in times.items()}
+  except (KeyError, TypeError, ValueError, AttributeError):
+    raise InputError(f"{path}: not the results of a bench") from None
+
+
+def comparison(
+  first: Mapping[str, float], second: Mapping[str, float]
+) -> Table:
+  """Two results side by side: seconds, and second / first."""
+  table = Table("case", "first s", "second s", "second / first")
+  for name in dict.fromkeys([*first, *second]):
+    times = [
+      _number(times[name]) if name in times else "missing"
+      for times in (first, second)
+    ]
+    both = name in first and name in second
+    ratio = f"{second[name] / first[name]:.2f}" if both else "-"
+    table.add_row(name, *times, ratio)
+  return table
+
+
+def picture(path: Path, results: Mapping[str, Any]) -> None:
+  """Bars of how far each case is from its floor, and the curves of growth."""
+  measured, curves, _ = _split(results["rows"])
+  figure = plt.figure(figsize=(12, max(6.0, 1.5 + 0.34 * len(measured))))
+  grid = figure.add_gridspec(
+    max(len(curves), 1), 2, width_ratios=(3, 2) if curves else (1, 0.01)
+  )
+  _bars(figure.add_subplot(grid[:, 0]), measured)
+  for i, row in enumerate(curves):
+    _curve(figure.add_subplot(grid[i, 1]), row)
+  figure.suptitle(_machine(results["ceilings"]))
+  figure.tight_layout()
+  figure.savefig(path, dpi=120)
+  plt.close(figure)
+
+
+def _bars(axis, rows: Sequence[Row]) -> None:
+  for i, row in enumerate(rows):
+    step = row["step"]
+    own = not row["case"].endswith(DIRECT)
+    axis.barh(i, step["ratio"], 0.75, color="tab:blue" if own else "tab:gray")
+    text = f" {_number(step['ratio'])}x, {_duration(step['seconds'])}"
+    if "direct" in row:
+      text += f" (direct: {row['direct']:.2g}x as long)"
+    axis.text(step["ratio"], i, text, va="center", fontsize=8)
+    if "ratio_at_shape" in step:
+      axis.plot(step["ratio_at_shape"], i, "|", color="black", markersize=12)
+  axis.axvline(1, color="black", linewidth=0.8)
+  axis.set_yticks(range(len(rows)), [row["case"] for row in rows], fontsize=8)
+  axis.invert_yaxis()
+  axis.set_xscale("log")
+  low, high = axis.get_xlim()
+  axis.set_xlim(min(low, 0.8), high * (high / min(low, 0.8)) ** 0.6)
+  axis.set_xlabel(
+    "time / floor (1: nothing is faster on this machine)\n"
+    "bar: floor of large products, tick: of products of its own shape"
+  )
+
+
+def _curve(axis, row: Row) -> None:
+  """Time and memory relative to those of the smallest size, so that slopes
+  can be compared; the label says what the largest one takes."""
+  points = row["points"]
+  for key, power, color in zip(
+    ("seconds", "memory_bytes"),
+    _powers(row),
+    ("tab:blue", "tab:orange"),
+    strict=True,
+  ):
+    there = [p for p in points if p[key]]
+    if not there:
+      continue
+    last = there[-1][key]
+    end = _duration(last) if key == "seconds" else f"{_number(last / 1e6)} MB"
+    axis.loglog(
+      [p["x"] for p in there],
+      [p[key] / there[0][key] for p in there],
+      "o-",
+      color=color,
+      markersize=4,
+      label=f"{key.split('_')[0]} ~ {power}, up to {end}",
+    )
+  xs = [p["x"] for p in points]
+  axis.plot(xs, [x / xs[0] for x in xs], ":", color="gray", label="linear")
+  axis.set_xticks(xs, [_short(x) for x in xs], fontsize=7)
+  axis.minorticks_off()
+  axis.margins(y=0.2)
+  axis.legend(fontsize=7)
+  axis.set_xlabel(row["grows"])
+  axis.set_ylabel("x the smallest")
+
+
+def _short(count: float) -> str:
+  for unit, scale, least in (("M", 1e6, 1e6), ("k", 1e3, 4e3)):
+    if count >= least:
+      return f"{count / scale:.3g}{unit}"
+  return f"{count:g}"
+
+
+def _duration(seconds: float) -> str:
+  for unit, scale in (("s", 1), ("ms", 1e-3)):
+    if seconds >= scale:
+      return f"{seconds / scale:.3g} {unit}"
+  return f"{seconds / 1e-6:.3g} µs"

@@ -1,0 +1,77 @@
+"""One case in a process of its own, so that its peak memory is its own.
+
+  python -m experiments.bench.worker < request.json
+
+The request is {"config": ..., "case": name}; the last line of the output is
+the row of the results. "ceilings" is what the machine can do at most.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from experiments import build, machine
+from experiments.bench import cases
+
+CEILINGS = "ceilings"
+
+
+def ceilings(config: ConfigDict) -> dict[str, Any]:
+  """The device, its FLOP/s of large square matrix products, its bytes/s."""
+  n = config.ceilings.matmul
+  return {
+    "device": build.devices(),
+    "flops_per_second": machine.matmul_ceiling(n, n, n),
+    "bytes_per_second": machine.copy_ceiling(2**20 * config.ceilings.copy_mib),
+  }
+
+
+def in_subprocess(config: dict[str, Any], case: str) -> dict[str, Any]:
+  """The row of a case, or {"error": the last line of what it said}."""
+  root = str(Path(__file__).parents[2])
+  paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+  try:
+    done = subprocess.run(
+      [sys.executable, "-m", "experiments.bench.worker"],
+      input=json.dumps({"config": config, "case": case}),
+      capture_output=True,
+      text=True,
+      timeout=config["timeout"],
+      # The last line of an unfiltered traceback is that of the error.
+      env=os.environ
+      | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "JAX_TRACEBACK_FILTERING": "off",
+      },
+    )
+  except subprocess.TimeoutExpired:
+    return {"error": f"took more than {config['timeout']} seconds"}
+  if done.returncode == 0:
+    return json.loads(done.stdout.splitlines()[-1])
+  said = done.stderr.strip().splitlines() or ["no message"]
+  if done.returncode < 0:
+    said.append(f"ended by signal {-done.returncode}")
+  return {"error": said[-1]}
+
+
+def main() -> None:
+  request = json.load(sys.stdin)
+  config = ConfigDict(request["config"])
+  # Compilation is measured: nothing is taken from a run before.
+  jax.config.update("jax_enable_compilation_cache", False)
+  jax.config.update("jax_disable_most_optimizations", not config.optimize)
+  if request["case"] == CEILINGS:
+    row = ceilings(config)
+  else:
+    row = cases.listing(config)[request["case"]]()
+  print(json.dumps(row))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,142 @@
+"""The bench: its formulas, and that it runs and reports to the end."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from experiments.bench import cases, floor, growth
+from scalegmn_jax.base import InputError
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.graph.topology import topology_of
+from scalegmn_jax.targets.cnn import cnn
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def bench(*arguments):
+  return subprocess.run(
+    [sys.executable, "-m", "experiments.bench", *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+  """The folder of a tiny bench."""
+  folder = tmp_path_factory.mktemp("bench")
+  done = bench("--config=configs/bench.py:tiny", f"--out={folder}")
+  assert done.returncode == 0, done.stdout + done.stderr
+  return folder
+
+
+def test_files(results):
+  written = json.loads((results / "bench.json").read_text())
+  for row in written["rows"]:
+    if "points" in row:
+      assert all(p["memory_bytes"] > 0 for p in row["points"])
+      # The last point is compiled and not run.
+      assert [p["seconds"] is None for p in row["points"]] == [False, True]
+    else:
+      assert row["step"]["seconds"] > 0
+      assert row["step"]["ratio"] > 0
+      assert row["peak_bytes"] > 0
+  text = (results / "bench.md").read_text()
+  assert all(row["case"] in text or "points" in row for row in written["rows"])
+  assert (results / "bench.png").stat().st_size > 10_000
+
+
+def test_a_broken_case_is_a_row(results, tmp_path):
+  done = bench(
+    "--config=configs/bench.py:tiny",
+    f"--out={tmp_path}",
+    "--config.cases=inr,wiring_direct",
+    "--config.inr.sizes=(2,)",
+  )
+  assert done.returncode == 1
+  assert "1 of 2 cases failed: inr" in done.stderr
+  rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+  assert "mlp: sizes (2,) do not make a network" in rows[0]["error"]
+  assert rows[1]["step"]["seconds"] > 0
+
+  files = [folder / "bench.json" for folder in (results, tmp_path)]
+  done = bench(f"--compare={files[0]},{files[1]}")
+  assert done.returncode == 0, done.stderr
+  lines = {line.split()[1]: line for line in done.stdout.splitlines()[1:]
+           if len(line.split()) > 1}  # fmt: skip
+  assert "missing" in lines["zoo"]
+  assert "missing" not in lines["wiring_direct"]
+
+
+def test_what_cannot_be_compared(results, tmp_path):
+  strange = tmp_path / "strange.json"
+  strange.write_text('{"rows": [{"case": "a", "step": {}}]}')
+  for other, reason in (
+    (tmp_path / "none.json", "no such file"),
+    (strange, "not the results of a bench"),
+  ):
+    done = bench(f"--compare={results / 'bench.json'},{other}")
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"error: {other}: {reason}"
+
+
+def test_cases_are_chosen_by_name_or_beginning():
+  names = ["apply_n1", "apply_n64", "zoo"]
+  assert cases.chosen(names, "all") == names
+  assert cases.chosen(names, "zoo, apply") == names
+  assert cases.chosen(names, "apply_n1") == ["apply_n1"]
+  with pytest.raises(InputError, match="no case 'appl'"):
+    cases.chosen(names, "appl")
+
+
+def test_exponents_are_of_the_largest_sizes():
+  xs = [1, 10, 100, 400, 1600]
+  assert growth.exponent(xs, [7, 7, 1e4, 16e4, 256e4]) == pytest.approx(2)
+  assert growth.exponent([1, 100], [1, 1]) is None
+  assert growth.exponent([], []) is None
+
+
+@pytest.mark.parametrize(
+  ("kind", "activation"),
+  [("functional", "relu"), ("functional", ("relu", "tanh")),
+   ("operator", "relu")],
+)  # fmt: skip
+def test_formula_is_just_below_what_xla_counts(kind, activation, quick_compile):
+  # Elementwise operations are beside the formula, and fewer the wider.
+  target = cnn(channels=(16, 16), activation=activation)
+  model = {"width": 96, "depth": 2, "bidirectional": True}
+  make = getattr(metanetworks, kind)
+  metanetwork = make(target, **model)
+  shapes = jax.eval_shape(
+    lambda key: (metanetwork.init(key), target.init(key)), jax.random.key(0)
+  )
+  index = jax.ShapeDtypeStruct((), "int32")  # which activation: not known
+  compiled = jax.jit(metanetwork.apply).lower(*shapes, index).compile()
+  counted = compiled.cost_analysis()["flops"]
+  outputs = None if kind == "operator" else 1
+  products = floor.metanetwork(topology_of(target), outputs=outputs, **model)
+  formula = products.forward_flops
+  assert formula <= counted <= 1.5 * formula
+
+
+def test_formula_of_a_convolution(quick_compile):
+  target = cnn(channels=(32, 32), padding="SAME")
+  weights = jax.eval_shape(target.init, jax.random.key(0))
+  images = jax.ShapeDtypeStruct((8, 32, 32, 1), "float32")
+  formula = floor.convolutional(target.description, 8)
+
+  def gradient(weights, images):
+    return jax.grad(lambda w: target.apply(w, images).sum())(weights)
+
+  for f, flops in (
+    (target.apply, formula.forward_flops),
+    (gradient, formula.step_flops),
+  ):
+    compiled = jax.jit(f).lower(weights, images).compile()
+    assert flops <= compiled.cost_analysis()["flops"] <= 1.5 * flops
