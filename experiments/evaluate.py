@@ -91,36 +91,32 @@ def symmetry_error(
   spec = target.spec
 
   @jax.jit
-  def move(zoo, key):
-    def one(network, key):
-      # An element for every activation, of which the network's own is taken.
-      elements = [
-        actions.sample(key, spec, index, decades=decades)
-        for index in range(len(target.activations))
-      ]
-      g = jax.tree.map(
-        lambda *a: jnp.stack(a)[network.activation], *elements
-      )
-      return g, actions.act(g, spec, network.weights)
-
-    keys = jax.random.split(key, zoo.activation.shape[0])
-    g, weights = jax.vmap(one)(zoo, keys)
-    return g, zoo._replace(weights=weights)
+  def move(given, key):
+    network, number = given
+    key = jax.random.fold_in(key, number)
+    # An element for every activation, of which the network's own is taken.
+    elements = [
+      actions.sample(key, spec, index, decades=decades)
+      for index in range(len(target.activations))
+    ]
+    g = jax.tree.map(lambda *a: jnp.stack(a)[network.activation], *elements)
+    return g, network._replace(weights=actions.act(g, spec, network.weights))
 
   @jax.jit
-  def worst(g, *zoos):
-    def one(g, weights, edited, moved, edited_moved):
-      update = jax.tree.map(jnp.subtract, edited, weights)
-      of_moved = jax.tree.map(jnp.subtract, edited_moved, moved)
-      back = actions.act(actions.inverse(g), spec, of_moved)
-      found = errors.relative_error(spec, update, back)
-      return jnp.stack(list(found.values())).max()
-
-    return jax.vmap(one)(g, *(zoo.weights for zoo in zoos)).max()
+  def relative(given):
+    g, weights, edited, moved, edited_moved = given
+    update = jax.tree.map(jnp.subtract, edited, weights)
+    of_moved = jax.tree.map(jnp.subtract, edited_moved, moved)
+    back = actions.act(actions.inverse(g), spec, of_moved)
+    found = errors.relative_error(spec, update, back)
+    return jnp.stack(list(found.values())).max()
 
   def error(params, zoo, key):
-    g, moved = move(zoo, key)
-    return worst(g, zoo, shot(params, zoo), moved, shot(params, moved))
+    numbers = np.arange(zoo.activation.shape[0])
+    g, moved = scoring.each(move, (zoo, numbers), key)
+    zoos = (zoo, shot(params, zoo), moved, shot(params, moved))
+    given = (g, *(z.weights for z in zoos))
+    return scoring.each(relative, given).max()
 
   return error
 
@@ -178,7 +174,7 @@ def compare(
       at_sparsity[method] = pruned(zoo, test_x, test_y)
 
   def objective(zoo):
-    return jnp.asarray(score(zoo, val_x, val_y).objective)
+    return score(zoo, val_x, val_y).objective
 
   first = jax.tree.map(lambda a: a[:1], test)
   add("as is", test, draw=True)
@@ -265,9 +261,7 @@ def compare(
         )
 
   # Methods that do not look at their input, chosen on train and val only.
-  best = constant.best_network(
-    zoos.train, _in_chunks(objective, zoos.train)
-  )
+  best = constant.best_network(zoos.train, objective(zoos.train))
   add("constant: best of the zoo", constant.repeat(best, count))
   tuner = iterative.fine_tuner(
     target,
@@ -306,15 +300,3 @@ def _alone(tuner, first, rate, key, train) -> float:
     return tuner.run(first, jnp.full(1, rate), [1], key, train)
 
   return median_seconds(run, runs=3)
-
-
-def _in_chunks(f: Callable[[Zoo], jax.Array], zoo: Zoo, size: int = 256):
-  """f in pieces, so that the largest zoo needs no more memory."""
-  count = zoo.activation.shape[0]
-  parts = []
-  for start in range(0, count, size):
-    # The last piece reaches back, so that all have one shape.
-    begin = max(min(start, count - size), 0)
-    part = jax.tree.map(lambda a, b=begin: a[b : b + size], zoo)
-    parts.append(f(part)[start - begin :])
-  return jnp.concatenate(parts)

@@ -159,7 +159,10 @@ def _reading(
 def _operator(
   config: ConfigDict, width: int, networks: int, direct: bool
 ) -> dict[str, Any]:
-  """A training step of an operator through the networks it edits."""
+  """A training step of an operator through the networks it edits.
+
+  The rival maps one network's loss over all of them, convolutions included.
+  """
   target = cnn(**config.target)
   program = operator_program(
     target,
@@ -167,7 +170,7 @@ def _operator(
     depth=config.operator.depth,
     networks=networks,
     images=config.operator.images,
-    chunk=build.chunk(config.chunk),
+    chunk=None if direct else build.chunk(config.chunk),
   )
   return pieces.measured(program, config.runs, direct)
 

@@ -49,24 +49,37 @@ def _below(weights: Weights, threshold) -> Weights:
   )
 
 
+def each(f: Callable[..., Any], zoo: Any, *shared: Any) -> Any:
+  """f(network, *shared) of every network, stacked: leaves [B, ...].
+
+  One after the other, so that one program serves populations of all sizes and
+  memory does not grow with them.
+  """
+  host = jax.device_get(zoo)
+  count = jax.tree.leaves(host)[0].shape[0]
+  results = [
+    f(jax.tree.map(lambda a, i=i: a[i], host), *shared) for i in range(count)
+  ]
+  return jax.tree.map(lambda *a: np.stack(a), *jax.device_get(results))
+
+
 def scorer(
   target: TargetNetwork, *, l1: float
 ) -> Callable[[Zoo, jax.Array, jax.Array], Scores]:
   """(zoo, images, labels) -> `Scores`."""
 
-  @jax.jit
-  def score(zoo, images, labels):
-    def balance(weights, activation):
-      return gauge.balance(target.spec, weights, activation)
+  def measure(weights, activation, images, labels):
+    zoo = Zoo(jax.tree.map(lambda w: w[None], weights), activation[None])
+    return (a[0] for a in fits.measure(target.apply, zoo, images, labels))
 
-    even = zoo._replace(weights=jax.vmap(balance)(*zoo))
-    pruned = even._replace(weights=_below(even.weights, THRESHOLD))
-    ce, accuracy, predictions = fits.measure(target.apply, zoo, images, labels)
-    _, accuracy_pruned, _ = fits.measure(target.apply, pruned, images, labels)
-    plain = jax.vmap(gauge.l1)(zoo.weights)
-    least = jax.vmap(gauge.l1)(even.weights)
-    flat = jax.vmap(lambda w: jax.flatten_util.ravel_pytree(w)[0])
-    zero = flat(pruned.weights) == 0
+  @jax.jit
+  def one(network, images, labels):
+    weights, activation = network
+    even = gauge.balance(target.spec, weights, activation)
+    pruned = _below(even, THRESHOLD)
+    ce, accuracy, predictions = measure(weights, activation, images, labels)
+    _, accuracy_pruned, _ = measure(pruned, activation, images, labels)
+    plain, least = gauge.l1(weights), gauge.l1(even)
     return Scores(
       objective=ce + l1 * least,
       objective_plain=ce + l1 * plain,
@@ -74,12 +87,12 @@ def scorer(
       l1=plain,
       l1_balanced=least,
       accuracy=accuracy,
-      sparsity=zero.mean(1),
+      sparsity=(jax.flatten_util.ravel_pytree(pruned)[0] == 0).mean(),
       accuracy_pruned=accuracy_pruned,
       predictions=predictions,
     )
 
-  return lambda *args: jax.tree.map(np.asarray, score(*args))
+  return lambda zoo, *data: each(one, zoo, *data)
 
 
 def row(

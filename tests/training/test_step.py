@@ -12,6 +12,8 @@ from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import cnn, mlp
 from scalegmn_jax.training import losses, optimizer, step
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 TARGETS = {
   "conv 8-24 and flatten": lambda: cnn.cnn(
     (6, 6, 1), (8, 24), padding="SAME", pool="flatten", classes=3
