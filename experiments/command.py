@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from experiments import compilation
+from experiments import compilation, machine
 from experiments.train import Interrupted
 from scalegmn_jax.base import InputError
 
 
 def start(main: Callable[[list[str]], None]) -> int:
-  """Runs `main` with parsed flags, and keeps what is compiled for the next run.
+  """Runs `main` with parsed flags.
+
+  What is compiled is kept for the next run, and memory for the next step.
 
   What the user can mend is one line on standard error and exit status 1; a
   termination that lost nothing is status 143, as a shell reports SIGTERM.
@@ -20,6 +22,7 @@ def start(main: Callable[[list[str]], None]) -> int:
   try:
     argv = _parse(sys.argv)
     compilation.keep()
+    machine.keep_memory()
     main(argv)
   except Interrupted as stop:
     print(f"{stop}; the same command goes on", file=sys.stderr)

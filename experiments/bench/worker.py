@@ -62,6 +62,7 @@ def in_subprocess(config: dict[str, Any], case: str) -> dict[str, Any]:
 
 def main() -> None:
   request = json.load(sys.stdin)
+  machine.keep_memory()
   config = ConfigDict(request["config"])
   # Compilation is measured: nothing is taken from a run before.
   jax.config.update("jax_enable_compilation_cache", False)
