@@ -95,7 +95,7 @@ def get_config(variant: str = ""):
   config.growth.timed = ConfigDict()  # above, memory only, by compilation
   config.growth.timed.networks = 1024
   config.growth.timed.width = 256
-  config.growth.timed.weights = 2_000_000
+  config.growth.timed.weights = 2**25
   if variant == "tiny":
     _tiny(config)
   return config
