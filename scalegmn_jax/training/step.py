@@ -122,7 +122,7 @@ def gradient(
     task: see `Task`.
     chunk: networks differentiated at a time; it divides their number. None for
       all at once, as an accelerator wants it. On 2 CPU cores one at a time is
-      1.6 to 2.5 times faster: its features stay in the cache, and a gradient of
+      1.5 to 2.3 times faster: its features stay in the cache, and a gradient of
       weights is a product of two matrices, which XLA does not transpose first.
   """
   value_and_grad = jax.value_and_grad(task.loss, has_aux=True)
