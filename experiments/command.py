@@ -11,13 +11,16 @@ from experiments.train import Interrupted
 from scalegmn_jax.base import InputError
 
 
-def start(main: Callable[[list[str]], None]) -> int:
+def start(
+  main: Callable[[list[str]], None], left: str = "the same command goes on"
+) -> int:
   """Runs `main` with parsed flags.
 
   What is compiled is kept for the next run, and memory for the next step.
 
   What the user can mend is one line on standard error and exit status 1; a
   termination that lost nothing is status 143, as a shell reports SIGTERM.
+  `left` says what one who interrupts it still has.
   """
   try:
     argv = _parse(sys.argv)
@@ -28,7 +31,7 @@ def start(main: Callable[[list[str]], None]) -> int:
     print(f"{stop}; the same command goes on", file=sys.stderr)
     return 128 + signal.SIGTERM
   except KeyboardInterrupt:
-    print("interrupted; the same command goes on", file=sys.stderr)
+    print(f"interrupted; {left}", file=sys.stderr)
     return 128 + signal.SIGINT
   except (InputError, flags.Error, app.UsageError) as error:
     print(f"error: {_line(error)}", file=sys.stderr)

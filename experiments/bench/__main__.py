@@ -100,4 +100,4 @@ def main(argv) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  sys.exit(command.start(main))
+  sys.exit(command.start(main, "bench.json has the cases that are done"))
