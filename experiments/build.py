@@ -168,6 +168,13 @@ class Zoos:
   source: str
 
 
+def build_ranges(config: ConfigDict) -> generate.Ranges:
+  """The hyper-parameters that zoo networks are drawn from."""
+  return generate.Ranges(
+    **{f.name: config.zoo[f.name] for f in dataclasses.fields(generate.Ranges)}
+  )
+
+
 def build_zoos(
   config: ConfigDict,
   target: TargetNetwork,
@@ -186,9 +193,7 @@ def build_zoos(
       size=c.size,
       epochs=c.epochs,
       batch_size=c.batch_size,
-      ranges=generate.Ranges(
-        **{f.name: c[f.name] for f in dataclasses.fields(generate.Ranges)}
-      ),
+      ranges=build_ranges(config),
       seed=config.seed,
       chunk=c.chunk,
       on_epoch=on_epoch,

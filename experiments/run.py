@@ -67,9 +67,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   )
 
   device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
-  val_zoo, val_x, val_y = jax.device_put(
-    (zoos.val, data.val_x, data.val_y)
-  )
+  val_x, val_y = jax.device_put((data.val_x, data.val_y))
   shot = evaluate.one_shot(operator)
   error = evaluate.symmetry_error(shot, target)
 
@@ -95,7 +93,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     extra: Callable | None,
   ) -> Any:
     def validate(params):
-      values = measure(shot(params, val_zoo), val_x, val_y)
+      values = measure(shot(params, zoos.val), val_x, val_y)
       if extra is not None:
         values["symmetry_error"] = extra(params)
       return {k: float(v) for k, v in jax.device_get(values).items()}
@@ -121,7 +119,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     steps,
     folder,
     "train operator",
-    lambda p: error(p, val_zoo, key),
+    lambda p: error(p, zoos.val, key),
   )
   save_operator(folder, target, config.model.to_dict(), params)
 

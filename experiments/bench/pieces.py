@@ -1,6 +1,5 @@
 """Cases of what metanetworks work on and are made of, each by itself."""
 
-import dataclasses
 import math
 import time
 from typing import Any
@@ -93,9 +92,7 @@ def zoo(config: ConfigDict) -> dict[str, Any]:
     (data.test_x, data.test_y),
     epochs=(config.zoo_epochs,),
     batch_size=c.zoo.batch_size,
-    ranges=generate.Ranges(
-      **{f.name: c.zoo[f.name] for f in dataclasses.fields(generate.Ranges)}
-    ),
+    ranges=build.build_ranges(c),
     on_epoch=lambda: times.append(time.perf_counter()),
   )
   first, *others = np.diff(times)

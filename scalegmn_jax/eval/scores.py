@@ -68,18 +68,18 @@ def scorer(
 ) -> Callable[[Zoo, jax.Array, jax.Array], Scores]:
   """(zoo, images, labels) -> `Scores`."""
 
-  def measure(weights, activation, images, labels):
-    zoo = Zoo(jax.tree.map(lambda w: w[None], weights), activation[None])
-    return (a[0] for a in fits.measure(target.apply, zoo, images, labels))
-
   @jax.jit
   def one(network, images, labels):
-    weights, activation = network
-    even = gauge.balance(target.spec, weights, activation)
+    def measure(weights):
+      return fits.measure_one(
+        target.apply, network._replace(weights=weights), images, labels
+      )
+
+    even = gauge.balance(target.spec, *network)
     pruned = _below(even, THRESHOLD)
-    ce, accuracy, predictions = measure(weights, activation, images, labels)
-    _, accuracy_pruned, _ = measure(pruned, activation, images, labels)
-    plain, least = gauge.l1(weights), gauge.l1(even)
+    ce, accuracy, predictions = measure(network.weights)
+    _, accuracy_pruned, _ = measure(pruned)
+    plain, least = gauge.l1(network.weights), gauge.l1(even)
     return Scores(
       objective=ce + l1 * least,
       objective_plain=ce + l1 * plain,

@@ -30,8 +30,7 @@ def carrier(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
 def vector_inverse(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
   """e / ‖e‖², 0 where e is 0; grows without bound as e becomes small."""
   del s_sender, s_receiver
-  size = canonical.norm(e)[..., None]
-  return canonical.unit(e) / jnp.where(size > 0, size, 1)
+  return canonical.unit(e) * canonical.inverse_norm(e)
 
 
 Groups = tuple[jax.Array, jax.Array]

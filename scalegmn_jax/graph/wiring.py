@@ -52,13 +52,13 @@ class Edges:
       [n, d] for the n edges of the blocks.
     """
     edges = self._own(edges)
-    if self.chunk is None or len(edges) <= self.chunk:
+    if self._at_once:
       return f(self._at(senders, True), edges, self._at(receivers, False))
 
     def one(chunk):
       return self._on_chunk(f, senders, chunk, receivers)[0]
 
-    out = jax.lax.map(jax.checkpoint(one), self._chunks(edges, self.chunk))
+    out = jax.lax.map(jax.checkpoint(one), self._chunks(edges))
     return out.reshape(-1, *out.shape[2:])[: len(edges)]
 
   def sum(
@@ -67,15 +67,14 @@ class Edges:
     """f on every edge, summed at receivers: [V, d]. Arguments as of `map`."""
     if not self.blocks:
       return jnp.zeros(())
-    own = self._own(edges)
-    if self.chunk is None or len(own) <= self.chunk:
+    if self._at_once:
       return self._collect(self.map(f, senders, edges, receivers))
 
     def one(chunk):
       m, at = self._on_chunk(f, senders, chunk, receivers)
       return jax.ops.segment_sum(m, at, self.topology.vertices)
 
-    chunks = self._chunks(own, self.chunk)
+    chunks = self._chunks(self._own(edges))
     shape = jax.eval_shape(one, jax.tree.map(lambda a: a[0], chunks))
     one = jax.checkpoint(one)
     return jax.lax.scan(
@@ -83,6 +82,11 @@ class Edges:
       jnp.zeros(shape.shape, shape.dtype),
       chunks,
     )[0]
+
+  @property
+  def _at_once(self) -> bool:
+    count = sum(b.edges.stop - b.edges.start for b in self.blocks)
+    return self.chunk is None or count <= self.chunk
 
   def _sides(self, block: Block) -> tuple[slice, slice]:
     if self.reversed:
@@ -134,8 +138,9 @@ class Edges:
       ]
     )
 
-  def _chunks(self, edges: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+  def _chunks(self, edges: jax.Array) -> tuple[jax.Array, jax.Array]:
     """([C, size, d], positions [C, size]), padded with zeros at the end."""
+    size = self.chunk or len(edges)
     count = -(-len(edges) // size)
     edges = jnp.pad(edges, ((0, count * size - len(edges)), (0, 0)))
     return (

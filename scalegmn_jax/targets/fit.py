@@ -111,14 +111,22 @@ def measure(
 
   One network after another, so that memory does not grow with B.
   """
+  return jax.lax.map(
+    lambda network: measure_one(apply, network, images, labels), zoo
+  )
 
-  def one(network):
-    logits = apply(network.weights, images, network.activation)
-    predictions = logits.argmax(-1).astype(jnp.int32)
-    return (
-      optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
-      (predictions == labels).mean(),
-      predictions,
-    )
 
-  return jax.lax.map(one, zoo)
+def measure_one(
+  apply: Callable[..., jax.Array],
+  network: Zoo,
+  images: jax.Array,
+  labels: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """`measure` of one network, whose leaves have no axis [B]."""
+  logits = apply(network.weights, images, network.activation)
+  predictions = logits.argmax(-1).astype(jnp.int32)
+  return (
+    optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
+    (predictions == labels).mean(),
+    predictions,
+  )
