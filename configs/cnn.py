@@ -15,7 +15,7 @@ from configs import common
 
 
 def get_config(variant: str = ""):
-  config = common.base()
+  config = common.finetune()
   config.target.name = "cnn"
   config.target.channels = (16, 16)
   config.target.kernel_size = 3

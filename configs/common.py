@@ -1,18 +1,25 @@
-"""What the configs of amortized fine-tuning share."""
+"""What the configs share: sections of keys, with small defaults."""
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 
-def base() -> ConfigDict:
-  """The keys of every config, with the values of the small default."""
+def start(experiment: str) -> ConfigDict:
+  """A config without sections."""
   config = ConfigDict()
+  config.experiment = experiment  # a module of experiments/tasks
   config.seed = 0
+  return config
 
+
+def data(config: ConfigDict) -> None:
   config.data = ConfigDict()
   config.data.name = "digits"  # see scalegmn_jax.data.images.load
   config.data.path = ""  # folder or file of the images; "": download
 
+
+def zoo(config: ConfigDict) -> None:
+  """The target network, and a zoo of them."""
   config.target = ConfigDict()  # arguments of the target network
   config.target.activation = ("relu",)  # several: a mixed zoo
 
@@ -39,6 +46,13 @@ def base() -> ConfigDict:
     "normal",
   )
 
+  config.eval = ConfigDict()
+  config.eval.val_networks = 16  # on which everything is chosen
+  config.eval.test_networks = 32
+
+
+def model(config: ConfigDict) -> None:
+  """The metanetwork."""
   config.model = ConfigDict()
   config.model.symmetry = "target"  # or "permutation", whatever the target has
   config.model.width = 32
@@ -47,14 +61,12 @@ def base() -> ConfigDict:
   config.model.backward = "carrier"  # or "inverse"
   config.model.edge_chunk = placeholder(int)  # edges at a time; None: all
 
-  config.loss = ConfigDict()
-  config.loss.l1 = 1e-3
-  config.loss.penalty = "balanced"  # or "plain", as in the papers
 
+def train(config: ConfigDict) -> None:
+  """Its training."""
   config.train = ConfigDict()
   config.train.steps = 10_000
   config.train.networks = 8  # per step
-  config.train.images = 128  # per step, the same for all of its networks
   config.train.chunk = 0  # networks differentiated at a time; 0: the fastest
   config.train.learning_rate = 3e-3
   config.train.warmup = 100
@@ -64,9 +76,19 @@ def base() -> ConfigDict:
   config.train.eval_every = 1000  # validation and checkpoint
   config.train.patience = 100  # non-finite updates in a row that end a run
 
-  config.eval = ConfigDict()
-  config.eval.val_networks = 16  # on which baselines are tuned
-  config.eval.test_networks = 32
+
+def finetune() -> ConfigDict:
+  """Every key of amortized fine-tuning."""
+  config = start("finetune")
+  data(config)
+  zoo(config)
+  model(config)
+  train(config)
+  config.train.images = 128  # per step, the same for all of its networks
+
+  config.loss = ConfigDict()
+  config.loss.l1 = 1e-3
+  config.loss.penalty = "balanced"  # or "plain", as in the papers
 
   config.baselines = ConfigDict()
   config.baselines.methods = (("adam", "constant"),)  # optimizer, schedule
@@ -99,21 +121,26 @@ def full(config: ConfigDict) -> ConfigDict:
 
 def tiny(config: ConfigDict) -> ConfigDict:
   """The whole path in seconds; its numbers mean nothing."""
-  config.zoo.size = 24
-  config.zoo.epochs = (1, 3)
-  config.zoo.chunk = 24
-  config.zoo.fractions = (0.5, 0.25, 0.25)
-  config.model.width = 8
-  config.model.depth = 1
-  config.train.steps = 30
-  config.train.networks = 2
+  tiny_sections(config)
   config.train.images = 32
-  config.train.warmup = 5
-  config.train.log_every = 5
-  config.train.eval_every = 10
-  config.eval.val_networks = 4
-  config.eval.test_networks = 6
   config.baselines.rates = (3e-3, 1e-2)
   config.baselines.epochs = (1, 2)
   config.baselines.constant_epochs = 2
   return config
+
+
+def tiny_sections(config: ConfigDict) -> None:
+  """Likewise, of the sections that experiments share."""
+  config.zoo.size = 24
+  config.zoo.epochs = (1, 3)
+  config.zoo.chunk = 24
+  config.zoo.fractions = (0.5, 0.25, 0.25)
+  config.eval.val_networks = 4
+  config.eval.test_networks = 6
+  config.model.width = 8
+  config.model.depth = 1
+  config.train.steps = 30
+  config.train.networks = 2
+  config.train.warmup = 5
+  config.train.log_every = 5
+  config.train.eval_every = 10

@@ -14,7 +14,7 @@ from configs import common
 
 
 def get_config(variant: str = ""):
-  config = common.base()
+  config = common.finetune()
   config.target.name = "mlp"
   config.target.hidden = (16, 16)
   config.target.omega = 1.0

@@ -1,1 +1,1 @@
-"""Command line programs: run, apply."""
+"""Command line programs: run, apply, bench."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import build, command, evaluate, progress
+from experiments import build, command, populations, progress
 from scalegmn_jax.base import InputError
 from scalegmn_jax.operators import load_operator
 from scalegmn_jax.zoo import networks, store
@@ -31,7 +31,7 @@ def improve(workdir: Path, source: Path, out: Path) -> int:
   networks.check_layout(operator.target, files)
   count = len(files.weights)
   store.check_finite(files)
-  apply = evaluate.one_shot(operator.metanetwork)
+  apply = populations.one_shot(operator.metanetwork)
   improved = np.empty((count, files.layout.size), np.float32)
   with progress.bar("one shot", count) as advance:
     for start in range(0, count, BATCH):

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from experiments import progress
 from scalegmn_jax.base import InputError, TargetNetwork, Zoo
-from scalegmn_jax.baselines import iterative
 from scalegmn_jax.data import download, images
 from scalegmn_jax.targets.make import make_target
 from scalegmn_jax.training import optimizer
@@ -33,84 +33,89 @@ def config_hash(config: ConfigDict) -> str:
   values = plain(config)
   for section, keys in _PRESENTATION.items():
     for key in keys:
-      values[section].pop(key, None)
+      values.get(section, {}).pop(key, None)
   text = json.dumps(values, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def need(
+  config: ConfigDict, key: str, good: Callable[[Any], bool], expected: str
+) -> None:
+  """Raises InputError unless the value of a key is good."""
+  value: Any = config
+  for part in key.split("."):
+    value = value[part]
+  if not good(value):
+    raise InputError(f"config.{key} is {value!r}, expected {expected}")
+
+
+_POSITIVE = (lambda v: v >= 1, "at least 1")
+_NUMBERS = (lambda v: len(v) > 0 and min(v) > 0, "positive numbers")
+_RANGE = (lambda v: len(v) == 2 and 0 < v[0] <= v[1], "0 < low <= high")
+
+
+def _some(known) -> tuple[Callable[[Any], bool], str]:
+  return (
+    lambda v: len(v) > 0 and set(v) <= set(known),
+    f"some of {', '.join(known)}",
+  )
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+  "seed": (lambda v: 0 <= v < 2**32, "0 to 2**32 - 1"),
+  "train.networks": _POSITIVE,
+  "train.images": _POSITIVE,
+  "train.log_every": _POSITIVE,
+  "train.eval_every": _POSITIVE,
+  "train.patience": _POSITIVE,
+  "eval.val_networks": _POSITIVE,
+  "eval.test_networks": _POSITIVE,
+  "model.width": _POSITIVE,
+  "model.depth": _POSITIVE,
+  "baselines.batch_size": _POSITIVE,
+  "baselines.epochs": _NUMBERS,
+  "baselines.rates": _NUMBERS,
+  "zoo.learning_rate": _RANGE,
+  "zoo.l2": _RANGE,
+  "zoo.init_std": _RANGE,
+  "zoo.dropout": (
+    lambda v: len(v) == 2 and 0 <= v[0] <= v[1] < 1,
+    "0 <= low <= high < 1",
+  ),
+  "zoo.train_fraction": (
+    lambda v: len(v) > 0 and 0 < min(v) <= max(v) <= 1,
+    "shares in (0, 1]",
+  ),
+  "zoo.optimizer": _some(generate.OPTIMIZERS),
+  "zoo.initializer": _some(generate.INITIALIZERS),
+  "zoo.fractions": (
+    lambda v: len(v) == 3 and min(v) > 0 and abs(sum(v) - 1) < 1e-6,
+    "three positive shares that add up to 1",
+  ),
+}
+"""What must hold of keys that several experiments have."""
 
 
 def check(config: ConfigDict) -> None:
   """Raises InputError for values that no run can have.
 
-  What a library function checks by itself is left to it.
+  What a library function checks by itself is left to it, and what only one
+  experiment has to that experiment.
   """
-
-  def need(key: str, good: Callable[[Any], bool], expected: str):
-    value: Any = config
-    for part in key.split("."):
-      value = value[part]
-    if not good(value):
-      raise InputError(f"config.{key} is {value!r}, expected {expected}")
-
-  for key in (
-    "train.networks",
-    "train.images",
-    "train.log_every",
-    "train.eval_every",
-    "train.patience",
-    "eval.val_networks",
-    "eval.test_networks",
-    "model.width",
-    "model.depth",
-    "baselines.batch_size",
-  ):
-    need(key, lambda v: v >= 1, "at least 1")
-  need("seed", lambda v: 0 <= v < 2**32, "0 to 2**32 - 1")
-  for key in ("baselines.epochs", "baselines.rates"):
-    need(key, lambda v: len(v) > 0 and min(v) > 0, "positive numbers")
-  for key in ("zoo.learning_rate", "zoo.l2", "zoo.init_std"):
-    need(key, lambda v: len(v) == 2 and 0 < v[0] <= v[1], "0 < low <= high")
-  need(
-    "zoo.dropout",
-    lambda v: len(v) == 2 and 0 <= v[0] <= v[1] < 1,
-    "0 <= low <= high < 1",
-  )
-  need(
-    "zoo.train_fraction",
-    lambda v: len(v) > 0 and 0 < min(v) <= max(v) <= 1,
-    "shares in (0, 1]",
-  )
-  for key, known in (
-    ("zoo.optimizer", generate.OPTIMIZERS),
-    ("zoo.initializer", generate.INITIALIZERS),
-  ):
+  values = config.to_dict()
+  for key, (good, expected) in _CHECKS.items():
+    section, _, name = key.rpartition(".")
+    if name in (values.get(section, {}) if section else values):
+      need(config, key, good, expected)
+  if "train" in config:
+    networks = config.train.networks
     need(
-      key,
-      lambda v, known=known: len(v) > 0 and set(v) <= set(known),
-      f"some of {', '.join(known)}",
+      config,
+      "train.chunk",
+      lambda v: v >= 0 and (v == 0 or networks % v == 0),
+      f"0 or a divisor of train.networks ({networks})",
     )
-  need(
-    "zoo.fractions",
-    lambda v: len(v) == 3 and min(v) > 0 and abs(sum(v) - 1) < 1e-6,
-    "three positive shares that add up to 1",
-  )
-  need(
-    "baselines.metanetworks",
-    lambda v: set(v) <= {"permutation", "mlp"},
-    "some of permutation, mlp",
-  )
-  known = [(o, s) for o in iterative.OPTIMIZERS for s in iterative.SCHEDULES]
-  need(
-    "baselines.methods",
-    lambda v: len(v) > 0 and set(v) <= set(known),
-    "some of " + ", ".join(map(str, known)),
-  )
-  networks = config.train.networks
-  need(
-    "train.chunk",
-    lambda v: v >= 0 and (v == 0 or networks % v == 0),
-    f"0 or a divisor of train.networks ({networks})",
-  )
-  build_optimizer(config, config.train.steps)
+    build_optimizer(config, config.train.steps)
 
 
 def chunk(networks: int) -> int | None:
@@ -175,18 +180,16 @@ def build_ranges(config: ConfigDict) -> generate.Ranges:
   )
 
 
-def build_zoos(
-  config: ConfigDict,
-  target: TargetNetwork,
-  data: images.Images,
-  on_epoch: Callable[[], Any] = lambda: None,
-) -> Zoos:
-  """Reads or generates the zoo, and splits it by network."""
+def build_zoo_files(
+  config: ConfigDict, target: TargetNetwork, data: images.Images
+) -> store.ZooFiles:
+  """Reads or generates the zoo."""
   c = config.zoo
   if c.path:
-    files = store.read(c.path)
-  else:
-    files = cache.generated(
+    return store.read(c.path)
+  epochs = -(-c.size // c.chunk) * max(c.epochs)
+  with progress.bar("zoo", epochs) as advance:
+    return cache.generated(
       Path(c.cache) if c.cache else download.user_cache() / "zoos",
       target,
       data,
@@ -196,8 +199,16 @@ def build_zoos(
       ranges=build_ranges(config),
       seed=config.seed,
       chunk=c.chunk,
-      on_epoch=on_epoch,
+      on_epoch=advance,
     )
+
+
+def build_zoos(
+  config: ConfigDict, target: TargetNetwork, data: images.Images
+) -> Zoos:
+  """Reads or generates the zoo, and splits it by network."""
+  c = config.zoo
+  files = build_zoo_files(config, target, data)
   networks.check_layout(target, files)
   rows = store.select(files, None, target.activations)
   last = store.select(files, "last", target.activations)
@@ -216,7 +227,7 @@ def build_zoos(
   order = np.random.RandomState(config.seed)
   val = order.permutation(val)[: config.eval.val_networks]
   test = order.permutation(test)[: config.eval.test_networks]
-  return Zoos(
+  zoos = Zoos(
     train=networks.load(target, files, train),
     val=networks.load(target, files, val),
     test=networks.load(target, test_files, test),
@@ -227,11 +238,11 @@ def build_zoos(
     },
     source=str(files.path),
   )
-
-
-def zoo_epochs(config: ConfigDict) -> int:
-  """How often `build_zoos` calls `on_epoch` when it generates."""
-  return -(-config.zoo.size // config.zoo.chunk) * max(config.zoo.epochs)
+  progress.console.print(
+    f"zoo: {zoos.source}: {zoos.networks['train']} training networks, "
+    f"{len(train)} checkpoints of them"
+  )
+  return zoos
 
 
 def devices() -> str:

@@ -1,73 +1,54 @@
-"""Tables and pictures of a run."""
+"""Tables and pictures of a run, from its results."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import rich.table
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import numpy as np
-from rich.table import Table
+from experiments import progress
 
-COLUMNS = {
-  "objective": ("objective", "{:.4f}"),
-  "cross_entropy": ("CE", "{:.4f}"),
-  "objective_plain": ("obj. plain", "{:.4f}"),
-  "l1": ("L1", "{:.0f}"),
-  "l1_balanced": ("L1 bal.", "{:.0f}"),
-  "accuracy": ("accuracy", "{}"),
-  "accuracy_min": ("min", "{:.3f}"),
-  "sparsity": ("sparsity", "{:.3f}"),
-  "accuracy_pruned": ("acc. pruned", "{:.3f}"),
-  "agreement": ("agreement", "{:.3f}"),
-  "seconds_alone": ("s alone", "{:.2g}"),
-  "seconds_batched": ("s batched", "{:.2g}"),
-  "data_passes": ("passes", "{:g}"),
-}
+Results = Mapping[str, Any]
+"""`results.json`: see `experiment.run`."""
 
 
-SHORT = ("objective", "accuracy", "accuracy_min", "sparsity", "seconds_alone")
-"""The columns that a terminal of 80 characters has room for."""
+def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
+  value = row.get(key)
+  return "-" if value is None else form.format(value)
 
 
-def _cells(row: Mapping[str, Any], columns=tuple(COLUMNS)) -> list[str]:
-  values = dict(row)
-  values["accuracy"] = f"{row['accuracy_mean']:.3f} ± {row['accuracy_std']:.3f}"
-  return [COLUMNS[key][1].format(values[key]) for key in columns]
+def show(results: Results) -> None:
+  """The tables with their most telling columns, for a terminal."""
+  for table in results["tables"]:
+    shown = rich.table.Table(table["first"], title=table["title"])
+    columns = {key: table["columns"][key] for key in table["short"]}
+    for header, _ in columns.values():
+      shown.add_column(header, justify="right", no_wrap=True)
+    for row in table["rows"]:
+      cells = [_cell(row, key, form) for key, (_, form) in columns.items()]
+      shown.add_row(row["method"], *cells)
+    progress.console.print(shown)
+  for line in results["lines"]:
+    progress.console.print(line + ".")
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> Table:
-  """The most telling columns, for a terminal."""
-  result = Table("method", title="test networks x test images")
-  for key in SHORT:
-    result.add_column(COLUMNS[key][0], justify="right", no_wrap=True)
-  for row in rows:
-    style = "bold" if row["method"] == "one shot" else None
-    result.add_row(row["method"], *_cells(row, SHORT), style=style)
-  return result
-
-
-def markdown(results: Mapping[str, Any]) -> str:
+def markdown(results: Results) -> str:
   """`results.md`."""
-  zoo = results["zoo"]
-  lines = [
-    "# Results",
-    "",
-    f"{zoo['test']} test networks x test images; {zoo['train']} training "
-    f"networks, {zoo['val']} validation networks. Objective: cross-entropy + "
-    f"{results['config']['loss']['l1']:g} x balanced L1.",
-    "",
-    "| method | " + " | ".join(name for name, _ in COLUMNS.values()) + " |",
-    "|---|" + "---:|" * len(COLUMNS),
-  ]
-  for row in results["rows"]:
-    lines.append(f"| {row['method']} | " + " | ".join(_cells(row)) + " |")
+  lines = ["# Results", ""]
+  for table in results["tables"]:
+    headers = [header for header, _ in table["columns"].values()]
+    lines += [f"{table['title'][:1].upper()}{table['title'][1:]}.", ""]
+    lines += [" | ".join(["| " + table["first"], *headers]) + " |"]
+    lines += ["|---|" + "---:|" * len(headers)]
+    for row in table["rows"]:
+      cells = [
+        _cell(row, key, form) for key, (_, form) in table["columns"].items()
+      ]
+      lines.append(" | ".join([f"| {row['method']}", *cells]) + " |")
+    lines.append("")
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
-  lines += [""] + [f"- {line}." for line in verdicts(results["rows"])]
-  lines += [f"- Symmetry error {results['symmetry_error']:.1e}."]
+  lines += [f"- {line}." for line in results["lines"]]
   spent = compiling(results["seconds"])
   lines += [f"- {results['device']}; {versions}; {spent}.", ""]
   return "\n".join(lines)
@@ -79,158 +60,49 @@ def compiling(seconds: Mapping[str, float]) -> str:
   return f"compiling took {share:.0f} s of {total:.0f} s"
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-  """What the table says of one shot, in words."""
-  by_name = {row["method"]: row for row in rows}
-  start, shot = by_name["balanced"], by_name["one shot"]
-  curves: dict[str, list[tuple[int, float]]] = {}
-  for row in rows:
-    name, epochs = _horizon(row["method"])
-    if epochs and not name.startswith(("one shot", "constant")):
-      curves.setdefault(name, []).append((epochs, row["objective"]))
-  lines = []
-  for name, points in curves.items():
-    last, end = points[-1]
-    if end < start["objective"]:
-      share = (start["objective"] - shot["objective"]) / (
-        start["objective"] - end
-      )
-      lines.append(
-        f"One shot gains {share:.0%} of what {last} epochs of tuned {name} gain"
-      )
-    worth = epochs_worth(points, start["objective"], shot["objective"])
-    lines.append(f"One shot is worth {worth} epochs of tuned {name}")
-  return lines
-
-
-def _horizon(method: str) -> tuple[str, int]:
-  """("Adam", 50) of "Adam, 50 epochs"; 0 of a method without epochs."""
-  name, _, horizon = method.rpartition(", ")
-  found = re.fullmatch(r"(\d+) epochs?", horizon)
-  return (name, int(found[1])) if found else (method, 0)
-
-
-def epochs_worth(
-  points: Sequence[tuple[int, float]], start: float, objective: float
-) -> str:
-  """Epochs after which a curve reaches an objective, linear in between."""
-  before = (0, start)
-  if objective >= start:
-    return "0"
-  for epoch, value in points:
-    if value <= objective:
-      share = (before[1] - objective) / (before[1] - value)
-      return f"{before[0] + share * (epoch - before[0]):.1f}"
-    before = (epoch, value)
-  return f"more than {before[0]}"
-
-
-def pictures(
-  workdir: Path,
-  metrics: Sequence[Mapping[str, float]],
-  results: Mapping[str, Any],
-  accuracy: Mapping[str, np.ndarray],
-  at_sparsity: Mapping[str, np.ndarray],
-  shares: Sequence[float],
-) -> None:
-  """Writes the four pictures of a run as PNG."""
-  _training(workdir / "training.png", metrics)
-  _before_after(workdir / "before_after.png", accuracy)
-  _time(workdir / "time.png", results["rows"])
-  _sparsity(workdir / "sparsity.png", at_sparsity, shares)
-
-
-def _save(figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+  """Writes a picture."""
   figure.tight_layout()
   figure.savefig(path, dpi=120)
-  plt.close(figure)
 
 
-def _training(path: Path, metrics) -> None:
-  figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
-  for axis, key in ((left, "objective"), (right, "accuracy")):
-    axis.plot(
-      [m["step"] for m in metrics],
-      [m[key] for m in metrics],
-      label="training batch",
-      alpha=0.6,
-    )
-    val = [m for m in metrics if f"val_{key}" in m]
-    axis.plot(
-      [m["step"] for m in val],
-      [m[f"val_{key}"] for m in val],
-      "o-",
-      label="validation networks and images",
-    )
-    axis.set_xlabel("step")
-    axis.set_ylabel(key)
-  left.legend()
-  _save(figure, path)
+NAMED = 8
+"""Trainees of which a picture can tell the curves apart."""
 
 
-def _before_after(path: Path, accuracy) -> None:
-  figure, axis = plt.subplots(figsize=(4.5, 4.5))
-  before, after = accuracy["as is"], accuracy["one shot"]
-  axis.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
-  axis.scatter(before, after, s=16, alpha=0.7)
-  axis.set(
-    xlim=(0, 1),
-    ylim=(0, 1),
-    xlabel="accuracy as is",
-    ylabel="accuracy after one shot",
-    title=f"{len(before)} held-out networks, test images",
-  )
-  _save(figure, path)
+def training(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+  """Objective, and the first of the other measures, of each trainee by step.
 
-
-def _time(path: Path, rows) -> None:
-  figure, axis = plt.subplots(figsize=(6, 4))
-  curves: dict[str, list] = {}
-  for row in rows:
-    name, epochs = _horizon(row["method"])
-    if row["seconds_alone"] == 0 or "balanced" in name:
-      continue
-    if epochs:
-      curves.setdefault(name, []).append(row)
-    else:
-      axis.plot(row["seconds_alone"], row["objective"], "*", markersize=12,
-                label=row["method"])  # fmt: skip
-  for name, points in curves.items():
-    axis.plot(
-      [p["seconds_alone"] for p in points],
-      [p["objective"] for p in points],
-      "o-",
-      label=f"{name}, {points[0]['data_passes']:g} to "
-      f"{points[-1]['data_passes']:g} epochs",
-    )
-  for row in rows:
-    if row["method"] == "balanced" or row["method"].startswith("constant"):
-      axis.axhline(row["objective"], color="gray", linestyle=":", linewidth=1)
-      axis.annotate(
-        row["method"],
-        (0.99, row["objective"]),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        va="bottom",
-        fontsize=7,
+  Args:
+    histories: {name: rows of its `metrics.jsonl`}.
+  """
+  shared = [
+    key
+    for key in next(iter(histories.values()))[-1]
+    if all(f"val_{key}" in rows[-1] for rows in histories.values())
+  ]
+  keys = ["objective", *[k for k in shared if k != "objective"][:1]]
+  figure = Figure(figsize=(4.5 * len(keys), 3.5))
+  axes = figure.subplots(1, len(keys), squeeze=False)[0]
+  for axis, key in zip(axes, keys, strict=True):
+    for i, (name, rows) in enumerate(histories.items()):
+      color = f"C{i % 10}"
+      axis.plot(
+        [row["step"] for row in rows],
+        [row[key] for row in rows],
+        color=color,
+        alpha=0.4,
       )
-  axis.set(
-    xscale="log",
-    xlabel="seconds per network, one at a time",
-    ylabel="objective on test images",
-  )
-  axis.legend(fontsize=7)
-  _save(figure, path)
-
-
-def _sparsity(path: Path, at_sparsity, shares) -> None:
-  figure, axis = plt.subplots(figsize=(5.5, 4))
-  for name, values in at_sparsity.items():
-    axis.plot(shares, values, "o-", markersize=3, label=name)
-  axis.set(
-    xlabel="share of weights set to zero, smallest first, balanced gauge",
-    ylabel="mean accuracy, test images",
-    ylim=(0, 1),
-  )
-  axis.legend()
-  _save(figure, path)
+      rows = [row for row in rows if f"val_{key}" in row]
+      axis.plot(
+        [row["step"] for row in rows],
+        [row[f"val_{key}"] for row in rows],
+        "o-",
+        color=color,
+        markersize=3,
+        label=name,
+      )
+    axis.set(xlabel="step", ylabel=f"{key}: training batch, validation (dots)")
+  if len(histories) <= NAMED:
+    axes[0].legend(fontsize=7)
+  return figure

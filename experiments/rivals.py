@@ -1,49 +1,30 @@
-"""Other metanetworks, trained with the operator's floating-point operations."""
+"""Metanetworks trained with the floating-point operations of another."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
-from scalegmn_jax.base import MetaNetwork, TargetNetwork, Zoo
-from scalegmn_jax.baselines import unscaled
-from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.base import MetaNetwork
 from scalegmn_jax.training.step import Task, gradient
 
-LABELS = {
-  "permutation": "one shot, permutation-only GMN",
-  "mlp": "one shot, flat MLP",
-}
 
-
-def build(
-  name: str,
-  config: ConfigDict,
-  target: TargetNetwork,
-  zoo: Zoo,
-  operator: MetaNetwork,
+def equal_steps(
+  steps: int,
+  metanetwork: MetaNetwork,
+  rival: MetaNetwork,
   task: Callable[[MetaNetwork], Task],
   data: Any,
-) -> tuple[MetaNetwork, int]:
-  """(a rival, the steps for which it costs what the operator's training does).
+) -> int:
+  """Steps of the rival that cost what `steps` of the metanetwork do.
 
   Args:
-    name: a key of `LABELS`.
-    config: of the run.
-    target: the architecture.
-    zoo: the training networks.
-    operator: the metanetwork that the rival is to equal in cost.
+    steps: of the metanetwork.
+    metanetwork: the one to be equalled.
+    rival: another one for the same task.
     task: what a metanetwork is trained to do.
     data: of the task.
   """
-  if name == "permutation":
-    arguments = config.model.to_dict() | {"symmetry": "permutation"}
-    rival = metanetworks.operator(target, **arguments)
-    rival = unscaled.standardized(rival, zoo.weights, per="tensor")
-  else:
-    rival = unscaled.flat_mlp(target, width=8 * config.model.width)
-    rival = unscaled.standardized(rival, zoo.weights, per="entry")
 
   def flops(metanetwork):
     key = jax.random.key(0)
@@ -53,5 +34,4 @@ def build(
     cost = compute.lower(params, key, data).compile().cost_analysis()
     return cost["flops"]
 
-  steps = config.train.steps * flops(operator) / flops(rival)
-  return rival, max(round(steps), config.train.warmup + 1)
+  return max(round(steps * flops(metanetwork) / flops(rival)), 1)

@@ -1,4 +1,4 @@
-"""The training loop of an operator."""
+"""The training loop of a metanetwork."""
 
 import signal
 import time
@@ -30,30 +30,32 @@ class Interrupted(Exception):
 
 
 def train(
-  operator: MetaNetwork,
+  metanetwork: MetaNetwork,
   task: Task,
   optimizer: optax.GradientTransformation,
   data: Any,
   validate: Callable[[Any], dict[str, float]],
   *,
   steps: int,
+  seed: int,
   workdir: Path,
   config: dict[str, Any],
-  label: str = "train operator",
+  label: str = "train",
   chunk: int | None = None,
 ) -> TrainState:
-  """Trains, or goes on training, the parameters of an operator.
+  """Trains, or goes on training, the parameters of a metanetwork.
 
   Args:
-    operator: what is trained.
+    metanetwork: its parameters are trained.
     task: see `training.step.Task`; its metrics have an "objective".
     optimizer: see `training.optimizer`.
     data: whatever `task` draws its batches from.
     validate: params -> metrics, among them "val_objective".
     steps: of training.
+    seed: of the parameters and of what is drawn.
     workdir: gets `checkpoints/` and `metrics.jsonl`.
-    config: JSON values, saved with the state; `seed` and how often to log,
-      evaluate and give up (`train.*_every`, `train.patience`) are read here.
+    config: JSON values, saved with the state; how often to log, evaluate and
+      give up (`train.*_every`, `train.patience`) is read here.
     label: of the progress bar.
     chunk: networks differentiated at a time, see `training.step.gradient`.
 
@@ -62,10 +64,11 @@ def train(
     Interrupted: on SIGTERM, after a checkpoint is on disk.
   """
   c = config["train"]
-  seed = jax.device_put(np.uint32(config["seed"]))
+  seed = jax.device_put(np.uint32(seed))
+  workdir.mkdir(parents=True, exist_ok=True)
   k_init, k_run = jax.random.split(jax.random.key(seed))
   # In one program: the constants of the optimizer's state are no transfers.
-  initial = jax.jit(lambda key: init_state(operator.init(key), optimizer))
+  initial = jax.jit(lambda key: init_state(metanetwork.init(key), optimizer))
   state = initial(k_init)
   keep = jax.jit(keep_best)
   checkpoints = Checkpoints(workdir / "checkpoints")

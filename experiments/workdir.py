@@ -13,6 +13,8 @@ from scalegmn_jax.training.checkpoints import read_json
 
 CONFIG = "config.json"
 RESULTS = "results.json"
+TRAINED = "trained.json"
+"""Names of what has been trained; there once all of it is."""
 
 
 def default(config_file: str, config: ConfigDict) -> Path:

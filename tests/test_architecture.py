@@ -15,7 +15,7 @@ ALLOWED = {
   "graph": {"base", "symmetry", "targets"},
   "gmn": {"base", "symmetry", "targets", "graph"},
   "data": {"base"},
-  "zoo": {"base", "targets", "data"},
+  "zoo": {"base", "symmetry", "targets", "data"},
   "training": {"base", "symmetry", "targets", "graph"},
   "baselines": {"base", "symmetry", "targets", "graph", "gmn", "training"},
   "eval": {
@@ -32,7 +32,7 @@ GUARDED = {
   "flax": ("scalegmn_jax/gmn/metanetworks.py", "scalegmn_jax/operators.py"),
   "ml_collections": ("experiments/", "configs/"),
   "absl": ("experiments/", "configs/"),
-  "matplotlib": ("experiments/report.py", "experiments/bench/report.py"),
+  "matplotlib": ("experiments/",),
   "pickle": (),
 }
 

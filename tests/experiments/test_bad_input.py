@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from configs import cnn, mlp
-from experiments import apply, run
+from experiments import apply, experiment
 from scalegmn_jax import load_operator, operators
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
@@ -46,6 +46,7 @@ VALUES = [
   ({"baselines.rates": ()}, "config.baselines.rates"),
   ({"baselines.methods": (("lbfgs", "constant"),)}, "lbfgs"),
   ({"seed": -1}, "config.seed is -1"),
+  ({"experiment": "dream"}, "config.experiment is 'dream', expected one of"),
 ]
 
 
@@ -61,7 +62,7 @@ def settings(changes, name="cnn"):
 def test_impossible_values(changes, message, tmp_path, monkeypatch):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
   with pytest.raises(InputError) as error:
-    run.run(settings(changes), tmp_path / "run")
+    experiment.run(settings(changes), tmp_path / "run")
   assert message in str(error.value)
   assert "\n" not in str(error.value)
 
@@ -123,7 +124,7 @@ def test_bad_zoo_files(arguments, message, tmp_path):
   config = settings({"zoo.path": str(path)}, "mlp")
   config.zoo.fractions = (0.5, 0.25, 0.25)
   with pytest.raises(InputError) as error:
-    run.run(config, tmp_path / "run")
+    experiment.run(config, tmp_path / "run")
   assert message in str(error.value)
   assert "\n" not in str(error.value)
 
@@ -132,13 +133,13 @@ def test_zoo_of_another_width(tmp_path):
   other = make_target({"name": "mlp", "sizes": [64, 7, 6, 10]})
   path = write_zoo(tmp_path / "zoo", other)
   with pytest.raises(InputError, match="layout.csv: networks of weights"):
-    run.run(settings({"zoo.path": str(path)}, "mlp"), tmp_path / "run")
+    experiment.run(settings({"zoo.path": str(path)}, "mlp"), tmp_path / "run")
 
 
 def test_workdir_with_something_else_in_it(tmp_path):
   (tmp_path / "thesis.tex").write_text("precious")
   with pytest.raises(InputError, match="not empty"):
-    run.run(settings({}), tmp_path)
+    experiment.run(settings({}), tmp_path)
   assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
@@ -167,8 +168,8 @@ def test_apply_to_a_zoo_with_nan(tmp_path):
 
 
 def test_nothing_to_measure_again(tmp_path):
-  with pytest.raises(InputError, match="no trained operator to measure"):
-    run.run(settings({}), tmp_path / "run", eval_only=True)
+  with pytest.raises(InputError, match="no trained metanetwork to measure"):
+    experiment.run(settings({}), tmp_path / "run", eval_only=True)
   assert not (tmp_path / "run").exists()
 
 

@@ -58,8 +58,12 @@ def results(workdir):
   return json.loads((workdir / "results.json").read_text())
 
 
+def table(workdir):
+  return results(workdir)["tables"][0]["rows"]
+
+
 def rows(workdir):
-  file = workdir / "metrics.jsonl"
+  file = workdir / "operator" / "metrics.jsonl"
   if not file.exists():
     return []
   lines = file.read_text().splitlines(keepends=True)
@@ -128,7 +132,7 @@ def test_a_killed_run_ends_with_the_same_bits(
   ours, theirs = (
     [
       {k: v for k, v in row.items() if k not in timed}
-      for row in results(path)["rows"]
+      for row in table(path)
     ]
     for path in (workdir, finished)
   )
@@ -138,18 +142,18 @@ def test_a_killed_run_ends_with_the_same_bits(
 def test_results_have_the_agreed_form(finished):
   found = results(finished)
   assert set(found) >= {
-    "config", "zoo", "rows", "symmetry_error", "device", "versions",
-    "seconds",
+    "config", "zoo", "tables", "lines", "symmetry_error", "device",
+    "versions", "seconds",
   }  # fmt: skip
   assert found["symmetry_error"] <= 1e-4
   assert 0 < found["seconds"]["compiling"] <= found["seconds"]["total"]
-  methods = [row["method"] for row in found["rows"]]
+  methods = [row["method"] for row in table(finished)]
   for name in (
     "as is", "balanced", "one shot", "Adam, 1 epoch", "Adam, 2 epochs",
     "constant: best of the zoo", "constant: one network, 2 epochs",
   ):  # fmt: skip
     assert name in methods
-  for row in found["rows"]:
+  for row in table(finished):
     assert set(row) == {
       "method", "objective", "cross_entropy", "objective_plain", "l1",
       "l1_balanced", "accuracy_mean", "accuracy_std", "accuracy_min",
@@ -158,7 +162,7 @@ def test_results_have_the_agreed_form(finished):
     }  # fmt: skip
     assert all(np.isfinite(v) for k, v in row.items() if k != "method")
     assert row["l1_balanced"] <= row["l1"] * (1 + 1e-5)
-  as_is, balanced = found["rows"][:2]
+  as_is, balanced = table(finished)[:2]
   assert balanced["cross_entropy"] == pytest.approx(as_is["cross_entropy"])
   assert as_is["agreement"] == 1
   for picture in ("training", "before_after", "time", "sparsity"):

@@ -48,7 +48,6 @@ def rows_of_data():
 
 def fit(workdir, data, loss=distance, patience=100, log_every=5):
   """Trains a vector; the validation is its first entry."""
-  workdir.mkdir(exist_ok=True)
   return training.train(
     MetaNetwork(init, lambda params: params),
     steps.Task(draw, loss),
@@ -58,9 +57,9 @@ def fit(workdir, data, loss=distance, patience=100, log_every=5):
     data,
     lambda params: {"val_objective": float(jax.device_get(params["a"]).min())},
     steps=STEPS,
+    seed=0,
     workdir=workdir,
     config={
-      "seed": 0,
       "train": {
         "log_every": log_every,
         "eval_every": 10,

@@ -1,7 +1,7 @@
-"""Every method on the test networks and test images: the table of a run."""
+"""Fine-tuning methods on the test networks and test images."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,21 +11,17 @@ from ml_collections import ConfigDict
 
 from experiments import build, progress
 from experiments.machine import median_seconds
-from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Zoo
+from experiments.populations import Shot
+from scalegmn_jax.base import Params, TargetNetwork
 from scalegmn_jax.baselines import constant, iterative
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import scores as scoring
-from scalegmn_jax.symmetry import actions, errors
 
 SHARES = tuple(round(0.05 * i, 2) for i in range(20))
 """Sparsities of the accuracy-against-sparsity picture."""
 
 
-BATCH = 64
-"""Networks that an accelerator edits at a time."""
-
-
-class Outcome(NamedTuple):
+class Measured(NamedTuple):
   """Attributes:
   rows: of the table, see `scores.row`.
   accuracy: {method: [B]} on test images, for the pictures.
@@ -39,87 +35,6 @@ class Outcome(NamedTuple):
   tuning: dict[str, Any]
 
 
-Shot = Callable[[Params, Zoo], Zoo]
-"""(φ, zoo) -> the zoo of edited networks."""
-
-
-def one_shot(operator: MetaNetwork) -> Shot:
-  """The operator on every network of a zoo, a batch at a time.
-
-  On a CPU a batch is one network: it takes no longer, and one program serves
-  zoos of all sizes.
-  """
-
-  @jax.jit
-  def apply(params, zoo):
-    def one(network):
-      return operator.apply(params, *network)
-
-    if zoo.activation.shape[0] > 1:
-      return jax.vmap(one)(zoo)
-    return jax.lax.map(one, zoo)  # an axis of length one would be slow
-
-  def shot(params, zoo):
-    host = jax.device_get(zoo)
-    count = len(host.activation)
-    size = min(build.chunk(0) or BATCH, count)
-    parts = []
-    for start in range(0, count, size):
-      # The last batch reaches back, so that all have one shape.
-      begin = min(start, count - size)
-      part = jax.tree.map(lambda a, b=begin: a[b : b + size], host)
-      edited = apply(params, jax.device_put(part))
-      parts.append(jax.tree.map(lambda a, b=start - begin: a[b:], edited))
-    weights = jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
-    return zoo._replace(weights=weights)
-
-  return shot
-
-
-def symmetry_error(
-  shot: Shot,
-  target: TargetNetwork,
-  *,
-  decades: float = 1.0,
-) -> Callable[[Params, Zoo, jax.Array], jax.Array]:
-  """(params, zoo, key) -> the greatest relative error of an update.
-
-  ‖g⁻¹Δ(gθ) - Δ(θ)‖ / ‖Δ(θ)‖ of each weight tensor of each network, the worst
-  of them, with q over 10**±decades.
-  """
-  spec = target.spec
-
-  @jax.jit
-  def move(given, key):
-    network, number = given
-    key = jax.random.fold_in(key, number)
-    # An element for every activation, of which the network's own is taken.
-    elements = [
-      actions.sample(key, spec, index, decades=decades)
-      for index in range(len(target.activations))
-    ]
-    g = jax.tree.map(lambda *a: jnp.stack(a)[network.activation], *elements)
-    return g, network._replace(weights=actions.act(g, spec, network.weights))
-
-  @jax.jit
-  def relative(given):
-    g, weights, edited, moved, edited_moved = given
-    update = jax.tree.map(jnp.subtract, edited, weights)
-    of_moved = jax.tree.map(jnp.subtract, edited_moved, moved)
-    back = actions.act(actions.inverse(g), spec, of_moved)
-    found = errors.relative_error(spec, update, back)
-    return jnp.stack(list(found.values())).max()
-
-  def error(params, zoo, key):
-    numbers = np.arange(zoo.activation.shape[0])
-    g, moved = scoring.each(move, (zoo, numbers), key)
-    zoos = (zoo, shot(params, zoo), moved, shot(params, moved))
-    given = (g, *(z.weights for z in zoos))
-    return scoring.each(relative, given).max()
-
-  return error
-
-
 def compare(
   config: ConfigDict,
   target: TargetNetwork,
@@ -128,7 +43,7 @@ def compare(
   shot: Shot,
   params: Params,
   rivals: Mapping[str, tuple[Shot, Params]],
-) -> Outcome:
+) -> Measured:
   """Runs and measures every method of the config.
 
   Args:
@@ -136,7 +51,8 @@ def compare(
     target: the architecture.
     data: images; test images are used for the rows alone.
     zoos: networks; test networks are used for the rows alone.
-    shot: the operator, see `one_shot`; with `params` the subject of the table.
+    shot: the operator, see `populations.one_shot`; with `params` the subject
+      of the table.
     params: φ.
     rivals: {name: (shot, its φ)}, other trained metanetworks.
   """
@@ -277,7 +193,7 @@ def compare(
     f"constant: one network, {c.constant_epochs} epochs",
     constant.repeat(best._replace(weights=weights), count),
   )
-  return Outcome(rows, accuracy, at_sparsity, tuning)
+  return Measured(rows, accuracy, at_sparsity, tuning)
 
 
 def _epoch_word(count: int) -> str:

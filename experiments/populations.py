@@ -1,0 +1,133 @@
+"""A metanetwork on a population, and how exactly it keeps the symmetry."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import build
+from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Zoo
+from scalegmn_jax.eval import scores as scoring
+from scalegmn_jax.symmetry import actions, errors
+
+BATCH = 64
+"""Networks that an accelerator reads at a time."""
+
+Shot = Callable[[Params, Zoo], Zoo]
+"""(φ, zoo) -> the zoo of edited networks."""
+
+
+def reader(metanetwork: MetaNetwork) -> Callable[[Params, Zoo], Any]:
+  """(φ, zoo) -> what the metanetwork gives for every network: [B, ...].
+
+  A batch at a time. On a CPU a batch is one network: it takes no longer, and
+  one program serves zoos of all sizes.
+  """
+
+  @jax.jit
+  def apply(params, zoo):
+    def one(network):
+      return metanetwork.apply(params, *network)
+
+    if zoo.activation.shape[0] > 1:
+      return jax.vmap(one)(zoo)
+    return jax.lax.map(one, zoo)  # an axis of length one would be slow
+
+  def read(params, zoo):
+    host = jax.device_get(zoo)
+    count = len(host.activation)
+    size = min(build.chunk(0) or BATCH, count)
+    parts = []
+    for start in range(0, count, size):
+      # The last batch reaches back, so that all have one shape.
+      begin = min(start, count - size)
+      part = jax.tree.map(lambda a, b=begin: a[b : b + size], host)
+      found = apply(params, jax.device_put(part))
+      parts.append(jax.tree.map(lambda a, b=start - begin: a[b:], found))
+    return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
+
+  return read
+
+
+def one_shot(operator: MetaNetwork) -> Shot:
+  """The operator on every network of a zoo."""
+  read = reader(operator)
+  return lambda params, zoo: zoo._replace(weights=read(params, zoo))
+
+
+def regauge(
+  target: TargetNetwork, *, decades: float = 1.0
+) -> Callable[[Zoo, jax.Array], tuple[Any, Zoo]]:
+  """(zoo, key) -> (g, gθ): every network moved by a random group element.
+
+  The functions of the networks do not change. Multipliers of the scale group
+  are drawn from 10**±decades.
+  """
+  spec = target.spec
+
+  @jax.jit
+  def move(given, key):
+    network, number = given
+    key = jax.random.fold_in(key, number)
+    # An element for every activation, of which the network's own is taken.
+    elements = [
+      actions.sample(key, spec, index, decades=decades)
+      for index in range(len(target.activations))
+    ]
+    g = jax.tree.map(lambda *a: jnp.stack(a)[network.activation], *elements)
+    return g, network._replace(weights=actions.act(g, spec, network.weights))
+
+  def moved(zoo, key):
+    numbers = np.arange(zoo.activation.shape[0])
+    return scoring.each(move, (zoo, numbers), key)
+
+  return moved
+
+
+def equivariance_error(
+  shot: Shot, target: TargetNetwork
+) -> Callable[[Params, Zoo, jax.Array], jax.Array]:
+  """(φ, zoo, key) -> the greatest relative error of an update.
+
+  ‖g⁻¹Δ(gθ) - Δ(θ)‖ / ‖Δ(θ)‖ of each weight tensor of each network, the worst
+  of them, for random g (see `regauge`).
+  """
+  spec = target.spec
+  move = regauge(target)
+
+  @jax.jit
+  def relative(given):
+    g, weights, edited, moved, edited_moved = given
+    update = jax.tree.map(jnp.subtract, edited, weights)
+    of_moved = jax.tree.map(jnp.subtract, edited_moved, moved)
+    back = actions.act(actions.inverse(g), spec, of_moved)
+    found = errors.relative_error(spec, update, back)
+    return jnp.stack(list(found.values())).max()
+
+  def error(params, zoo, key):
+    g, moved = move(zoo, key)
+    zoos = (zoo, shot(params, zoo), moved, shot(params, moved))
+    given = (g, *(z.weights for z in zoos))
+    return scoring.each(relative, given).max()
+
+  return error
+
+
+def invariance_error(
+  read: Callable[[Params, Zoo], jax.Array], target: TargetNetwork
+) -> Callable[[Params, Zoo, jax.Array], jax.Array]:
+  """(φ, zoo, key) -> the greatest error of a functional's outputs [B, K].
+
+  |f(gθ) - f(θ)| for random g (see `regauge`), relative to the spread of f
+  over the networks of the zoo, its standard deviation.
+  """
+  move = regauge(target)
+
+  def error(params, zoo, key):
+    before = read(params, zoo)
+    after = read(params, move(zoo, key)[1])
+    return (jnp.abs(after - before) / before.std(0, keepdims=True)).max()
+
+  return error

@@ -1,0 +1,1 @@
+"""The experiments: what each of them trains and measures."""

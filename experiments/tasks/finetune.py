@@ -1,0 +1,168 @@
+"""Amortized fine-tuning: an operator, trained on a zoo, in one shot."""
+
+import jax
+from ml_collections import ConfigDict
+
+from experiments import build, populations, rivals
+from experiments.experiment import Outcome, Plan, Table, Trainee
+from experiments.tasks import finetune_methods, finetune_pictures
+from scalegmn_jax.base import MetaNetwork
+from scalegmn_jax.baselines import iterative, unscaled
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.operators import save_operator
+from scalegmn_jax.training.losses import task_losses
+from scalegmn_jax.training.step import amortized_task
+
+COLUMNS = {
+  "objective": ("objective", "{:.4f}"),
+  "cross_entropy": ("CE", "{:.4f}"),
+  "objective_plain": ("obj. plain", "{:.4f}"),
+  "l1": ("L1", "{:.0f}"),
+  "l1_balanced": ("L1 bal.", "{:.0f}"),
+  "accuracy_mean": ("accuracy", "{:.3f}"),
+  "accuracy_std": ("std", "{:.3f}"),
+  "accuracy_min": ("min", "{:.3f}"),
+  "sparsity": ("sparsity", "{:.3f}"),
+  "accuracy_pruned": ("acc. pruned", "{:.3f}"),
+  "agreement": ("agreement", "{:.3f}"),
+  "seconds_alone": ("s alone", "{:.2g}"),
+  "seconds_batched": ("s batched", "{:.2g}"),
+  "data_passes": ("passes", "{:g}"),
+}
+
+SHORT = (
+  "objective", "accuracy_mean", "accuracy_min", "sparsity", "seconds_alone",
+)  # fmt: skip
+
+RIVALS = {
+  "permutation": "one shot, permutation-only GMN",
+  "mlp": "one shot, flat MLP",
+}
+
+
+def check(config: ConfigDict) -> None:
+  build.need(
+    config,
+    "baselines.metanetworks",
+    lambda v: set(v) <= set(RIVALS),
+    f"some of {', '.join(RIVALS)}",
+  )
+  known = [(o, s) for o in iterative.OPTIMIZERS for s in iterative.SCHEDULES]
+  build.need(
+    config,
+    "baselines.methods",
+    lambda v: len(v) > 0 and set(v) <= set(known),
+    "some of " + ", ".join(map(str, known)),
+  )
+
+
+def plan(config: ConfigDict) -> Plan:
+  data = build.build_images(config)
+  target = build.build_target(config, data)
+  losses = task_losses(
+    target, l1=config.loss.l1, penalty=config.loss.penalty
+  )
+  operator = metanetworks.operator(target, **config.model)
+  zoos = build.build_zoos(config, target, data)
+  device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
+  val_x, val_y = jax.device_put((data.val_x, data.val_y))
+  key = jax.random.key(config.seed)
+
+  def task(metanetwork):
+    return amortized_task(
+      metanetwork,
+      losses,
+      networks=config.train.networks,
+      images=config.train.images,
+    )
+
+  @jax.jit
+  def measure(zoo):
+    result = jax.lax.map(lambda n: losses(*n, val_x, val_y), zoo)
+    return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
+
+  def trainee(metanetwork, shot, steps, error=None, save=None):
+    def validate(params):
+      values = measure(shot(params, zoos.val))
+      if error is not None:
+        values["symmetry_error"] = error(params, zoos.val, key)
+      return {k: float(v) for k, v in jax.device_get(values).items()}
+
+    return Trainee(
+      metanetwork, task(metanetwork), device_data, validate, steps,
+      config.seed, save,
+    )  # fmt: skip
+
+  shot = populations.one_shot(operator)
+  error = populations.equivariance_error(shot, target)
+  trainees = {
+    "operator": trainee(
+      operator,
+      shot,
+      config.train.steps,
+      error,
+      lambda folder, params: save_operator(
+        folder, target, config.model.to_dict(), params
+      ),
+    )
+  }
+  shots = {}
+  for name in config.baselines.metanetworks:
+    rival = _rival(name, config, target, zoos)
+    steps = rivals.equal_steps(
+      config.train.steps, operator, rival, task, device_data
+    )
+    shots[name] = populations.one_shot(rival)
+    # The warm-up has to end before the training does.
+    steps = max(steps, config.train.warmup + 1)
+    trainees[name] = trainee(rival, shots[name], steps)
+
+  def evaluate(params):
+    measured = finetune_methods.compare(
+      config,
+      target,
+      data,
+      zoos,
+      shot,
+      params["operator"],
+      {RIVALS[name]: (shots[name], params[name]) for name in shots},
+    )
+    symmetry = float(error(params["operator"], zoos.test, key))
+    return Outcome(
+      [
+        Table(
+          f"{zoos.networks['test']} test networks x test images; "
+          f"{zoos.networks['train']} training networks, "
+          f"{zoos.networks['val']} validation networks. Objective: "
+          f"cross-entropy + {config.loss.l1:g} x balanced L1",
+          COLUMNS,
+          measured.rows,
+          SHORT,
+        )
+      ],
+      [
+        *finetune_pictures.verdicts(measured.rows),
+        f"Symmetry error {symmetry:.1e}",
+      ],
+      finetune_pictures.pictures(measured),
+      {
+        "zoo": zoos.networks,
+        "symmetry_error": symmetry,
+        "tuning": {
+          method: {str(r): v for r, v in grid.items()}
+          for method, grid in measured.tuning.items()
+        },
+      },
+    )
+
+  return Plan(trainees, evaluate)
+
+
+def _rival(name, config, target, zoos) -> MetaNetwork:
+  """Another metanetwork, with the input normalization its symmetry allows."""
+  if name == "mlp":
+    rival = unscaled.flat_mlp(target, width=8 * config.model.width)
+    return unscaled.standardized(rival, zoos.train.weights, per="entry")
+  arguments = config.model.to_dict() | {"symmetry": name}
+  rival = metanetworks.operator(target, **arguments)
+  return unscaled.standardized(rival, zoos.train.weights, per="tensor")
