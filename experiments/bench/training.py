@@ -13,12 +13,8 @@ from scalegmn_jax.base import Params, TargetNetwork, Zoo
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.training.losses import task_losses
-from scalegmn_jax.training.step import (
-  Task,
-  amortized_task,
-  init_state,
-  make_step,
-)
+from scalegmn_jax.training.step import Task, init_state, make_step
+from scalegmn_jax.training.tasks import amortized_task
 
 
 def random_zoo(target: TargetNetwork, networks: int, key: jax.Array) -> Zoo:

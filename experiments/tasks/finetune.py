@@ -11,7 +11,7 @@ from scalegmn_jax.baselines import iterative, unscaled
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.operators import save_operator
 from scalegmn_jax.training.losses import task_losses
-from scalegmn_jax.training.step import amortized_task
+from scalegmn_jax.training.tasks import amortized_task
 
 COLUMNS = {
   "objective": ("objective", "{:.4f}"),

@@ -16,6 +16,7 @@ from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.training import step as steps
 from scalegmn_jax.training.losses import task_losses
 from scalegmn_jax.training.optimizer import make_optimizer
+from scalegmn_jax.training.tasks import amortized_task
 
 STEPS = 20
 
@@ -113,7 +114,7 @@ def test_a_step_of_an_operator_transfers_nothing(quick_compile):
   target = mlp((3, 8, 2))
   operator = metanetworks.operator(target, width=4, depth=1)
   losses = task_losses(target, l1=1e-3)
-  task = steps.amortized_task(operator, losses, networks=2, images=5)
+  task = amortized_task(operator, losses, networks=2, images=5)
   optimizer = make_optimizer(
     learning_rate=0.1, steps=STEPS, warmup=1, weight_decay=0.1, clip=10.0
   )

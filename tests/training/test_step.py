@@ -10,7 +10,7 @@ from scalegmn_jax.base import InputError, MetaNetwork, Zoo
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import cnn, mlp
-from scalegmn_jax.training import losses, optimizer, step
+from scalegmn_jax.training import losses, optimizer, step, tasks
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -34,7 +34,7 @@ def make(target, networks=6, images=20):
 
 def make_task(target, l1=1e-4):
   operator = metanetworks.operator(target, width=8, depth=1, step=0.1)
-  return operator, step.amortized_task(
+  return operator, tasks.amortized_task(
     operator, losses.task_losses(target, l1=l1), networks=4, images=16
   )
 
