@@ -161,8 +161,10 @@ def plan(config: ConfigDict) -> Plan:
 def _rival(name, config, target, zoos) -> MetaNetwork:
   """Another metanetwork, with the input normalization its symmetry allows."""
   if name == "mlp":
-    rival = unscaled.flat_mlp(target, width=8 * config.model.width)
-    return unscaled.standardized(rival, zoos.train.weights, per="entry")
-  arguments = config.model.to_dict() | {"symmetry": name}
-  rival = metanetworks.operator(target, **arguments)
-  return unscaled.standardized(rival, zoos.train.weights, per="tensor")
+    per = "entry"
+    rival = unscaled.flat_operator(target, width=8 * config.model.width)
+  else:
+    per = "tensor"
+    arguments = config.model.to_dict() | {"symmetry": name}
+    rival = metanetworks.operator(target, **arguments)
+  return unscaled.standardized_operator(rival, zoos.train.weights, per=per)

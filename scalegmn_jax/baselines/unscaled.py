@@ -1,46 +1,96 @@
-"""Operators without the scale symmetry, to be measured beside ScaleGMN.
+"""Metanetworks without the scale symmetry, to be measured beside ScaleGMN.
 
 They see standardized weights: the reference's permutation-only model does not
 train without, and a baseline that does not train shows nothing. For a model
 that is equivariant to scaling, standardization would break the symmetry.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.flatten_util
+import jax.numpy as jnp
 
-from scalegmn_jax.base import MetaNetwork, TargetNetwork, Weights
+from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Weights
 from scalegmn_jax.gmn import layers
 
 
-def standardized(
-  metanetwork: MetaNetwork, weights: Weights, *, per: str
+def standardized_operator(
+  operator: MetaNetwork, weights: Weights, *, per: str
 ) -> MetaNetwork:
   """θ' = μ + σ f((θ - μ)/σ): an operator f on standardized weights.
 
   Args:
-    metanetwork: f.
+    operator: f.
     weights: of the training networks, leaves [B, ...].
     per: "tensor" for one μ and σ per weight tensor, as a permutation symmetry
       needs, or "entry" for one per entry.
   """
-
-  def statistics(w):
-    axes = 0 if per == "entry" else tuple(range(w.ndim))
-    return w.mean(axes), w.std(axes) + 1e-6
-
-  pairs = jax.tree.map(statistics, weights)
-  mean = jax.tree.map(lambda _, p: p[0], weights, pairs)
-  std = jax.tree.map(lambda _, p: p[1], weights, pairs)
+  mean, std = _statistics(weights, per)
 
   def apply(params, weights, activation=0):
-    standard = jax.tree.map(lambda w, m, s: (w - m) / s, weights, mean, std)
-    edited = metanetwork.apply(params, standard, activation)
+    standard = _standard(weights, mean, std)
+    edited = operator.apply(params, standard, activation)
     return jax.tree.map(lambda w, m, s: m + s * w, edited, mean, std)
 
-  return MetaNetwork(metanetwork.init, apply)
+  return MetaNetwork(operator.init, apply)
 
 
-def flat_mlp(
+def standardized_functional(
+  functional: MetaNetwork, weights: Weights, *, per: str
+) -> MetaNetwork:
+  """f((θ - μ)/σ): a functional on standardized weights.
+
+  The arguments are those of `standardized_operator`.
+  """
+  mean, std = _statistics(weights, per)
+
+  def apply(params, weights, activation=0):
+    return functional.apply(params, _standard(weights, mean, std), activation)
+
+  return MetaNetwork(functional.init, apply)
+
+
+def _statistics(weights: Weights, per: str) -> tuple[Weights, Weights]:
+  """(μ, σ) of stacked weights, scalars or of the shapes of one network."""
+
+  def axes(w):
+    return 0 if per == "entry" else tuple(range(w.ndim))
+
+  return (
+    jax.tree.map(lambda w: w.mean(axes(w)), weights),
+    jax.tree.map(lambda w: w.std(axes(w)) + 1e-6, weights),
+  )
+
+
+def _standard(weights: Weights, mean: Weights, std: Weights) -> Weights:
+  return jax.tree.map(lambda w, m, s: (w - m) / s, weights, mean, std)
+
+
+def told_activation(
+  functional: MetaNetwork, activations: int
+) -> MetaNetwork:
+  """A functional with a head for each activation of the zoo.
+
+  ScaleGMN reads a network under the group of its activation; rivals that have
+  no group would not know it otherwise.
+
+  Args:
+    functional: weights -> [A K].
+    activations: A.
+
+  Returns:
+    weights -> [K].
+  """
+
+  def apply(params, weights, activation=0):
+    heads = functional.apply(params, weights, activation)
+    return heads.reshape(activations, -1)[activation]
+
+  return MetaNetwork(functional.init, apply)
+
+
+def flat_operator(
   target: TargetNetwork, *, width: int, step: float = 0.01
 ) -> MetaNetwork:
   """θ' = θ + α MLP(θ) on the flat weights: equivariant to nothing.
@@ -50,21 +100,59 @@ def flat_mlp(
     width: of the hidden layers.
     step: initial α.
   """
-  shapes = jax.eval_shape(target.init, jax.random.key(0))
-  size = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  size = _size(target)
+  init_mlp, mlp = _mlp(size, width, size)
 
   def init(key):
-    params = {
-      "in": layers.mlp_params(size, width, width),
-      "out": layers.mlp_params(width, width, size),
-      "step": layers.Normal((), step),
-    }
-    return layers.init(key, params)
+    return init_mlp(key) | {"step": jnp.full((), step)}
 
   def apply(params, weights, activation=0):
     del activation
     flat, unravel = jax.flatten_util.ravel_pytree(weights)
-    h = layers.mlp(params["out"], layers.mlp(params["in"], flat))
-    return unravel(flat + params["step"] * h)
+    return unravel(flat + params["step"] * mlp(params, flat))
 
   return MetaNetwork(init, apply)
+
+
+def flat_functional(
+  target: TargetNetwork, *, width: int, outputs: int = 1
+) -> MetaNetwork:
+  """MLP(θ) on the flat weights [outputs]: invariant to nothing.
+
+  Args:
+    target: the architecture.
+    width: of the hidden layers.
+    outputs: how many numbers.
+  """
+  init, mlp = _mlp(_size(target), width, outputs)
+
+  def apply(params, weights, activation=0):
+    del activation
+    return mlp(params, jax.flatten_util.ravel_pytree(weights)[0])
+
+  return MetaNetwork(init, apply)
+
+
+def _size(target: TargetNetwork) -> int:
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+  return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+def _mlp(
+  d_in: int, width: int, d_out: int
+) -> tuple[
+  Callable[[jax.Array], dict], Callable[[Params, jax.Array], jax.Array]
+]:
+  """(init, apply) of an MLP with three hidden layers: [d_in] -> [d_out]."""
+
+  def init(key):
+    params = {
+      "in": layers.mlp_params(d_in, width, width),
+      "out": layers.mlp_params(width, width, d_out),
+    }
+    return layers.init(key, params)
+
+  def apply(params, x):
+    return layers.mlp(params["out"], layers.mlp(params["in"], x))
+
+  return init, apply

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.base import InputError, Zoo
-from scalegmn_jax.baselines import constant, iterative, unscaled
+from scalegmn_jax.baselines import constant, iterative
 from scalegmn_jax.eval import scores
 from scalegmn_jax.targets import mlp
 
@@ -77,17 +77,3 @@ def test_unknown_methods():
     tuner(optimizer="lbfgs")
   with pytest.raises(InputError, match="'linear'"):
     tuner(schedule="linear")
-
-
-@pytest.mark.parametrize("per", ("entry", "tensor"))
-def test_standardized_operators_start_at_the_identity(per):
-  zoo, _ = problem()
-  operator = unscaled.standardized(
-    unscaled.flat_mlp(TARGET, width=8, step=0.0), zoo.weights, per=per
-  )
-  params = operator.init(jax.random.key(0))
-  edited = jax.vmap(lambda w: operator.apply(params, w))(zoo.weights)
-  for a, b in zip(
-    jax.tree.leaves(edited), jax.tree.leaves(zoo.weights), strict=True
-  ):
-    np.testing.assert_allclose(a, b, atol=1e-6)
