@@ -1,9 +1,9 @@
-"""Trained operators as things one keeps: one small file."""
+"""Trained metanetworks as things one keeps: one small file each."""
 
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,14 @@ from scalegmn_jax.base import (
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.targets.make import make_target
 
-FILE = "operator.npz"
+OPERATOR = "operator.npz"
+FUNCTIONAL = "functional.npz"
+
+LINKS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  "identity": lambda output: output,
+  "sigmoid": jax.nn.sigmoid,
+}
+"""From the output of a functional to what it predicts."""
 
 
 class TrainedOperator(NamedTuple):
@@ -47,6 +54,31 @@ class TrainedOperator(NamedTuple):
     return self.metanetwork.apply(self.params, weights, activation)
 
 
+class TrainedFunctional(NamedTuple):
+  """A functional that was trained.
+
+  Attributes:
+    target: the architecture of the networks it reads.
+    metanetwork: init and apply.
+    params: φ.
+    model: keyword arguments of `metanetworks.functional`.
+    link: a key of `LINKS`.
+  """
+
+  target: TargetNetwork
+  metanetwork: MetaNetwork
+  params: Params
+  model: Mapping[str, Any]
+  link: str
+
+  def __call__(
+    self, weights: Weights, activation: jax.Array | int = 0
+  ) -> jax.Array:
+    """What it predicts of one network: θ -> [K], invariant."""
+    output = self.metanetwork.apply(self.params, weights, activation)
+    return LINKS[self.link](output)
+
+
 def save_operator(
   folder: str | os.PathLike[str],
   target: TargetNetwork,
@@ -61,10 +93,76 @@ def save_operator(
     model: keyword arguments of `metanetworks.operator`, JSON values.
     params: φ.
   """
-  path = Path(folder) / FILE
-  header = json.dumps(
-    {"target": dict(target.description), "model": dict(model)}
-  )
+  return _save(Path(folder) / OPERATOR, target, {"model": dict(model)}, params)
+
+
+def save_functional(
+  folder: str | os.PathLike[str],
+  target: TargetNetwork,
+  model: Mapping[str, Any],
+  params: Params,
+  *,
+  link: str = "identity",
+) -> Path:
+  """Writes `<folder>/functional.npz`, as `save_operator` does.
+
+  Args:
+    folder: that exists.
+    target: with a description.
+    model: keyword arguments of `metanetworks.functional`, JSON values.
+    params: φ.
+    link: a key of `LINKS`.
+  """
+  header = {"model": dict(model), "link": link}
+  return _save(Path(folder) / FUNCTIONAL, target, header, params)
+
+
+def load_operator(folder: str | os.PathLike[str]) -> TrainedOperator:
+  """The operator that a run left in its folder.
+
+  Raises:
+    InputError: there is none, or its file is damaged.
+  """
+
+  def build(target, header):
+    return TrainedOperator(
+      target,
+      metanetworks.operator(target, **header["model"]),
+      None,
+      header["model"],
+    )
+
+  return _load(Path(folder) / OPERATOR, "operator", build)
+
+
+def load_functional(folder: str | os.PathLike[str]) -> TrainedFunctional:
+  """The functional that a run left in its folder.
+
+  Raises:
+    InputError: there is none, or its file is damaged.
+  """
+
+  def build(target, header):
+    if header["link"] not in LINKS:
+      raise ValueError(f"no link {header['link']!r}")
+    return TrainedFunctional(
+      target,
+      metanetworks.functional(target, **header["model"]),
+      None,
+      header["model"],
+      header["link"],
+    )
+
+  return _load(Path(folder) / FUNCTIONAL, "functional", build)
+
+
+def _save(
+  path: Path,
+  target: TargetNetwork,
+  header: Mapping[str, Any],
+  params: Params,
+) -> Path:
+  text = json.dumps({"target": dict(target.description), **header})
   arrays = {
     f"params/{name}": np.asarray(value)
     for name, value in flax.traverse_util.flatten_dict(
@@ -72,20 +170,19 @@ def save_operator(
     ).items()
   }
   temporary = path.with_suffix(".tmp.npz")
-  np.savez(temporary, allow_pickle=False, header=np.array(header), **arrays)
+  np.savez(temporary, allow_pickle=False, header=np.array(text), **arrays)
   os.replace(temporary, path)
   return path
 
 
-def load_operator(folder: str | os.PathLike[str]) -> TrainedOperator:
-  """The operator that a run left in its workdir.
-
-  Raises:
-    InputError: there is none, or its file is damaged.
-  """
-  path = Path(folder) / FILE
+def _load(
+  path: Path,
+  kind: str,
+  build: Callable[[TargetNetwork, Mapping[str, Any]], Any],
+) -> Any:
+  """What `build` makes of (target, header), with the parameters of the file."""
   if not path.exists():
-    raise InputError(f"{path}: no trained operator here; train one first")
+    raise InputError(f"{path}: no trained {kind} here; train one first")
   try:
     with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
       header = json.loads(str(file["header"]))
@@ -94,10 +191,9 @@ def load_operator(folder: str | os.PathLike[str]) -> TrainedOperator:
         for name in file.files
         if name != "header"
       }
-    target = make_target(header["target"])
-    metanetwork = metanetworks.operator(target, **header["model"])
+    trained = build(make_target(header["target"]), header)
     params = flax.traverse_util.unflatten_dict(flat, sep="/")
-    expected = jax.eval_shape(metanetwork.init, jax.random.key(0))
+    expected = jax.eval_shape(trained.metanetwork.init, jax.random.key(0))
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
       raise ValueError("its parameters are not those of its model")
   except (
@@ -109,6 +205,6 @@ def load_operator(folder: str | os.PathLike[str]) -> TrainedOperator:
     zipfile.BadZipFile,
   ) as error:
     raise InputError(
-      f"{path}: not a trained operator: {str(error).splitlines()[0]}"
+      f"{path}: not a trained {kind}: {str(error).splitlines()[0]}"
     ) from None
-  return TrainedOperator(target, metanetwork, params, header["model"])
+  return trained._replace(params=params)
