@@ -12,8 +12,11 @@ from scalegmn_jax.base import (
 )
 from scalegmn_jax.gmn.metanetworks import functional, operator
 from scalegmn_jax.operators import (
+  TrainedFunctional,
   TrainedOperator,
+  load_functional,
   load_operator,
+  save_functional,
   save_operator,
 )
 from scalegmn_jax.targets.cnn import cnn
@@ -29,14 +32,17 @@ __all__ = [
   "Space",
   "SymmetrySpec",
   "TargetNetwork",
+  "TrainedFunctional",
   "TrainedOperator",
   "Zoo",
   "cnn",
   "functional",
+  "load_functional",
   "load_operator",
   "make_target",
   "mlp",
   "operator",
+  "save_functional",
   "save_operator",
   "task_losses",
 ]
