@@ -85,6 +85,29 @@ def load(
   )
 
 
+def values(
+  files: store.ZooFiles, rows: np.ndarray, column: str = "test_accuracy"
+) -> np.ndarray:
+  """A measure of networks, such as their accuracy: [len(rows)] float32.
+
+  Raises:
+    InputError: the zoo has no such column, or a value is not in [0, 1].
+  """
+  where = f"{files.path / store.METRICS}: {column}"
+  if column not in files.metrics.columns:
+    raise InputError(f"{where}: no such column, expected one with values")
+  found = pd.to_numeric(files.metrics[column].iloc[rows], errors="coerce")
+  found = found.to_numpy(np.float32)
+  bad = ~((found >= 0) & (found <= 1))
+  if bad.any():
+    first = bad.argmax()
+    raise InputError(
+      f"{where}: row {rows[first]} ({bad.sum()} of {len(rows)} rows) has "
+      f"{files.metrics[column].iloc[rows[first]]!r}, expected 0 to 1"
+    )
+  return found
+
+
 def write(
   path,
   target: TargetNetwork,

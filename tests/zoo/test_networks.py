@@ -1,0 +1,38 @@
+"""Measures of a zoo's networks."""
+
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scalegmn_jax.base import InputError
+from scalegmn_jax.zoo import networks, store
+
+
+def zoo(column):
+  """Only what `values` looks at."""
+  frame = pd.DataFrame({"step": [0, 1, 2], "test_accuracy": column})
+  return store.ZooFiles(
+    np.zeros((3, 1), np.float32), frame, None, pathlib.Path("zoo")
+  )
+
+
+def test_values_come_in_the_order_of_rows():
+  found = networks.values(zoo([0.1, 0.2, 0.3]), np.array([2, 0]))
+  assert found.dtype == np.float32
+  np.testing.assert_allclose(found, [0.3, 0.1], 1e-6)
+
+
+@pytest.mark.parametrize("bad", (np.nan, 93.1, -0.1, "high"))
+def test_values_that_are_no_share(bad):
+  files = zoo([0.1, bad, 0.3])
+  with pytest.raises(InputError, match=r"test_accuracy: row 1 \(1 of 2 rows"):
+    networks.values(files, np.array([0, 1]))
+  # Rows that are not asked for may be anything.
+  assert len(networks.values(files, np.array([0, 2]))) == 2
+
+
+def test_measures_that_a_zoo_does_not_have():
+  with pytest.raises(InputError, match="score: no such column"):
+    networks.values(zoo([0, 1, 1]), np.array([0]), "score")
