@@ -1,0 +1,109 @@
+"""Layer statistics: a network as a few numbers per weight tensor.
+
+The baseline of Unterthiner et al., "Predicting Neural Network Accuracy from
+Weights", arXiv:2002.11448: mean, variance and quantiles of each weight tensor,
+and a regressor on them.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from scalegmn_jax.base import InputError, Zoo
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+BOOSTING = {
+  "learning_rate": (0.03, 0.1),
+  "max_leaf_nodes": (4, 15),
+  "min_samples_leaf": (5, 20),
+  "max_iter": (100, 300),
+}
+"""Grid of the boosted trees."""
+
+RIDGE = {"alpha": (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)}
+"""Grid of the linear regressor, on standardized features."""
+
+
+def features(zoo: Zoo, activations: int = 1) -> np.ndarray:
+  """Mean, variance and `QUANTILES` of every weight tensor: [B, F].
+
+  Invariant to permutations, not to scaling: they depend on the gauge. Several
+  activations are told apart by an indicator each.
+
+  Args:
+    zoo: B networks.
+    activations: how many kinds there are.
+  """
+  columns = []
+  for leaf in jax.tree.leaves(jax.device_get(zoo.weights)):
+    values = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
+    columns += [values.mean(1), values.var(1)]
+    columns += list(np.quantile(values, QUANTILES, axis=1))
+  if activations > 1:
+    columns += list(np.eye(activations)[:, np.asarray(zoo.activation)])
+  return np.stack(columns, axis=1)
+
+
+class Regressor(NamedTuple):
+  """A regressor that was chosen on validation networks.
+
+  Attributes:
+    predict: features [B, F] -> values [B].
+    name: its kind and hyper-parameters.
+    error: its mean squared error on the validation networks.
+  """
+
+  predict: Callable[[np.ndarray], np.ndarray]
+  name: str
+  error: float
+
+
+def fit(
+  train: tuple[np.ndarray, np.ndarray],
+  val: tuple[np.ndarray, np.ndarray],
+  *,
+  seed: int = 0,
+) -> Regressor:
+  """Boosted trees or ridge regression, whichever is best on validation.
+
+  Args:
+    train: (features [B, F], values [B]).
+    val: likewise, of other networks.
+    seed: of the trees.
+
+  Raises:
+    InputError: features that are not finite.
+  """
+  # Here, since it takes seconds that few need to spend.
+  from sklearn.ensemble import HistGradientBoostingRegressor
+  from sklearn.linear_model import Ridge
+  from sklearn.pipeline import make_pipeline
+  from sklearn.preprocessing import StandardScaler
+
+  if not all(np.isfinite(x).all() for x, _ in (train, val)):
+    raise InputError("layer statistics: weights too large for their variance")
+
+  def boosting(**hyper: Any):
+    return HistGradientBoostingRegressor(
+      **hyper, early_stopping=False, random_state=seed
+    )
+
+  def ridge(**hyper: Any):
+    return make_pipeline(StandardScaler(), Ridge(**hyper))
+
+  candidates = []
+  for kind, make, grid in (
+    ("trees", boosting, BOOSTING),
+    ("ridge", ridge, RIDGE),
+  ):
+    for values in itertools.product(*grid.values()):
+      hyper = dict(zip(grid, values, strict=True))
+      model = make(**hyper).fit(*train)
+      error = float(np.square(model.predict(val[0]) - val[1]).mean())
+      text = ", ".join(f"{k}={v:g}" for k, v in hyper.items())
+      candidates.append(Regressor(model.predict, f"{kind}: {text}", error))
+  return min(candidates, key=lambda c: c.error)

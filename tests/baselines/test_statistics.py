@@ -1,0 +1,84 @@
+"""The layer-statistics baseline."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import InputError, Zoo
+from scalegmn_jax.baselines import statistics
+from scalegmn_jax.symmetry import actions
+from scalegmn_jax.targets import mlp
+
+TARGET = mlp.mlp((4, 6, 3))
+NETWORKS = 60
+
+
+def population():
+  """Networks whose kernels have sizes of their own, and biases."""
+  rng = np.random.default_rng(0)
+  shapes = jax.eval_shape(TARGET.init, jax.random.key(0))
+  sizes = rng.uniform(0.5, 2, NETWORKS)
+  weights = jax.tree.map(
+    lambda s: jnp.asarray(
+      rng.normal(size=(NETWORKS, *s.shape))
+      * sizes.reshape(-1, *[1] * len(s.shape)),
+      jnp.float32,
+    ),
+    shapes,
+  )
+  return Zoo(weights, jnp.arange(NETWORKS) % 2), sizes
+
+
+def test_features_of_each_tensor():
+  zoo, _ = population()
+  found = statistics.features(zoo)
+  assert found.shape == (NETWORKS, 4 * 7)
+  bias = np.asarray(zoo.weights[0]["bias"][3], np.float64)
+  quantiles = np.quantile(bias, [0, 0.25, 0.5, 0.75, 1])
+  expected = [bias.mean(), bias.var(), *quantiles]
+  np.testing.assert_allclose(found[3, :7], expected, 1e-6)
+  told = statistics.features(zoo, activations=2)
+  np.testing.assert_array_equal(told[:, :-2], found)
+  np.testing.assert_array_equal(told[:, -1], zoo.activation)
+
+
+def test_features_see_scaling_but_not_permutations():
+  zoo, _ = population()
+  before = statistics.features(zoo)
+
+  def moved(decades):
+    g = actions.sample(jax.random.key(1), TARGET.spec, decades=decades)
+    weights = jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(zoo.weights)
+    return statistics.features(zoo._replace(weights=weights))
+
+  np.testing.assert_allclose(moved(0.0), before, 1e-4, 1e-6)
+  assert np.abs(moved(1.0) - before).max() > 1
+
+
+@pytest.mark.parametrize(
+  ("kind", "law"),
+  (
+    ("ridge", lambda x: x @ np.linspace(-1, 1, x.shape[1])),
+    ("trees", lambda x: (x[:, 1] > np.median(x[:, 1])).astype(float)),
+  ),
+)
+def test_the_better_regressor_is_chosen_on_validation(kind, law, monkeypatch):
+  monkeypatch.setattr(
+    statistics,
+    "BOOSTING",
+    {"learning_rate": (0.1,), "max_iter": (50,), "min_samples_leaf": (5,)},
+  )
+  x = statistics.features(population()[0])
+  y = law(x)
+  found = statistics.fit((x[:40], y[:40]), (x[40:], y[40:]))
+  assert found.name.startswith(kind)
+  error = np.square(found.predict(x[40:]) - y[40:]).mean()
+  np.testing.assert_allclose(found.error, error)
+  assert error < 0.2 * np.var(y[40:])
+
+
+def test_weights_that_overflow():
+  x = np.full((4, 7), np.inf)
+  with pytest.raises(InputError, match="too large"):
+    statistics.fit((x, np.ones(4)), (x, np.ones(4)))
