@@ -126,12 +126,12 @@ def chunk(networks: int) -> int | None:
 
 
 def build_optimizer(
-  config: ConfigDict, steps: int
+  config: ConfigDict, steps: int, learning_rate: float | None = None
 ) -> optax.GradientTransformation:
-  """The optimizer of φ over that many steps."""
+  """The optimizer of φ over that many steps; None: the config's rate."""
   c = config.train
   return optimizer.make_optimizer(
-    learning_rate=c.learning_rate,
+    learning_rate=c.learning_rate if learning_rate is None else learning_rate,
     steps=steps,
     warmup=c.warmup,
     weight_decay=c.weight_decay,

@@ -46,6 +46,7 @@ class Trainee(NamedTuple):
     steps: of training.
     seed: of φ and of what is drawn.
     save: (workdir, φ) -> anything, called once it is trained.
+    learning_rate: its peak; None for that of the config.
   """
 
   metanetwork: MetaNetwork
@@ -55,6 +56,7 @@ class Trainee(NamedTuple):
   steps: int
   seed: int
   save: Callable[[Path, Params], Any] | None = None
+  learning_rate: float | None = None
 
 
 class Table(NamedTuple):
@@ -145,7 +147,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     params[name] = train(
       trainee.metanetwork,
       trainee.task,
-      build.build_optimizer(config, trainee.steps),
+      build.build_optimizer(config, trainee.steps, trainee.learning_rate),
       trainee.data,
       trainee.validate,
       steps=trainee.steps,
