@@ -40,7 +40,8 @@ class Trainee(NamedTuple):
   Attributes:
     metanetwork: its parameters are trained.
     task: what it learns; its metrics have an "objective".
-    data: what `task` draws from, on the device.
+    data: what `task` draws from, on the device; or a function of the number
+      of steps taken, see `train`.
     validate: φ -> metrics, among them "val_objective". The φ of which it is
       least is kept.
     steps: of training.

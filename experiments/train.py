@@ -49,7 +49,9 @@ def train(
     metanetwork: its parameters are trained.
     task: see `training.step.Task`; its metrics have an "objective".
     optimizer: see `training.optimizer`.
-    data: whatever `task` draws its batches from.
+    data: whatever `task` draws its batches from; or a function, from the
+      number of steps taken to that, for batches that the host makes. It is
+      called while the device is busy with the steps before.
     validate: params -> metrics, among them "val_objective".
     steps: of training.
     seed: of the parameters and of what is drawn.
@@ -84,7 +86,8 @@ def train(
       advance(count=start)
       rows = _Rows(metrics, start, c["patience"])
       for number in range(start + 1, steps + 1):
-        state, values = step(state, k_run, data)
+        given = data(number - 1) if callable(data) else data
+        state, values = step(state, k_run, given)
         evaluate = number % c["eval_every"] == 0 or number == steps
         log = evaluate or number % c["log_every"] == 0
         if log or rows.arrived():

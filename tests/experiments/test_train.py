@@ -186,6 +186,28 @@ def test_a_stop_loses_neither_rows_nor_bits(step, tmp_path, monkeypatch):
   assert written(tmp_path / "stopped") == written(tmp_path / "whole")
 
 
+def test_data_of_every_step(tmp_path, monkeypatch):
+  """Asked for by the number of steps taken, after a stop as before it."""
+  rows = rows_of_data()
+  asked = []
+
+  def data(taken):
+    asked.append(taken)
+    return rows + taken
+
+  expected = fit(tmp_path / "whole", data)
+  assert asked == list(range(STEPS))
+  stop_after(monkeypatch, 7)
+  with pytest.raises(training.Interrupted):
+    fit(tmp_path / "stopped", data)
+  monkeypatch.undo()
+  result = fit(tmp_path / "stopped", data)
+  assert asked == 2 * list(range(STEPS))
+  jax.tree.map(np.testing.assert_array_equal, result, expected)
+  constant = fit(tmp_path / "constant", rows)
+  assert (constant.params["a"] != expected.params["a"]).any()
+
+
 def test_the_message_names_the_first_bad_step(tmp_path):
   def first_bad_step(name, **arguments):
     with pytest.raises(InputError, match="gradient is not finite") as error:
