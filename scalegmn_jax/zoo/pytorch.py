@@ -1,0 +1,286 @@
+"""Files of networks that PyTorch saved, and files that it loads.
+
+    target = sg.cnn((8, 8, 1), (16, 16), padding="SAME", pool="flatten")
+    weights = pytorch.read("network.safetensors", target)
+    zoo = pytorch.read_zoo("networks/", target)  # a folder of them, stacked
+    pytorch.convert("networks/", target, "zoo")  # the same as zoo files
+
+    layers = pytorch.layers("network.safetensors")
+    pytorch.write("better.safetensors", target, better, layers)
+
+and there `model.load_state_dict(load_file("better.safetensors"))`. Which
+network of PyTorch is which target is said in `zoo.state_dict`.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import safetensors
+import safetensors.numpy
+
+from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
+from scalegmn_jax.data import files as data_files
+from scalegmn_jax.zoo import networks, state_dict
+
+SUFFIXES = (".safetensors", ".pt", ".pth")
+
+PathLike = str | os.PathLike[str]
+
+
+def load(path: PathLike) -> state_dict.StateDict:
+  """The state dict in a file, for `state_dict.to_weights`.
+
+  A `.pt` or `.pth` file is read by PyTorch (the extra `torch`), which is told
+  to unpickle nothing but tensors.
+
+  Raises:
+    InputError: no such file, another suffix, a damaged file, no PyTorch or one
+      before 2.10, or something else than a state dict.
+  """
+  path = Path(path)
+  if path.suffix not in SUFFIXES:
+    raise InputError(
+      f"{path}: expected a file that ends in {', '.join(SUFFIXES)}"
+    )
+  if path.suffix != SUFFIXES[0]:
+    return _load_pickled(path)
+  with data_files.border(path, "a safetensors file of floats"):
+    try:
+      return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, AttributeError) as error:
+      raise ValueError(error) from error  # AttributeError: an unknown dtype
+
+
+def layers(path: PathLike) -> tuple[str, ...]:
+  """Names of the layers in a file, in order.
+
+  A `.pt` file has them as the module registered them. A `.safetensors` file
+  keeps no order: there the numbers in the names decide, convolutions first, if
+  names differ by nothing else ("net.0", "net.2", or "conv1", "conv2", "fc").
+
+  Raises:
+    InputError: see `load`; something that is no layer of ours; or an order
+      that is not known.
+  """
+  return _layers(load(path), Path(path))
+
+
+def read(
+  path: PathLike,
+  target: TargetNetwork,
+  order: Sequence[str] | None = None,
+) -> Weights:
+  """The weights in a file.
+
+  Args:
+    path: of a state dict, `.safetensors`, `.pt` or `.pth`.
+    target: the architecture.
+    order: names of the layers as they are computed, first to last; None for
+      that of `layers`.
+
+  Raises:
+    InputError: see `layers` and `state_dict.to_weights`.
+  """
+  arrays = _read(Path(path), state_dict.kernels(target), order)
+  return jax.tree.map(jnp.asarray, arrays)
+
+
+def write(
+  path: PathLike,
+  target: TargetNetwork,
+  weights: Weights,
+  order: Sequence[str],
+) -> None:
+  """Writes one network as a `.safetensors` file for `load_state_dict`.
+
+  Args:
+    path: does not exist.
+    target: the architecture.
+    weights: of one network.
+    order: names for its layers, first to last: ("0", "2", "5"), say, or those
+      of `layers` of another file.
+
+  Raises:
+    InputError: see `state_dict.from_weights`; another suffix; a file that
+      exists or cannot be written.
+  """
+  path = Path(path)
+  if path.suffix != SUFFIXES[0]:
+    raise InputError(f"{path}: expected a name that ends in {SUFFIXES[0]}")
+  data = safetensors.numpy.save(state_dict.from_weights(weights, target, order))
+  try:
+    with path.open("xb") as file:
+      file.write(data)
+  except OSError as error:
+    raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def read_zoo(
+  paths: PathLike | Sequence[PathLike],
+  target: TargetNetwork,
+  activation: str | Sequence[str] | None = None,
+  order: Sequence[str] | None = None,
+) -> Zoo:
+  """Networks of one architecture from many files.
+
+  Args:
+    paths: a folder, whose files of a known suffix are taken by name; or files
+      in an order of one's own.
+    target: the architecture of all of them.
+    activation: the name of theirs, or one for each of them; may be left out
+      where the target has only one.
+    order: see `read`; the same for all.
+
+  Returns:
+    The networks in the order of the files.
+
+  Raises:
+    InputError: see `read`; no files, or activations that do not fit.
+  """
+  files = _files(paths)
+  index = _activations(target, activation, len(files))
+  kernels = state_dict.kernels(target)
+  arrays = [_read(file, kernels, order) for file in files]
+  return Zoo(
+    jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *arrays),
+    jnp.array(index, jnp.int32),
+  )
+
+
+def convert(
+  paths: PathLike | Sequence[PathLike],
+  target: TargetNetwork,
+  folder: PathLike,
+  activation: str | Sequence[str] | None = None,
+  order: Sequence[str] | None = None,
+  metrics: pd.DataFrame | None = None,
+) -> None:
+  """Writes networks of PyTorch as zoo files, for `--config.zoo.path`.
+
+  Args:
+    paths: see `read_zoo`.
+    target: the architecture.
+    folder: to write; absent or empty.
+    activation: see `read_zoo`.
+    order: see `read_zoo`.
+    metrics: columns of the zoo's metrics, such as "test_accuracy", a row per
+      file in their order. Without "modeldir" each file is a training run of
+      its own, named by its path; without "step" all have step 0. Several
+      checkpoints of a run need both, so that no split parts them.
+
+  Raises:
+    InputError: see `read_zoo`; a folder that is not empty; metrics that do not
+      fit.
+  """
+  files = _files(paths)
+  if metrics is None:
+    metrics = pd.DataFrame(index=range(len(files)))
+  if len(metrics) != len(files):
+    raise InputError(f"metrics: {len(metrics)} rows, expected {len(files)}")
+  zoo = read_zoo(files, target, activation, order)
+  columns = {
+    "modeldir": [file.as_posix() for file in files],
+    "step": 0,
+  } | {name: metrics[name].to_numpy() for name in metrics}
+  columns["config.activation"] = np.array(target.activations)[zoo.activation]
+  networks.write(folder, target, zoo.weights, pd.DataFrame(columns))
+
+
+def _read(
+  path: Path,
+  kernels: Sequence[state_dict.Kernel],
+  order: Sequence[str] | None,
+):
+  """The weights in a file, on the host."""
+  state = load(path)
+  order = _layers(state, path) if order is None else order
+  return state_dict.to_arrays(state, kernels, order, path)
+
+
+def _load_pickled(path: Path) -> state_dict.StateDict:
+  try:
+    import torch  # pyright: ignore[reportMissingImports]
+  except ImportError:
+    raise InputError(
+      f"{path}: needs PyTorch to be read: pip install 'scalegmn-jax[torch]', "
+      "or save the network as .safetensors"
+    ) from None
+  # Before, a file could make it run code in spite of `weights_only`.
+  if [int(n) for n in torch.__version__.split(".")[:2]] < [2, 10]:
+    raise InputError(
+      f"{path}: PyTorch {torch.__version__} does not read it safely, expected "
+      "2.10 or newer"
+    )
+  with data_files.border(path, "a file of torch.save(model.state_dict())"):
+    try:
+      state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+      raise
+    except Exception as error:  # damaged files raise errors of any kind
+      reason = str(error).partition(". ")[0] or type(error).__name__
+      raise ValueError(reason) from error
+  if not isinstance(state, Mapping):
+    raise InputError(
+      f"{path}: holds a {type(state).__name__}, expected a state dict"
+    )
+  return state
+
+
+def _layers(state: state_dict.StateDict, path: Path) -> tuple[str, ...]:
+  names = state_dict.layers(state, path)
+  if path.suffix != SUFFIXES[0]:
+    return names
+
+  def convolution(name):
+    weight = state.get(f"{name}.weight")
+    return weight is not None and weight.ndim == 4
+
+  def numbers(name):
+    return [int(n) for n in re.findall("[0-9]+", name)]
+
+  result = []
+  for kind in (True, False):
+    group = [name for name in names if convolution(name) is kind]
+    if len({re.sub("[0-9]+", "0", name) for name in group}) > 1:
+      raise InputError(
+        f"{path}: does not say in which order its layers {', '.join(group)} "
+        "are computed: give their names in order"
+      )
+    result += sorted(group, key=numbers)
+  return tuple(result)
+
+
+def _files(paths: PathLike | Sequence[PathLike]) -> list[Path]:
+  if isinstance(paths, str | os.PathLike):
+    source = Path(paths)
+    if not source.is_dir():
+      raise InputError(f"{source}: no such folder")
+    files = sorted(f for f in source.iterdir() if f.suffix in SUFFIXES)
+  else:
+    source, files = "paths", [Path(path) for path in paths]
+  if not files:
+    raise InputError(f"{source}: no file that ends in {', '.join(SUFFIXES)}")
+  return files
+
+
+def _activations(
+  target: TargetNetwork, names: str | Sequence[str] | None, count: int
+) -> list[int]:
+  """The index of each network's activation."""
+  known = target.activations
+  if names is None and len(known) == 1:
+    names = known[0]
+  if isinstance(names, str):
+    names = (names,) * count
+  if names is None or len(names) != count or not set(names) <= set(known):
+    raise InputError(
+      f"activation {names} of {count} networks: expected one of "
+      f"{', '.join(known)}, or one for each network"
+    )
+  return [known.index(name) for name in names]
