@@ -10,6 +10,15 @@ from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.activations import activate, add_bias, drop
 
 
+def _uniform(key: jax.Array, shape: tuple[int, int], bound: float):
+  """A layer of which all weights are uniform in ±bound."""
+  k_bias, k_kernel = jax.random.split(key)
+  return {
+    "bias": jax.random.uniform(k_bias, shape[1:], minval=-bound, maxval=bound),
+    "kernel": jax.random.uniform(k_kernel, shape, minval=-bound, maxval=bound),
+  }
+
+
 def mlp(
   sizes: Sequence[int],
   activation: str | Sequence[str] = "relu",
@@ -19,6 +28,11 @@ def mlp(
 
   Weights: ({"bias": [n_l], "kernel": [n_{l-1}, n_l]}, ...). Inputs [N, ...]
   are flattened. Dropout applies to the last hidden layer.
+
+  With sines alone it is a SIREN (Sitzmann et al. 2020, arXiv:2006.09661) and
+  begins as one: kernels and biases are uniform in ±1/n_0 in the first layer and
+  in ±√(6/n_{l-1})/omega in the others. Other kernels begin normal, with
+  variance 2/n_{l-1}, and biases at zero.
 
   Args:
     sizes: neurons of each layer, input and output included.
@@ -37,12 +51,16 @@ def mlp(
 
   def init(key):
     keys = jax.random.split(key, len(sizes) - 1)
+    shapes = zip(sizes[:-1], sizes[1:], strict=True)
+    if names == ("sine",):
+      bounds = [1 / sizes[0], *((6 / n) ** 0.5 / omega for n in sizes[1:-1])]
+      return tuple(map(_uniform, keys, shapes, bounds))
     return tuple(
       {
         "bias": jnp.zeros(n_out),
         "kernel": jax.random.normal(k, (n_in, n_out)) * (2 / n_in) ** 0.5,
       }
-      for k, n_in, n_out in zip(keys, sizes[:-1], sizes[1:], strict=True)
+      for k, (n_in, n_out) in zip(keys, shapes, strict=True)
     )
 
   def apply(weights, x, activation=0, dropout=None):

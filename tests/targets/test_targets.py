@@ -205,6 +205,18 @@ def test_init_has_zero_biases_and_he_kernels(target, fan_in):
     assert abs(layer["kernel"].std() * (n / 2) ** 0.5 - 1) < 0.15
 
 
+def test_siren_begins_within_its_bounds():
+  """±1/2 of the coordinates, then ±√(6/n)/ω, biases as well."""
+  weights = mlp((2, 400, 200, 1), "sine", omega=30.0).init(jax.random.key(0))
+  bounds = (1 / 2, (6 / 400) ** 0.5 / 30, (6 / 200) ** 0.5 / 30)
+  for layer, bound in zip(weights, bounds, strict=True):
+    for w in layer.values():
+      assert jnp.abs(w).max() < bound
+      if w.size > 100:
+        np.testing.assert_allclose(w.std(), bound / 3**0.5, rtol=0.1)
+        assert jnp.abs(w).max() > 0.9 * bound
+
+
 @pytest.mark.parametrize(
   "target",
   [
