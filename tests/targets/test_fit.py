@@ -120,6 +120,36 @@ def test_epoch_is_the_loop_over_shuffled_batches(task):
   )
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_networks_in_chunks_are_those_side_by_side(task, chunk):
+  weights, hyper, *data = task
+  trainer = fit.fit(loss, sgd, batch_size=8, chunk=chunk)
+  whole = fit.fit(loss, sgd, batch_size=8)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-10, 1e-12),
+    trainer.epoch(trainer.init(weights, hyper), hyper, *data),
+    whole.epoch(whole.init(weights, hyper), hyper, *data),
+  )
+
+
+def test_a_batch_of_all_images_is_one_step_of_gradient_descent(task):
+  weights, hyper, activation, keys, images, labels = with_hyper(
+    task, dropout=[0.0] * B
+  )
+  trainer = fit.fit(loss, sgd, batch_size=N)
+  state = trainer.epoch(
+    trainer.init(weights, hyper), hyper, activation, keys, images, labels
+  )
+  h = network(hyper, 2)
+  g = jax.grad(loss)(network(weights, 2), 1, images, labels, h, keys[0])
+  jax.tree.map(
+    lambda w, g, b: np.testing.assert_allclose(w - 0.01 * g, b, 1e-10, 1e-12),
+    network(weights, 2),
+    g,
+    network(state.weights, 2),
+  )
+
+
 def test_settings_act_on_their_own_network_alone(task):
   before = train(task).weights
   for name, values in (
