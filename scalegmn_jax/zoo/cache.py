@@ -1,36 +1,18 @@
-"""Zoos made here: generated once per config, resumable, then reused."""
+"""Zoos of classifiers made here: generated once per config, then reused."""
 
-import hashlib
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
 
 from scalegmn_jax.base import InputError, TargetNetwork
 from scalegmn_jax.data.images import Images
-from scalegmn_jax.zoo import generate, networks, store
+from scalegmn_jax.zoo import generate, networks, parts, store
 
 FORMAT = 1
 """To be raised when the same config comes to give other networks."""
-
-
-def _hash(value: Any) -> str:
-  text = json.dumps(value, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _digest(images: Images) -> str:
-  digest = hashlib.sha256()
-  for array in images[:-1]:
-    digest.update(np.ascontiguousarray(array).tobytes())
-  return digest.hexdigest()[:16]
 
 
 def generated(
@@ -48,8 +30,7 @@ def generated(
 ) -> store.ZooFiles:
   """A zoo trained here, read from `folder` if it was made before.
 
-  Networks are trained `chunk` at a time. Finished chunks are kept beside the
-  zoo until it is complete, so an interrupted generation goes on where it was.
+  Networks are trained `chunk` at a time, see `parts.assembled`.
 
   Args:
     folder: of all cached zoos; this one is `<folder>/<hash of its config>`.
@@ -77,102 +58,67 @@ def generated(
       f"zoo.batch_size is {batch_size}, expected 1 to the number of training "
       f"images, {len(images.train_x)}"
     )
-  config = {
-    "format": FORMAT,
-    "target": dict(target.description),
-    "images": _digest(images),
-    "size": size,
-    "epochs": epochs,
-    "batch_size": batch_size,
-    "ranges": {k: list(v) for k, v in vars(ranges).items()},
-    "seed": seed,
-    "chunk": chunk,
-  }
-  path = folder / f"zoo-{_hash(config)}"
-  if path.exists():
-    return store.read(path)
-
-  parts = path.with_suffix(".parts")
-  parts.mkdir(parents=True, exist_ok=True)
   key = jax.random.key(seed)
   train = jax.device_put((images.train_x, images.train_y))
   test = jax.device_put((images.test_x, images.test_y))
-  rows, frames = [], []
-  for start in range(0, size, chunk):
-    part = parts / f"{start:08d}.npz"
-    if not part.exists():
-      # The last chunk is as long as the others, so that nothing is compiled
-      # twice; what is too much of it is left out.
-      index = np.arange(start, start + min(chunk, size))
-      keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-      trained = generate.train_networks(
-        target,
-        keys,
-        train,
-        test,
-        epochs=epochs,
-        batch_size=batch_size,
-        ranges=ranges,
-        on_epoch=on_epoch,
-      )
-      _save_part(part, trained)
-    else:
-      for _ in range(epochs[-1]):
-        on_epoch()
-    with np.load(part, allow_pickle=False) as arrays:
-      part_rows, frame = _part(arrays, start, target, epochs)
-    keep = min(chunk, size - start) * len(epochs)
-    rows.append(part_rows[:keep])
-    frames.append(frame[:keep])
-  metrics = pd.concat(frames, ignore_index=True)
-  metrics["config.epochs"] = epochs[-1]
-  metrics["config.batch_size"] = batch_size
-  store.write(
-    path, np.concatenate(rows), metrics, networks.layout_of(target)
-  )
-  shutil.rmtree(parts)
-  return store.read(path)
 
-
-def _save_part(part: Path, trained: generate.Trained) -> None:
-  flat = jax.tree.map(lambda w: w.reshape(-1, *w.shape[2:]), trained.weights)
-  arrays = {f"settings.{k}": v for k, v in trained.settings._asdict().items()}
-  for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
-    arrays[name] = getattr(trained, name)
-  with tempfile.NamedTemporaryFile(dir=part.parent, delete=False) as file:
-    np.savez(
-      file,
-      allow_pickle=False,
-      weights=networks.to_rows(flat),
-      **{k: np.asarray(v) for k, v in arrays.items()},
+  def make(index):
+    trained = generate.train_networks(
+      target,
+      jax.vmap(lambda i: jax.random.fold_in(key, i))(index),
+      train,
+      test,
+      epochs=epochs,
+      batch_size=batch_size,
+      ranges=ranges,
+      on_epoch=on_epoch,
     )
-  os.replace(file.name, part)
+    columns = _columns(trained, target, epochs) | {
+      "config.epochs": np.full(len(index) * len(epochs), epochs[-1]),
+      "config.batch_size": np.full(len(index) * len(epochs), batch_size),
+    }
+    flat = jax.tree.map(lambda w: w.reshape(-1, *w.shape[2:]), trained.weights)
+    return parts.Part(networks.to_rows(flat), columns)
+
+  return parts.assembled(
+    folder,
+    {
+      "format": FORMAT,
+      "target": dict(target.description),
+      "images": parts.digest(*images[:-1]),
+      "epochs": epochs,
+      "batch_size": batch_size,
+      "ranges": {k: list(v) for k, v in vars(ranges).items()},
+      "seed": seed,
+    },
+    networks.layout_of(target),
+    make,
+    size=size,
+    chunk=chunk,
+    on_kept=lambda: [on_epoch() for _ in range(epochs[-1])],
+  )
 
 
-def _part(arrays, start: int, target: TargetNetwork, epochs: Sequence[int]):
-  """The rows [B·C, D] of a chunk and their metrics."""
-  count = len(arrays["settings.l2"])
+def _columns(
+  trained: generate.Trained, target: TargetNetwork, epochs: Sequence[int]
+) -> dict[str, np.ndarray]:
+  """The metrics of B networks at C checkpoints, columns [B·C]."""
   names = {
     "optimizer": generate.OPTIMIZERS,
     "initializer": generate.INITIALIZERS,
     "activation": target.activations,
   }
+  renamed = {"initializer": "w_init", "l2": "l2reg"}
+  count, repeat = trained.train_loss.shape
   columns = {
-    "initializer": "w_init",
-    "l2": "l2reg",
-  }
-  repeat = len(epochs)
-  frame = {
-    "modeldir": np.repeat([f"{start + i:08d}" for i in range(count)], repeat),
     "step": np.tile(epochs, count),
     "laststep": np.tile([e == epochs[-1] for e in epochs], count).astype(int),
   }
   for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
-    frame[name] = arrays[name].ravel()
-  for key in generate.Settings._fields:
-    values = arrays[f"settings.{key}"]
+    columns[name] = np.asarray(getattr(trained, name)).ravel()
+  for key, values in jax.device_get(trained.settings)._asdict().items():
     if key in names:
       values = np.array(names[key])[values]
-    frame[f"config.{columns.get(key, key)}"] = np.repeat(values, repeat)
-  frame["config.b_init"] = np.full(count * repeat, "zeros")
-  return arrays["weights"], pd.DataFrame(frame)
+    columns[f"config.{renamed.get(key, key)}"] = np.repeat(values, repeat)
+  columns["config.b_init"] = np.full(count * repeat, "zeros")
+  return columns
