@@ -1,4 +1,4 @@
-"""Methods that return one network whatever they are given.
+"""Methods that do the same whatever network they are given.
 
 In a zoo of one task nothing in the objective asks an operator to look at its
 input, so the best constant is a rival that a table has to show.
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Weights, Zoo
+from scalegmn_jax.base import MetaNetwork, TargetNetwork, Weights, Zoo
 from scalegmn_jax.baselines.iterative import FineTuner
 
 
@@ -18,6 +18,21 @@ def best_network(zoo: Zoo, objective: jax.Array) -> Zoo:
   """The network of least objective [B], as a zoo of one."""
   best = jnp.nanargmin(objective)
   return jax.tree.map(lambda a: a[best][None], zoo)
+
+
+def constant_operator(target: TargetNetwork) -> MetaNetwork:
+  """θ' = θ + φ: one update for all networks. φ begins at zero."""
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+
+  def init(key):
+    del key
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+  def apply(params, weights, activation=0):
+    del activation
+    return jax.tree.map(jnp.add, weights, params)
+
+  return MetaNetwork(init, apply)
 
 
 def repeat(zoo: Zoo, count: int) -> Zoo:

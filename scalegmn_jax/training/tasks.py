@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from scalegmn_jax.base import InputError, MetaNetwork
+from scalegmn_jax.base import InputError, MetaNetwork, TargetNetwork, Weights
 from scalegmn_jax.training.losses import Losses
 from scalegmn_jax.training.step import Task
 
@@ -92,5 +93,75 @@ def regression_task(
     objective = REGRESSION[loss](logit, value)
     error = jax.nn.sigmoid(logit) - value
     return objective, {"objective": objective, "squared_error": error**2}
+
+  return Task(draw, one)
+
+
+def classification_task(
+  functional: MetaNetwork,
+  *,
+  networks: int,
+  vary: Callable[[jax.Array, Weights], Weights] | None = None,
+) -> Task:
+  """The class of every network, such as that of the image that it renders.
+
+  Args:
+    functional: weights -> logits [K]; the task's loss is invariant if it is.
+    networks: drawn per step, with replacement.
+    vary: (key, weights of one network) -> weights of another network of the
+      same class, see `augmentation`; None to show networks as they are.
+
+  Returns:
+    A task whose data are (zoo, labels [B]).
+  """
+
+  def draw(key, data):
+    zoo, labels = data
+    k_rows, k_vary = jax.random.split(key)
+    rows = jax.random.randint(k_rows, (networks,), 0, labels.shape[0])
+    zoo, labels = jax.tree.map(lambda a: a[rows], (zoo, labels))
+    if vary is not None:
+      keys = jax.random.split(k_vary, networks)
+      zoo = zoo._replace(weights=jax.vmap(vary)(keys, zoo.weights))
+    return (zoo, labels), ()
+
+  def one(params, item, shared):
+    del shared
+    network, label = item
+    logits = functional.apply(params, *network)
+    objective = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    accuracy = (logits.argmax() == label).astype(logits.dtype)
+    return objective, {"objective": objective, "accuracy": accuracy}
+
+  return Task(draw, one)
+
+
+def rendering_task(
+  operator: MetaNetwork, target: TargetNetwork, *, networks: int
+) -> Task:
+  """Edited networks are to give other values: the mean squared error.
+
+  Args:
+    operator: weights -> edited weights; the loss is invariant if it is
+      equivariant, for the function of a network is.
+    target: the networks that are edited.
+    networks: drawn per step, with replacement.
+
+  Returns:
+    A task whose data are (zoo, values [B, P, C], inputs [P, d]): for each
+    network what it is to give at the inputs, which are those of all.
+  """
+
+  def draw(key, data):
+    zoo, values, inputs = data
+    rows = jax.random.randint(key, (networks,), 0, values.shape[0])
+    return jax.tree.map(lambda a: a[rows], (zoo, values)), inputs
+
+  def one(params, item, inputs):
+    (weights, activation), values = item
+    edited = operator.apply(params, weights, activation)
+    found = target.apply(edited, inputs, activation)
+    objective = jnp.mean((found - values) ** 2)
+    return objective, {"objective": objective}
 
   return Task(draw, one)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.base import InputError, MetaNetwork, Zoo
+from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.training import step, tasks
 
 # A metanetwork that adds up the weights of its network, and a bias.
@@ -60,3 +61,56 @@ def test_metrics_say_the_error_of_the_prediction():
 def test_unknown_loss():
   with pytest.raises(InputError, match="loss.name is 'l1'"):
     tasks.regression_task(SUM, networks=3, loss="l1")
+
+
+def test_classes_come_with_their_networks_and_are_varied_alone():
+  """A metanetwork that says the class of each network: loss 0, all right."""
+  labels = jnp.array([2, 0, 1])
+  zoo = Zoo({"w": 10.0 * jax.nn.one_hot(labels, 3)}, jnp.arange(3))
+  reads = MetaNetwork(
+    lambda key: jnp.ones(()),
+    lambda params, weights, activation: params * weights["w"],
+  )
+
+  def scaled(key, weights):
+    return {"w": weights["w"] * jax.random.uniform(key, minval=1.0, maxval=2.0)}
+
+  for vary in (None, scaled):
+    task = tasks.classification_task(reads, networks=20, vary=vary)
+    (drawn, found), shared = task.draw(jax.random.key(0), (zoo, labels))
+    np.testing.assert_array_equal(drawn.weights["w"].argmax(1), found)
+    sizes = len(np.unique(drawn.weights["w"].max(1)))
+    assert sizes == 1 if vary is None else sizes > 10
+    for params, accuracy in ((1.0, 1), (-1.0, 0)):
+      batched = jax.vmap(task.loss, (None, 0, None))
+      _, values = batched(params, (drawn, found), shared)
+      assert values["accuracy"].mean() == accuracy
+      assert (values["objective"] < 1e-3).all() == bool(accuracy)
+
+
+def test_rendering_is_measured_at_the_inputs_with_each_networks_own_values():
+  target = mlp((2, 4, 1), "sine")
+  zoo = Zoo(
+    jax.vmap(target.init)(jax.random.split(jax.random.key(0), 3)),
+    jnp.zeros(3, int),
+  )
+  inputs = jax.random.normal(jax.random.key(1), (7, 2))
+  values = jax.vmap(target.apply, (0, None))(zoo.weights, inputs)
+  # An operator that adds φ to the last bias: the error is φ².
+  operator = MetaNetwork(
+    lambda key: jnp.zeros(()),
+    lambda params, weights, activation: (
+      weights[0],
+      weights[1] | {"bias": weights[1]["bias"] + params},
+    ),
+  )
+  task = tasks.rendering_task(operator, target, networks=10)
+  items, shared = task.draw(jax.random.key(2), (zoo, values, inputs))
+  np.testing.assert_array_equal(shared, inputs)
+  batched = jax.vmap(task.loss, (None, 0, None))
+  for params in (0.0, 0.3):
+    found, _ = batched(params, items, shared)
+    np.testing.assert_allclose(found, params**2, rtol=1e-4, atol=1e-12)
+  mixed = (items[0], items[1][::-1])
+  wrong, _ = batched(0.0, mixed, shared)
+  assert wrong.mean() > 1e-4
