@@ -51,6 +51,46 @@ def zoo(config: ConfigDict) -> None:
   config.eval.test_networks = 32
 
 
+def inrs(config: ConfigDict) -> None:
+  """SIRENs, and a zoo of them: one image each."""
+  config.target = ConfigDict()
+  config.target.hidden = (16, 16)
+  config.target.omega = 30.0
+
+  config.zoo = ConfigDict()
+  config.zoo.path = ""  # folder of an existing zoo; "": fit one
+  config.zoo.cache = ""  # where fitted zoos are kept; "": user's cache
+  config.zoo.train_images = 10_000  # the first of each part of the image set
+  config.zoo.val_images = 500
+  config.zoo.test_images = 1000
+  config.zoo.views = 1  # networks per training image
+  config.zoo.epochs = 50
+  config.zoo.batch_size = 0  # pixels per step; 0: all
+  config.zoo.rate = 1e-2
+  config.zoo.chunk = 512  # networks between two saves
+  config.zoo.together = 0  # fitted side by side; 0: the fastest
+
+
+def inrs_of_digits(config: ConfigDict) -> None:
+  """Likewise, of 8x8 images: as coarse a grid holds lower frequencies."""
+  config.target.omega = 5.0
+  config.zoo.views = 4
+  config.zoo.epochs = 120
+  config.zoo.rate = 2e-2
+
+
+def tiny_inrs(config: ConfigDict) -> None:
+  """Likewise, in seconds; the numbers mean nothing."""
+  inrs_of_digits(config)
+  config.target.hidden = (6, 6)
+  config.zoo.train_images = 48
+  config.zoo.val_images = 12
+  config.zoo.test_images = 16
+  config.zoo.views = 1
+  config.zoo.epochs = 20
+  config.zoo.chunk = 40
+
+
 def model(config: ConfigDict) -> None:
   """The metanetwork."""
   config.model = ConfigDict()
@@ -137,6 +177,11 @@ def tiny_sections(config: ConfigDict) -> None:
   config.zoo.fractions = (0.5, 0.25, 0.25)
   config.eval.val_networks = 4
   config.eval.test_networks = 6
+  tiny_training(config)
+
+
+def tiny_training(config: ConfigDict) -> None:
+  """Likewise, of a metanetwork."""
   config.model.width = 8
   config.model.depth = 1
   config.train.steps = 30
