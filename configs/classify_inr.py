@@ -1,0 +1,71 @@
+"""Classification of images by the weights of networks that render them.
+
+  python -m experiments.run --config=configs/classify_inr.py
+
+SIRENs are fitted, one to every image; a metanetwork reads their weights and
+never sees a pixel. Variants, after a colon:
+  (none)         8x8 digits from scikit-learn, no download.
+  tiny           the same path in seconds, for tests.
+  mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
+  fashion_mnist  Fashion-MNIST, likewise.
+  large          MNIST by SIRENs 2-128-128-128-1.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(variant: str = ""):
+  config = common.start("classify_inr")
+  common.data(config)
+  common.inrs(config)
+  common.model(config)
+  common.train(config)
+  config.methods = ("plain", "augmented", "unfolded", "permutation", "mlp")
+  config.rates = ConfigDict()  # of each method; the best on validation is kept
+  config.rates.plain = (3e-3,)
+  config.rates.augmented = (3e-3,)
+  config.rates.unfolded = (3e-3,)
+  config.rates.permutation = (3e-3,)
+  config.rates.mlp = (3e-4, 1e-3, 3e-3)
+  config.augment = ConfigDict()  # see scalegmn_jax.training.augmentation
+  config.augment.rotation = 10.0  # degrees
+  config.augment.scale = 1.1
+  config.augment.shift = 0.1
+  config.augment.noise = 0.0
+
+  config.model.bidirectional = False  # only outputs are asked for
+  config.model.depth = 3  # as many layers as the SIRENs have
+  config.train.networks = 32
+  config.train.weight_decay = 1e-2
+  if not variant:
+    common.inrs_of_digits(config)
+    config.train.steps = 1000
+    config.train.eval_every = 100
+  elif variant == "tiny":
+    common.tiny_inrs(config)
+    common.tiny_training(config)
+    config.methods = ("augmented", "unfolded", "permutation", "mlp")
+    config.rates.mlp = (1e-3,)
+  elif variant in ("mnist", "fashion_mnist", "large"):
+    config.data.name = "mnist" if variant == "large" else variant
+    config.target.hidden = (32, 32)
+    config.train.steps = 3000
+    config.train.eval_every = 500
+    if variant == "large":
+      config.target.hidden = (128, 128, 128)
+      config.methods = ("augmented",)
+      config.zoo.train_images = 2000
+      config.zoo.test_images = 500
+      config.model.depth = 4
+      config.model.width = 16
+      config.train.networks = 16
+      config.train.steps = 500
+      config.train.eval_every = 100
+  elif variant:
+    raise ValueError(
+      f"configs/classify_inr.py has no variant {variant!r}: "
+      "expected tiny, mnist, fashion_mnist or large"
+    )
+  return config

@@ -1,0 +1,65 @@
+"""Editing images by the weights of networks that render them.
+
+  python -m experiments.run --config=configs/edit_inr.py
+
+SIRENs are fitted, one to every image; an operator edits their weights so that
+they render the dilated image. Variants, after a colon:
+  (none)         8x8 digits from scikit-learn, no download.
+  tiny           the same path in seconds, for tests.
+  mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
+  fashion_mnist  Fashion-MNIST, likewise.
+  large          MNIST by SIRENs 2-128-128-128-1.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(variant: str = ""):
+  config = common.start("edit_inr")
+  common.data(config)
+  common.inrs(config)
+  common.model(config)
+  common.train(config)
+  config.methods = (
+    "forward", "bidirectional", "permutation", "mlp", "constant",
+  )  # fmt: skip
+  config.rates = ConfigDict()  # of each method; the best on validation is kept
+  config.rates.forward = (3e-3,)
+  config.rates.bidirectional = (3e-3,)
+  config.rates.permutation = (3e-3,)
+  config.rates.mlp = (3e-4, 1e-3, 3e-3)
+  config.rates.constant = (1e-3, 1e-2)
+  config.train.networks = 16
+  config.train.weight_decay = 1e-3
+  if not variant:
+    common.inrs_of_digits(config)
+    config.train.steps = 1000
+    config.train.eval_every = 100
+  elif variant == "tiny":
+    common.tiny_inrs(config)
+    common.tiny_training(config)
+    config.rates.mlp = (1e-3,)
+    config.rates.constant = (1e-3,)
+  elif variant in ("mnist", "fashion_mnist", "large"):
+    config.data.name = "mnist" if variant == "large" else variant
+    config.target.hidden = (32, 32)
+    config.train.steps = 3000
+    config.train.eval_every = 500
+    if variant == "large":
+      config.target.hidden = (128, 128, 128)
+      config.methods = ("forward", "constant")
+      config.zoo.train_images = 500
+      config.zoo.val_images = 50
+      config.zoo.test_images = 100
+      config.model.width = 16
+      config.train.networks = 4
+      config.train.steps = 300
+      config.train.eval_every = 100
+  elif variant:
+    raise ValueError(
+      f"configs/edit_inr.py has no variant {variant!r}: "
+      "expected tiny, mnist, fashion_mnist or large"
+    )
+  return config

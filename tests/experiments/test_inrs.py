@@ -1,0 +1,73 @@
+"""Experiments with INRs: what they refuse, and what a row is made of."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import classify_inr, edit_inr
+from experiments import experiment, inrs
+from experiments.experiment import Trainee
+from scalegmn_jax.base import InputError, MetaNetwork
+from scalegmn_jax.training.step import Task
+
+VALUES = [
+  ({"methods": ("scale",)}, "config.methods is ('scale',), expected some of"),
+  ({"methods": ()}, "config.methods is ()"),
+  ({"rates.mlp": ()}, "config.rates.mlp is (), expected positive numbers"),
+  ({"target.omega": 0.0}, "config.target.omega is 0.0"),
+  ({"target.hidden": (4, 0)}, "sizes (2, 4, 0, 1)"),
+  ({"zoo.train_images": 0}, "0 train images"),
+  ({"zoo.epochs": 0}, "zoo.epochs is 0"),
+  ({"zoo.batch_size": 65}, "zoo.batch_size 65"),
+  ({"zoo.chunk": 0}, "in parts of 0"),
+  ({"zoo.together": -1}, "config.zoo.together is -1"),
+  ({"zoo.path": "nowhere"}, "nowhere"),
+]
+
+
+@pytest.mark.parametrize("config", [classify_inr, edit_inr])
+@pytest.mark.parametrize(("changes", "message"), VALUES)
+def test_impossible_values(config, changes, message, tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  tiny = config.get_config("tiny")
+  with tiny.unlocked():
+    tiny.update_from_flattened_dict(changes)
+  with pytest.raises(InputError) as error:
+    experiment.run(tiny, tmp_path / "run")
+  assert message in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("config", [classify_inr, edit_inr])
+def test_unknown_variant(config):
+  with pytest.raises(ValueError, match="no variant 'huge'"):
+    config.get_config("huge")
+
+
+def test_the_rate_that_is_best_on_validation_is_kept():
+  config = classify_inr.get_config("tiny")
+  config.rates.mlp = (1e-3, 1e-2, 3e-3)
+
+  def make(name, rate):
+    del name
+    return Trainee(
+      MetaNetwork(lambda key: (), lambda params, weights: weights),
+      Task(lambda key, data: ((), ()), lambda *args: (jnp.zeros(()), {})),
+      (), lambda params: {"val_objective": params}, 1, 0, None, rate,
+    )  # fmt: skip
+
+  runs = inrs.trainees(config, {"mlp": make})
+  assert list(runs["mlp"]) == ["mlp/0.001", "mlp/0.01", "mlp/0.003"]
+  found = inrs.best(
+    runs["mlp"], {"mlp/0.001": 0.3, "mlp/0.01": 0.2, "mlp/0.003": 0.5}
+  )
+  assert (found.params, found.rate) == (0.2, 1e-2)
+
+
+def test_gallery_has_a_picture_for_each_network():
+  pixels = np.random.default_rng(0).uniform(size=(12, 5, 4, 1))
+  figure = inrs.gallery({"a": pixels, "b": 2 * pixels}, columns=3)
+  shown = [axis.images[0].get_array() for axis in figure.axes]
+  assert len(shown) == 6
+  np.testing.assert_array_equal(shown[1], pixels[1, ..., 0])
+  np.testing.assert_array_equal(shown[5], np.minimum(2 * pixels[2, ..., 0], 1))
