@@ -2,6 +2,7 @@
 Zoo (Unterthiner et al. 2020, arXiv:2002.11448, appendix A)."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -92,11 +93,22 @@ def draw(key: jax.Array, ranges: Ranges, activations: int) -> Settings:
   )
 
 
-def initialize(key: jax.Array, shapes: Weights, settings: Settings) -> Weights:
+def initialize(
+  key: jax.Array,
+  shapes: Weights,
+  settings: Settings,
+  initializers: Sequence[str] = INITIALIZERS,
+) -> Weights:
   """One network's first weights: biases 0, kernels as `settings` says.
 
   Fans are those of kernels [..., in, out]. The init std is that of "normal"
   and "truncated_normal"; "orthogonal" is scaled to gain 1.
+
+  Args:
+    key: consumed.
+    shapes: of the weights.
+    settings: of one network.
+    initializers: those that the settings may be of. All of them are computed.
   """
   leaves, structure = jax.tree.flatten(shapes)
 
@@ -104,17 +116,19 @@ def initialize(key: jax.Array, shapes: Weights, settings: Settings) -> Weights:
     receptive = math.prod(shape[:-2])
     fan_in, fan_out = receptive * shape[-2], receptive * shape[-1]
     z = jax.random.normal(key, shape)
-    truncated = jax.random.truncated_normal(key, -2, 2, shape)
-    candidates = jnp.stack(
-      [
-        z * math.sqrt(2 / (fan_in + fan_out)),
-        z * math.sqrt(2 / fan_in),
-        truncated * settings.init_std,
-        jax.nn.initializers.orthogonal()(key, shape),
-        z * settings.init_std,
-      ]
-    )
-    return candidates[settings.initializer]
+
+    def truncated():
+      return jax.random.truncated_normal(key, -2, 2, shape) * settings.init_std
+
+    candidates = {
+      "glorot_normal": lambda: z * math.sqrt(2 / (fan_in + fan_out)),
+      "he_normal": lambda: z * math.sqrt(2 / fan_in),
+      "truncated_normal": truncated,
+      "orthogonal": lambda: jax.nn.initializers.orthogonal()(key, shape),
+      "normal": lambda: z * settings.init_std,
+    }
+    made = jnp.stack([candidates[name]() for name in initializers])
+    return made[_among(INITIALIZERS, initializers)[settings.initializer]]
 
   weights = [
     kernel(k, s.shape) if len(s.shape) > 1 else jnp.zeros(s.shape)
@@ -123,10 +137,18 @@ def initialize(key: jax.Array, shapes: Weights, settings: Settings) -> Weights:
   return jax.tree.unflatten(structure, weights)
 
 
-def _optimizer(settings: Settings) -> optax.GradientTransformation:
+def _among(names: Sequence[str], some: Sequence[str]) -> jax.Array:
+  """The position among some names of each of the names, 0 if it has none."""
+  return jnp.array([some.index(n) if n in some else 0 for n in names])
+
+
+def _optimizer(
+  optimizers: Sequence[str], settings: Settings
+) -> optax.GradientTransformation:
   """The network's own optimizer: the steps of all are taken, one is kept."""
-  rate = settings.learning_rate
-  members = (optax.adam(rate), optax.sgd(rate), optax.rmsprop(rate))
+  known = {"adam": optax.adam, "sgd": optax.sgd, "rmsprop": optax.rmsprop}
+  members = [known[name](settings.learning_rate) for name in optimizers]
+  own = _among(OPTIMIZERS, optimizers)[settings.optimizer]
 
   def init(params):
     return tuple(m.init(params) for m in members)
@@ -138,7 +160,7 @@ def _optimizer(settings: Settings) -> optax.GradientTransformation:
     ]
     steps = [r[0] for r in results]
     chosen = jax.tree.map(
-      lambda *u: jnp.stack(u)[settings.optimizer], *steps
+      lambda *u: jnp.stack(u)[own], *steps
     )
     return chosen, tuple(r[1] for r in results)
 
@@ -190,12 +212,18 @@ def train_networks(
   """
   shapes = jax.eval_shape(target.init, jax.random.key(0))
 
-  @jax.jit
+  # Runs once: the random numbers are the same bits without the optimizations
+  # that take more than half of the time to compile it.
+  @functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 1}
+  )
   def begin(keys):
     def one(key):
       k_draw, k_init = jax.random.split(key)
       settings = draw(k_draw, ranges, len(target.activations))
-      return settings, initialize(k_init, shapes, settings)
+      return settings, initialize(
+        k_init, shapes, settings, ranges.initializer
+      )
 
     # One network after another: two batched QR factorizations that run at the
     # same time wait for each other for ever on a CPU with 2 threads (seen in
@@ -212,7 +240,7 @@ def train_networks(
 
   trainer = fits.fit(
     loss,
-    _optimizer,
+    functools.partial(_optimizer, ranges.optimizer),
     batch_size=batch_size,
     fraction=lambda settings: settings.train_fraction,
   )
