@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import Axes, Axis, Space, SymmetrySpec, TargetNetwork
+from scalegmn_jax.base import (
+  Axes,
+  Axis,
+  Space,
+  SymmetrySpec,
+  TargetNetwork,
+  Zoo,
+)
+from scalegmn_jax.graph import population, vocabulary
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets import activations
 from scalegmn_jax.targets.cnn import cnn
@@ -178,3 +186,57 @@ def images():
     return jnp.asarray(np.random.default_rng(n).normal(size=(n, *shape)))
 
   return make
+
+
+MIXED = ("relu", "tanh")
+
+
+@pytest.fixture(scope="session")
+def several() -> list[TargetNetwork]:
+  """Architectures that differ in depth, widths, kernels, inputs and outputs."""
+  return [
+    mlp((3, 8, 9, 8, 2), MIXED),
+    cnn((5, 5, 2), (8, 9), (3, 2), 2, "SAME", "flatten", 3, MIXED),
+    cnn((5, 5, 1), (8,), 5, 2, "SAME", "average", 3, MIXED),
+    residual(MIXED),
+  ]
+
+
+@pytest.fixture(scope="session")
+def population_of(random_weights):
+  """(targets, networks of each) -> (their zoos, the population of them all).
+
+  Every other network has dead neurons. Activations take turns, in pairs; each
+  network has its number as "value".
+  """
+
+  def make(targets, count):
+    architectures = [vocabulary.architecture(t) for t in targets]
+    zoos = []
+    for i, target in enumerate(targets):
+      weights = [
+        random_weights(target, seed, dead=seed % 2 == 1)
+        for seed in range(i * count, (i + 1) * count)
+      ]
+      zoos.append(
+        Zoo(
+          jax.tree.map(lambda *w: np.stack(list(map(np.asarray, w))), *weights),
+          np.arange(count) // 2 % len(target.activations),
+        )
+      )
+    values = np.arange(count * len(targets), dtype=float).reshape(-1, count)
+    return zoos, population.Population(
+      vocabulary.vocabulary_of(architectures),
+      architectures,
+      zoos,
+      [{"value": v} for v in values],
+    )
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def mixed_population(several, population_of):
+  """Four networks of each architecture, in float64: (zoos, population)."""
+  with jax.enable_x64(True):
+    return population_of(several, 4)

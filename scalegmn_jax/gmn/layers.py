@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import Params
 from scalegmn_jax.gmn.reading import Reading
-from scalegmn_jax.graph.wiring import Wiring
+from scalegmn_jax.graph.wiring import GraphWiring
 from scalegmn_jax.symmetry.canonical import Canonical, unit
 
 
@@ -178,7 +178,7 @@ def message(
   params: Params,
   x: jax.Array,
   e: jax.Array,
-  wiring: Wiring,
+  wiring: GraphWiring,
   reading: Reading,
 ) -> jax.Array:
   """Σ_j m_ij with m_ij = ScaleEq(Γ_v x_j ⊙ Γ_e e_ji), which carries q_i.
@@ -221,7 +221,7 @@ def update(
   params: Params,
   x: jax.Array,
   messages: Sequence[jax.Array],
-  wiring: Wiring,
+  wiring: GraphWiring,
   reading: Reading,
 ) -> jax.Array:
   """x + ScaleEq([x, m, ...]), an MLP for inputs and outputs.
@@ -249,7 +249,7 @@ def read_params(d: int) -> Params:
 
 
 def read(
-  params: Params, x: jax.Array, wiring: Wiring, reading: Reading
+  params: Params, x: jax.Array, wiring: GraphWiring, reading: Reading
 ) -> jax.Array:
   """What is invariant of every vertex: [V, d] → q x gives [V, d] → y."""
   return on_range(
@@ -289,7 +289,7 @@ def edge_update(
   x: jax.Array,
   dual: jax.Array,
   u: jax.Array,
-  wiring: Wiring,
+  wiring: GraphWiring,
 ) -> jax.Array:
   """e + Γe ⊙ φ([u_j, u_i]) (+ Γ_r x_i ⊙ Γ_s x*_j ⊙ ψ([u_j, u_i])).
 

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from scalegmn_jax.base import InputError, MetaNetwork, TargetNetwork
 from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn import reading as readings
-from scalegmn_jax.graph import convert
+from scalegmn_jax.graph import convert, packing
 from scalegmn_jax.graph.topology import Topology, topology_of
-from scalegmn_jax.graph.wiring import Wiring
+from scalegmn_jax.graph.vocabulary import Vocabulary
+from scalegmn_jax.graph.wiring import GraphWiring, Wiring
 from scalegmn_jax.symmetry import canonical
 
 
@@ -30,7 +31,6 @@ class Body(_Module):
   """Embedding and message passing.
 
   Attributes:
-    wiring: of the target network's graph.
     width: d.
     depth: message passing layers.
     bidirectional: messages also pass against the edges.
@@ -38,7 +38,6 @@ class Body(_Module):
       second term, and the last layer has one as well.
   """
 
-  wiring: Wiring
   width: int
   depth: int
   bidirectional: bool
@@ -46,32 +45,26 @@ class Body(_Module):
 
   @nn.compact
   def __call__(
-    self, reading: readings.Reading
+    self, wiring: GraphWiring, reading: readings.Reading
   ) -> tuple[jax.Array, jax.Array]:
-    """A network -> (x [V, d] → q x, e [E, d] → q_i e / q_j).
+    """A graph -> (x [V, d] → q x, e [E, d] → q_i e / q_j).
 
     After each layer vertex features have their vertex's size, ‖x_i‖ = √d s_i
     (a layer norm that carries q): so messages Σ_j x_j ⊙ e_ji are of the size of
     x_i whatever the gauge, the fan-in and the depth.
     """
-    wiring, d = self.wiring, self.width
-    reverse, topology = wiring.reverse(), wiring.topology
-    k_in = topology.edge_width
+    d, reverse = self.width, wiring.reverse()
+    types, edge_types, b_in, k_in = wiring.features
     graph: Any = reading.graph
 
     # Codes multiply where a group acts and add where none does.
-    types, edge_types = (
-      int(t.max()) + 1 for t in (topology.vertex_type, topology.edge_type)
-    )
     vertex_code = self.make("vertex_code", layers.Normal((types, d), std=1.0))
-    vertex_code = vertex_code[topology.vertex_type]
+    vertex_code = vertex_code[wiring.vertex_type]
     edge_code = self.make("edge_code", layers.factor_params(edge_types, d))
-    edge_code = edge_code[topology.edge_type]
+    edge_code = edge_code[wiring.edge_type]
     factor = self.make("vertex_factor", layers.factor_params(types, d))
-    factor = factor[topology.vertex_type]
-    embed = self.make(
-      "embed_vertex", layers.linear_params(topology.vertex_width, d)
-    )
+    factor = factor[wiring.vertex_type]
+    embed = self.make("embed_vertex", layers.linear_params(b_in, d))
     x = layers.linear(embed, graph.nodes) * factor
     x = x + jnp.where(reading.additive, vertex_code, 0)
     # Beside its bias a scaled vertex has its size, which carries q as well; so
@@ -116,7 +109,7 @@ class Body(_Module):
 
 
 class Operator(_Module):
-  """The equivariant head: `Reading` -> updates of the weights, Δ → gΔ.
+  """The equivariant head: a network -> updates of its weights, Δ → gΔ.
 
   Δ = α ⊙ Γ [x, b] for biases b and α ⊙ Γ e for kernels, with a learned α per
   weight that starts at `step`, so that training starts near the identity.
@@ -126,9 +119,9 @@ class Operator(_Module):
   step: float
 
   @nn.compact
-  def __call__(self, reading: readings.Reading) -> Any:
-    topology = self.body.wiring.topology
-    x, e = self.body(reading)
+  def __call__(self, wiring: Wiring, reading: readings.Reading) -> Any:
+    topology = wiring.topology
+    x, e = self.body(wiring, reading)
     d, biases = x.shape[-1], topology.vertex_width
     hidden = self.make("hidden", layers.linear_params(d + biases, biases))
     fixed = self.make(
@@ -151,43 +144,59 @@ class Operator(_Module):
 
 
 class Functional(_Module):
-  """The invariant head: `Reading` -> φ_out([mean φ_h(x̃), x_in, x_out]).
+  """The invariant head: φ_out([mean φ_h(x̃), x_in, x_out]), [..., outputs].
 
-  The mean is over hidden vertices; inputs and outputs are told apart.
+  The mean is over hidden vertices; inputs and outputs are told apart. Of a
+  batch there is one result per network.
   """
 
   body: Body
   outputs: int
 
   @nn.compact
-  def __call__(self, reading: readings.Reading) -> jax.Array:
-    wiring = self.body.wiring
-    x, _ = self.body(reading)
+  def __call__(
+    self, wiring: GraphWiring, reading: readings.Reading
+  ) -> jax.Array:
+    x, _ = self.body(wiring, reading)
     d = x.shape[-1]
     read = self.make("hidden", layers.mlp_params(d, d, d))
     inside = layers.invariant(read, x[wiring.hidden], reading.hidden(wiring))
-    parts = [inside.mean(0)]
-    parts += [x[: wiring.hidden.start].ravel(), x[wiring.hidden.stop :].ravel()]
-    features = jnp.concatenate(parts)
-    out = self.make("out", layers.mlp_params(features.size, d, self.outputs))
-    return layers.mlp(out, features)
+    parts = [wiring.mean_hidden(inside), wiring.by_position(x)]
+    features = jnp.concatenate(parts, axis=-1)
+    out = layers.mlp_params(features.shape[-1], d, self.outputs)
+    return layers.mlp(self.make("out", out), features)
 
 
-def _reader(
-  target: TargetNetwork, symmetry: str, backward, edge_chunk: int | None
-):
-  """(wiring, (weights, activation) -> Reading)."""
+def _checked(
+  symmetry: str, backward: str | readings.Backward
+) -> readings.Backward:
+  """`backward` as a function.
+
+  Raises:
+    InputError: no such symmetry or backward edge.
+  """
   if symmetry not in ("target", "permutation"):
     raise InputError(
       f"model.symmetry is {symmetry!r}, expected target or permutation"
     )
-  if isinstance(backward, str):
-    if backward not in readings.BACKWARD:
-      raise InputError(
-        f"model.backward is {backward!r}, expected one of "
-        f"{', '.join(readings.BACKWARD)}"
-      )
-    backward = readings.BACKWARD[backward]
+  if not isinstance(backward, str):
+    return backward
+  if backward not in readings.BACKWARD:
+    raise InputError(
+      f"model.backward is {backward!r}, expected one of "
+      f"{', '.join(readings.BACKWARD)}"
+    )
+  return readings.BACKWARD[backward]
+
+
+def _reader(
+  target: TargetNetwork,
+  symmetry: str,
+  backward: str | readings.Backward,
+  edge_chunk: int | None,
+):
+  """(wiring, (weights, activation) -> Reading)."""
+  carried = _checked(symmetry, backward)
   topology = topology_of(target)
   if symmetry == "permutation":
     topology = topology.permutation_only()
@@ -196,7 +205,7 @@ def _reader(
   wiring = Wiring(topology, edge_chunk)
 
   def read(weights, activation):
-    return readings.read_network(wiring, weights, activation, backward)
+    return readings.read_network(wiring, weights, activation, carried)
 
   return wiring, read
 
@@ -236,13 +245,14 @@ def operator(
     InputError: no such symmetry or backward edge, no edges in a chunk.
   """
   wiring, read = _reader(target, symmetry, backward, edge_chunk)
-  module = Operator(Body(wiring, width, depth, bidirectional, True), step)
+  module = Operator(Body(width, depth, bidirectional, True), step)
 
   def init(key):
-    return module.init(key, read(_ones(wiring.topology), 0))["params"]
+    return module.init(key, wiring, read(_ones(wiring.topology), 0))["params"]
 
   def apply(params, weights, activation=0):
-    updates = module.apply({"params": params}, read(weights, activation))
+    reading = read(weights, activation)
+    updates = module.apply({"params": params}, wiring, reading)
     return jax.tree.map(jnp.add, weights, updates)
 
   return MetaNetwork(init, apply)
@@ -264,13 +274,58 @@ def functional(
   The arguments are those of `operator`.
   """
   wiring, read = _reader(target, symmetry, backward, edge_chunk)
-  body = Body(wiring, width, depth, bidirectional, False)
-  module = Functional(body, outputs)
+  module = Functional(Body(width, depth, bidirectional, False), outputs)
 
   def init(key):
-    return module.init(key, read(_ones(wiring.topology), 0))["params"]
+    return module.init(key, wiring, read(_ones(wiring.topology), 0))["params"]
 
   def apply(params, weights, activation=0):
-    return module.apply({"params": params}, read(weights, activation))
+    reading = read(weights, activation)
+    return module.apply({"params": params}, wiring, reading)
+
+  return MetaNetwork(init, apply)
+
+
+def batch_functional(
+  vocabulary: Vocabulary,
+  *,
+  outputs: int = 1,
+  width: int = 32,
+  depth: int = 2,
+  bidirectional: bool = True,
+  symmetry: str = "target",
+  backward: str | readings.Backward = "carrier",
+) -> MetaNetwork:
+  """A ScaleGMN that reads networks of several architectures side by side.
+
+  Its layers, head and parameters are those of `functional`: with a vocabulary
+  of one architecture, and kernels of one size, it is that function.
+
+  Args:
+    vocabulary: of the architectures, see `graph.vocabulary`.
+
+  The other arguments are those of `operator`.
+
+  Returns:
+    A `MetaNetwork` whose apply is (φ, `graph.packing.Batch`) -> [G, outputs], a
+    row per graph of the batch; those of padding mean nothing. Each row is
+    invariant under the group of its network, and depends on no other network.
+
+  Raises:
+    InputError: no such symmetry or backward edge.
+  """
+  carried = _checked(symmetry, backward)
+  module = Functional(Body(width, depth, bidirectional, False), outputs)
+
+  def read(batch):
+    return readings.read_batch(batch, symmetry=symmetry, backward=carried)
+
+  def init(key):
+    return module.init(key, *read(packing.blank(vocabulary)))["params"]
+
+  def apply(params, batch):
+    if batch.vocabulary != vocabulary:
+      raise ValueError("the batch has another vocabulary than the metanetwork")
+    return module.apply({"params": params}, *read(batch))
 
   return MetaNetwork(init, apply)

@@ -9,8 +9,9 @@ import jraph
 
 from scalegmn_jax.base import Weights
 from scalegmn_jax.graph import convert
+from scalegmn_jax.graph.packing import Batch, PackedWiring
 from scalegmn_jax.graph.topology import Topology
-from scalegmn_jax.graph.wiring import Wiring
+from scalegmn_jax.graph.wiring import GraphWiring, Wiring
 from scalegmn_jax.symmetry import canonical, gauge
 from scalegmn_jax.symmetry.canonical import Canonical
 
@@ -67,7 +68,7 @@ class Reading(NamedTuple):
     """[V, 1] bool, the vertices on which no multiplier acts."""
     return ~(self.groups[0] | self.groups[1])
 
-  def hidden(self, wiring: Wiring) -> Canonical:
+  def hidden(self, wiring: GraphWiring) -> Canonical:
     """The canonical map of vectors at the hidden vertices."""
     return self.canonical(jax.tree.map(lambda m: m[wiring.hidden], self.groups))
 
@@ -83,22 +84,25 @@ def _groups(topology: Topology, activation) -> tuple[Groups, str | None]:
   return (scale, sign), names.pop() if len(names) == 1 else None
 
 
-def read_network(
-  wiring: Wiring,
-  weights: Weights,
-  activation: jax.Array | int = 0,
-  backward: Backward = carrier,
+def _reading(
+  wiring: GraphWiring,
+  graph: jraph.GraphsTuple,
+  sizes: jax.Array,
+  groups: Groups,
+  group: str | None,
+  backward: Backward,
 ) -> Reading:
-  """Reads the weights of one network under the groups of its activation."""
-  topology = wiring.topology
-  graph = convert.to_graph(topology, weights)
-  groups, group = _groups(topology, activation)
+  """The `Reading` of a graph.
+
+  Args:
+    wiring: of the graph.
+    graph: nodes [V, b], edges [E, k].
+    sizes: [V, 1] → q s.
+    groups: see `Reading`.
+    group: of all hidden vertices, None if they have several.
+    backward: see `Backward`.
+  """
   scale, sign = groups
-  # Nothing of a neuron without weights tells its q. Its size is 0 here, so all
-  # its features are, and it is left alone.
-  sizes = convert.vertex_vector(
-    topology, gauge.vertex_sizes(topology.spec, weights, isolated=0.0)
-  )[:, None]
   sizes = jnp.where(scale | sign, sizes, 1)
 
   def invert(senders, e, receivers):
@@ -123,4 +127,45 @@ def read_network(
     sizes=sizes,
     canonical=canonical_map,
     groups=groups,
+  )
+
+
+def read_network(
+  wiring: Wiring,
+  weights: Weights,
+  activation: jax.Array | int = 0,
+  backward: Backward = carrier,
+) -> Reading:
+  """Reads the weights of one network under the groups of its activation."""
+  topology = wiring.topology
+  groups, group = _groups(topology, activation)
+  # Nothing of a neuron without weights tells its q. Its size is 0 here, so all
+  # its features are, and it is left alone.
+  sizes = convert.vertex_vector(
+    topology, gauge.vertex_sizes(topology.spec, weights, isolated=0.0)
+  )[:, None]
+  graph = convert.to_graph(topology, weights)
+  return _reading(wiring, graph, sizes, groups, group, backward)
+
+
+def read_batch(
+  batch: Batch, *, symmetry: str = "target", backward: Backward = carrier
+) -> tuple[PackedWiring, Reading]:
+  """Reads a batch of networks of several architectures.
+
+  Args:
+    batch: see `graph.packing`.
+    symmetry: "target", or "permutation" for a model that no multiplier
+      concerns.
+    backward: see `Backward`.
+  """
+  nodes: Any = batch.graph.nodes
+  edges: Any = batch.graph.edges
+  wiring = PackedWiring(batch)
+  group, groups = batch.vocabulary.group, (nodes["scale"], nodes["sign"])
+  if symmetry == "permutation":
+    group, groups = "permutation", jax.tree.map(jnp.zeros_like, groups)
+  graph = batch.graph._replace(nodes=nodes["bias"], edges=edges["kernel"])
+  return wiring, _reading(
+    wiring, graph, nodes["size"], groups, group, backward
   )

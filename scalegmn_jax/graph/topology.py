@@ -9,6 +9,7 @@ scatter is needed to follow the edges (see `wiring`).
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -53,6 +54,20 @@ class Block:
   width: int
 
 
+class Features(NamedTuple):
+  """What of a graph the parameters of a metanetwork depend on.
+
+  Attributes:
+    vertex_types, edge_types: how many ids there are.
+    vertex_width, edge_width: features per vertex and edge.
+  """
+
+  vertex_types: int
+  edge_types: int
+  vertex_width: int
+  edge_width: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Topology:
   """The static graph of one architecture, V vertices and E edges.
@@ -92,6 +107,15 @@ class Topology:
     """The same graph for a model that no multiplier concerns."""
     groups = np.where(self.groups == "", "", "permutation")
     return dataclasses.replace(self, groups=groups)
+
+  @property
+  def features(self) -> Features:
+    return Features(
+      int(self.vertex_type.max()) + 1,
+      int(self.edge_type.max()) + 1,
+      self.vertex_width,
+      self.edge_width,
+    )
 
   @property
   def vertices(self) -> int:

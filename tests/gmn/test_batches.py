@@ -1,0 +1,257 @@
+"""Metanetworks on batches of several architectures."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import InputError, Zoo
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.graph import packing, population, vocabulary
+from scalegmn_jax.targets.mlp import mlp
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+SMALL = {"width": 4, "depth": 2, "outputs": 2}
+COUNT = 4  # networks per architecture: two of each activation
+
+
+@functools.cache
+def params_of(words, symmetry="target", depth=2):
+  """φ with every entry random: what begins at zero would hide mistakes."""
+  functional = metanetworks.batch_functional(
+    words, symmetry=symmetry, **SMALL | {"depth": depth}
+  )
+  rng = np.random.default_rng(7)
+
+  def draw(path, shape):
+    # Far from the linear: networks have to differ in what is read of them.
+    noise = rng.normal(size=shape.shape)
+    if jax.tree_util.keystr(path).endswith("['kernel']"):
+      return jnp.asarray(1.5 * noise / shape.shape[0] ** 0.5)
+    return jnp.asarray(1 + 0.3 * noise)
+
+  shapes = jax.eval_shape(functional.init, jax.random.key(0))
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@pytest.fixture
+def networks(x64, mixed_population):
+  """(zoos, population)."""
+  return mixed_population
+
+
+@functools.cache
+def reader(words, symmetry="target"):
+  functional = metanetworks.batch_functional(words, symmetry=symmetry, **SMALL)
+  params = params_of(words, symmetry)
+  return jax.jit(functools.partial(functional.apply, params))
+
+
+def read(f, networks, numbers, sections, size):
+  """[n, 2] of these networks."""
+  batch = networks.batch(np.asarray(numbers), sections, size)
+  values = np.asarray(f(batch))
+  assert values.shape == (size + 1, 2) and np.isfinite(values).all()
+  return values[: len(numbers)]
+
+
+def wide(networks):
+  """Sections for all networks, and some more."""
+  rows = networks.rows(np.arange(len(networks.of))) + 5
+  return packing.Sections(*rows.tolist())
+
+
+def assert_same(a, b, tolerance=1e-10):
+  np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * b.std(0).max())
+
+
+def test_neither_neighbours_nor_padding_are_seen(networks):
+  """Each network alone, in two batches, and in one that padding fills."""
+  _, networks = networks
+  f, sections = reader(networks.vocabulary), wide(networks)
+  everyone = np.arange(len(networks.of))
+  size = len(everyone)
+  together = read(f, networks, everyone, sections, size)
+  assert together.std(0).min() > 1e-2
+  alone = [read(f, networks, [n], sections, size)[0] for n in everyone]
+  assert_same(np.stack(alone), together)
+  order = np.random.default_rng(0).permutation(everyone)
+  half = size // 2
+  found = [
+    read(f, networks, n, sections, size) for n in (order[:half], order[half:])
+  ]
+  assert_same(np.concatenate(found), together[order])
+
+
+def test_an_edge_between_two_networks_would_be_seen(networks):
+  _, networks = networks
+  f = reader(networks.vocabulary)
+  everyone = np.arange(len(networks.of))
+  batch = networks.batch(everyone, wide(networks), len(everyone))
+  graph = batch.graph
+  edge = batch.sections.direct + batch.sections.into  # between hidden vertices
+  own = graph.nodes["graph"][graph.senders[edge]]
+  other = jnp.argmax(graph.nodes["graph"] == own + 1).astype(jnp.int32)
+  crossed = packing.Batch(
+    graph._replace(senders=graph.senders.at[edge].set(other)),
+    batch.sections,
+    batch.vocabulary,
+  )
+  change = jnp.abs(f(crossed) - f(batch))[:-1].max(1)
+  assert change[own] > 1e-3
+  untouched = np.delete(np.asarray(change), [int(own), int(own) + 1])
+  assert untouched.max() < 1e-10
+
+
+def moved(zoos, several, scaled):
+  """Each network moved by an element of its own group, in numpy."""
+  rng = np.random.default_rng(3)
+
+  def one(target, weights, activation):
+    element = {}
+    for name, space in target.spec.spaces.items():
+      q = np.ones(space.size)
+      if scaled and not space.fixed:
+        signs = space.groups[activation] == "sign"
+        q = 10 ** rng.normal(size=space.size)
+        q = np.sign(np.log(q)) if signs else q
+      order = np.arange(space.size)
+      if not space.fixed:
+        order = rng.permutation(order)
+      element[name] = order, q
+
+    def act(weight, axes):
+      for position, axis in enumerate(axes.axes):
+        if axis is not None:
+          order, q = element[axis.space]
+          shape = np.where(np.arange(weight.ndim) == position, -1, 1)
+          weight = weight.take(order, position) * q.reshape(shape) ** axis.power
+      return weight
+
+    return jax.tree.map(act, weights, target.spec.axes)
+
+  result = []
+  for zoo, target in zip(zoos, several, strict=True):
+    networks = [
+      one(target, jax.tree.map(lambda w, i=i: w[i], zoo.weights), activation)
+      for i, activation in enumerate(zoo.activation)
+    ]
+    weights = jax.tree.map(lambda *w: np.stack(w), *networks)
+    result.append(Zoo(weights, zoo.activation))
+  return result
+
+
+@pytest.mark.parametrize(
+  ("symmetry", "scaled", "invariant"),
+  (
+    ("target", True, True),
+    ("permutation", False, True),
+    ("permutation", True, False),
+  ),
+)
+def test_which_groups_a_batch_is_invariant_to(
+  networks, several, symmetry, scaled, invariant
+):
+  zoos, before = networks
+  after = population.Population(
+    before.vocabulary,
+    before.architectures,
+    moved(zoos, several, scaled),
+    [{"value": np.zeros(COUNT)}] * len(several),
+  )
+  f = reader(before.vocabulary, symmetry)
+  everyone = np.arange(len(before.of))
+  a, b = (
+    read(f, n, everyone, wide(before), len(everyone)) for n in (after, before)
+  )
+  if invariant:
+    assert_same(a, b)
+  else:  # in every architecture, under both activations
+    change = np.abs(a - b).max(1).reshape(-1, 2, 2)
+    assert change.max(2).min() > 1e-3
+
+
+def test_one_architecture_is_read_as_by_the_functional(x64, population_of):
+  """The same parameters, layers and head; of kernels of one size."""
+  target = mlp((3, 8, 9, 8, 2), ("relu", "tanh"))
+  (zoo,), networks = population_of([target], COUNT)
+  words = networks.vocabulary
+  one = metanetworks.functional(target, **SMALL)
+  params = params_of(words)
+  shapes = jax.eval_shape(one.init, jax.random.key(0))
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
+  expected = jax.jit(jax.vmap(functools.partial(one.apply, params)))(
+    zoo.weights, zoo.activation
+  )
+  found = read(
+    reader(words), networks, np.arange(COUNT), wide(networks), COUNT
+  )
+  assert_same(found, np.asarray(expected))
+
+
+def test_gradients_are_finite_and_add_up(networks):
+  """With dead neurons, and padding of which nothing is seen."""
+  _, networks = networks
+  words, sections = networks.vocabulary, wide(networks)
+  functional = metanetworks.batch_functional(words, **SMALL | {"depth": 1})
+  params = params_of(words, depth=1)
+  everyone = np.arange(len(networks.of))
+
+  @jax.jit
+  def gradients(params, kernels, batch):
+    def loss(params, kernels):
+      edges = batch.graph.edges | {"kernel": kernels}
+      graph = batch.graph._replace(edges=edges)
+      y = functional.apply(params, packing.Batch(graph, sections, words))
+      real = batch.graph.globals["real"][:, None]
+      return jnp.sum(jnp.where(real, y, 0) ** 2)
+
+    return jax.grad(loss, argnums=(0, 1))(params, kernels)
+
+  found = []
+  for numbers in (everyone, everyone[:5], everyone[5:]):
+    batch = networks.batch(numbers, sections, len(everyone))
+    of_params, of_kernels = gradients(
+      params, batch.graph.edges["kernel"], batch
+    )
+    assert jnp.isfinite(of_kernels).all()
+    graph = batch.graph.nodes["graph"][batch.graph.senders]
+    assert (of_kernels[graph == len(numbers)] == 0).all()
+    found.append(jax.tree.map(np.asarray, of_params))
+  for whole, *parts in zip(*map(jax.tree.leaves, found), strict=True):
+    assert np.isfinite(whole).all() and np.abs(whole).max() > 0
+    np.testing.assert_allclose(
+      sum(parts), whole, rtol=0, atol=1e-10 * np.abs(whole).max()
+    )
+
+
+def test_an_epoch_compiles_no_more_programs_than_there_are_buckets(networks):
+  _, networks = networks
+  everyone = np.arange(len(networks.of))
+  load = population.loader(networks, everyone, size=3, seed=0, buckets=3)
+  functional = metanetworks.batch_functional(
+    networks.vocabulary, width=2, depth=1, bidirectional=False
+  )
+  shapes = jax.eval_shape(functional.init, jax.random.key(0))
+  params = jax.tree.map(lambda s: jnp.ones(s.shape), shapes)
+  apply = jax.jit(functional.apply)
+  shapes = set()
+  for step in range(40):
+    batch = load(step)
+    shapes.add(batch.sections)
+    apply(params, batch)
+  assert 2 <= len(shapes) <= len(load.buckets) <= 3
+  assert apply._cache_size() == len(shapes)
+
+
+def test_batches_of_another_vocabulary(networks, several):
+  _, networks = networks
+  words = vocabulary.vocabulary_of([vocabulary.architecture(several[0])])
+  functional = metanetworks.batch_functional(words, **SMALL)
+  with pytest.raises(ValueError, match="another vocabulary"):
+    functional.apply({}, networks.batch(np.array([0]), wide(networks), 1))
+  with pytest.raises(InputError, match="model.symmetry is 'scale'"):
+    metanetworks.batch_functional(words, symmetry="scale")
