@@ -1,0 +1,114 @@
+"""Zoos of several architectures in one folder."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import InputError
+from scalegmn_jax.data import images
+from scalegmn_jax.targets import cnn, mlp
+from scalegmn_jax.zoo import collection, generate, networks, store
+
+SETTINGS = {
+  "size": 2,
+  "epochs": (1,),
+  "batch_size": 64,
+  "ranges": generate.Ranges(),
+  "seed": 0,
+}
+TARGETS = [
+  mlp.mlp((64, 8, 10), ("relu", "tanh")),
+  cnn.cnn((8, 8, 1), (4,), 3, 4, "SAME"),
+]
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+  """Zoos of random weights in the place of trained ones."""
+  made = []
+
+  def generated(folder, target, images, *, size, on_epoch, **settings):
+    path = folder / f"zoo-{len(made)}"
+    known = [p for t, p in made if t is target and p.parent == folder]
+    if known:
+      return store.read(known[0])
+    made.append((target, path))
+    layout = networks.layout_of(target)
+    rows = np.random.default_rng(0).normal(size=(size, layout.size))
+    metrics = store.pd.DataFrame(
+      {
+        "modeldir": [str(i) for i in range(size)],
+        "step": 1,
+        "config.activation": "relu",
+      }
+    )
+    store.write(path, rows.astype(np.float32), metrics, layout)
+    return store.read(path)
+
+  monkeypatch.setattr(collection.cache, "generated", generated)
+  return made
+
+
+@pytest.fixture
+def folder(untrained, tmp_path):
+  members = collection.generated(
+    tmp_path, TARGETS, images.load("digits"), **SETTINGS
+  )
+  return members[0].files.path.parent
+
+
+def test_what_is_generated_can_be_read(untrained, folder, tmp_path):
+  again = collection.generated(
+    tmp_path, TARGETS, images.load("digits"), **SETTINGS
+  )
+  assert len(untrained) == 2
+  read = collection.read(folder)
+  for member, other, target in zip(read, again, TARGETS, strict=True):
+    assert member.target.description == target.description
+    assert member.files.path == other.files.path
+    np.testing.assert_array_equal(member.files.weights, other.files.weights)
+  more = collection.generated(
+    tmp_path, [mlp.mlp((64, 10, 10))], images.load("digits"), **SETTINGS
+  )
+  assert more[0].files.path.parent == folder
+  others = collection.generated(
+    tmp_path, TARGETS[:1], images.load("digits"),
+    **(SETTINGS | {"ranges": generate.Ranges(dropout=(0, 0.1))}),
+  )  # fmt: skip
+  assert others[0].files.path.parent != folder
+
+
+def test_folders_of_other_things_are_passed_over(folder):
+  (folder / "notes").mkdir()
+  shutil.copytree(folder / "zoo-0", folder / "unknown")
+  (folder / "unknown" / collection.TARGET).unlink()
+  assert len(collection.read(folder)) == 2
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  (
+    ("{", "target.json: "),
+    ("[1]", "list, not an object"),
+    ('{"name": "transformer"}', "unknown target network 'transformer'"),
+    ('{"name": "mlp", "sizes": [64, 9, 10]}', "networks of weights"),
+  ),
+)
+def test_broken_descriptions(folder, text, message):
+  (folder / "zoo-0" / collection.TARGET).write_text(text)
+  with pytest.raises(InputError, match=message):
+    collection.read(folder)
+
+
+def test_no_collection(tmp_path):
+  with pytest.raises(InputError, match="no such folder"):
+    collection.read(tmp_path / "none")
+  with pytest.raises(InputError, match="no zoo with target.json"):
+    collection.read(tmp_path)
+
+
+def test_descriptions_are_json(folder):
+  (file, _) = sorted(folder.glob(f"*/{collection.TARGET}"))
+  assert json.loads(file.read_text()) == dict(TARGETS[0].description)
