@@ -48,6 +48,35 @@ def features(zoo: Zoo, activations: int = 1) -> np.ndarray:
   return np.stack(columns, axis=1)
 
 
+def pooled_features(zoo: Zoo, activations: int = 1) -> np.ndarray:
+  """Features that networks of all architectures have: [B, F].
+
+  Those of `features`, of all kernels, of the first one, of the last one and of
+  all biases; and the number of kernels and the logarithm of that of weights.
+  The arguments are those of `features`.
+  """
+  leaves = [
+    np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(zoo.weights))
+  ]
+  kernels = [a.reshape(len(a), -1) for a in leaves if a.ndim > 2]
+  biases = [a for a in leaves if a.ndim == 2]
+  pooled = {
+    "biases": np.concatenate(biases, axis=1),
+    "first": kernels[0],
+    "kernels": np.concatenate(kernels, axis=1),
+    "last": kernels[-1],
+  }
+  size = sum(a.shape[1] for a in (*kernels, *biases))
+  counts = np.array([[len(kernels), np.log(size)]])
+  return np.concatenate(
+    [
+      features(Zoo(pooled, zoo.activation), activations),
+      np.repeat(counts, len(kernels[0]), axis=0),
+    ],
+    axis=1,
+  )
+
+
 class Regressor(NamedTuple):
   """A regressor that was chosen on validation networks.
 

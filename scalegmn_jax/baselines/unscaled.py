@@ -5,14 +5,17 @@ train without, and a baseline that does not train shows nothing. For a model
 that is equivariant to scaling, standardization would break the symmetry.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 
 from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Weights
 from scalegmn_jax.gmn import layers
+from scalegmn_jax.graph.population import Population
 
 
 def standardized_operator(
@@ -88,6 +91,65 @@ def told_activation(
     return heads.reshape(activations, -1)[activation]
 
   return MetaNetwork(functional.init, apply)
+
+
+def standardized_batches(
+  functional: MetaNetwork,
+  population: Population,
+  networks: np.ndarray,
+) -> MetaNetwork:
+  """A functional on batches, of features divided by their size, with a head for
+  each activation.
+
+  Biases are divided by the root mean square of those at vertices of the same
+  id, and kernels by that of the weights on edges of the same id. No mean is
+  subtracted, since the slots that a kernel does not fill are to stay zero.
+
+  Args:
+    functional: batch -> [G, A K] of A activations.
+    population: of the networks.
+    networks: the numbers of those in training.
+
+  Returns:
+    batch -> [G, K].
+  """
+  of_vertex, of_edge = _root_mean_squares(population, networks)
+  activations = len(population.vocabulary.activations)
+
+  def apply(params, batch):
+    nodes, edges = batch.graph.nodes, batch.graph.edges
+    bias = nodes["bias"] / of_vertex[nodes["type"]][:, None]
+    kernel = edges["kernel"] / of_edge[edges["type"]][:, None]
+    graph = batch.graph._replace(
+      nodes=nodes | {"bias": bias}, edges=edges | {"kernel": kernel}
+    )
+    heads = functional.apply(params, dataclasses.replace(batch, graph=graph))
+    heads = heads.reshape(len(heads), activations, -1)
+    chosen = batch.graph.globals["activation"][:, None, None]
+    return jnp.take_along_axis(heads, chosen, axis=1)[:, 0]
+
+  return MetaNetwork(functional.init, apply)
+
+
+def _root_mean_squares(
+  population: Population, networks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Of the numbers that are not 0 at each id of vertices, and of edges; 1 where
+  there are none."""
+  sums = [np.zeros((2, n)) for n in population.vocabulary.features[:2]]
+  for network in networks:
+    graph = population.graph(network)
+    for total, rows, values in (
+      (sums[0], graph.nodes["type"], graph.nodes["bias"]),
+      (sums[1], graph.edges["type"], graph.edges["kernel"]),
+    ):
+      for i, of_row in enumerate((np.square(values), values != 0)):
+        total[i] += np.bincount(rows, of_row.sum(1), len(total[i]))
+  of_vertex, of_edge = (
+    np.sqrt(np.where(count > 0, square / np.maximum(count, 1), 1))
+    for square, count in sums
+  )
+  return of_vertex.astype(np.float32), of_edge.astype(np.float32)
 
 
 def flat_operator(

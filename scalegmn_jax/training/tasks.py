@@ -1,6 +1,7 @@
 """What metanetworks are trained to do."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +56,14 @@ REGRESSION: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 """Losses of (logit, value in [0, 1])."""
 
 
+def _regression(loss: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  if loss not in REGRESSION:
+    raise InputError(
+      f"loss.name is {loss!r}, expected one of {', '.join(REGRESSION)}"
+    )
+  return REGRESSION[loss]
+
+
 def regression_task(
   functional: MetaNetwork,
   *,
@@ -76,10 +85,7 @@ def regression_task(
   Raises:
     InputError: no such loss.
   """
-  if loss not in REGRESSION:
-    raise InputError(
-      f"loss.name is {loss!r}, expected one of {', '.join(REGRESSION)}"
-    )
+  of_pair = _regression(loss)
 
   def draw(key, data):
     zoo, values = data
@@ -90,7 +96,7 @@ def regression_task(
     del shared
     network, value = item
     (logit,) = functional.apply(params, *network)
-    objective = REGRESSION[loss](logit, value)
+    objective = of_pair(logit, value)
     error = jax.nn.sigmoid(logit) - value
     return objective, {"objective": objective, "squared_error": error**2}
 
@@ -165,3 +171,42 @@ def rendering_task(
     return objective, {"objective": objective}
 
   return Task(draw, one)
+
+
+def batch_regression_task(
+  functional: MetaNetwork, *, loss: str = "cross_entropy"
+) -> Task:
+  """`regression_task` on batches of several architectures.
+
+  To the loop a batch is one item. Its data are the batch itself, made on the
+  host for every step; the value of each network is "value" in its `globals`.
+
+  Args:
+    functional: `graph.packing.Batch` -> logits [G, 1].
+    loss: a key of `REGRESSION`.
+
+  Raises:
+    InputError: no such loss.
+  """
+  of_pair = _regression(loss)
+
+  def draw(key, batch):
+    del key
+    return jax.tree.map(lambda a: a[None], batch), ()
+
+  def mean(params, batch, shared):
+    del shared
+    given: Any = batch.graph.globals
+    logits = functional.apply(params, batch)[:, 0]
+    count = given["real"].sum()
+
+    def over_networks(values):
+      return jnp.where(given["real"], values, 0).sum() / count
+
+    objective = over_networks(of_pair(logits, given["value"]))
+    error = jax.nn.sigmoid(logits) - given["value"]
+    return objective, {
+      "objective": objective, "squared_error": over_networks(error**2)
+    }  # fmt: skip
+
+  return Task(draw, mean)

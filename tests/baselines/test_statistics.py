@@ -82,3 +82,19 @@ def test_weights_that_overflow():
   x = np.full((4, 7), np.inf)
   with pytest.raises(InputError, match="too large"):
     statistics.fit((x, np.ones(4)), (x, np.ones(4)))
+
+
+def test_pooled_features_are_those_of_any_architecture(mixed_population):
+  zoos, _ = mixed_population
+  found = [statistics.pooled_features(zoo, 2) for zoo in zoos[:3]]
+  assert {f.shape for f in found} == {(4, 4 * 7 + 2 + 2)}
+  # Biases, first, all and last kernels, each from its least to its greatest.
+  mlp_zoo = jax.tree.leaves(zoos[0].weights)
+  kernels = [w.reshape(4, -1) for w in mlp_zoo if w.ndim > 2]
+  for i, part in enumerate((kernels[0], np.hstack(kernels), kernels[-1])):
+    block = found[0][:, 7 * (i + 1) : 7 * (i + 2)]
+    np.testing.assert_allclose(block[:, 0], part.mean(1))
+    np.testing.assert_allclose(block[:, [2, -1]].T, [part.min(1), part.max(1)])
+  assert (found[0][:, -2] == 4).all() and (found[2][:, -2] == 2).all()
+  sizes = sum(w[0].size for w in mlp_zoo)
+  np.testing.assert_allclose(found[0][:, -1], np.log(sizes))

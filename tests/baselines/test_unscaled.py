@@ -8,6 +8,7 @@ import pytest
 from scalegmn_jax.base import MetaNetwork
 from scalegmn_jax.baselines import unscaled
 from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.graph import packing
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
 
@@ -111,3 +112,34 @@ def test_a_head_for_each_activation():
   np.testing.assert_allclose(told(weights, 1), all_heads[:, 3:], 1e-6)
   # A rival that is not told cannot tell.
   np.testing.assert_array_equal(values_of(heads)(weights, 1), all_heads)
+
+
+def test_batches_are_standardized_by_id(mixed_population):
+  """To root mean square 1 over the networks that are named."""
+  _, networks = mixed_population
+  chosen = np.array([0, 3, 5, 6, 9, 14])
+  seen = []
+  heads = jnp.array([1.0, 2.0, 3.0, 4.0])  # two of each activation
+  spy = MetaNetwork(
+    lambda key: None,
+    lambda params, batch: seen.append(batch)
+    or jnp.tile(heads, (batch.graph.n_node.shape[0], 1)),
+  )
+  functional = unscaled.standardized_batches(spy, networks, chosen)
+  sections = packing.Sections(*networks.rows(chosen).tolist())
+  batch = networks.batch(chosen, sections, 7)
+  read = np.asarray(functional.apply(None, batch))
+  # Activations take turns in pairs.
+  assert read[:6].tolist() == [
+    [3.0, 4.0] if n // 2 % 2 else [1.0, 2.0] for n in chosen
+  ]
+  (scaled,) = seen
+  for rows, name in (("nodes", "bias"), ("edges", "kernel")):
+    before, after = (getattr(b.graph, rows) for b in (batch, scaled))
+    values, kinds = np.asarray(after[name]), np.asarray(after["type"])
+    for kind in np.unique(kinds):
+      used = values[kinds == kind]
+      used = used[used != 0]
+      if used.size:
+        np.testing.assert_allclose(np.square(used).mean(), 1, 1e-5)
+    np.testing.assert_array_equal(values == 0, before[name] == 0)

@@ -1,11 +1,14 @@
 """What tasks draw, and where their losses are least."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from scalegmn_jax.base import InputError, MetaNetwork, Zoo
+from scalegmn_jax.graph import packing, vocabulary
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.training import step, tasks
 
@@ -58,9 +61,52 @@ def test_metrics_say_the_error_of_the_prediction():
   )
 
 
-def test_unknown_loss():
+def batch_of(values, real):
+  """A batch that has nothing but its `globals`."""
+  graph = packing.blank(WORDS).graph._replace(
+    globals={"value": jnp.asarray(values), "real": jnp.asarray(real)}
+  )
+  return packing.Batch(graph, packing.blank(WORDS).sections, WORDS)
+
+
+WORDS = vocabulary.vocabulary_of([vocabulary.architecture(mlp((1, 2, 1)))])
+# The logit of every network is φ.
+SAME = MetaNetwork(
+  lambda key: jnp.zeros(()),
+  lambda params, batch: jnp.full((len(batch.graph.globals["real"]), 1), params),
+)
+
+
+def test_of_a_batch_padding_does_not_count():
+  task = tasks.batch_regression_task(SAME, loss="squared_error")
+  values = []
+  for padding in ([], [0.7], [0.0, 5.0]):
+    real = [True] * 3 + [False] * len(padding)
+    batch = batch_of([*VALUES.tolist(), *padding], real)
+    found, metrics = step.gradient(task, chunk=1)(
+      jnp.float32(0.3), jax.random.key(0), batch
+    )
+    values.append((found, metrics["objective"], metrics["squared_error"]))
+  np.testing.assert_allclose(values[1:], values[:1] * 2, 1e-6)
+  expected = np.square(jax.nn.sigmoid(0.3) - VALUES).mean()
+  np.testing.assert_allclose(values[0][1:], [expected, expected], 1e-6)
+  counted = batch_of([*VALUES.tolist(), 0.7], [True] * 4)
+  _, metrics = step.gradient(task)(
+    jnp.float32(0.3), jax.random.key(0), counted
+  )
+  assert abs(metrics["objective"] - expected) > 1e-3
+
+
+@pytest.mark.parametrize(
+  "task",
+  (
+    functools.partial(tasks.regression_task, networks=3),
+    tasks.batch_regression_task,
+  ),
+)
+def test_unknown_loss(task):
   with pytest.raises(InputError, match="loss.name is 'l1'"):
-    tasks.regression_task(SUM, networks=3, loss="l1")
+    task(SUM, loss="l1")
 
 
 def test_classes_come_with_their_networks_and_are_varied_alone():
