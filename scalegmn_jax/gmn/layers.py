@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import Params
 from scalegmn_jax.gmn.reading import Reading
-from scalegmn_jax.graph.wiring import GraphWiring
+from scalegmn_jax.graph.interface import GraphWiring
 from scalegmn_jax.symmetry.canonical import Canonical, unit
 
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from scalegmn_jax.base import InputError, MetaNetwork, TargetNetwork
 from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn import reading as readings
-from scalegmn_jax.graph import convert, packing
+from scalegmn_jax.graph import convert
+from scalegmn_jax.graph.interface import GraphWiring
 from scalegmn_jax.graph.topology import Topology, topology_of
-from scalegmn_jax.graph.vocabulary import Vocabulary
-from scalegmn_jax.graph.wiring import GraphWiring, Wiring
+from scalegmn_jax.graph.wiring import Wiring
 from scalegmn_jax.symmetry import canonical
 
 
@@ -167,28 +167,6 @@ class Functional(_Module):
     return layers.mlp(self.make("out", out), features)
 
 
-def _checked(
-  symmetry: str, backward: str | readings.Backward
-) -> readings.Backward:
-  """`backward` as a function.
-
-  Raises:
-    InputError: no such symmetry or backward edge.
-  """
-  if symmetry not in ("target", "permutation"):
-    raise InputError(
-      f"model.symmetry is {symmetry!r}, expected target or permutation"
-    )
-  if not isinstance(backward, str):
-    return backward
-  if backward not in readings.BACKWARD:
-    raise InputError(
-      f"model.backward is {backward!r}, expected one of "
-      f"{', '.join(readings.BACKWARD)}"
-    )
-  return readings.BACKWARD[backward]
-
-
 def _reader(
   target: TargetNetwork,
   symmetry: str,
@@ -196,7 +174,7 @@ def _reader(
   edge_chunk: int | None,
 ):
   """(wiring, (weights, activation) -> Reading)."""
-  carried = _checked(symmetry, backward)
+  carried = readings.checked(symmetry, backward)
   topology = topology_of(target)
   if symmetry == "permutation":
     topology = topology.permutation_only()
@@ -282,50 +260,5 @@ def functional(
   def apply(params, weights, activation=0):
     reading = read(weights, activation)
     return module.apply({"params": params}, wiring, reading)
-
-  return MetaNetwork(init, apply)
-
-
-def batch_functional(
-  vocabulary: Vocabulary,
-  *,
-  outputs: int = 1,
-  width: int = 32,
-  depth: int = 2,
-  bidirectional: bool = True,
-  symmetry: str = "target",
-  backward: str | readings.Backward = "carrier",
-) -> MetaNetwork:
-  """A ScaleGMN that reads networks of several architectures side by side.
-
-  Its layers, head and parameters are those of `functional`: with a vocabulary
-  of one architecture, and kernels of one size, it is that function.
-
-  Args:
-    vocabulary: of the architectures, see `graph.vocabulary`.
-
-  The other arguments are those of `operator`.
-
-  Returns:
-    A `MetaNetwork` whose apply is (φ, `graph.packing.Batch`) -> [G, outputs], a
-    row per graph of the batch; those of padding mean nothing. Each row is
-    invariant under the group of its network, and depends on no other network.
-
-  Raises:
-    InputError: no such symmetry or backward edge.
-  """
-  carried = _checked(symmetry, backward)
-  module = Functional(Body(width, depth, bidirectional, False), outputs)
-
-  def read(batch):
-    return readings.read_batch(batch, symmetry=symmetry, backward=carried)
-
-  def init(key):
-    return module.init(key, *read(packing.blank(vocabulary)))["params"]
-
-  def apply(params, batch):
-    if batch.vocabulary != vocabulary:
-      raise ValueError("the batch has another vocabulary than the metanetwork")
-    return module.apply({"params": params}, *read(batch))
 
   return MetaNetwork(init, apply)

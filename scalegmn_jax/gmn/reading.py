@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from scalegmn_jax.base import Weights
+from scalegmn_jax.base import InputError, Weights
 from scalegmn_jax.graph import convert
-from scalegmn_jax.graph.packing import Batch, PackedWiring
+from scalegmn_jax.graph.interface import GraphWiring
+from scalegmn_jax.graph.packed import PackedWiring
+from scalegmn_jax.graph.packing import Batch
 from scalegmn_jax.graph.topology import Topology
-from scalegmn_jax.graph.wiring import GraphWiring, Wiring
+from scalegmn_jax.graph.wiring import Wiring
 from scalegmn_jax.symmetry import canonical, gauge
 from scalegmn_jax.symmetry.canonical import Canonical
 
@@ -37,6 +39,26 @@ def vector_inverse(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
 Groups = tuple[jax.Array, jax.Array]
 
 BACKWARD: dict[str, Backward] = {"carrier": carrier, "inverse": vector_inverse}
+
+
+def checked(symmetry: str, backward: str | Backward) -> Backward:
+  """`backward` as a function, for any of the symmetries of a metanetwork.
+
+  Raises:
+    InputError: no such symmetry or backward edge.
+  """
+  if symmetry not in ("target", "permutation"):
+    raise InputError(
+      f"model.symmetry is {symmetry!r}, expected target or permutation"
+    )
+  if not isinstance(backward, str):
+    return backward
+  if backward not in BACKWARD:
+    raise InputError(
+      f"model.backward is {backward!r}, expected one of "
+      f"{', '.join(BACKWARD)}"
+    )
+  return BACKWARD[backward]
 
 
 class Reading(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.base import InputError, Zoo
-from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.gmn import batches, metanetworks
 from scalegmn_jax.graph import packing, population, vocabulary
 from scalegmn_jax.targets.mlp import mlp
 
@@ -21,7 +21,7 @@ COUNT = 4  # networks per architecture: two of each activation
 @functools.cache
 def params_of(words, symmetry="target", depth=2):
   """φ with every entry random: what begins at zero would hide mistakes."""
-  functional = metanetworks.batch_functional(
+  functional = batches.functional(
     words, symmetry=symmetry, **SMALL | {"depth": depth}
   )
   rng = np.random.default_rng(7)
@@ -45,7 +45,7 @@ def networks(x64, mixed_population):
 
 @functools.cache
 def reader(words, symmetry="target"):
-  functional = metanetworks.batch_functional(words, symmetry=symmetry, **SMALL)
+  functional = batches.functional(words, symmetry=symmetry, **SMALL)
   params = params_of(words, symmetry)
   return jax.jit(functools.partial(functional.apply, params))
 
@@ -196,7 +196,7 @@ def test_gradients_are_finite_and_add_up(networks):
   """With dead neurons, and padding of which nothing is seen."""
   _, networks = networks
   words, sections = networks.vocabulary, wide(networks)
-  functional = metanetworks.batch_functional(words, **SMALL | {"depth": 1})
+  functional = batches.functional(words, **SMALL | {"depth": 1})
   params = params_of(words, depth=1)
   everyone = np.arange(len(networks.of))
 
@@ -232,7 +232,7 @@ def test_an_epoch_compiles_no_more_programs_than_there_are_buckets(networks):
   _, networks = networks
   everyone = np.arange(len(networks.of))
   load = population.loader(networks, everyone, size=3, seed=0, buckets=3)
-  functional = metanetworks.batch_functional(
+  functional = batches.functional(
     networks.vocabulary, width=2, depth=1, bidirectional=False
   )
   shapes = jax.eval_shape(functional.init, jax.random.key(0))
@@ -250,8 +250,8 @@ def test_an_epoch_compiles_no_more_programs_than_there_are_buckets(networks):
 def test_batches_of_another_vocabulary(networks, several):
   _, networks = networks
   words = vocabulary.vocabulary_of([vocabulary.architecture(several[0])])
-  functional = metanetworks.batch_functional(words, **SMALL)
+  functional = batches.functional(words, **SMALL)
   with pytest.raises(ValueError, match="another vocabulary"):
     functional.apply({}, networks.batch(np.array([0]), wide(networks), 1))
   with pytest.raises(InputError, match="model.symmetry is 'scale'"):
-    metanetworks.batch_functional(words, symmetry="scale")
+    batches.functional(words, symmetry="scale")

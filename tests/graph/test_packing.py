@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scalegmn_jax.graph import packed as packed_graphs
 from scalegmn_jax.graph import packing
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "x64")
@@ -71,7 +72,7 @@ def test_wiring_is_that_of_each_network(packed):
   found = jax.jit(
     lambda batch: [
       (part.map(on_edge, x, e, x), part.sum(on_edge, x, e, x))
-      for part in all_parts(packing.PackedWiring(batch))
+      for part in all_parts(packed_graphs.PackedWiring(batch))
     ]
   )(batch)
   hidden = np.arange(sections.vertices) < sections.hidden
@@ -103,7 +104,7 @@ def test_means_and_positions_by_network(packed):
 
   @jax.jit
   def both(batch, x):
-    wiring = packing.PackedWiring(batch)
+    wiring = packed_graphs.PackedWiring(batch)
     return wiring.mean_hidden(x[wiring.hidden]), wiring.by_position(x)
 
   means, placed = jax.device_get(both(batch, x))
