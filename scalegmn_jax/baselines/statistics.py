@@ -117,9 +117,8 @@ def fit(
     raise InputError("layer statistics: weights too large for their variance")
 
   def boosting(**hyper: Any):
-    return HistGradientBoostingRegressor(
-      **hyper, early_stopping=False, random_state=seed
-    )
+    hyper |= {"early_stopping": False, "random_state": seed}
+    return HistGradientBoostingRegressor(**hyper)
 
   def ridge(**hyper: Any):
     return make_pipeline(StandardScaler(), Ridge(**hyper))

@@ -1,45 +1,83 @@
 """How well predicted values agree with true ones: rank, variance, error.
 
-Letters: B networks, S seeds of one method.
+Letters: B networks, S seeds of one method, R resamples.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from scalegmn_jax.base import InputError
 
-Measure = Callable[[np.ndarray, np.ndarray], float]
-"""(predicted [B], true [B]) -> a number; NaN if a prediction is NaN."""
+Measure = Callable[..., Any]
+"""(predicted [B], true [B], counts [R, B]) -> [R]: a number for each way of
+counting network b counts[r, b] times. Without counts each is counted once, and
+the result is a float. NaN if a prediction is NaN."""
+
+_BLOCK = 1024
+"""Networks that are paired with all others at a time."""
 
 
-def tau(predicted: np.ndarray, true: np.ndarray) -> float:
+def tau(
+  predicted: np.ndarray, true: np.ndarray, counts: np.ndarray | None = None
+) -> Any:
   """Kendall's τ-b: concordant less discordant pairs, corrected for ties.
 
   0 where all predictions are equal, as they rank nothing: what τ is on average
   for predictions that do not depend on the network.
+
+  A `Measure`. Sums over pairs are quadratic forms in the counts, so that the
+  pairs of a thousand resamples are compared only once.
   """
+  if counts is None:
+    return float(tau(predicted, true, _once(true))[0])
   if np.isnan(predicted).any():
-    return float("nan")
-  if np.ptp(predicted) == 0 or np.ptp(true) == 0:
-    return 0.0
-  return float(stats.kendalltau(predicted, true, variant="b").statistic)
+    return np.full(len(counts), np.nan)
+  counts = np.asarray(counts, np.float64)
+  both, left, right = np.zeros((3, len(counts)))
+  for start in range(0, len(true), _BLOCK):
+    part = slice(start, start + _BLOCK)
+    x, y = (np.sign(v[part, None] - v[None]) for v in (predicted, true))
+    for total, pairs in ((both, x * y), (left, x * x), (right, y * y)):
+      total += ((counts[:, part] @ pairs) * counts).sum(1)
+  return both / np.sqrt(np.where(left * right > 0, left * right, np.inf))
 
 
-def mse(predicted: np.ndarray, true: np.ndarray) -> float:
-  """The mean squared error."""
-  return float(np.square(predicted - true).mean())
+def mse(
+  predicted: np.ndarray, true: np.ndarray, counts: np.ndarray | None = None
+) -> Any:
+  """The mean squared error, a `Measure`."""
+  return mean(np.square(predicted - true), true, counts)
 
 
-def r2(predicted: np.ndarray, true: np.ndarray) -> float:
+def r2(
+  predicted: np.ndarray, true: np.ndarray, counts: np.ndarray | None = None
+) -> Any:
   """1 - MSE / variance of the true values; below 0 if their mean does better.
 
-  NaN where the true values do not vary.
+  NaN where the true values do not vary. A `Measure`.
   """
-  variance = float(np.var(true))
-  return 1 - mse(predicted, true) / variance if variance else float("nan")
+  if counts is None:
+    return float(r2(predicted, true, _once(true))[0])
+  average = mean(true, true, counts)
+  deviation = np.square(true[None] - average[:, None])
+  variance = (counts * deviation).sum(1) / counts.sum(1)
+  varies = variance > 1e-12 * np.square(true).max()
+  return 1 - mse(predicted, true, counts) / np.where(varies, variance, np.nan)
+
+
+def mean(
+  predicted: np.ndarray, true: np.ndarray, counts: np.ndarray | None = None
+) -> Any:
+  """The mean of numbers that are a measure already, a `Measure`."""
+  if counts is None:
+    return float(mean(predicted, true, _once(true))[0])
+  return (counts * predicted[None]).sum(1) / counts.sum(1)
+
+
+def _once(true: np.ndarray) -> np.ndarray:
+  return np.ones((1, len(true)))
 
 
 class Interval(NamedTuple):
@@ -68,7 +106,7 @@ def interval(
       it.
     true: [B].
     level: of confidence.
-    resamples: of the networks, with replacement.
+    resamples: R, of the networks, with replacement.
     seed: of the resamples.
 
   Raises:
@@ -77,7 +115,7 @@ def interval(
   """
   predicted, true = _checked(predicted, true)
   return _bootstrap(
-    lambda rows: _mean(measure, predicted[:, rows], true[rows]),
+    lambda counts: _mean(measure, predicted, true, counts),
     len(true), level, resamples, seed,
   )  # fmt: skip
 
@@ -100,39 +138,37 @@ def difference(
   first, true = _checked(first, true)
   second, _ = _checked(second, true)
   return _bootstrap(
-    lambda rows: (
-      _mean(measure, first[:, rows], true[rows])
-      - _mean(measure, second[:, rows], true[rows])
+    lambda counts: (
+      _mean(measure, first, true, counts)
+      - _mean(measure, second, true, counts)
     ),
     len(true), level, resamples, seed,
   )  # fmt: skip
 
 
-def _mean(measure: Measure, predicted: np.ndarray, true: np.ndarray) -> float:
-  return float(np.mean([measure(p, true) for p in predicted]))
+def _mean(
+  measure: Measure,
+  predicted: np.ndarray,
+  true: np.ndarray,
+  counts: np.ndarray,
+) -> np.ndarray:
+  return np.mean([measure(p, true, counts) for p in predicted], axis=0)
 
 
 def _bootstrap(
-  statistic: Callable[[np.ndarray], float],
+  statistic: Callable[[np.ndarray], np.ndarray],
   count: int,
   level: float,
   resamples: int,
   seed: int,
 ) -> Interval:
-  value = statistic(np.arange(count))
-  if np.isnan(value):
-    return Interval(value, value, value)
-  # The percentile interval is defined for constant predictions, too.
-  found = stats.bootstrap(
-    (np.arange(count),),
-    statistic,
-    n_resamples=resamples,
-    vectorized=False,
-    confidence_level=level,
-    method="percentile",
-    rng=np.random.default_rng(seed),
-  ).confidence_interval
-  return Interval(value, float(found.low), float(found.high))
+  rng = np.random.default_rng(seed)
+  drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+  # The first of all is no resample but the networks themselves.
+  value, *others = statistic(np.concatenate([np.ones((1, count)), drawn]))
+  tail = (1 - level) / 2
+  low, high = np.quantile(others, (tail, 1 - tail))
+  return Interval(float(value), float(low), float(high))
 
 
 def _checked(

@@ -96,8 +96,9 @@ def values(
   where = f"{files.path / store.METRICS}: {column}"
   if column not in files.metrics.columns:
     raise InputError(f"{where}: no such column, expected one with values")
-  found = pd.to_numeric(files.metrics[column].iloc[rows], errors="coerce")
-  found = found.to_numpy(np.float32)
+  found = np.asarray(
+    pd.to_numeric(files.metrics[column].iloc[rows], errors="coerce"), np.float32
+  )
   bad = ~((found >= 0) & (found <= 1))
   if bad.any():
     first = bad.argmax()
