@@ -1,12 +1,75 @@
-"""Metanetworks trained with the floating-point operations of another."""
+"""Metanetworks with less symmetry, trained with as many operations.
 
-from collections.abc import Callable
+Each reads weights with the input normalization that its symmetry allows:
+ScaleGMN the weights as they are, a permutation-only model weights standardized
+per tensor, a flat MLP weights standardized per entry.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
-from scalegmn_jax.base import MetaNetwork
+from scalegmn_jax.base import MetaNetwork, TargetNetwork, Weights
+from scalegmn_jax.baselines import unscaled
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.training.step import Task, gradient
+
+SYMMETRIES = ("target", "permutation", "mlp")
+"""From most to least: the target's own group, permutations alone, none."""
+
+
+def operator(
+  symmetry: str,
+  model: Mapping[str, Any],
+  target: TargetNetwork,
+  weights: Weights,
+) -> MetaNetwork:
+  """An operator with that symmetry.
+
+  Args:
+    symmetry: one of `SYMMETRIES`.
+    model: keyword arguments of `metanetworks.operator`; the flat MLP has eight
+      times its width.
+    target: the architecture.
+    weights: of the training networks, leaves [B, ...].
+  """
+  if symmetry == "target":
+    return metanetworks.operator(target, **model)
+  if symmetry == "mlp":
+    per = "entry"
+    rival = unscaled.flat_operator(target, width=8 * model["width"])
+  else:
+    per = "tensor"
+    arguments = {**model, "symmetry": symmetry}
+    rival = metanetworks.operator(target, **arguments)
+  return unscaled.standardized_operator(rival, weights, per=per)
+
+
+def functional(
+  symmetry: str,
+  model: Mapping[str, Any],
+  target: TargetNetwork,
+  weights: Weights,
+) -> MetaNetwork:
+  """A functional with one output and that symmetry.
+
+  The arguments are those of `operator`. A rival has a head for each activation
+  of the target, since it would not know of it otherwise.
+  """
+  if symmetry == "target":
+    return metanetworks.functional(target, **model)
+  kinds = len(target.activations)
+  if symmetry == "mlp":
+    per = "entry"
+    width = 8 * model["width"]
+    rival = unscaled.flat_functional(target, width=width, outputs=kinds)
+  else:
+    per = "tensor"
+    arguments = {**model, "symmetry": symmetry}
+    rival = metanetworks.functional(target, outputs=kinds, **arguments)
+  rival = unscaled.standardized_functional(rival, weights, per=per)
+  return unscaled.told_activation(rival, kinds)
 
 
 def equal_steps(

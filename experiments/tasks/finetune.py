@@ -6,8 +6,7 @@ from ml_collections import ConfigDict
 from experiments import build, populations, rivals
 from experiments.experiment import Outcome, Plan, Table, Trainee
 from experiments.tasks import finetune_methods, finetune_pictures
-from scalegmn_jax.base import MetaNetwork
-from scalegmn_jax.baselines import iterative, unscaled
+from scalegmn_jax.baselines import iterative
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.operators import save_operator
 from scalegmn_jax.training.losses import task_losses
@@ -108,7 +107,9 @@ def plan(config: ConfigDict) -> Plan:
   }
   shots = {}
   for name in config.baselines.metanetworks:
-    rival = _rival(name, config, target, zoos)
+    rival = rivals.operator(
+      name, config.model.to_dict(), target, zoos.train.weights
+    )
     steps = rivals.equal_steps(
       config.train.steps, operator, rival, task, device_data
     )
@@ -156,15 +157,3 @@ def plan(config: ConfigDict) -> Plan:
     )
 
   return Plan(trainees, evaluate)
-
-
-def _rival(name, config, target, zoos) -> MetaNetwork:
-  """Another metanetwork, with the input normalization its symmetry allows."""
-  if name == "mlp":
-    per = "entry"
-    rival = unscaled.flat_operator(target, width=8 * config.model.width)
-  else:
-    per = "tensor"
-    arguments = config.model.to_dict() | {"symmetry": name}
-    rival = metanetworks.operator(target, **arguments)
-  return unscaled.standardized_operator(rival, zoos.train.weights, per=per)
