@@ -23,20 +23,23 @@ def standardized_operator(
 ) -> MetaNetwork:
   """θ' = μ + σ f((θ - μ)/σ): an operator f on standardized weights.
 
+  μ and σ are a part of φ that is not trained: φ alone says what is computed,
+  and one program serves all sets of training networks.
+
   Args:
     operator: f.
     weights: of the training networks, leaves [B, ...].
     per: "tensor" for one μ and σ per weight tensor, as a permutation symmetry
       needs, or "entry" for one per entry.
   """
-  mean, std = _statistics(weights, per)
 
   def apply(params, weights, activation=0):
-    standard = _standard(weights, mean, std)
-    edited = operator.apply(params, standard, activation)
+    mean, std = _read(params, weights)
+    standard = jax.tree.map(lambda w, m, s: (w - m) / s, weights, mean, std)
+    edited = operator.apply(params["model"], standard, activation)
     return jax.tree.map(lambda w, m, s: m + s * w, edited, mean, std)
 
-  return MetaNetwork(operator.init, apply)
+  return MetaNetwork(_init(operator, weights, per), apply)
 
 
 def standardized_functional(
@@ -46,28 +49,49 @@ def standardized_functional(
 
   The arguments are those of `standardized_operator`.
   """
-  mean, std = _statistics(weights, per)
 
   def apply(params, weights, activation=0):
-    return functional.apply(params, _standard(weights, mean, std), activation)
+    mean, std = _read(params, weights)
+    standard = jax.tree.map(lambda w, m, s: (w - m) / s, weights, mean, std)
+    return functional.apply(params["model"], standard, activation)
 
-  return MetaNetwork(functional.init, apply)
+  return MetaNetwork(_init(functional, weights, per), apply)
 
 
-def _statistics(weights: Weights, per: str) -> tuple[Weights, Weights]:
-  """(μ, σ) of stacked weights, scalars or of the shapes of one network."""
+def _init(
+  metanetwork: MetaNetwork, weights: Weights, per: str
+) -> Callable[[jax.Array], Params]:
+  """key -> φ with the statistics of stacked weights in it.
 
-  def axes(w):
-    return 0 if per == "entry" else tuple(range(w.ndim))
+  They are vectors, or scalars, since weight decay acts on kernels.
+  """
 
-  return (
-    jax.tree.map(lambda w: w.mean(axes(w)), weights),
-    jax.tree.map(lambda w: w.std(axes(w)) + 1e-6, weights),
+  def statistics(of):
+    return jax.tree.map(
+      lambda w: of(w.reshape(w.shape[0], -1), 0 if per == "entry" else None),
+      weights,
+    )
+
+  mean = statistics(jnp.mean)
+  std = statistics(lambda w, axis: jnp.std(w, axis) + 1e-6)
+
+  def init(key):
+    return {"model": metanetwork.init(key), "mean": mean, "std": std}
+
+  return init
+
+
+def _read(params: Params, weights: Weights) -> tuple[Weights, Weights]:
+  """(μ, σ), to be broadcast with the weights of one network."""
+
+  def fit(statistic, w):
+    statistic = jax.lax.stop_gradient(statistic)
+    return statistic.reshape(w.shape) if statistic.ndim else statistic
+
+  mean, std = (
+    jax.tree.map(fit, params[name], weights) for name in ("mean", "std")
   )
-
-
-def _standard(weights: Weights, mean: Weights, std: Weights) -> Weights:
-  return jax.tree.map(lambda w, m, s: (w - m) / s, weights, mean, std)
+  return mean, std
 
 
 def told_activation(

@@ -11,6 +11,7 @@ from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph import packing
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
+from scalegmn_jax.training.optimizer import make_optimizer
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 TARGET = mlp.mlp((4, 6, 3), ("relu", "tanh"))
@@ -50,13 +51,33 @@ def test_functionals_see_standardized_weights(per):
   weights = population()
   spy = MetaNetwork(lambda key: None, lambda params, w, activation: w)
   functional = unscaled.standardized_functional(spy, weights, per=per)
-  seen = jax.vmap(lambda w: functional.apply(None, w))(weights)
+  params = functional.init(jax.random.key(0))
+  seen = jax.vmap(lambda w: functional.apply(params, w))(weights)
   for leaf in jax.tree.leaves(seen):
     axes = 0 if per == "entry" else tuple(range(leaf.ndim))
     np.testing.assert_allclose(leaf.mean(axes), 0, atol=1e-4)
     np.testing.assert_allclose(leaf.std(axes), 1, atol=1e-4)
     if per == "tensor":  # entries keep what they differ by
       assert abs(leaf.mean(0)).max() > 0.1
+
+
+@pytest.mark.parametrize("per", PER)
+def test_statistics_are_not_trained(per):
+  """They have no gradient, and weight decay leaves them alone."""
+  flat = unscaled.flat_functional(TARGET, width=8)
+  functional = unscaled.standardized_functional(flat, population(), per=per)
+  params = functional.init(jax.random.key(0))
+  optimizer = make_optimizer(
+    learning_rate=1.0, steps=3, warmup=1, weight_decay=0.1, clip=1.0
+  )
+  weights = TARGET.init(jax.random.key(1))
+  gradient = jax.grad(lambda p: functional.apply(p, weights).sum())(params)
+  state = optimizer.init(params)
+  for _ in range(2):  # the rate of the first step is 0
+    updates, state = optimizer.update(gradient, state, params)
+  for name in ("mean", "std"):
+    assert not any(u.any() for u in jax.tree.leaves(updates[name]))
+  assert any(u.any() for u in jax.tree.leaves(updates["model"]))
 
 
 def values_of(functional):
