@@ -1,0 +1,101 @@
+"""Predicting the test accuracy of networks from their weights.
+
+  python -m experiments.run --config=configs/predict_accuracy.py
+
+Variants, after a colon:
+  (none)      small relu CNNs on 8x8 digits from scikit-learn, no download.
+  mixed       relu and tanh in one zoo: the scale and the sign group.
+  tiny        the same path in seconds, for tests.
+  cifar10_gs  the Small CNN Zoo's architecture on grayscale CIFAR-10, relu and
+              tanh, from a zoo of short runs that is generated; others are
+              added by --config.zoo.more="('folder',)", and one activation
+              alone is chosen by --config.target.activation="('relu',)".
+  paper       the public zoo at --config.zoo.path, split as in the papers by
+              the file at --config.zoo.split, at the published size of the
+              metanetwork; for a GPU.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(variant: str = ""):
+  config = common.start("predict_accuracy")
+  common.data(config)
+  common.zoo(config)
+  common.model(config)
+  common.train(config)
+  config.seeds = (0,)  # of φ; `seed` is that of the zoo and its split
+  config.methods = (
+    "bidirectional",  # the others get as many FLOPs as the first
+    "forward",
+    "permutation",
+    "mlp",
+    "statistics",
+    "balanced statistics",
+    "constant",
+  )
+  config.loss = ConfigDict()
+  config.loss.name = "cross_entropy"  # or "squared_error"
+
+  config.target.name = "cnn"
+  config.target.channels = (16, 16)
+  config.target.kernel_size = 3
+  config.target.stride = 2
+  config.target.padding = "SAME"
+  config.target.pool = "average"
+  del config.zoo.test_path
+  config.zoo.more = ()  # folders of more networks of the same architecture
+  config.zoo.split = ""  # CSV with the published order; "": split by network
+  config.zoo.step = -1  # the checkpoint that is read; -1: the last of each
+  config.zoo.train_on = "step"  # "all": every checkpoint of these networks
+  config.zoo.fractions = (0.6, 0.15, 0.25)
+
+  config.train.rates = ()  # choose on validation; (): the learning rate alone
+  config.train.networks = 16
+  config.train.steps = 1000
+  config.train.weight_decay = 1e-2
+  config.train.eval_every = 100
+  if variant == "mixed":
+    config.target.activation = ("relu", "tanh")
+  elif variant == "tiny":
+    common.tiny_sections(config)
+    config.target.channels = (4, 4)
+    config.methods = ("forward", "mlp", "statistics", "constant")
+  elif variant in ("cifar10_gs", "paper"):
+    config.data.name = "cifar10_gs"
+    config.target.activation = ("relu", "tanh")
+    config.target.channels = (16, 16, 16)
+    config.target.padding = "VALID"
+    config.seeds = (0, 1, 2)
+    _short_runs(config)
+    if variant == "paper":
+      config.zoo.step = 86
+      config.model.width = 128
+      config.model.depth = 4
+      config.train.networks = 64
+      config.train.learning_rate = 1e-3
+      config.train.warmup = 1000
+      config.train.steps = 28_000  # 150 epochs of 12,000 networks
+  elif variant:
+    raise ValueError(
+      f"configs/predict_accuracy.py has no variant {variant!r}: "
+      "expected mixed, tiny, cifar10_gs or paper"
+    )
+  del config.eval  # all networks that are held out are used
+  return config
+
+
+def _short_runs(config: ConfigDict) -> None:
+  """Of the public zoo's ranges the part in which two epochs learn."""
+  zoo = config.zoo
+  zoo.size = 256
+  zoo.epochs = (1, 2)
+  zoo.batch_size = 64
+  zoo.learning_rate = (5e-4, 1e-2)
+  zoo.l2 = (1e-8, 1e-3)
+  zoo.init_std = (0.032, 0.5)
+  zoo.dropout = (0.0, 0.5)
+  zoo.optimizer = ("adam",)
+  zoo.initializer = ("glorot_normal", "he_normal", "normal")
