@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
+from scalegmn_jax.baselines import grid
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.targets import fit as fits
 from scalegmn_jax.training.losses import task_losses
@@ -150,8 +151,7 @@ def tune(
 ) -> Tuned:
   """The best learning rate at each horizon on validation networks.
 
-  Where the best rate is at an edge of the grid, the grid grows by one rate
-  on that side, with the ratio of its last two, up to `extensions` times.
+  The grid of rates grows where the best one is at its edge (`grid.search`).
 
   Args:
     tuner: the method.
@@ -164,37 +164,27 @@ def tune(
     extensions: times that the grid may grow.
     on_epoch: called after every epoch.
   """
-  grid = sorted(rates)
-  objective: dict[float, dict[int, float]] = {}
   count = zoo.activation.shape[0]
 
-  def best() -> dict[int, float]:
-    return {
-      h: min(objective, key=lambda r, h=h: objective[r][h]) for h in horizons
-    }
-
-  for _ in range(extensions + 1):
-    new = [r for r in grid if r not in objective]
+  def values(points):
     # All new rates at once: more networks side by side.
-    copies = len(new)
-    many = jax.tree.map(lambda a, n=copies: jnp.concatenate([a] * n), zoo)
+    copies = len(points)
+    many = jax.tree.map(lambda a: jnp.concatenate([a] * copies), zoo)
+    new = jnp.array([rate for (rate,) in points])
     results = tuner.run(
-      many, jnp.repeat(jnp.array(new), count), horizons, key, data, on_epoch
+      many, jnp.repeat(new, count), horizons, key, data, on_epoch
     )
-    for rate in new:
-      objective[rate] = {}
-    for h, weights in results.items():
-      values = evaluate(many._replace(weights=weights)).reshape(len(new), -1)
-      for rate, value in zip(new, values.mean(1).tolist(), strict=True):
-        objective[rate][h] = value if value == value else float("inf")
-    chosen = set(best().values())
-    if len(grid) > 1 and grid[-1] in chosen:
-      grid.append(grid[-1] * grid[-1] / grid[-2])
-    elif len(grid) > 1 and grid[0] in chosen:
-      grid.insert(0, grid[0] * grid[0] / grid[1])
-    else:
-      break
-  return Tuned(best(), objective)
+    means = {
+      h: evaluate(many._replace(weights=weights)).reshape(copies, -1).mean(1)
+      for h, weights in results.items()
+    }
+    return [{h: float(means[h][i]) for h in means} for i in range(copies)]
+
+  found = grid.search(values, [rates], extensions=extensions)
+  return Tuned(
+    {h: found.best[h][0] for h in horizons},
+    {rate: found.objective[(rate,)] for (rate,) in found.objective},
+  )
 
 
 def run_tuned(
