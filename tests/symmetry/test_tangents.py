@@ -1,0 +1,168 @@
+"""Gauge directions: how many there are, and that the function stays."""
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import Axes, Axis, Space, SymmetrySpec
+from scalegmn_jax.symmetry import actions, tangents
+from scalegmn_jax.targets.cnn import cnn
+from scalegmn_jax.targets.mlp import mlp
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+RELU, TANH, GELU = 0, 2, 3
+"""Indices among the activations of the fixture `kind`."""
+
+MLP = mlp((3, 8, 9, 2))
+
+
+def rows(spec, weights, rates):
+  """The tangents [G, D]."""
+  one = jax.jit(
+    lambda r: jax.flatten_util.ravel_pytree(
+      tangents.tangent(spec, weights, r)
+    )[0]
+  )
+  count = jax.tree.leaves(rates)[0].shape[0]
+  return np.stack(
+    [one({n: r[i] for n, r in rates.items()}) for i in range(count)]
+  )
+
+
+def test_one_direction_per_channel_of_the_zoos_cnn():
+  counts = tangents.directions(cnn().spec)
+  assert counts == {"hidden_1": 16, "hidden_2": 16, "hidden_3": 16}
+
+
+def test_directions_are_those_of_the_scale_group(kind):
+  hidden = [n for n, s in kind.spec.spaces.items() if not s.fixed]
+  for activation, moves in ((RELU, 1), (TANH, 0), (GELU, 0)):
+    counts = tangents.directions(kind.spec, activation)
+    rates = tangents.generators(kind.spec, activation)
+    assert list(counts) == hidden
+    for name, count in counts.items():
+      assert count == moves * kind.spec.spaces[name].size
+      assert (name in rates) == bool(moves)
+      if moves:
+        assert rates[name].shape == (sum(counts.values()), count)
+    if moves:
+      every = np.concatenate(list(rates.values()), axis=1)
+      np.testing.assert_array_equal(every, np.eye(len(every)))
+      some = tangents.generators(kind.spec, activation, np.asarray([9, 2]))
+      some = np.concatenate(list(some.values()), axis=1)
+      np.testing.assert_array_equal(some, every[[9, 2]])
+
+
+def test_tangent_is_the_derivative_along_the_orbit(x64, kind, random_weights):
+  spec, weights = kind.spec, random_weights(kind, 0)
+  key = jax.random.key(1)
+  rates = {
+    name: jax.random.normal(jax.random.fold_in(key, i), (space.size,))
+    for i, (name, space) in enumerate(spec.spaces.items())
+    if not space.fixed
+  }
+
+  @jax.jit
+  def both(h):
+    def moved(h):
+      g = {
+        name: actions.Element(jnp.arange(len(r)), jnp.exp(h * r))
+        for name, r in rates.items()
+      }
+      return actions.act(g, spec, weights)
+
+    difference = jax.tree.map(
+      lambda a, b: (a - b) / (2 * h), moved(h), moved(-h)
+    )
+    return difference, tangents.tangent(spec, weights, rates)
+
+  difference, t = both(1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-8, 1e-9), t, difference
+  )
+
+
+def test_outputs_do_not_change_along_a_tangent_of_the_scale_group(
+  x64, kind, random_weights, images
+):
+  spec, weights = kind.spec, random_weights(kind, 2)
+  x = images(kind, 4)
+  rates = tangents.generators(spec, RELU)
+
+  @jax.jit
+  def change(rate, activation):
+    t = tangents.tangent(spec, weights, rate)
+    _, change = jax.jvp(
+      lambda w: kind.apply(w, x, activation), (weights,), (t,)
+    )
+    return jnp.abs(change).max()
+
+  def largest(activation):
+    count = jax.tree.leaves(rates)[0].shape[0]
+    return max(
+      change({n: r[i] for n, r in rates.items()}, activation)
+      for i in range(count)
+    )
+
+  assert largest(RELU) < 1e-13
+  # The same directions where the group is that of signs.
+  assert largest(TANH) > 1e-2
+
+
+def without_ground(weights):
+  """The MLP's neurons 4 of both layers, connected with each other alone."""
+  first, second, last = jax.tree.map(np.array, weights)
+  first["kernel"][:, 4] = first["bias"][4] = 0
+  second["kernel"][:, 4] = second["kernel"][4] = second["bias"][4] = 0
+  last["kernel"][4] = 0
+  second["kernel"][4, 4] = 1.5
+  return jax.tree.map(jnp.asarray, (first, second, last))
+
+
+def test_rank_is_that_of_the_tangents(x64, kind, random_weights):
+  rates = tangents.generators(kind.spec, RELU)
+  neurons = jax.tree.leaves(rates)[0].shape[0]
+  ranks = {}
+  for dead in (False, True):
+    weights = random_weights(kind, 3, dead)
+    ranks[dead] = tangents.rank(kind.spec, weights, RELU)
+    found = np.linalg.matrix_rank(rows(kind.spec, weights, rates))
+    assert ranks[dead] == found
+  assert ranks[False] == neurons
+  # Of the dead neurons only number 3 of each space is without both sides.
+  assert ranks[True] == neurons - len(rates)
+  assert tangents.rank(kind.spec, random_weights(kind, 3), TANH) == 0
+
+
+def test_neurons_connected_with_each_other_alone_have_one_direction_less(
+  x64, random_weights
+):
+  weights = without_ground(random_weights(MLP, 4, dead=False))
+  rates = tangents.generators(MLP.spec)
+  found = np.linalg.matrix_rank(rows(MLP.spec, weights, rates))
+  assert tangents.rank(MLP.spec, weights) == found == 16
+
+
+def test_neurons_that_cannot_be_scaled_hold_those_connected_with_them():
+  """Sizes 1-1-1 without biases, where the middle has another group."""
+  weights = {"a": jnp.ones((1, 1)), "b": jnp.ones((1, 1))}
+  spec = SymmetrySpec(
+    {
+      "input": Space(1),
+      "first": Space(1, ("scale",)),
+      "second": Space(1, ("sign",)),
+    },
+    {
+      "a": Axes((Axis("input", -1), Axis("first", 1))),
+      "b": Axes((Axis("first", -1), Axis("second", 1))),
+    },
+  )
+  assert tangents.directions(spec) == {"first": 1, "second": 0}
+  assert tangents.rank(spec, weights) == 1
+  alone = {"a": jnp.zeros((1, 1)), "b": jnp.ones((1, 1))}
+  assert tangents.rank(spec, alone) == 1
+  both = jax.tree.map(jnp.zeros_like, weights)
+  assert tangents.rank(spec, both) == 0
