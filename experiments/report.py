@@ -38,7 +38,10 @@ def markdown(results: Results) -> str:
   lines = ["# Results", ""]
   for table in results["tables"]:
     headers = [header for header, _ in table["columns"].values()]
-    lines += [f"{table['title'][:1].upper()}{table['title'][1:]}.", ""]
+    title = table["title"]
+    if title[0].isascii():  # no capital of a symbol such as τ
+      title = title[0].upper() + title[1:]
+    lines += [f"{title}.", ""]
     lines += [" | ".join(["| " + table["first"], *headers]) + " |"]
     lines += ["|---|" + "---:|" * len(headers)]
     for row in table["rows"]:
