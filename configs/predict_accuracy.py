@@ -49,12 +49,12 @@ def get_config(variant: str = ""):
   config.zoo.more = ()  # folders of more networks of the same architecture
   config.zoo.split = ""  # CSV with the published order; "": split by network
   config.zoo.step = -1  # the checkpoint that is read; -1: the last of each
-  config.zoo.train_on = "step"  # "all": every checkpoint of these networks
   config.zoo.fractions = (0.6, 0.15, 0.25)
 
-  config.train.rates = ()  # choose on validation; (): the learning rate alone
+  # The best on validation is kept, per method and seed; (): learning_rate.
+  config.train.rates = (3e-3, 1e-2)
   config.train.networks = 16
-  config.train.steps = 1000
+  config.train.steps = 400
   config.train.weight_decay = 1e-2
   config.train.eval_every = 100
   if variant == "mixed":
@@ -63,6 +63,7 @@ def get_config(variant: str = ""):
     common.tiny_sections(config)
     config.target.channels = (4, 4)
     config.methods = ("forward", "mlp", "statistics", "constant")
+    config.train.rates = ()
   elif variant in ("cifar10_gs", "paper"):
     config.data.name = "cifar10_gs"
     config.target.activation = ("relu", "tanh")
@@ -76,8 +77,10 @@ def get_config(variant: str = ""):
       config.model.depth = 4
       config.train.networks = 64
       config.train.learning_rate = 1e-3
+      config.train.rates = ()
       config.train.warmup = 1000
       config.train.steps = 28_000  # 150 epochs of 12,000 networks
+      config.train.eval_every = 500
   elif variant:
     raise ValueError(
       f"configs/predict_accuracy.py has no variant {variant!r}: "

@@ -11,18 +11,21 @@ from experiments import build, populations, progress, rivals
 from experiments.experiment import Outcome, Plan, Trainee
 from experiments.machine import median_seconds
 from experiments.tasks import predict_accuracy_report as reports
-from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Zoo
-from scalegmn_jax.baselines import iterative, statistics, unscaled
+from scalegmn_jax.base import Params, TargetNetwork, Zoo
+from scalegmn_jax.baselines import iterative, statistics
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import ranking
-from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.operators import save_functional
 from scalegmn_jax.training.tasks import REGRESSION, regression_task
 from scalegmn_jax.zoo import networks, published, store
 
 SCALEGMN = ("bidirectional", "forward")
-TRAINED = (*SCALEGMN, "permutation", "mlp")
-"""Methods that are metanetworks; all of them are in `reports.LABELS`."""
+TRAINED = {
+  **dict.fromkeys(SCALEGMN, "target"),
+  "permutation": "permutation",
+  "mlp": "mlp",
+}
+"""Methods that are metanetworks, with their symmetry."""
 
 
 class Side(NamedTuple):
@@ -50,7 +53,6 @@ def check(config: ConfigDict) -> None:
     ),
     ("seeds", lambda v: v and min(v) >= 0, "numbers of 0 or more"),
     ("train.rates", lambda v: not v or min(v) > 0, "positive numbers"),
-    ("zoo.train_on", lambda v: v in ("step", "all"), "step or all"),
     ("zoo.split", lambda v: not (v and config.zoo.more), "'' with zoo.more"),
   ):
     build.need(config, key, good, expected)
@@ -65,7 +67,9 @@ def plan(config: ConfigDict) -> Plan:
   train, val, test = sides
   device_data = jax.device_put((train.zoo, train.values))
   trained = {
-    name: _metanetwork(name, config, target, train.zoo)
+    name: rivals.functional(
+      TRAINED[name], _model(name, config), target, train.zoo.weights
+    )
     for name in methods
     if name in TRAINED
   }
@@ -132,7 +136,7 @@ def plan(config: ConfigDict) -> Plan:
           readers[method], [params[name] for name in best], test.zoo
         )._replace(
           steps=trainees[best[0]].steps,
-          chosen=[name.split("/")[1] for name in best],
+          chosen=[f"rate {name.split('/')[1]}" for name in best],
         )
         if method in SCALEGMN:
           error = populations.invariance_error(readers[method], target)
@@ -167,10 +171,6 @@ def _sides(
     else:
       rows = store.select(files, step, target.activations)
       split = store.split(files, rows, tuple(c.fractions), config.seed)
-    if c.train_on == "all":
-      every = store.select(files, None, target.activations)
-      runs = files.metrics["modeldir"].to_numpy()
-      split = (every[np.isin(runs[every], runs[split[0]])], *split[1:])
     for part, rows in zip(parts, split, strict=True):
       part.append(
         Side(
@@ -191,28 +191,12 @@ def _sides(
   return names, sides
 
 
-def _metanetwork(
-  name: str, config: ConfigDict, target: TargetNetwork, zoo: Zoo
-) -> MetaNetwork:
-  """A functional, with the input normalization that its symmetry allows."""
-  kinds = len(target.activations)
-  if name in SCALEGMN:
-    return metanetworks.functional(target, **_arguments(name, config))
-  if name == "permutation":
-    per = "tensor"
-    arguments = config.model.to_dict() | {"symmetry": "permutation"}
-    rival = metanetworks.functional(target, outputs=kinds, **arguments)
-  else:
-    per = "entry"
-    width = 8 * config.model.width
-    rival = unscaled.flat_functional(target, width=width, outputs=kinds)
-  rival = unscaled.standardized_functional(rival, zoo.weights, per=per)
-  return unscaled.told_activation(rival, kinds)
-
-
-def _arguments(name: str, config: ConfigDict) -> dict:
-  """Of a ScaleGMN."""
-  return config.model.to_dict() | {"bidirectional": name == "bidirectional"}
+def _model(method: str, config: ConfigDict) -> dict[str, Any]:
+  """Arguments of the functional."""
+  model = config.model.to_dict()
+  if method in SCALEGMN:
+    model["bidirectional"] = method == "bidirectional"
+  return model
 
 
 def _saver(name: str, method: str, config: ConfigDict, target: TargetNetwork):
@@ -220,7 +204,7 @@ def _saver(name: str, method: str, config: ConfigDict, target: TargetNetwork):
   if method not in SCALEGMN:
     return None
   return lambda folder, params: save_functional(
-    folder / name, target, _arguments(method, config), params, link="sigmoid"
+    folder / name, target, _model(method, config), params, link="sigmoid"
   )
 
 

@@ -187,6 +187,11 @@ def _lines(
     f"Symmetry error of {label}: {error:.1e} of the spread over networks"
     for label, error in errors.items()
   ]
+  lines += [
+    f"{label}: chosen on validation networks: {'; '.join(method.chosen)}"
+    for label, method in found.items()
+    if method.chosen
+  ]
   key = (config.data.name, tuple(config.target.activation))
   if key in PAPER:
     lines.append(
@@ -209,7 +214,8 @@ def _scatter(
   ).ravel()
   low = float(test.values.min())
   high = float(test.values.max())
-  for axis, (label, method) in zip(axes, shown.items(), strict=False):
+  for number, (label, method) in enumerate(shown.items()):
+    axis = axes[number]
     axis.plot([low, high], [low, high], color="gray", linewidth=0.8)
     for i, kind in enumerate(kinds):
       members = np.asarray(test.zoo.activation) == i
@@ -222,8 +228,11 @@ def _scatter(
       )
     tau = ranking.tau(method.values[0], test.values)
     axis.set_title(f"{label}\nτ = {tau:.3f}", fontsize=9)
-    axis.set(xlabel="test accuracy", ylabel="predicted")
-    axis.label_outer()
+    if number % columns == 0:
+      axis.set_ylabel("predicted")
+    if number + columns >= len(shown):  # the last of its column
+      axis.set_xlabel("test accuracy")
+      axis.tick_params(labelbottom=True)
   for axis in axes[len(shown) :]:
     axis.set_visible(False)
   axes[0].legend(fontsize=8)
