@@ -1,0 +1,168 @@
+"""The null space of the Jacobian: the gauge, and what images do not show."""
+
+import jax
+import jax.flatten_util
+import numpy as np
+import pytest
+
+from scalegmn_jax.eval import nullspace
+from scalegmn_jax.symmetry import tangents
+from scalegmn_jax.targets import unroll
+from scalegmn_jax.targets.cnn import cnn
+from scalegmn_jax.targets.mlp import mlp
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+MLP = mlp((5, 8, 3))
+SIZE = 8 * 6 + 3 * 9
+"""Its weights."""
+
+
+@pytest.fixture
+def gaussian():
+  return np.random.default_rng(0).normal(size=(200, 5))
+
+
+@pytest.fixture
+def network(random_weights):
+  """(target, seed) -> weights with small biases: every neuron is active on
+  some inputs and on some not."""
+
+  def make(target, seed):
+    first, last = random_weights(target, seed, dead=False)
+    return first | {"bias": 0.2 * first["bias"]}, last
+
+  return make
+
+
+def explained(target, weights, x, activation=0):
+  (triangle,) = nullspace.triangles(target, weights, x, [len(x)], activation)
+  return nullspace.null_space(target.spec, weights, triangle, activation)
+
+
+def causes(found):
+  return found[1:6]
+
+
+def test_triangle_has_the_norms_of_the_jacobian(x64, random_weights, gaussian):
+  weights = random_weights(MLP, 0, dead=False)
+  flat, unravel = jax.flatten_util.ravel_pytree(weights)
+  jacobian = jax.jacrev(lambda w: MLP.apply(unravel(w), gaussian))(flat)
+  ends = [2, 150, 200]
+  triangles = nullspace.triangles(MLP, weights, gaussian, ends)
+  for n, triangle in zip(ends, triangles, strict=True):
+    rows = jacobian[:n].reshape(-1, flat.size)
+    assert triangle.shape == (min(len(rows), SIZE), SIZE)
+    np.testing.assert_allclose(
+      triangle.T @ triangle, rows.T @ rows, 1e-10, 1e-10
+    )
+
+
+def test_null_space_is_the_gauge_of_a_network_on_gaussian_inputs(
+  x64, network, gaussian
+):
+  weights = network(MLP, 1)
+  found = explained(MLP, weights, gaussian)
+  assert found.dimension == 8
+  assert causes(found) == (8, 0, 0, 0, 0)
+  # The spectrum has a gap there: nothing depends on the tolerance.
+  values = found.singular_values
+  assert values[SIZE - 9] > 1e6 * found.tolerance
+  assert values[SIZE - 8] < 0.1 * found.tolerance
+
+
+def test_a_network_with_the_sign_group_has_none(x64, network, gaussian):
+  target = mlp((5, 8, 3), "tanh")
+  found = explained(target, network(target, 1), gaussian)
+  assert found.dimension == 0
+  assert causes(found) == (0, 0, 0, 0, 0)
+
+
+def test_what_is_beyond_the_gauge_has_the_cause_that_was_made(
+  x64, network, gaussian
+):
+  weights = network(MLP, 1)
+  first, last = weights
+
+  def change(bias=None, outgoing=None):
+    b, k = first["bias"], last["kernel"]
+    b = b if bias is None else b.at[0].set(bias)
+    k = k if outgoing is None else k.at[0].set(outgoing)
+    return first | {"bias": b}, last | {"kernel": k}
+
+  # Never active: 6 weights in and 3 out, one direction of which is gauge.
+  found = explained(MLP, change(bias=-100.0), gaussian)
+  assert causes(found) == (8, 8, 0, 0, 0) and found.dead == 1
+  # Nothing reads it: 6 weights, of which the gauge is one direction.
+  found = explained(MLP, change(outgoing=0.0), gaussian)
+  assert causes(found) == (8, 5, 0, 0, 0) and found.dead == 1
+
+  # A constant input, and one that is the sum of two others.
+  x = gaussian.copy()
+  x[:, 3] = -0.1
+  x[:, 4] = x[:, 0] + x[:, 1]
+  found = explained(MLP, weights, x)
+  assert causes(found) == (8, 0, 2 * 8, 0, 0) and found.dead == 0
+
+  # Active on two images: they tell two directions of six.
+  preactivation = np.sort(gaussian @ first["kernel"][:, 0])
+  found = explained(
+    MLP, change(bias=-float(preactivation[-3:-1].mean())), gaussian
+  )
+  assert causes(found) == (8, 0, 0, 4, 0)
+
+  # 6 images have 18 outputs: no more than 18 directions can be seen.
+  found = explained(MLP, weights, gaussian[:6])
+  assert found.dimension == sum(causes(found)) >= SIZE - 18
+  assert found.joint > 0
+
+
+def test_neurons_that_are_always_active_are_a_linear_layer(
+  x64, random_weights, gaussian
+):
+  """Their mixtures change nothing: 8·8 in place of 8, and 8 shifts."""
+  first, last = random_weights(MLP, 2, dead=False)
+  weights = first | {"bias": first["bias"] + 100}, last
+  found = explained(MLP, weights, gaussian)
+  # What is left is an affine map of 5 inputs to 3 outputs.
+  assert found.dimension == SIZE - 3 * 6
+  assert found.gauge == 8 and found.unread == 0
+  assert found.joint > 0
+
+
+def test_sensitivity_is_zero_along_tangents_alone(
+  x64, random_weights, gaussian
+):
+  weights = random_weights(MLP, 3, dead=False)
+
+  key = jax.random.key(4)
+
+  def random(weights, key):
+    flat, unravel = jax.flatten_util.ravel_pytree(weights)
+    return unravel(jax.random.normal(key, flat.shape))
+
+  felt = nullspace.sensitivity(
+    MLP,
+    weights,
+    gaussian,
+    lambda w, rates: tangents.tangent(MLP.spec, w, rates),
+    tangents.generators(MLP.spec),
+  )
+  control = nullspace.sensitivity(
+    MLP, weights, gaussian, random, jax.random.split(key, 3)
+  )
+  assert felt.shape == (8,) and control.shape == (3,)
+  assert felt.max() < 1e-14 * control.min()
+  (triangle,) = nullspace.triangles(MLP, weights, gaussian, [200])
+  row = jax.flatten_util.ravel_pytree(random(weights, key))[0]
+  expected = np.linalg.norm(triangle @ row) / np.linalg.norm(row)
+  assert control.min() / 3 < expected < 3 * control.max()
+
+
+@pytest.mark.parametrize("pool", ["average", "flatten"])
+def test_sharing_leaves_one_direction_per_channel(x64, random_weights, pool):
+  target = cnn((5, 5, 1), (3, 4), 3, 2, "SAME", pool, classes=2)
+  weights = random_weights(target, 5, dead=False)
+  dense = unroll.unrolled(target)
+  assert tangents.rank(dense.target.spec, dense.unroll(weights)) == 43
+  assert nullspace.tied_directions(target, weights) == 7
