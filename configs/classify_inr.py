@@ -3,7 +3,8 @@
   python -m experiments.run --config=configs/classify_inr.py
 
 SIRENs are fitted, one to every image; a metanetwork reads their weights and
-never sees a pixel. Variants, after a colon:
+never sees a pixel. What it leaves in functional.npz reads weights whose phases
+are folded (scalegmn_jax.symmetry.phase.fold). Variants, after a colon:
   (none)         8x8 digits from scikit-learn, no download.
   tiny           the same path in seconds, for tests.
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
@@ -28,7 +29,7 @@ def get_config(variant: str = ""):
   config.rates.augmented = (3e-3,)
   config.rates.unfolded = (3e-3,)
   config.rates.permutation = (3e-3,)
-  config.rates.mlp = (3e-4, 1e-3, 3e-3)
+  config.rates.mlp = (3e-4, 1e-3)
   config.augment = ConfigDict()  # see scalegmn_jax.training.augmentation
   config.augment.rotation = 10.0  # degrees
   config.augment.scale = 1.1
@@ -46,21 +47,23 @@ def get_config(variant: str = ""):
   elif variant == "tiny":
     common.tiny_inrs(config)
     common.tiny_training(config)
-    config.methods = ("augmented", "unfolded", "permutation", "mlp")
+    config.methods = ("unfolded", "permutation", "mlp")
     config.rates.mlp = (1e-3,)
   elif variant in ("mnist", "fashion_mnist", "large"):
     config.data.name = "mnist" if variant == "large" else variant
     config.target.hidden = (32, 32)
-    config.train.steps = 3000
-    config.train.eval_every = 500
+    config.methods = ("plain", "augmented", "permutation", "mlp")
+    config.train.steps = 2000
+    config.train.eval_every = 250
     if variant == "large":
       config.target.hidden = (128, 128, 128)
       config.methods = ("augmented",)
-      config.zoo.train_images = 2000
-      config.zoo.test_images = 500
+      config.zoo.train_images = 500
+      config.zoo.val_images = 100
+      config.zoo.test_images = 100
       config.model.depth = 4
       config.model.width = 16
-      config.train.networks = 16
+      config.train.networks = 8
       config.train.steps = 500
       config.train.eval_every = 100
   elif variant:

@@ -3,7 +3,9 @@
   python -m experiments.run --config=configs/edit_inr.py
 
 SIRENs are fitted, one to every image; an operator edits their weights so that
-they render the dilated image. Variants, after a colon:
+they render the dilated image. What it leaves in operator.npz edits weights
+whose phases are folded (scalegmn_jax.symmetry.phase.fold). Variants, after a
+colon:
   (none)         8x8 digits from scikit-learn, no download.
   tiny           the same path in seconds, for tests.
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
@@ -40,13 +42,14 @@ def get_config(variant: str = ""):
   elif variant == "tiny":
     common.tiny_inrs(config)
     common.tiny_training(config)
+    config.methods = ("bidirectional", "mlp", "constant")
     config.rates.mlp = (1e-3,)
     config.rates.constant = (1e-3,)
   elif variant in ("mnist", "fashion_mnist", "large"):
     config.data.name = "mnist" if variant == "large" else variant
     config.target.hidden = (32, 32)
-    config.train.steps = 3000
-    config.train.eval_every = 500
+    config.train.steps = 1500
+    config.train.eval_every = 250
     if variant == "large":
       config.target.hidden = (128, 128, 128)
       config.methods = ("forward", "constant")

@@ -38,7 +38,7 @@ def check(config: ConfigDict, methods: Iterable[str]) -> None:
     ),
   ):
     build.need(config, key, good, expected)
-  for name in config.methods:
+  for name in tuple(config.methods):
     build.need(
       config,
       f"rates.{name}",

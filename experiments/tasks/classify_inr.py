@@ -51,7 +51,10 @@ METHODS = {
   "plain": Method("ScaleGMN", "scalegmn", False),
   "augmented": Method("ScaleGMN, augmented", "scalegmn", True),
   "unfolded": Method(
-    "ScaleGMN, augmented, phases not folded", "scalegmn", True, "shifted"
+    "ScaleGMN, augmented, phases shifted, not folded",
+    "scalegmn",
+    True,
+    "shifted",
   ),
   "permutation": Method(
     "permutation-only GMN, augmented", "permutation", True
@@ -88,7 +91,7 @@ def plan(config: ConfigDict) -> Plan:
   canonical = inrs.folded(target, given.train.zoo).weights
   trained = {
     name: _metanetwork(METHODS[name], config, target, classes, canonical)
-    for name in config.methods
+    for name in tuple(config.methods)
   }
   readers = {name: populations.reader(m) for name, m in trained.items()}
 
@@ -120,7 +123,7 @@ def plan(config: ConfigDict) -> Plan:
       progress.console.print(f"measure {METHODS[name].label}")
       best = inrs.best(runs[name], params)
       row = _row(config, given, METHODS[name].label, read, best.params)
-      rows.append(row | best.values | {"rate": best.rate})
+      rows.append({**row, **best.values, "rate": best.rate})
     return _outcome(config, given, rows)
 
   return Plan({k: v for r in runs.values() for k, v in r.items()}, evaluate)

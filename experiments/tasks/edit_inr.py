@@ -67,7 +67,7 @@ def plan(config: ConfigDict) -> Plan:
   )
   operators = {
     name: _metanetwork(name, config, target, zoos["train"].weights)
-    for name in config.methods
+    for name in tuple(config.methods)
   }
   shots = {name: populations.one_shot(m) for name, m in operators.items()}
 

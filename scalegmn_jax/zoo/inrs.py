@@ -107,7 +107,7 @@ def fitted(
   def make(index):
     rows = index % size
     pixels = pictures.pixels[rows].reshape(len(rows), count, channels)
-    own = jax.device_put(_Own(pixels))
+    own = _Own(jnp.asarray(pixels))
     state = begin(of_networks(index, 0), own)
     activation = jnp.zeros(len(rows), jnp.int32)
     for epoch in range(1, epochs + 1):
