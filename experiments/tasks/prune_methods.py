@@ -137,8 +137,8 @@ def methods(
 
   none = Editor([pruning.unedited])
   add("magnitude", magnitude, none)
-  add("magnitude, L1 gauge", importance.magnitude(target, power=1), none)
-  add("magnitude, as stored", importance.magnitude_as_stored, none)
+  add("magnitude (L1 gauge)", importance.magnitude(target, power=1), none)
+  add("magnitude (as stored)", importance.magnitude_as_stored, none)
   entrants["iterative magnitude"] = [
     pruning.Method(pruning.gradually(c.epochs, c.rounds), magnitude, rate)
   ]

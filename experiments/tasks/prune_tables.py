@@ -40,7 +40,8 @@ def table(
     shares: the sparsities.
   """
   several = original.size > 1
-  columns = {f"{s:g}": (_percent(s), "{:.3f}") for s in shares}
+  # The networks as they are stand at 0 %, whether that is a sparsity or not.
+  columns = {f"{s:g}": (_percent(s), "{:.3f}") for s in (0.0, *shares)}
   short = tuple(columns)
   if several:
     columns |= {f"std {s:g}": (f"std {_percent(s)}", "{:.3f}") for s in shares}
