@@ -16,33 +16,16 @@ from configs import common
 
 def get_config(variant: str = ""):
   config = common.finetune()
-  config.target.name = "cnn"
-  config.target.channels = (16, 16)
-  config.target.kernel_size = 3
-  config.target.stride = 2
-  config.target.padding = "SAME"
-  config.target.pool = "average"
+  common.cnn(config)
   if variant == "full":
     common.full(config)
   elif variant == "tiny":
     common.tiny(config)
     config.target.channels = (4, 4)
   elif variant == "cifar10_gs":
-    config.data.name = "cifar10_gs"
-    config.target.channels = (16, 16, 16)
-    config.target.padding = "VALID"
+    common.cifar10_gs(config)
     config.train.steps = 2000
     config.train.eval_every = 250
-    config.zoo.size = 128
-    config.zoo.epochs = (1, 2)
-    config.zoo.batch_size = 64
-    # Of the public zoo's ranges the part in which so short runs learn.
-    config.zoo.learning_rate = (5e-4, 1e-2)
-    config.zoo.l2 = (1e-8, 1e-3)
-    config.zoo.init_std = (0.032, 0.5)
-    config.zoo.dropout = (0.0, 0.5)
-    config.zoo.optimizer = ("adam",)
-    config.zoo.initializer = ("glorot_normal", "he_normal", "normal")
     config.baselines.batch_size = 128
     config.baselines.epochs = (1, 2, 5)
     config.baselines.rates = (3e-3, 1e-2, 2e-2)

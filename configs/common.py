@@ -51,6 +51,33 @@ def zoo(config: ConfigDict) -> None:
   config.eval.test_networks = 32
 
 
+def cnn(config: ConfigDict) -> None:
+  """Small CNNs for 8x8 images."""
+  config.target.name = "cnn"
+  config.target.channels = (16, 16)
+  config.target.kernel_size = 3
+  config.target.stride = 2
+  config.target.padding = "SAME"
+  config.target.pool = "average"
+
+
+def cifar10_gs(config: ConfigDict) -> None:
+  """The Small CNN Zoo's architecture, and a zoo of short runs."""
+  config.data.name = "cifar10_gs"
+  config.target.channels = (16, 16, 16)
+  config.target.padding = "VALID"
+  config.zoo.size = 128
+  config.zoo.epochs = (1, 2)
+  config.zoo.batch_size = 64
+  # Of the public zoo's ranges the part in which so short runs learn.
+  config.zoo.learning_rate = (5e-4, 1e-2)
+  config.zoo.l2 = (1e-8, 1e-3)
+  config.zoo.init_std = (0.032, 0.5)
+  config.zoo.dropout = (0.0, 0.5)
+  config.zoo.optimizer = ("adam",)
+  config.zoo.initializer = ("glorot_normal", "he_normal", "normal")
+
+
 def inrs(config: ConfigDict) -> None:
   """SIRENs, and a zoo of them: one image each."""
   config.target = ConfigDict()

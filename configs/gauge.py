@@ -27,12 +27,7 @@ def get_config(variant: str = ""):
   common.zoo(config)
   common.model(config)
   common.train(config)
-  config.target.name = "cnn"
-  config.target.channels = (16, 16)
-  config.target.kernel_size = 3
-  config.target.stride = 2
-  config.target.padding = "SAME"
-  config.target.pool = "average"
+  common.cnn(config)
   config.zoo.size = 320
   config.train.steps = 2000
   config.train.images = 128  # per step, the same for all of its networks
@@ -89,20 +84,8 @@ def get_config(variant: str = ""):
     config.gauge.largest = 500
     more = {}
   elif variant == "cifar10_gs":
-    config.data.name = "cifar10_gs"
-    config.target.channels = (16, 16, 16)
-    config.target.padding = "VALID"
+    common.cifar10_gs(config)
     config.train.steps = 500
-    config.zoo.size = 128
-    config.zoo.epochs = (1, 2)
-    config.zoo.batch_size = 64
-    # Of the public zoo's ranges the part in which so short runs learn.
-    config.zoo.learning_rate = (5e-4, 1e-2)
-    config.zoo.l2 = (1e-8, 1e-3)
-    config.zoo.init_std = (0.032, 0.5)
-    config.zoo.dropout = (0.0, 0.5)
-    config.zoo.optimizer = ("adam",)
-    config.zoo.initializer = ("glorot_normal", "he_normal", "normal")
     config.eval.val_networks = 4
     config.eval.test_networks = 16
     config.gauge.images = (100, 200, 800)

@@ -39,12 +39,7 @@ def get_config(variant: str = ""):
   config.loss = ConfigDict()
   config.loss.name = "cross_entropy"  # or "squared_error"
 
-  config.target.name = "cnn"
-  config.target.channels = (16, 16)
-  config.target.kernel_size = 3
-  config.target.stride = 2
-  config.target.padding = "SAME"
-  config.target.pool = "average"
+  common.cnn(config)
   del config.zoo.test_path
   config.zoo.more = ()  # folders of more networks of the same architecture
   config.zoo.split = ""  # CSV with the published order; "": split by network
@@ -65,12 +60,10 @@ def get_config(variant: str = ""):
     config.methods = ("forward", "mlp", "statistics", "constant")
     config.train.rates = ()
   elif variant in ("cifar10_gs", "paper"):
-    config.data.name = "cifar10_gs"
+    common.cifar10_gs(config)
     config.target.activation = ("relu", "tanh")
-    config.target.channels = (16, 16, 16)
-    config.target.padding = "VALID"
+    config.zoo.size = 256
     config.seeds = (0, 1, 2)
-    _short_runs(config)
     if variant == "paper":
       config.zoo.step = 86
       config.model.width = 128
@@ -88,17 +81,3 @@ def get_config(variant: str = ""):
     )
   del config.eval  # all networks that are held out are used
   return config
-
-
-def _short_runs(config: ConfigDict) -> None:
-  """Of the public zoo's ranges the part in which two epochs learn."""
-  zoo = config.zoo
-  zoo.size = 256
-  zoo.epochs = (1, 2)
-  zoo.batch_size = 64
-  zoo.learning_rate = (5e-4, 1e-2)
-  zoo.l2 = (1e-8, 1e-3)
-  zoo.init_std = (0.032, 0.5)
-  zoo.dropout = (0.0, 0.5)
-  zoo.optimizer = ("adam",)
-  zoo.initializer = ("glorot_normal", "he_normal", "normal")

@@ -29,12 +29,7 @@ def get_config(variant: str = ""):
   common.zoo(config)
   common.model(config)
   common.train(config)
-  config.target.name = "cnn"
-  config.target.channels = (16, 16)
-  config.target.kernel_size = 3
-  config.target.stride = 2
-  config.target.padding = "SAME"
-  config.target.pool = "average"
+  common.cnn(config)
   config.eval.val_networks = 8
   config.eval.test_networks = 16
   config.train.steps = 4000  # of the operator
@@ -86,21 +81,9 @@ def get_config(variant: str = ""):
     c.own_steps = 0
     c.extensions = 0
   elif variant == "cifar10_gs":
-    config.data.name = "cifar10_gs"
-    config.target.channels = (16, 16, 16)
-    config.target.padding = "VALID"
+    common.cifar10_gs(config)
     config.train.steps = 2000
     config.train.eval_every = 250
-    config.zoo.size = 128
-    config.zoo.epochs = (1, 2)
-    config.zoo.batch_size = 64
-    # Of the public zoo's ranges the part in which so short runs learn.
-    config.zoo.learning_rate = (5e-4, 1e-2)
-    config.zoo.l2 = (1e-8, 1e-3)
-    config.zoo.init_std = (0.032, 0.5)
-    config.zoo.dropout = (0.0, 0.5)
-    config.zoo.optimizer = ("adam",)
-    config.zoo.initializer = ("glorot_normal", "he_normal", "normal")
     config.eval.val_networks = 2
     config.eval.test_networks = 4
     c.epochs = 4
