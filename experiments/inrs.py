@@ -124,7 +124,7 @@ def fitted(config: ConfigDict) -> Renderings:
       {part: c[f"{part}_images"] for part in pictures.PARTS},
       {"train": c.views, "val": 1, "test": 1},
     )
-    parts = -(-len(chosen.label) // c.chunk)
+    parts = -(-len(chosen.label) // max(c.chunk, 1))
     with progress.bar("fit networks", parts * c.epochs) as advance:
       files = inrs.fitted(
         Path(c.cache) if c.cache else download.user_cache() / "zoos",

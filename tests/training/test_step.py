@@ -140,14 +140,13 @@ def test_a_run_whose_gradients_stay_bad_stops(tmp_path):
     learning_rate=0.1, steps=50, warmup=0, weight_decay=0.0, clip=1.0
   )
   config = {
-    "seed": 0,
     "train": {"log_every": 1, "eval_every": 50, "patience": 5},
   }
   with pytest.raises(InputError, match="not finite since step 1 "):
     loop.train(
       MetaNetwork(lambda key: {"w": jnp.ones(2)}, lambda: None),
       toy_task(loss), opt, None, lambda params: {"val_objective": 0.0},
-      steps=50, workdir=tmp_path, config=config,
+      steps=50, seed=0, workdir=tmp_path, config=config,
     )  # fmt: skip
 
 
