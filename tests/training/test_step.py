@@ -67,7 +67,7 @@ def test_one_code_trains_any_target(name):
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
 
 
-def test_steps_depend_on_the_key_and_the_step_alone():
+def test_steps_depend_on_the_key_and_the_step_alone(quick_compile):
   target = TARGETS["mlp of four layers"]()
   data = make(target)
   results = []
@@ -80,7 +80,7 @@ def test_steps_depend_on_the_key_and_the_step_alone():
     np.testing.assert_array_equal(a, b)
 
 
-def test_chunks_of_networks_have_the_gradient_of_all(x64):
+def test_chunks_of_networks_have_the_gradient_of_all(x64, quick_compile):
   target = TARGETS["mlp of four layers"]()
   operator, task = make_task(target)
   data = jax.tree.map(
