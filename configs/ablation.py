@@ -2,9 +2,9 @@
 
   python -m experiments.run --config=configs/ablation.py
 
-A table of Kendall's τ by model (the target's own group; permutations alone;
-none) and number of training networks, and a picture of it. See the README for
-what to expect.
+A table of Kendall's τ by model (the target's own group; permutations alone, of
+balanced networks and of networks as they are; no symmetry) and number of
+training networks, and a picture of it.
 
 Variants, after a colon:
   (none)    predicting accuracy, relu CNNs and MLPs on 8x8 digits.
@@ -26,21 +26,16 @@ def get_config(variant: str = ""):
   common.train(config)
   config.task = "predict"  # or "finetune"
   config.architectures = ("relu cnn", "relu mlp")  # activation, key of targets
+  config.models = ("target", "balanced", "permutation", "mlp")
   config.sizes = (64, 256, 1024)  # training networks
   config.seeds = (0,)  # of φ; `seed` is that of the zoo and its split
 
-  del config.target  # there are several
-  config.targets = ConfigDict()
-  config.targets.cnn = ConfigDict()
-  config.targets.cnn.name = "cnn"
-  config.targets.cnn.channels = (16, 16)
-  config.targets.cnn.kernel_size = 3
-  config.targets.cnn.stride = 2
-  config.targets.cnn.padding = "SAME"
-  config.targets.cnn.pool = "average"
+  common.cnn(config)
+  config.targets = ConfigDict({"cnn": config.target})
+  del config.target, config.targets.cnn.activation  # see `architectures`
   config.targets.mlp = ConfigDict()
   config.targets.mlp.name = "mlp"
-  config.targets.mlp.hidden = (16, 16)
+  config.targets.mlp.hidden = (8, 8)
   config.targets.mlp.omega = 1.0
 
   # As many networks as the three sides have.
@@ -64,24 +59,28 @@ def get_config(variant: str = ""):
   config.train.images = 128  # of fine-tuning, per step
   config.train.chunk = 8  # the flat MLP is slow with one network at a time
   config.train.weight_decay = 1e-2
-  config.train.eval_every = 100
+  config.train.eval_every = 200
   if variant == "full":
     config.architectures = ("relu cnn", "relu mlp", "tanh cnn", "tanh mlp")
     config.sizes = (64, 128, 256, 512, 1024, 2048)
     config.seeds = (0, 1, 2)
     config.train.rates = (1e-3, 3e-3, 1e-2)
+    config.targets.mlp.hidden = (16, 16)
+    config.model.bidirectional = True
     config.train.steps = 2000
     config.eval.val_networks = 256
     config.eval.test_networks = 512
   elif variant == "finetune":
     config.task = "finetune"
     config.zoo.epochs = (1, 2, 4)
+    config.model.bidirectional = True
     config.train.steps = 1500
     config.train.eval_every = 300
     config.eval.val_networks = 16
     config.eval.test_networks = 64
   elif variant == "tiny":
     config.architectures = ("relu mlp",)
+    config.models = ("target", "mlp")
     config.sizes = (4, 8)
     config.targets.mlp.hidden = (4,)
     config.zoo.epochs = (1,)

@@ -3,7 +3,9 @@
 Models with the target's own group, with permutations alone and with none are
 trained with the same number of floating-point operations on 64, 256, ...
 networks, and measured on networks that none of them has seen, as they are and
-re-gauged.
+re-gauged. A zoo's gauge may itself say something of its networks, which only
+models without the symmetry can read; one of them is trained on balanced
+networks to tell that apart.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,6 +58,11 @@ def check(config: ConfigDict) -> None:
   kinds = ", ".join(config.targets)
   for key, good, expected in (
     ("task", lambda v: v in tasks.TASKS, f"one of {', '.join(tasks.TASKS)}"),
+    (
+      "models",
+      lambda v: "target" in v and set(v) <= set(tasks.MODELS),
+      f"target and some of {', '.join(tasks.MODELS[1:])}",
+    ),
     ("seeds", lambda v: v and min(v) >= 0, "numbers of 0 or more"),
     ("train.rates", lambda v: not v or min(v) > 0, "positive numbers"),
     (
@@ -83,10 +90,10 @@ def plan(config: ConfigDict) -> Plan:
   trainees: dict[str, Trainee] = {}
   contenders: dict[reports.Point, Contender] = {}
   for name, case in cases.items():
-    for symmetry in rivals.SYMMETRIES:
-      steps = _steps(config, case, symmetry)
+    for model in tasks.models(config, case.target):
+      steps = _steps(config, case, model)
       for size in case.train:
-        point = reports.Point(name, symmetry, size)
+        point = reports.Point(name, model, size)
         contenders[point] = _enter(config, case, point, steps, trainees)
 
   def evaluate(params: Mapping[str, Params]) -> Outcome:
@@ -129,7 +136,7 @@ def _enter(
 ) -> Contender:
   """A contender, its trainees added to `trainees`."""
   learned, train, val = case.learned, case.train[point.size], case.val
-  metanetwork = learned.metanetwork(point.symmetry, train.zoo)
+  metanetwork = learned.metanetwork(point.model, train.zoo)
   numbers = learned.numbers(metanetwork)
   # Repeated to the size of the largest: one program serves all of them.
   count = len(case.train[max(case.train)].values)
@@ -164,14 +171,14 @@ def _enter(
   return Contender(numbers, names)
 
 
-def _steps(config: ConfigDict, case: Case, symmetry: str) -> int:
+def _steps(config: ConfigDict, case: Case, model: str) -> int:
   """Steps that cost what those of the model with the target's group do."""
   steps = config.train.steps
-  if symmetry == "target":
+  if model == "target":
     return steps
   learned, train = case.learned, case.train[max(case.train)]
   first, rival = (
-    learned.metanetwork(s, train.zoo) for s in ("target", symmetry)
+    learned.metanetwork(m, train.zoo) for m in ("target", model)
   )
   steps = rivals.equal_steps(
     steps, first, rival, learned.task, learned.data(train)

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from experiments import rivals
 from experiments.experiment import Outcome, Table
 from scalegmn_jax.eval import ranking
 
@@ -16,6 +15,7 @@ DECADES = 1.0
 
 LABELS = {
   "target": "{group} equivariant",
+  "balanced": "permutation only, of balanced networks",
   "permutation": "permutation only",
   "mlp": "no symmetry (flat MLP)",
 }
@@ -26,12 +26,12 @@ class Point(NamedTuple):
 
   Attributes:
     architecture: one of `config.architectures`.
-    symmetry: one of `rivals.SYMMETRIES`.
+    model: one of `ablation_tasks.MODELS`.
     size: number of training networks.
   """
 
   architecture: str
-  symmetry: str
+  model: str
   size: int
 
 
@@ -55,15 +55,14 @@ class Found(NamedTuple):
 
 def label(point: Point, cases: Mapping[str, Any]) -> str:
   """"relu cnn, 64 networks: scale equivariant"."""
-  return (
-    f"{point.architecture}, {point.size} networks: {_symmetry(point, cases)}"
-  )
+  model = _model(point.architecture, point.model, cases)
+  return f"{point.architecture}, {point.size} networks: {model}"
 
 
-def _symmetry(point: Point, cases: Mapping[str, Any]) -> str:
-  spaces = cases[point.architecture].target.spec.spaces.values()
+def _model(architecture: str, model: str, cases: Mapping[str, Any]) -> str:
+  spaces = cases[architecture].target.spec.spaces.values()
   (group,) = next(space.groups for space in spaces if space.groups)
-  return LABELS[point.symmetry].format(group=group)
+  return LABELS[model].format(group=group)
 
 
 def outcome(
@@ -79,6 +78,7 @@ def outcome(
     found: what was measured at each point.
   """
   sizes = sorted(config.sizes)
+  models = list(dict.fromkeys((p.architecture, p.model) for p in found))
   rows = {point: _row(point, f, cases) for point, f in found.items()}
   measure = next(iter(cases.values())).learned.symbol
   curves = Table(
@@ -93,18 +93,16 @@ def outcome(
     },
     [
       {
-        "method": f"{name}: {_symmetry(Point(name, symmetry, 0), cases)}",
+        "method": f"{name}: {_model(name, model, cases)}",
         **{
-          str(size): rows[Point(name, symmetry, size)]["value"]
-          for size in sizes
+          str(size): rows[Point(name, model, size)]["value"] for size in sizes
         },
         **{
-          key: rows[Point(name, symmetry, sizes[-1])][key]
+          key: rows[Point(name, model, sizes[-1])][key]
           for key in ("moved", "steps", "parameters")
         },
       }
-      for name in cases
-      for symmetry in rivals.SYMMETRIES
+      for name, model in models
     ],
     (*map(str, sizes), "moved"),
     "model",
@@ -125,8 +123,8 @@ def outcome(
   )
   return Outcome(
     [curves, points],
-    _lines(config, cases, found, rows),
-    {"curves.png": _curves(cases, sizes, rows, measure)},
+    _lines(sizes, models, cases, found, rows),
+    {"curves.png": _curves(cases, models, sizes, rows, measure)},
     {
       "points": [
         {**point._asdict(), **rows[point], "method": None} for point in found
@@ -156,45 +154,41 @@ def _row(
 
 
 def _lines(
-  config: ConfigDict,
+  sizes: Sequence[int],
+  models: Sequence[tuple[str, str]],
   cases: Mapping[str, Any],
   found: Mapping[Point, Found],
   rows: Mapping[Point, Mapping[str, Any]],
 ) -> list[str]:
   """Differences on the same networks, and what data the rivals need."""
-  sizes = sorted(config.sizes)
   lines = []
-  for name, case in cases.items():
-    learned, true = case.learned, case.test.values
-
-    def own(size, name=name):
-      return Point(name, "target", size)
-
-    for symmetry in rivals.SYMMETRIES[1:]:
-      parts = []
-      for size in (sizes[0], sizes[-1])[: len(sizes)]:
-        d = ranking.difference(
-          learned.measure,
-          found[own(size)].numbers,
-          found[Point(name, symmetry, size)].numbers,
-          true,
-        )
-        parts.append(
-          f"{learned.symbol} {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}] with "
-          f"{size} networks"
-        )
-      names = [
-        _symmetry(point, cases)
-        for point in (own(sizes[0]), Point(name, symmetry, sizes[0]))
-      ]
-      curve = [rows[Point(name, symmetry, size)]["value"] for size in sizes]
-      wanted = rows[own(sizes[0])]["value"]
-      needed = _needed(sizes, curve, wanted, learned.better)
-      reach = f"{needed:.0f}" if needed else f"more than {sizes[-1]}"
-      lines.append(
-        f"{name}, {names[0]} against {names[1]}: {', '.join(parts)}; what the "
-        f"first reaches with {sizes[0]} networks takes the other {reach}"
+  for name, model in models:
+    if model == "target":
+      continue
+    learned, true = cases[name].learned, cases[name].test.values
+    parts = []
+    for size in dict.fromkeys((sizes[0], sizes[-1])):
+      d = ranking.difference(
+        learned.measure,
+        *(found[Point(name, m, size)].numbers for m in ("target", model)),
+        true,
       )
+      parts.append(
+        f"{learned.symbol} {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}] with "
+        f"{size} networks"
+      )
+    needed = _needed(
+      sizes,
+      [rows[Point(name, model, size)]["value"] for size in sizes],
+      rows[Point(name, "target", sizes[0])]["value"],
+      learned.better,
+    )
+    reach = f"more than {sizes[-1]}" if needed is None else f"{needed:.0f}"
+    first, other = (_model(name, m, cases) for m in ("target", model))
+    lines.append(
+      f"{name}, {first} against {other}: {', '.join(parts)}; what the first "
+      f"reaches with {sizes[0]} networks takes the other {reach}"
+    )
   return lines
 
 
@@ -219,16 +213,19 @@ def _needed(
 
 def _curves(
   cases: Mapping[str, Any],
+  models: Sequence[tuple[str, str]],
   sizes: Sequence[int],
   rows: Mapping[Point, Mapping[str, Any]],
   measure: str,
 ) -> Figure:
   """The measure against training networks, a panel per architecture."""
-  figure = Figure(figsize=(4 * len(cases), 4))
+  figure = Figure(figsize=(4.5 * len(cases), 4))
   axes = figure.subplots(1, len(cases), squeeze=False, sharey=True)[0]
   for axis, name in zip(axes, cases, strict=True):
-    for i, symmetry in enumerate(rivals.SYMMETRIES):
-      points = [rows[Point(name, symmetry, size)] for size in sizes]
+    for i, model in enumerate(LABELS):
+      if (name, model) not in models:
+        continue
+      points = [rows[Point(name, model, size)] for size in sizes]
       value, low, high, moved = (
         np.array([point[key] for point in points])
         for key in ("value", "low", "high", "moved")
@@ -241,7 +238,7 @@ def _curves(
         color=f"C{i}",
         markersize=4,
         capsize=3,
-        label=_symmetry(Point(name, symmetry, 0), cases),
+        label=_model(name, model, cases),
       )
       axis.plot(sizes, moved, "x:", color=f"C{i}", alpha=0.7)
     axis.plot([], [], "x:", color="gray", label="re-gauged")

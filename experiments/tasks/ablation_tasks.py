@@ -10,8 +10,10 @@ from ml_collections import ConfigDict
 
 from experiments import populations, rivals
 from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Zoo
+from scalegmn_jax.baselines import iterative
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import ranking
+from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training.losses import task_losses
 from scalegmn_jax.training.step import Task
 from scalegmn_jax.training.tasks import (
@@ -19,6 +21,11 @@ from scalegmn_jax.training.tasks import (
   amortized_task,
   regression_task,
 )
+
+MODELS = ("target", "balanced", *rivals.SYMMETRIES[1:])
+"""From most symmetry to least; see `rivals` for all but "balanced". That is the
+permutation-only model, which is given balanced networks: it does not see the
+gauge either, and differs from the model without by nothing else."""
 
 
 class Networks(NamedTuple):
@@ -42,7 +49,7 @@ class Learned(NamedTuple):
     better: 1 if more of it is better, -1 if less is.
     steps: the checkpoints of training networks that are learned from: None
       for all, or "last".
-    metanetwork: (a key of `rivals.SYMMETRIES`, training networks) -> a model.
+    metanetwork: (one of `MODELS`, training networks) -> a model.
     task: model -> what it is trained to do.
     data: training networks -> what the task draws from.
     numbers: model -> ((φ, zoo, "val" or "test") -> [B]).
@@ -64,6 +71,34 @@ class Learned(NamedTuple):
   measure: ranking.Measure
 
 
+def models(config: ConfigDict, target: TargetNetwork) -> list[str]:
+  """Those of the config that differ: nothing is balanced without scales."""
+  spaces = target.spec.spaces.values()
+  scales = any("scale" in space.groups for space in spaces)
+  return [m for m in config.models if scales or m != "balanced"]
+
+
+def _metanetwork(
+  make: Callable[..., MetaNetwork],
+  model: str,
+  config: ConfigDict,
+  target: TargetNetwork,
+  zoo: Zoo,
+) -> MetaNetwork:
+  """A model; `make` is `rivals.functional` or `rivals.operator`."""
+  arguments = config.model.to_dict()
+  if model != "balanced":
+    return make(model, arguments, target, zoo.weights)
+  balanced = iterative.balancer(target)(zoo)
+  inner = make("permutation", arguments, target, balanced.weights)
+
+  def apply(params, weights, activation=0):
+    even = gauge.balance(target.spec, weights, activation)
+    return inner.apply(params, even, activation)
+
+  return MetaNetwork(inner.init, apply)
+
+
 def predict(
   config: ConfigDict, target: TargetNetwork, images: Images
 ) -> Learned:
@@ -80,8 +115,8 @@ def predict(
     symbol="τ",
     better=1,
     steps="last",
-    metanetwork=lambda symmetry, zoo: rivals.functional(
-      symmetry, config.model.to_dict(), target, zoo.weights
+    metanetwork=lambda model, zoo: _metanetwork(
+      rivals.functional, model, config, target, zoo
     ),
     task=lambda metanetwork: regression_task(
       metanetwork, networks=config.train.networks, loss=config.loss.name
@@ -120,8 +155,8 @@ def finetune(
     symbol="objective",
     better=-1,
     steps=None,
-    metanetwork=lambda symmetry, zoo: rivals.operator(
-      symmetry, config.model.to_dict(), target, zoo.weights
+    metanetwork=lambda model, zoo: _metanetwork(
+      rivals.operator, model, config, target, zoo
     ),
     task=lambda metanetwork: amortized_task(
       metanetwork,

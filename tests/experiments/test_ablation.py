@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from configs import ablation as configs
-from experiments import build, rivals
+from experiments import build
 from experiments.tasks import ablation, ablation_report, ablation_tasks
 from experiments.tasks.ablation_report import Found, Point
-from scalegmn_jax.base import InputError
+from scalegmn_jax.base import InputError, Zoo
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
 from scalegmn_jax.zoo import networks
@@ -31,7 +31,7 @@ def settings(**changes):
 def folder(tmp_path_factory):
   """Two checkpoints of each run; weights that say which network it is."""
   config = settings()
-  data = build.build_images(config)
+  data = images_of(config)
   target = mlp.mlp((64, 4, data.num_classes))
   accuracy = np.linspace(0.1, 0.9, RUNS)
   size = networks.layout_of(target).size
@@ -50,8 +50,12 @@ def folder(tmp_path_factory):
   return str(path)
 
 
+def images_of(config):
+  return build.build_images(config)
+
+
 def case_of(config):
-  return ablation._case(config, "relu mlp", build.build_images(config))
+  return ablation._case(config, "relu mlp", images_of(config))
 
 
 def runs(part):
@@ -94,6 +98,7 @@ def test_too_few_networks(folder):
   "changes, message",
   [
     ({"task": "guess"}, "config.task is 'guess', expected one of predict"),
+    ({"models": ("permutation",)}, "config.models is .* expected target and"),
     ({"sizes": (3, 8)}, "config.sizes is .3, 8., expected divisors"),
     ({"sizes": ()}, "config.sizes is"),
     ({"seeds": ()}, "config.seeds is"),
@@ -114,6 +119,11 @@ def test_bad_values(changes, message):
 
 def test_what_each_model_is_invariant_to(quick_compile, random_weights):
   target = mlp.mlp((3, 5, 2))
+  config = settings(**{"model.depth": 1, "model.width": 4})
+  learned = {
+    task: ablation_tasks.TASKS[task](config, target, images_of(config))
+    for task in ("predict", "finetune")
+  }
   networks = [random_weights(target, seed, dead=False) for seed in range(4)]
   stacked = jax.tree.map(lambda *w: jnp.stack(w), *networks)
   key = jax.random.key(0)
@@ -125,20 +135,22 @@ def test_what_each_model_is_invariant_to(quick_compile, random_weights):
     )
     for decades in (0.0, 1.0)
   }
-  model = {"width": 4, "depth": 1, "bidirectional": False}
-  for symmetry, kept in (
+  zoo = Zoo(stacked, jnp.zeros(4, jnp.int32))
+  for model, kept in (
     ("target", (True, True)),
+    ("balanced", (True, True)),
     ("permutation", (True, False)),
     ("mlp", (False, False)),
   ):
-    functional = rivals.functional(symmetry, model, target, stacked)
-    operator = rivals.operator(symmetry, model, target, stacked)
+    functional, operator = (
+      learned[task].metanetwork(model, zoo) for task in learned
+    )
     params = jax.jit(functional.init)(key)
     value = jax.jit(lambda w, f=functional, p=params: f.apply(p, w)[0])
     before = value(networks[0])
     spread = np.std([value(n) for n in networks])
     found = [abs(value(m) - before) < 1e-3 * spread for m in moved.values()]
-    assert tuple(found) == kept, symmetry
+    assert tuple(found) == kept, model
     phi = jax.eval_shape(operator.init, key)
     edited = jax.eval_shape(operator.apply, phi, networks[0])
     assert jax.tree.map(jnp.shape, edited) == jax.tree.map(
@@ -160,10 +172,10 @@ def outcome():
     ("mlp", 8): 9, ("mlp", 16): 9, ("mlp", 32): 9,
   }  # fmt: skip
   found = {}
-  for (symmetry, size), std in noise.items():
+  for (model, size), std in noise.items():
     numbers = true + std * np.random.default_rng(1).normal(size=(2, 200))
-    worse = numbers + (0 if symmetry == "target" else 1) * rng.normal(size=200)
-    found[Point("relu mlp", symmetry, size)] = Found(
+    worse = numbers + (0 if model == "target" else 1) * rng.normal(size=200)
+    found[Point("relu mlp", model, size)] = Found(
       numbers, worse, steps=10, parameters=20, rates=[1e-3, 3e-3]
     )
   target = mlp.mlp((3, 5, 2))
@@ -205,6 +217,13 @@ def test_sentences(outcome):
   )
   assert permutation.endswith("with 8 networks takes the other 16")
   assert flat.endswith("with 8 networks takes the other more than 32")
+
+
+def test_nothing_is_balanced_without_scales():
+  config = settings(models=("target", "balanced", "permutation"))
+  for activation, expected in (("relu", 3), ("tanh", 2)):
+    target = mlp.mlp((3, 5, 2), activation)
+    assert len(ablation_tasks.models(config, target)) == expected
 
 
 @pytest.mark.parametrize(
