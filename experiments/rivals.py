@@ -52,22 +52,24 @@ def functional(
   target: TargetNetwork,
   weights: Weights,
 ) -> MetaNetwork:
-  """A functional with one output and that symmetry.
+  """A functional with that symmetry.
 
-  The arguments are those of `operator`. A rival has a head for each activation
-  of the target, since it would not know of it otherwise.
+  The arguments are those of `operator`, but `model` is for
+  `metanetworks.functional`. A rival has a head for each activation of the
+  target, since it would not know of it otherwise.
   """
   if symmetry == "target":
     return metanetworks.functional(target, **model)
   kinds = len(target.activations)
+  outputs = kinds * model.get("outputs", 1)
   if symmetry == "mlp":
     per = "entry"
     width = 8 * model["width"]
-    rival = unscaled.flat_functional(target, width=width, outputs=kinds)
+    rival = unscaled.flat_functional(target, width=width, outputs=outputs)
   else:
     per = "tensor"
-    arguments = {**model, "symmetry": symmetry}
-    rival = metanetworks.functional(target, outputs=kinds, **arguments)
+    arguments = {**model, "symmetry": symmetry, "outputs": outputs}
+    rival = metanetworks.functional(target, **arguments)
   rival = unscaled.standardized_functional(rival, weights, per=per)
   return unscaled.told_activation(rival, kinds)
 

@@ -11,7 +11,7 @@ import scipy.stats
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from experiments import inrs, populations, progress
+from experiments import inrs, populations, progress, rivals
 from experiments.experiment import Outcome, Plan, Table, Trainee
 from experiments.machine import median_seconds
 from scalegmn_jax.base import (
@@ -21,8 +21,6 @@ from scalegmn_jax.base import (
   Weights,
   Zoo,
 )
-from scalegmn_jax.baselines import unscaled
-from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.operators import save_functional
 from scalegmn_jax.symmetry import phase
 from scalegmn_jax.training import augmentation
@@ -35,26 +33,26 @@ class Method(NamedTuple):
 
   Attributes:
     label: of the row.
-    model: "scalegmn", "permutation" or "mlp".
+    symmetry: one of `rivals.SYMMETRIES`.
     augmented: whether training networks are varied.
-    phases: "folded" before a network is read, or "shifted" at random in
-      training.
+    phases: of what is read: "folded"; as they were "fitted"; or "shifted" by
+      up to half a turn, at random in training and as fitted in the test.
   """
 
   label: str
-  model: str
+  symmetry: str
   augmented: bool
   phases: str = "folded"
 
 
 METHODS = {
-  "plain": Method("ScaleGMN", "scalegmn", False),
-  "augmented": Method("ScaleGMN, augmented", "scalegmn", True),
+  "plain": Method("ScaleGMN", "target", False),
+  "augmented": Method("ScaleGMN, augmented", "target", True),
   "unfolded": Method(
-    "ScaleGMN, augmented, phases shifted, not folded",
-    "scalegmn",
-    True,
-    "shifted",
+    "ScaleGMN, augmented, phases not folded", "target", True, "fitted"
+  ),
+  "shifted": Method(
+    "ScaleGMN, augmented, phases shifted at random", "target", True, "shifted"
   ),
   "permutation": Method(
     "permutation-only GMN, augmented", "permutation", True
@@ -141,19 +139,9 @@ def _metanetwork(
   classes: int,
   weights: Weights,
 ) -> MetaNetwork:
-  """A functional, with the input normalization that its symmetry allows."""
   arguments = _arguments(config, classes)
-  if method.model == "scalegmn":
-    found = metanetworks.functional(target, **arguments)
-  elif method.model == "permutation":
-    arguments["symmetry"] = "permutation"
-    found = metanetworks.functional(target, **arguments)
-    found = unscaled.standardized_functional(found, weights, per="tensor")
-  else:
-    width = 8 * config.model.width
-    found = unscaled.flat_functional(target, width=width, outputs=classes)
-    found = unscaled.standardized_functional(found, weights, per="entry")
-  if method.phases == "shifted":
+  found = rivals.functional(method.symmetry, arguments, target, weights)
+  if method.phases != "folded":
     return found
   return phase.folded(found, target.spec, config.target.omega)
 
@@ -169,7 +157,7 @@ def _vary(
   def vary(key, weights):
     k_augment, k_shift = jax.random.split(key)
     weights = augmentation.augment(k_augment, weights, ranges)
-    if method.phases == "folded":
+    if method.phases != "shifted":
       return weights
     turns = phase.sample(k_shift, target.spec, reach=1)
     return phase.shift(target.spec, weights, turns, config.target.omega)
@@ -185,7 +173,7 @@ def _saver(
   classes: int,
 ):
   """A ScaleGMN is left in the workdir as something to load."""
-  if method.model != "scalegmn":
+  if method.symmetry != "target":
     return None
   return lambda folder, params: save_functional(
     folder / run, target, _arguments(config, classes), params

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import inrs, populations, progress
+from experiments import inrs, populations, progress, rivals
 from experiments.experiment import Outcome, Plan, Table, Trainee
 from experiments.machine import median_seconds
 from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Weights
-from scalegmn_jax.baselines import constant, unscaled
+from scalegmn_jax.baselines import constant
 from scalegmn_jax.data import pictures
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.operators import save_operator
@@ -124,19 +124,11 @@ def plan(config: ConfigDict) -> Plan:
 def _metanetwork(
   name: str, config: ConfigDict, target: TargetNetwork, weights: Weights
 ) -> MetaNetwork:
-  """An operator, with the input normalization that its symmetry allows."""
-  if name in SCALEGMN:
-    return metanetworks.operator(target, **_arguments(name, config))
   if name == "constant":
     return constant.constant_operator(target)
-  if name == "permutation":
-    per = "tensor"
-    arguments = config.model.to_dict() | {"symmetry": "permutation"}
-    found = metanetworks.operator(target, **arguments)
-  else:
-    per = "entry"
-    found = unscaled.flat_operator(target, width=8 * config.model.width)
-  return unscaled.standardized_operator(found, weights, per=per)
+  if name in SCALEGMN:
+    return metanetworks.operator(target, **_arguments(name, config))
+  return rivals.operator(name, config.model.to_dict(), target, weights)
 
 
 def _arguments(name: str, config: ConfigDict) -> dict[str, Any]:
