@@ -82,12 +82,14 @@ def get_config(variant: str = ""):
     c.extensions = 0
   elif variant == "cifar10_gs":
     common.cifar10_gs(config)
-    config.train.steps = 2000
+    config.train.steps = 1000
     config.train.eval_every = 250
     config.eval.val_networks = 2
     config.eval.test_networks = 4
+    c.shares = (0.6, 0.7, 0.8, 0.9)
     c.epochs = 4
     c.batch_size = 128
+    c.predictor_steps = 1000
     c.rates = (1e-3, 3e-3, 1e-2)
     c.l1 = (1e-4, 1e-3)
     c.ascent_l1 = (1e-2,)

@@ -28,7 +28,7 @@ SUBJECTS = ("zoo", "network")
 
 OWN = "own_operator"
 """The trainee that sees the one network alone, as in the precursor paper."""
-OWN_LABEL = "operator, of it alone"
+OWN_LABEL = "operator (of it alone)"
 CONSTANT = "constant: best of the zoo"
 
 

@@ -63,7 +63,7 @@ class Editor(NamedTuple):
   Attributes:
     edits: see `pruning.Method`, one per seed of φ.
     axes: settings of the edit and their values.
-    data_passes: that it took for this network alone.
+    data_passes: of the training of φ, if it was for this network alone.
   """
 
   edits: Sequence[Callable[[Zoo, pruning.Settings], Zoo]]
@@ -142,18 +142,24 @@ def methods(
   entrants["iterative magnitude"] = [
     pruning.Method(pruning.gradually(c.epochs, c.rounds), magnitude, rate)
   ]
-  entrants["L1"] = [
-    pruning.Method(
-      pruning.penalized_first(c.epochs), magnitude, rate | {"l1": c.l1}
-    )
-  ]
+
+  def penalized(phases):
+    return [pruning.Method(phases, magnitude, rate | {"l1": c.l1})]
+
+  entrants["L1"] = penalized(pruning.penalized_first(c.epochs))
   seen = min(c.snip_images, images)
   snip = importance.snip(target, images=seen)
   add("SNIP", snip, none._replace(data_passes=seen / images))
   for name, editor in editors.items():
     add(name, magnitude, editor)
+    if editor.data_passes:
+      # As many passes for plain gradient descent.
+      longer = pruning.Phase(0, math.ceil(editor.data_passes), penalized=True)
+      entrants[f"L1 ({longer.epochs} epochs before)"] = penalized(
+        (longer, pruning.Phase(1, c.epochs))
+      )
   # Fine-tuned first.
-  return dict(sorted(entrants.items(), key=lambda e: -e[1][0].epochs))
+  return dict(sorted(entrants.items(), key=lambda e: not e[1][0].epochs))
 
 
 def comparer(

@@ -86,6 +86,17 @@ def published() -> Table:
   )
 
 
+def _budgets(results: Results) -> dict[str, Results]:
+  """{title: the methods with fine-tuning, and those without}."""
+  tuned = {n: m for n, m in results.items() if m.epochs}
+  return {
+    f"after {min(m.epochs for m in tuned.values())} epochs": tuned,
+    "without fine-tuning": {
+      n.removesuffix(UNTUNED): m for n, m in results.items() if not m.epochs
+    },
+  }
+
+
 def lines(
   what: str, results: Results, shares: Sequence[float]
 ) -> list[str]:
@@ -93,15 +104,10 @@ def lines(
   fine-tuning and without."""
   last = int(np.argmax(shares))
   said = []
-  for epochs in sorted({found.epochs for found in results.values()}):
-    means = {
-      name.removesuffix(UNTUNED): found.accuracy[last].mean()
-      for name, found in results.items()
-      if found.epochs == epochs
-    }
+  for after, found in _budgets(results).items():
+    means = {n: m.accuracy[last].mean() for n, m in found.items()}
     ranked = sorted(means, key=lambda name: -means[name])
     listed = ", ".join(f"{name} {means[name]:.3f}" for name in ranked)
-    after = f"after {epochs} epochs" if epochs else "without fine-tuning"
     said.append(f"{what}, {_percent(shares[last])} pruned, {after}: {listed}")
   return said
 
@@ -124,23 +130,19 @@ def picture(
 ) -> Figure:
   """Mean accuracy against sparsity, with fine-tuning and without; the bands
   are one standard deviation over networks to both sides."""
-  families = list(dict.fromkeys(n.removesuffix(UNTUNED) for n in results))
-  budgets = sorted({found.epochs for found in results.values()}, reverse=True)
-  figure = Figure(figsize=(5 * len(budgets), 4.2))
-  axes = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
+  budgets = _budgets(results)
+  tuned = next(iter(budgets.values()))
+  colors = {name: f"C{i}" for i, name in enumerate(tuned)}
+  figure = Figure(figsize=(10, 4.2))
+  axes = figure.subplots(1, len(budgets), sharey=True)
   x = 100 * np.asarray(shares)
-  for axis, epochs in zip(axes, budgets, strict=True):
+  for axis, (after, found) in zip(axes, budgets.items(), strict=True):
     axis.axhline(original.mean(), color="black", linestyle=":", label=ORIGINAL)
-    for name, found in results.items():
-      if found.epochs != epochs:
-        continue
-      family = name.removesuffix(UNTUNED)
-      color = f"C{families.index(family)}"
-      accuracy = found.accuracy.mean(1)
-      mean, std = accuracy.mean(1), accuracy.std(1)
-      axis.plot(x, mean, "o-", color=color, markersize=3, label=family)
+    for name, measured in found.items():
+      accuracy = measured.accuracy.mean(1)
+      mean, std, color = accuracy.mean(1), accuracy.std(1), colors[name]
+      axis.plot(x, mean, "o-", color=color, markersize=3, label=name)
       axis.fill_between(x, mean - std, mean + std, color=color, alpha=0.08)
-    after = f"after {epochs} epochs" if epochs else "no fine-tuning"
     axis.set(
       title=after,
       xlabel="share of kernel entries that are zero, %",

@@ -119,7 +119,7 @@ def test_tables_and_lines():
   assert operator["0.9"] == pytest.approx(0.6)
   assert operator["std 0"] == pytest.approx(0.05)
   assert set(table.short) <= set(table.columns)
-  without, after = prune_tables.lines("zoo", results, shares)
+  after, without = prune_tables.lines("zoo", results, shares)
   assert without == "zoo, 90 % pruned, without fine-tuning: magnitude 0.100"
   assert after.endswith("after 5 epochs: operator 0.600, magnitude 0.300")
   (spread,) = prune_tables.spread(results, shares)
