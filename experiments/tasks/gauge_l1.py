@@ -82,21 +82,6 @@ def row(
   }
 
 
-def layer_rows(name: str, found: Sizes) -> list[dict[str, Any]]:
-  """Of a table, a row per layer, means over networks."""
-  plain, balanced = found.plain.mean(0), found.balanced.mean(0)
-  return [
-    {
-      "method": f"{name}: layer {i + 1}",
-      "l1": float(plain[i]),
-      "l1_balanced": float(balanced[i]),
-      "share": float(plain[i] / plain.sum()),
-      "share_balanced": float(balanced[i] / balanced.sum()),
-    }
-    for i in range(len(plain))
-  ]
-
-
 def trainees(
   config: ConfigDict, target: TargetNetwork, data: Images, zoos: build.Zoos
 ) -> dict[str, Trainee]:

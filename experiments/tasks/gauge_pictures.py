@@ -1,6 +1,6 @@
 """Pictures of gauge freedom."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -148,27 +148,33 @@ def images(spaces: Sequence[Measured]) -> Figure:
   return figure
 
 
-def norms(zoo: Sizes, single: Sizes | None) -> Figure:
-  """What of the L1 norm is gauge: its share by network, and by layer."""
+def norms(found: Mapping[str, Sizes]) -> Figure:
+  """What of the L1 norm is gauge: its share by network, and by layer.
+
+  Args:
+    found: {name of a population: norms}; the first is a zoo.
+  """
   figure = Figure(figsize=(9, 3.8))
   left, right = figure.subplots(1, 2)
-  left.hist(zoo.share, bins=20, label=f"{len(zoo.share)} zoo networks")
-  if single is not None:
-    left.axvline(single.share[0], color="C3", label="network of a file")
+  for i, (name, sizes) in enumerate(found.items()):
+    if len(sizes.share) > 1:
+      left.hist(sizes.share, bins=20, label=f"{len(sizes.share)} networks")
+    else:
+      left.axvline(sizes.share[0], color=f"C{i}", label=name)
   left.set(xlabel="share of the L1 norm that is gauge", ylabel="networks")
   left.legend(fontsize=8)
-  groups = {"zoo": zoo} if single is None else {"zoo": zoo, "file": single}
-  at = 0.0
-  ticks, labels = [], []
-  for name, sizes in groups.items():
-    plain, balanced = sizes.plain.mean(0), sizes.balanced.mean(0)
-    for i, (p, b) in enumerate(zip(plain, balanced, strict=True)):
-      right.bar(at - 0.2, p, 0.4, color="C7", label="_" if at else "plain")
-      right.bar(at + 0.2, b, 0.4, color="C0", label="_" if at else "balanced")
-      ticks.append(at)
-      labels.append(f"{name} {i + 1}")
-      at += 1
-  right.set_xticks(ticks, labels, rotation=30)
-  right.set(ylabel="L1 norm by layer, mean")
+  bars = [
+    (f"{name}, {i + 1}", plain, balanced)
+    for name, sizes in found.items()
+    for i, (plain, balanced) in enumerate(
+      zip(sizes.plain.mean(0), sizes.balanced.mean(0), strict=True)
+    )
+  ]
+  names, plain, balanced = zip(*bars, strict=True)
+  at = np.arange(len(names))
+  right.bar(at - 0.2, plain, 0.4, color="C7", label="plain")
+  right.bar(at + 0.2, balanced, 0.4, color="C0", label="balanced")
+  right.set_xticks(at, names, rotation=30, ha="right", fontsize=8)
+  right.set_ylabel("L1 norm by layer, mean")
   right.legend(fontsize=8)
   return figure
