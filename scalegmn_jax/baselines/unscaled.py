@@ -137,7 +137,9 @@ def standardized_batches(
   Returns:
     batch -> [G, K].
   """
-  of_vertex, of_edge = _root_mean_squares(population, networks)
+  of_vertex, of_edge = map(
+    jnp.asarray, _root_mean_squares(population, networks)
+  )
   activations = len(population.vocabulary.activations)
 
   def apply(params, batch):

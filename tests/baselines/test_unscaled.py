@@ -149,6 +149,8 @@ def test_batches_are_standardized_by_id(mixed_population):
   functional = unscaled.standardized_batches(spy, networks, chosen)
   sections = packing.Sections(*networks.rows(chosen).tolist())
   batch = networks.batch(chosen, sections, 7)
+  jax.eval_shape(functional.apply, None, batch)  # as within a program
+  seen.clear()
   read = np.asarray(functional.apply(None, batch))
   # Activations take turns in pairs.
   assert read[:6].tolist() == [
