@@ -11,6 +11,7 @@ from experiments import build
 from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Zoo
 from scalegmn_jax.eval import scores as scoring
 from scalegmn_jax.symmetry import actions, errors
+from scalegmn_jax.training.losses import Losses
 
 BATCH = 64
 """Networks that an accelerator reads at a time."""
@@ -55,6 +56,22 @@ def one_shot(operator: MetaNetwork) -> Shot:
   """The operator on every network of a zoo."""
   read = reader(operator)
   return lambda params, zoo: zoo._replace(weights=read(params, zoo))
+
+
+def validation(
+  losses: Callable[..., Losses], images: np.ndarray, labels: np.ndarray
+) -> Callable[[Zoo], dict[str, float]]:
+  """zoo -> {"val_objective", ...}: means over its networks on these images."""
+  images, labels = jax.device_put((images, labels))
+
+  @jax.jit
+  def measure(zoo):
+    result = jax.lax.map(lambda n: losses(*n, images, labels), zoo)
+    return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
+
+  return lambda zoo: {
+    k: float(v) for k, v in jax.device_get(measure(zoo)).items()
+  }
 
 
 def regauge(

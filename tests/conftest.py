@@ -24,13 +24,17 @@ from scalegmn_jax.targets.mlp import mlp
 
 # An [N, K] array plus a [K] array that was meant to be [N] is an error here.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tests are many small programs that run once: compiling them is what takes
+# time. What users run is compiled by the runs in .ci/run.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache_of_the_tests(tmp_path_factory):
-  """Nothing is written to the user's cache, by subprocesses neither."""
+def environment_of_subprocesses(tmp_path_factory):
+  """As here, and nothing is written to the user's cache."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
     yield
 
 
@@ -39,16 +43,6 @@ def x64():
   """64 bit numbers within the test."""
   with jax.enable_x64(True):
     yield
-
-
-@pytest.fixture
-def quick_compile():
-  """XLA without most optimizations: for many small programs that run once."""
-  name = "jax_disable_most_optimizations"
-  before = jax.config.read(name)
-  jax.config.update(name, True)
-  yield
-  jax.config.update(name, before)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.targets import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 TARGET = mlp.mlp((3, 4, 2), ("relu", "tanh"))
 MODEL = {"width": 4, "depth": 1, "outputs": 2}
 

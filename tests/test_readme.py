@@ -10,7 +10,7 @@ import pytest
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
 
-def test_python_block(quick_compile):
+def test_python_block():
   (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
   names = {}
   with jax.numpy_rank_promotion("allow"):

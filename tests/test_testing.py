@@ -9,8 +9,6 @@ from scalegmn_jax import testing
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 TARGET = mlp((3, 8, 2), ("relu", "tanh"))
 SPEC = TARGET.spec
 KEY = jax.random.key(0)

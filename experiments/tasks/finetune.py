@@ -64,7 +64,7 @@ def plan(config: ConfigDict) -> Plan:
   operator = metanetworks.operator(target, **config.model)
   zoos = build.build_zoos(config, target, data)
   device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
-  val_x, val_y = jax.device_put((data.val_x, data.val_y))
+  validation = populations.validation(losses, data.val_x, data.val_y)
   key = jax.random.key(config.seed)
 
   def task(metanetwork):
@@ -75,17 +75,12 @@ def plan(config: ConfigDict) -> Plan:
       images=config.train.images,
     )
 
-  @jax.jit
-  def measure(zoo):
-    result = jax.lax.map(lambda n: losses(*n, val_x, val_y), zoo)
-    return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
-
   def trainee(metanetwork, shot, steps, error=None, save=None):
     def validate(params):
-      values = measure(shot(params, zoos.val))
+      values = validation(shot(params, zoos.val))
       if error is not None:
-        values["symmetry_error"] = error(params, zoos.val, key)
-      return {k: float(v) for k, v in jax.device_get(values).items()}
+        values["symmetry_error"] = float(error(params, zoos.val, key))
+      return values
 
     return Trainee(
       metanetwork, task(metanetwork), device_data, validate, steps,

@@ -89,7 +89,6 @@ def trainees(
   operator = metanetworks.operator(target, **config.model)
   shot = populations.one_shot(operator)
   device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
-  val_x, val_y = jax.device_put((data.val_x, data.val_y))
 
   def trainee(penalty, seed):
     losses = task_losses(target, l1=config.loss.l1, penalty=penalty)
@@ -100,14 +99,10 @@ def trainees(
       images=config.train.images,
     )
 
-    @jax.jit
-    def measure(zoo):
-      result = jax.lax.map(lambda n: losses(*n, val_x, val_y), zoo)
-      return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
+    validation = populations.validation(losses, data.val_x, data.val_y)
 
     def validate(params):
-      values = jax.device_get(measure(shot(params, zoos.val)))
-      return {k: float(v) for k, v in values.items()}
+      return validation(shot(params, zoos.val))
 
     return Trainee(
       operator, task, device_data, validate, config.train.steps, seed

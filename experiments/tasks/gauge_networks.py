@@ -9,8 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, progress
-from scalegmn_jax.base import InputError, TargetNetwork, Weights
-from scalegmn_jax.data.files import border
+from scalegmn_jax.base import TargetNetwork, Weights
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import nullspace
 from scalegmn_jax.symmetry import tangents
@@ -47,18 +46,9 @@ class Network(NamedTuple):
 
 
 def read(path: str, target: TargetNetwork) -> Network:
-  """The network of a .npy file.
-
-  Raises:
-    InputError: it holds something else.
-  """
-  size = networks.layout_of(target).size
-  expected = f"the {size} weights of a network in a .npy file"
-  with border(path, expected):
-    row = np.load(path, allow_pickle=False)
-    if row.shape != (size,):
-      raise InputError(f"{path}: shape {row.shape}, expected {expected}")
-  return Network("network of a file", target, _first(target, row[None]))
+  """The network of a .npy file, see `zoo.networks.read_row`."""
+  row = networks.read_row(path, target)
+  return Network("network of a file", target, _first(target, row))
 
 
 def of_zoo(

@@ -13,9 +13,8 @@ from experiments import build, populations
 from experiments.experiment import Outcome, Plan, Trainee
 from experiments.tasks import prune_methods, prune_tables
 from experiments.tasks.prune_methods import Subject
-from scalegmn_jax.base import InputError, TargetNetwork, Zoo
+from scalegmn_jax.base import Zoo
 from scalegmn_jax.baselines import constant, pruning
-from scalegmn_jax.data import files
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.operators import save_operator
 from scalegmn_jax.targets import fit as fits
@@ -72,7 +71,10 @@ def plan(config: ConfigDict) -> Plan:
   )
   operator = metanetworks.operator(target, **config.model)
   predictor = metanetworks.functional(target, **config.model)
-  given = read_network(c.network_path, target) if c.network_path else None
+  given = None
+  if c.network_path:
+    row = networks.read_row(c.network_path, target).astype(np.float32)
+    given = Zoo(networks.to_weights(target, row), jnp.zeros(1, jnp.int32))
   zoos = build.build_zoos(config, target, data)
   train, val, test = jax.device_put(
     (
@@ -102,16 +104,11 @@ def plan(config: ConfigDict) -> Plan:
 
   shot = populations.one_shot(operator)
   read = populations.reader(predictor)
-
-  @jax.jit
-  def objective(zoo):
-    result = jax.lax.map(lambda n: losses(*n, *val), zoo)
-    return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
+  validation = populations.validation(losses, *val)
 
   def operating(zoo, count, chosen_on, steps, seed, save=None):
     def validate(params):
-      found = jax.device_get(objective(shot(params, chosen_on)))
-      return {k: float(v) for k, v in found.items()}
+      return validation(shot(params, chosen_on))
 
     task = tasks.amortized_task(
       operator, losses, networks=count, images=config.train.images
@@ -226,19 +223,3 @@ def _seeds(config: ConfigDict) -> list[str]:
   """What the names of trainees end in."""
   count = config.prune.seeds
   return [f"_{i}" for i in range(count)] if count > 1 else [""]
-
-
-def read_network(path: str, target: TargetNetwork) -> Zoo:
-  """One network from a .npy file, with the first activation of the target.
-
-  Raises:
-    InputError: the file is not one row of such a zoo.
-  """
-  size = networks.layout_of(target).size
-  expected = f"a .npy file of {size} numbers, one network"
-  with files.border(path, expected):
-    row = np.load(Path(path).expanduser(), allow_pickle=False)
-    if row.size != size or not np.isfinite(row).all():
-      raise InputError(f"{path}: {row.size} numbers; expected {expected}")
-  weights = networks.to_weights(target, row.astype(np.float32).reshape(1, -1))
-  return Zoo(weights, jnp.zeros(1, jnp.int32))

@@ -1,11 +1,14 @@
 """Rows of a zoo's files as weights of a target network, and back."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
+from scalegmn_jax.data import files as data_files
 from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
 
@@ -83,6 +86,21 @@ def load(
   return Zoo(
     to_weights(target, store.take(files, rows)), jnp.array(index, jnp.int32)
   )
+
+
+def read_row(path: str | Path, target: TargetNetwork) -> np.ndarray:
+  """One network from a .npy file, a row of a zoo's weights: [1, D].
+
+  Raises:
+    InputError: there is no such file, or it holds something else.
+  """
+  size = layout_of(target).size
+  expected = f"a .npy file of {size} numbers, one network"
+  with data_files.border(path, expected):
+    row = np.load(Path(path).expanduser(), allow_pickle=False)
+    if row.size != size or not np.isfinite(row).all():
+      raise InputError(f"{path}: {row.size} numbers; expected {expected}")
+  return row.reshape(1, -1)
 
 
 def values(

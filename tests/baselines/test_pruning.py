@@ -12,7 +12,7 @@ from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.targets import fit as fits
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile", "x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 TARGET = mlp((4, 12, 11, 3))
 RUN = pruning.pruner(TARGET, batch_size=16)

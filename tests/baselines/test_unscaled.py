@@ -13,7 +13,6 @@ from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
 from scalegmn_jax.training.optimizer import make_optimizer
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 TARGET = mlp.mlp((4, 6, 3), ("relu", "tanh"))
 PER = ("entry", "tensor")
 

@@ -11,8 +11,6 @@ from scalegmn_jax.targets import unroll
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 MLP = mlp((5, 8, 3))
 SIZE = 8 * 6 + 3 * 9
 """Its weights."""

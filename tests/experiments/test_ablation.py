@@ -117,7 +117,7 @@ def test_bad_values(changes, message):
     ablation.check(settings(**changes))
 
 
-def test_what_each_model_is_invariant_to(quick_compile, random_weights):
+def test_what_each_model_is_invariant_to(random_weights):
   target = mlp.mlp((3, 5, 2))
   config = settings(**{"model.depth": 1, "model.width": 4})
   learned = {

@@ -1,7 +1,6 @@
 """The bench: its formulas, and that it runs and reports to the end."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -22,7 +21,6 @@ def bench(*arguments):
   return subprocess.run(
     [sys.executable, "-m", "experiments.bench", *arguments],
     cwd=ROOT,
-    env=os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"},
     capture_output=True,
     text=True,
     timeout=300,
@@ -109,7 +107,7 @@ def test_exponents_are_of_the_largest_sizes():
   [("functional", "relu"), ("functional", ("relu", "tanh")),
    ("operator", "relu")],
 )  # fmt: skip
-def test_formula_is_just_below_what_xla_counts(kind, activation, quick_compile):
+def test_formula_is_just_below_what_xla_counts(kind, activation):
   # Elementwise operations are beside the formula, and fewer the wider.
   target = cnn(channels=(16, 16), activation=activation)
   model = {"width": 96, "depth": 2, "bidirectional": True}
@@ -127,7 +125,7 @@ def test_formula_is_just_below_what_xla_counts(kind, activation, quick_compile):
   assert formula <= counted <= 1.5 * formula
 
 
-def test_formula_of_a_convolution(quick_compile):
+def test_formula_of_a_convolution():
   target = cnn(channels=(32, 32), padding="SAME")
   weights = jax.eval_shape(target.init, jax.random.key(0))
   images = jax.ShapeDtypeStruct((8, 32, 32, 1), "float32")

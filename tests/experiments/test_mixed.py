@@ -12,8 +12,6 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.targets import cnn, mlp
 from scalegmn_jax.zoo import collection, networks, store
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 TARGETS = {
   "a": cnn.cnn((8, 8, 1), (4,), 3, 4, "SAME", classes=3),
   "b": cnn.cnn((8, 8, 1), (4, 4), 3, 4, "SAME", classes=3),

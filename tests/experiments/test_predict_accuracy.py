@@ -12,7 +12,6 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.baselines import statistics
 from scalegmn_jax.zoo import networks
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 RUNS = 24
 
 

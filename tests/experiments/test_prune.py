@@ -11,7 +11,6 @@ from scalegmn_jax.base import InputError, Zoo
 from scalegmn_jax.baselines import importance, pruning
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.targets.mlp import mlp
-from scalegmn_jax.zoo import networks
 
 VALUES = [
   ({"shares": ()}, "config.prune.shares"),
@@ -45,24 +44,7 @@ def test_variants(variant):
     configs.get_config("big")
 
 
-def test_a_network_from_a_file(tmp_path):
-  target = mlp((4, 8, 3))
-  weights = jax.tree.map(lambda w: w[None], target.init(jax.random.key(0)))
-  file = tmp_path / "network.npy"
-  for row in (networks.to_rows(weights), networks.to_rows(weights)[0]):
-    np.save(file, row)
-    zoo = prune.read_network(str(file), target)
-    assert zoo.activation.shape == (1,)
-    jax.tree.map(np.testing.assert_array_equal, zoo.weights, weights)
-  for wrong in (row[:-1], np.where(row == row[0], np.nan, row), "text"):
-    np.save(file, wrong)
-    with pytest.raises(InputError, match="of 67 numbers, one network"):
-      prune.read_network(str(file), target)
-  with pytest.raises(InputError, match="no such file"):
-    prune.read_network(str(tmp_path / "nowhere.npy"), target)
-
-
-def test_settings_are_those_of_the_best_validation_accuracy(quick_compile):
+def test_settings_are_those_of_the_best_validation_accuracy():
   """Not of the best test accuracy: here the other value has that."""
   config = configs.get_config("tiny")
   config.prune.shares = (0.0, 0.5)

@@ -29,10 +29,7 @@ ARGUMENTS = [
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
   """A cache of their own; compiled programs are shared by the runs."""
-  return os.environ | {
-    "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
-  }
+  return os.environ | {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
 
 
 def start(environment, workdir, *more):

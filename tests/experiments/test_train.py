@@ -110,7 +110,7 @@ def test_going_on_transfers_nothing_by_itself(tmp_path, monkeypatch):
   assert [row["step"] for row in written(tmp_path)] == [5, 10, 15, 20]
 
 
-def test_a_step_of_an_operator_transfers_nothing(quick_compile):
+def test_a_step_of_an_operator_transfers_nothing():
   target = mlp((3, 8, 2))
   operator = metanetworks.operator(target, width=4, depth=1)
   losses = task_losses(target, l1=1e-3)

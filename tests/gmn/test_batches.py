@@ -12,8 +12,6 @@ from scalegmn_jax.gmn import batches, metanetworks
 from scalegmn_jax.graph import packing, population, vocabulary
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 SMALL = {"width": 4, "depth": 2, "outputs": 2}
 COUNT = 4  # networks per architecture: two of each activation
 

@@ -188,7 +188,7 @@ def test_operator_is_equivariant_float32(activation):
 
 
 @pytest.mark.parametrize("activation", ["relu", ("relu", "tanh")])
-def test_chunks_of_edges_change_nothing(x64, quick_compile, activation):
+def test_chunks_of_edges_change_nothing(x64, activation):
   """Neither the update nor its gradient, whatever the chunks leave over."""
   target = TARGETS["cnn average"](activation=activation)
   weights = jax.tree.map(lambda w: w[0], population("cnn average", target))
@@ -274,7 +274,7 @@ def test_functional_is_invariant_float32():
   ("activation", "backward"),
   [("relu", "inverse"), (("relu", "tanh"), "carrier")],
 )
-def test_gradients_are_finite_at_zeros(quick_compile, activation, backward):
+def test_gradients_are_finite_at_zeros(activation, backward):
   """Zero biases, dead neurons and pruned weights."""
   target = TARGETS["cnn average"](activation=activation)
   operator = metanetworks.operator(target, backward=backward, **SMALL)

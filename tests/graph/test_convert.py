@@ -4,13 +4,10 @@ import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
-import pytest
 
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.symmetry import actions
-
-pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def test_weights_come_back_exactly(target, random_weights):

@@ -8,7 +8,7 @@ import pytest
 from scalegmn_jax.graph import packed as packed_graphs
 from scalegmn_jax.graph import packing
 
-pytestmark = pytest.mark.usefixtures("quick_compile", "x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def on_edge(sender, edge, receiver):

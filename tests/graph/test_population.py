@@ -7,8 +7,6 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.graph import population as populations
 from scalegmn_jax.targets.cnn import cnn
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture(scope="module")
 def networks(population_of):

@@ -12,8 +12,6 @@ from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.graph.wiring import Wiring
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture(params=[None, 4], ids=["whole", "chunks"])
 def chunk(request):

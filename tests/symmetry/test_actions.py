@@ -10,8 +10,6 @@ import pytest
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 GROUPS = ("scale", "sign", "permutation")
 MLP = mlp((3, 8, 9, 2), ("relu", "tanh", "gelu"))
 

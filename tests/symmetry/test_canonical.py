@@ -7,8 +7,6 @@ import pytest
 
 from scalegmn_jax.symmetry import canonical
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 Z = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
 
 GRADIENT = jax.jit(jax.grad(lambda z: canonical.norm(z).sum()))

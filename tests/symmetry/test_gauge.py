@@ -14,8 +14,6 @@ from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 RELU, TANH, GELU = 0, 2, 3
 """Indices among the activations of the fixture `kind`."""
 

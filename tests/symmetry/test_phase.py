@@ -9,7 +9,7 @@ from scalegmn_jax.base import InputError, MetaNetwork
 from scalegmn_jax.symmetry import actions, phase
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile", "x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 OMEGA = 5.0
 SIREN = mlp((3, 8, 9, 2), "sine", omega=OMEGA)

@@ -4,14 +4,11 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from scalegmn_jax.base import Axes, Axis, Space, SymmetrySpec
 from scalegmn_jax.symmetry import actions, tangents
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
-
-pytestmark = pytest.mark.usefixtures("quick_compile")
 
 RELU, TANH, GELU = 0, 2, 3
 """Indices among the activations of the fixture `kind`."""

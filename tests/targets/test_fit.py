@@ -10,8 +10,6 @@ from scalegmn_jax.base import Zoo
 from scalegmn_jax.targets import fit
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 TARGET = mlp((4, 8, 3), ("relu", "tanh"))
 B, N = 4, 26
 

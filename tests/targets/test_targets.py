@@ -13,8 +13,6 @@ from scalegmn_jax.targets.cnn import cnn, convolve
 from scalegmn_jax.targets.make import make_target
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def from_row(target, row):
   """A flat row as the weights of one network, in the order of the leaves."""

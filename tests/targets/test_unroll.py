@@ -11,8 +11,6 @@ from scalegmn_jax.targets import unroll
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 CNNS = {
   "average-valid": cnn((9, 8, 2), (3, 4), 3, 2, "VALID", classes=3),
   "average-same": cnn((5, 6, 1), (3, 4), 3, 2, "SAME", classes=3),

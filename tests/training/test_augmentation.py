@@ -9,7 +9,7 @@ from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.training import augmentation
 
-pytestmark = pytest.mark.usefixtures("quick_compile", "x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 TARGET = mlp((2, 8, 9, 1), "sine", omega=3.0)
 RANGES = augmentation.Ranges(rotation=30.0, scale=1.5, shift=0.3)

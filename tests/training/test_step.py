@@ -12,8 +12,6 @@ from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import cnn, mlp
 from scalegmn_jax.training import losses, optimizer, step, tasks
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 TARGETS = {
   "conv 8-24 and flatten": lambda: cnn.cnn(
     (6, 6, 1), (8, 24), padding="SAME", pool="flatten", classes=3
@@ -67,7 +65,7 @@ def test_one_code_trains_any_target(name):
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
 
 
-def test_steps_depend_on_the_key_and_the_step_alone(quick_compile):
+def test_steps_depend_on_the_key_and_the_step_alone():
   target = TARGETS["mlp of four layers"]()
   data = make(target)
   results = []
@@ -80,7 +78,7 @@ def test_steps_depend_on_the_key_and_the_step_alone(quick_compile):
     np.testing.assert_array_equal(a, b)
 
 
-def test_chunks_of_networks_have_the_gradient_of_all(x64, quick_compile):
+def test_chunks_of_networks_have_the_gradient_of_all(x64):
   target = TARGETS["mlp of four layers"]()
   operator, task = make_task(target)
   data = jax.tree.map(

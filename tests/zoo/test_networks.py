@@ -1,12 +1,14 @@
-"""Measures of a zoo's networks."""
+"""Rows of a zoo's files, and measures of its networks."""
 
 import pathlib
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
 from scalegmn_jax.base import InputError
+from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.zoo import networks, store
 
 
@@ -36,3 +38,20 @@ def test_values_that_are_no_share(bad):
 def test_measures_that_a_zoo_does_not_have():
   with pytest.raises(InputError, match="score: no such column"):
     networks.values(zoo([0, 1, 1]), np.array([0]), "score")
+
+
+def test_a_row_from_a_file(tmp_path):
+  target = mlp((4, 8, 3))
+  weights = jax.tree.map(lambda w: w[None], target.init(jax.random.key(0)))
+  rows = networks.to_rows(weights)
+  file = tmp_path / "network.npy"
+  for row in (rows, rows[0], rows.astype(float)):
+    np.save(file, row)
+    np.testing.assert_array_equal(networks.read_row(file, target), rows)
+  row = rows[0]
+  for wrong in (row[:-1], np.where(row == row[0], np.nan, row), "text"):
+    np.save(file, wrong)
+    with pytest.raises(InputError, match="of 67 numbers, one network"):
+      networks.read_row(file, target)
+  with pytest.raises(InputError, match="no such file"):
+    networks.read_row(tmp_path / "nowhere.npy", target)

@@ -119,7 +119,7 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize("name", CNNS)
-def test_cnn_has_the_outputs_of_torch(x64, quick_compile, saved, name):
+def test_cnn_has_the_outputs_of_torch(x64, saved, name):
   make, pads = CNNS[name]
   activation = "tanh" if "flatten" in name else "relu"
   target = make(activation)
@@ -142,7 +142,7 @@ def test_cnn_has_the_outputs_of_torch(x64, quick_compile, saved, name):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_mlp_has_the_outputs_of_torch(x64, quick_compile, saved, activation):
+def test_mlp_has_the_outputs_of_torch(x64, saved, activation):
   omega = 1.5 if activation == "sine" else 1.0
   target = mlp((6, 4, 4, 2), activation, omega)
   state = random(chain(("fc1", "fc2", "fc3"), [(4, 6), (4, 4), (2, 4)]))
@@ -440,7 +440,7 @@ def torch():
   )
 
 
-def test_same_outputs_as_torch(torch, x64, quick_compile, tmp_path):
+def test_same_outputs_as_torch(torch, x64, tmp_path):
   from safetensors.torch import load_file, save_file
 
   nn = torch.nn
