@@ -102,9 +102,7 @@ def get_config(variant: str = ""):
 
 
 def _tiny(config: ConfigDict) -> None:
-  config.cases = (
-    "functional_mixed,operator,apply,target,zoo,wiring,growth_weights"
-  )
+  config.cases = "functional_forward,apply,target,zoo,wiring,growth_weights"
   config.runs = 1
   config.chunk = 2
   config.processes = 2
@@ -115,7 +113,7 @@ def _tiny(config: ConfigDict) -> None:
   config.target.channels = (3,)
   config.functional.networks = 2
   config.functional.width = 4
-  config.functional.depth = 0  # 1 in the mixed case
+  config.functional.depth = 1
   config.operator.depth = 1
   config.operator.images = 4
   config.operator.sizes = ((4, 2),)

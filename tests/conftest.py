@@ -38,6 +38,15 @@ def environment_of_subprocesses(tmp_path_factory):
     yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+  """What several tests compile is compiled once. Each process of a test run
+  has a folder of its own, since entries are not written atomically."""
+  folder = tmp_path_factory.mktemp("compiled")
+  jax.config.update("jax_compilation_cache_dir", str(folder))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
 @pytest.fixture
 def x64():
   """64 bit numbers within the test."""
