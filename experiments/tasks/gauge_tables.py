@@ -191,15 +191,19 @@ def _null_spaces(found: Sequence[Measured]) -> list[str]:
     result.append(f"The null space of J is the gauge for {'; '.join(equal)}")
   larger = [f"{name} by {more}" for name, more in excess.items() if more]
   if larger:
-    result.append(f"It is larger for {'; '.join(larger)}")
+    result.append(
+      f"The null space of J is larger than the gauge for {'; '.join(larger)}"
+    )
   return result
 
 
 def _norm(row: Mapping[str, Any]) -> str:
+  spread = ""
+  if row["networks"] > 1:
+    spread = f" ({row['share_min']:.1%} to {row['share_max']:.1%})"
   return (
-    f"{row['method']}: {row['share']:.1%} of the L1 norm is gauge "
-    f"({row['share_min']:.1%} to {row['share_max']:.1%}), worth "
-    f"{row['penalty']:.3f} of the objective beside a cross-entropy of "
+    f"{row['method']}: {row['share']:.1%} of the L1 norm is gauge{spread}, "
+    f"worth {row['penalty']:.3f} of the objective beside a cross-entropy of "
     f"{row['cross_entropy']:.3f}"
   )
 
