@@ -133,7 +133,7 @@ def picture(
   budgets = _budgets(results)
   tuned = next(iter(budgets.values()))
   colors = {name: f"C{i}" for i, name in enumerate(tuned)}
-  figure = Figure(figsize=(10, 4.2))
+  figure = Figure(figsize=(11.5, 4.2))
   axes = figure.subplots(1, len(budgets), sharey=True)
   x = 100 * np.asarray(shares)
   for axis, (after, found) in zip(axes, budgets.items(), strict=True):
@@ -149,6 +149,9 @@ def picture(
       ylim=(0, 1),
     )
   axes[0].set(ylabel="accuracy, test images")
-  axes[0].legend(fontsize=7, loc="lower left")
+  axes[-1].legend(
+    *axes[0].get_legend_handles_labels(), fontsize=7, loc="upper left",
+    bbox_to_anchor=(1.02, 1), borderaxespad=0,
+  )  # fmt: skip
   figure.suptitle(title, fontsize=10)
   return figure
