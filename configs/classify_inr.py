@@ -63,6 +63,7 @@ def get_config(variant: str = ""):
     config.train.eval_every = 250
     if variant == "large":
       config.target.hidden = (128, 128, 128)
+      config.zoo.rate = 3e-3  # at 2e-2 they render to 15 dB, at this to 65
       config.methods = ("augmented",)
       config.zoo.train_images = 500
       config.zoo.val_images = 100

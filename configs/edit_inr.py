@@ -52,6 +52,7 @@ def get_config(variant: str = ""):
     config.train.eval_every = 250
     if variant == "large":
       config.target.hidden = (128, 128, 128)
+      config.zoo.rate = 3e-3
       config.methods = ("forward", "constant")
       config.zoo.train_images = 500
       config.zoo.val_images = 50
