@@ -1,14 +1,17 @@
 """Zoos made here, in parts: resumable, and made once per config."""
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import filelock
 import numpy as np
 import pandas as pd
 
@@ -50,7 +53,8 @@ def assembled(
   """A zoo made a part at a time, read from `folder` if it was made before.
 
   Finished parts are kept beside the zoo until it is complete, so that an
-  interrupted zoo goes on where it was.
+  interrupted zoo goes on where it was. Of several processes that want the same
+  zoo one makes it, and the others wait for it.
 
   Args:
     folder: of all cached zoos; this one is `<folder>/zoo-<hash of config>`.
@@ -75,9 +79,42 @@ def assembled(
   path = folder / name
   if path.exists():
     return store.read(path)
-  # Beside the zoo: a rename is atomic within one file system only.
-  parts = path.with_suffix(".unfinished")
-  parts.mkdir(parents=True, exist_ok=True)
+  folder.mkdir(parents=True, exist_ok=True)
+  with _alone(path):
+    # Another process may have made it meanwhile, or have been stopped.
+    if not path.exists():
+      # Beside the zoo: a rename is atomic within one file system only.
+      parts = path.with_suffix(".unfinished")
+      parts.mkdir(exist_ok=True)
+      metrics, rows = _made(parts, make, size, chunk, on_kept)
+      store.write(path, rows, metrics, layout)
+      shutil.rmtree(parts)
+  return store.read(path)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+  """No other process is within it for the same zoo."""
+  lock = filelock.FileLock(path.with_suffix(".lock"))
+  try:
+    lock.acquire(blocking=False)
+  except filelock.Timeout:
+    _LOG.warning("%s: waiting for another process that makes this zoo", path)
+    lock.acquire()
+  try:
+    yield
+  finally:
+    lock.release()
+
+
+def _made(
+  parts: Path,
+  make: Callable[[np.ndarray], Part],
+  size: int,
+  chunk: int,
+  on_kept: Callable[[], Any],
+) -> tuple[pd.DataFrame, np.ndarray]:
+  """(metrics, rows) of all parts, those missing in the folder `parts` made."""
   full = min(chunk, size)
   rows, frames = [], []
   for start in range(0, size, chunk):
@@ -93,13 +130,11 @@ def assembled(
     columns = {k: v[: count * each] for k, v in part.columns.items()}
     frames.append(pd.DataFrame({"modeldir": np.repeat(names, each), **columns}))
     rows.append(part.rows[: count * each])
-  metrics = pd.concat(frames, ignore_index=True)
-  store.write(path, np.concatenate(rows), metrics, layout)
-  shutil.rmtree(parts)
-  return store.read(path)
+  return pd.concat(frames, ignore_index=True), np.concatenate(rows)
 
 
 _ROWS = "rows"
+_LOG = logging.getLogger(__name__)
 
 
 def _save(file: Path, part: Part) -> None:

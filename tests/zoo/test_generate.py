@@ -1,5 +1,8 @@
 """Zoos made here: their settings, files, cache and resumption."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -89,7 +92,35 @@ def test_an_interrupted_zoo_goes_on(zoo, digits, target, tmp_path, monkeypatch):
   assert len(calls) == 3  # the first chunk was not trained again
   np.testing.assert_array_equal(resumed.weights, zoo.weights)
   assert resumed.metrics.equals(zoo.metrics)
-  assert [p.name for p in tmp_path.iterdir()] == [resumed.path.name]
+  left = [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"]
+  assert left == [resumed.path.name]
+
+
+def test_one_process_makes_a_zoo_and_others_wait(
+  zoo, digits, target, tmp_path, monkeypatch, caplog
+):
+  calls, found = [], []
+  whole = generate.train_networks
+
+  def want():
+    found.append(cache.generated(tmp_path, target, digits, seed=0, **SETTINGS))
+
+  other = threading.Thread(target=want)
+
+  def slow(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == 1:
+      other.start()
+      while "waiting for another process" not in caplog.text:
+        time.sleep(0.01)
+    return whole(*args, **kwargs)
+
+  monkeypatch.setattr(generate, "train_networks", slow)
+  want()
+  other.join()
+  assert len(calls) == 2  # as many as there are chunks
+  for files in found:
+    np.testing.assert_array_equal(files.weights, zoo.weights)
 
 
 def test_sides_share_no_network(zoo):
