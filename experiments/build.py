@@ -17,7 +17,7 @@ from scalegmn_jax.base import InputError, TargetNetwork, Zoo
 from scalegmn_jax.data import download, images
 from scalegmn_jax.targets.make import make_target
 from scalegmn_jax.training import optimizer
-from scalegmn_jax.zoo import cache, generate, networks, store
+from scalegmn_jax.zoo import cache, generate, networks, parts, store
 
 # How often a run reports does not change what it computes.
 _PRESENTATION = {"train": ("log_every",)}
@@ -187,7 +187,7 @@ def build_zoo_files(
   c = config.zoo
   if c.path:
     return store.read(c.path)
-  epochs = -(-c.size // c.chunk) * max(c.epochs)
+  epochs = parts.number(c.size, c.chunk) * max(c.epochs)
   with progress.bar("zoo", epochs) as advance:
     return cache.generated(
       Path(c.cache) if c.cache else download.user_cache() / "zoos",

@@ -17,7 +17,7 @@ from scalegmn_jax.data import download, pictures
 from scalegmn_jax.eval import scores
 from scalegmn_jax.symmetry import phase
 from scalegmn_jax.targets.mlp import mlp
-from scalegmn_jax.zoo import inrs, store
+from scalegmn_jax.zoo import inrs, parts, store
 
 
 def check(config: ConfigDict, methods: Iterable[str]) -> None:
@@ -124,8 +124,8 @@ def fitted(config: ConfigDict) -> Renderings:
       {part: c[f"{part}_images"] for part in pictures.PARTS},
       {"train": c.views, "val": 1, "test": 1},
     )
-    parts = -(-len(chosen.label) // max(c.chunk, 1))
-    with progress.bar("fit networks", parts * c.epochs) as advance:
+    epochs = parts.number(len(chosen.label), c.chunk) * c.epochs
+    with progress.bar("fit networks", epochs) as advance:
       files = inrs.fitted(
         Path(c.cache) if c.cache else download.user_cache() / "zoos",
         target,

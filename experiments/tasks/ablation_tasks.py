@@ -73,8 +73,7 @@ class Learned(NamedTuple):
 
 def models(config: ConfigDict, target: TargetNetwork) -> list[str]:
   """Those of the config that differ: nothing is balanced without scales."""
-  spaces = target.spec.spaces.values()
-  scales = any("scale" in space.groups for space in spaces)
+  scales = gauge.scaled(target.spec)
   return [m for m in config.models if scales or m != "balanced"]
 
 

@@ -14,6 +14,7 @@ from scalegmn_jax.graph.population import Population
 from scalegmn_jax.graph.vocabulary import architecture, vocabulary_of
 from scalegmn_jax.targets.make import make_target
 from scalegmn_jax.zoo import collection, networks, store
+from scalegmn_jax.zoo import parts as zoo_parts
 
 
 class Networks(NamedTuple):
@@ -119,7 +120,7 @@ def _members(config: ConfigDict) -> list[collection.Member]:
     )
     for channels, kernels, strides, pool in tuple(config.architectures)
   ]
-  epochs = len(targets) * -(-c.size // c.chunk) * max(c.epochs)
+  epochs = len(targets) * zoo_parts.number(c.size, c.chunk) * max(c.epochs)
   with progress.bar("zoos", epochs) as advance:
     return collection.generated(
       Path(c.cache) if c.cache else download.user_cache() / "zoos",

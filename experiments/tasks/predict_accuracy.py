@@ -16,6 +16,7 @@ from scalegmn_jax.baselines import iterative, statistics
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import ranking
 from scalegmn_jax.operators import save_functional
+from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training.tasks import REGRESSION, regression_task
 from scalegmn_jax.zoo import networks, published, store
 
@@ -144,7 +145,7 @@ def plan(config: ConfigDict) -> Plan:
       elif method == "constant":
         mean = np.full((1, len(test.values)), train.values.mean())
         found[label] = reports.Predicted(mean, seconds=0.0)
-      elif method == "statistics" or _scales(target):
+      elif method == "statistics" or gauge.scaled(target.spec):
         found[label] = _statistics(method, target, sides)
     return reports.outcome(config, sources, sides, found, errors)
 
@@ -219,12 +220,6 @@ def _read(
     seconds=median_seconds(lambda: read(params[0], first)),
     parameters=sum(leaf.size for leaf in jax.tree.leaves(params[0])),
   )
-
-
-def _scales(target: TargetNetwork) -> bool:
-  """Whether balancing changes networks."""
-  spaces = target.spec.spaces.values()
-  return any("scale" in space.groups for space in spaces)
 
 
 def _statistics(

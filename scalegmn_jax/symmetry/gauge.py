@@ -147,6 +147,14 @@ def _blocks(spec: SymmetrySpec, weights: Weights) -> list[_Block]:
   return blocks
 
 
+def scaled(spec: SymmetrySpec) -> list[str]:
+  """The spaces that positive multipliers act on, with some activation.
+
+  Without any, balancing changes nothing.
+  """
+  return [n for n, s in spec.spaces.items() if "scale" in s.groups]
+
+
 def balancing_factors(
   spec: SymmetrySpec,
   weights: Weights,
@@ -170,7 +178,7 @@ def balancing_factors(
     sweeps: coordinate sweeps. After 20 the norm of trained zoo networks is
       within 1e-6 of its minimum (tests/symmetry/test_gauge.py).
   """
-  free = [n for n, s in spec.spaces.items() if "scale" in s.groups]
+  free = scaled(spec)
   blocks = _blocks(spec, weights)
   dtype = blocks[0].size.dtype
   ones = {n: jnp.ones(spec.spaces[n].size, dtype) for n in spec.spaces}

@@ -40,6 +40,19 @@ def digest(*arrays: np.ndarray) -> str:
   return found.hexdigest()[:16]
 
 
+def number(size: int, chunk: int) -> int:
+  """How many parts `size` networks are made in, `chunk` of them in each.
+
+  Raises:
+    InputError: no networks, or none in a part.
+  """
+  if size < 1 or chunk < 1:
+    raise InputError(
+      f"a zoo of {size} networks in parts of {chunk}: expected at least one"
+    )
+  return -(-size // chunk)
+
+
 def assembled(
   folder: Path,
   config: Mapping[str, Any],
@@ -69,10 +82,7 @@ def assembled(
   Raises:
     InputError: no networks, or none in a part.
   """
-  if size < 1 or chunk < 1:
-    raise InputError(
-      f"a zoo of {size} networks in parts of {chunk}: expected at least one"
-    )
+  number(size, chunk)
   config = {**config, "size": size, "chunk": chunk}
   text = json.dumps(config, sort_keys=True)
   name = f"zoo-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
@@ -95,7 +105,8 @@ def assembled(
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
   """No other process is within it for the same zoo."""
-  lock = filelock.FileLock(path.with_suffix(".lock"))
+  # Hidden: it may stay, and is not a zoo.
+  lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
   try:
     lock.acquire(blocking=False)
   except filelock.Timeout:
