@@ -75,6 +75,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
   "baselines.batch_size": _POSITIVE,
   "baselines.epochs": _NUMBERS,
   "baselines.rates": _NUMBERS,
+  "zoo.size": _POSITIVE,
+  "zoo.chunk": _POSITIVE,
   "zoo.learning_rate": _RANGE,
   "zoo.l2": _RANGE,
   "zoo.init_std": _RANGE,

@@ -19,7 +19,7 @@ VALUES = [
   ({"zoo.train_images": 0}, "0 train images"),
   ({"zoo.epochs": 0}, "zoo.epochs is 0"),
   ({"zoo.batch_size": 65}, "zoo.batch_size 65"),
-  ({"zoo.chunk": 0}, "in parts of 0"),
+  ({"zoo.chunk": 0}, "config.zoo.chunk is 0, expected at least 1"),
   ({"zoo.together": -1}, "config.zoo.together is -1"),
   ({"zoo.path": "nowhere"}, "nowhere"),
 ]
