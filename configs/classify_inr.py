@@ -64,15 +64,14 @@ def get_config(variant: str = ""):
     if variant == "large":
       config.target.hidden = (128, 128, 128)
       config.zoo.rate = 3e-3  # at 2e-2 they render to 15 dB, at this to 65
-      config.methods = ("augmented",)
-      config.zoo.train_images = 500
-      config.zoo.val_images = 100
-      config.zoo.test_images = 100
+      config.methods = ("plain",)
+      config.zoo.train_images = 2000
+      config.zoo.val_images = 200
+      config.zoo.test_images = 200
       config.model.depth = 4
       config.model.width = 16
-      config.train.networks = 8
-      config.train.steps = 500
-      config.train.eval_every = 100
+      config.train.networks = 16
+      config.train.steps = 1500
   elif variant:
     raise ValueError(
       f"configs/classify_inr.py has no variant {variant!r}: "
