@@ -29,7 +29,7 @@ ALLOWED = {
 # Packages that only some files may know.
 GUARDED = {
   "orbax": ("scalegmn_jax/training/checkpoints.py",),
-  "flax": ("scalegmn_jax/gmn/metanetworks.py", "scalegmn_jax/operators.py"),
+  "flax": ("scalegmn_jax/gmn/modules.py", "scalegmn_jax/operators.py"),
   "ml_collections": ("experiments/", "configs/"),
   "absl": ("experiments/", "configs/"),
   "matplotlib": ("experiments/",),

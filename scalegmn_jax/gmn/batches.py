@@ -1,7 +1,7 @@
 """Metanetworks that read several architectures side by side."""
 
 from scalegmn_jax.base import MetaNetwork
-from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.gmn import modules
 from scalegmn_jax.gmn import reading as readings
 from scalegmn_jax.graph import packing
 from scalegmn_jax.graph.vocabulary import Vocabulary
@@ -36,8 +36,8 @@ def functional(
     InputError: no such symmetry or backward edge.
   """
   carried = readings.checked(symmetry, backward)
-  module = metanetworks.Functional(
-    metanetworks.Body(width, depth, bidirectional, False), outputs
+  module = modules.Functional(
+    modules.Body(width, depth, bidirectional, False), outputs
   )
 
   def read(batch):

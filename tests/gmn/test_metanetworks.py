@@ -179,6 +179,19 @@ def test_operator_is_equivariant_float64(x64, name, activation, bidirectional):
     assert max(worst.values()) <= 1e-10, worst
 
 
+@pytest.mark.parametrize(
+  ("name", "activation"),
+  [*(("mlp", a) for a in ACTIVATIONS), ("cnn flatten", "relu")],
+)
+def test_prototypes_are_written_equivariantly(x64, name, activation):
+  target = TARGETS[name](activation=activation)
+  operator = metanetworks.operator(target, prototypes=2, **SMALL)
+  for worst, updates in operator_errors(name, target, operator, 2.0):
+    for update in jax.tree.leaves(updates):
+      assert jnp.abs(update).max() > 1e-3
+    assert max(worst.values()) <= 1e-10, worst
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_operator_is_equivariant_float32(activation):
   target = TARGETS["mlp"](activation=activation)
@@ -271,13 +284,17 @@ def test_functional_is_invariant_float32():
 
 
 @pytest.mark.parametrize(
-  ("activation", "backward"),
-  [("relu", "inverse"), (("relu", "tanh"), "carrier")],
+  ("activation", "arguments"),
+  [
+    ("relu", {"backward": "inverse"}),
+    (("relu", "tanh"), {"backward": "carrier"}),
+    (("relu", "tanh"), {"prototypes": 2}),
+  ],
 )
-def test_gradients_are_finite_at_zeros(activation, backward):
+def test_gradients_are_finite_at_zeros(activation, arguments):
   """Zero biases, dead neurons and pruned weights."""
   target = TARGETS["cnn average"](activation=activation)
-  operator = metanetworks.operator(target, backward=backward, **SMALL)
+  operator = metanetworks.operator(target, **arguments, **SMALL)
   params = random_params(operator)
 
   @jax.jit
@@ -294,7 +311,8 @@ def test_gradients_are_finite_at_zeros(activation, backward):
     assert jnp.isfinite(gradient).all()
 
 
-def test_neurons_that_decayed_stay_finite_float32():
+@pytest.mark.parametrize("prototypes", [0, 1])
+def test_neurons_that_decayed_stay_finite_float32(prototypes):
   """Sizes whose squares and quotients are out of the range of float32."""
   target = TARGETS["mlp"](activation="relu")
   networks = population("mlp", target)
@@ -302,7 +320,7 @@ def test_neurons_that_decayed_stay_finite_float32():
   networks[1]["kernel"] = first
   networks[1]["bias"] = networks[1]["bias"].at[:, 0].multiply(1e-33)
   networks[2]["kernel"] = networks[2]["kernel"].at[:, 0].multiply(1e-35)
-  operator = metanetworks.operator(target, **SMALL)
+  operator = metanetworks.operator(target, prototypes=prototypes, **SMALL)
   params = random_params(operator)
   edited = jax.jit(jax.vmap(lambda w: operator.apply(params, w)))(networks)
   balanced = jax.vmap(lambda w: gauge.balance(target.spec, w))(edited)
@@ -316,6 +334,7 @@ def test_neurons_that_decayed_stay_finite_float32():
     ({"symmetry": "scale"}, "model.symmetry is 'scale'"),
     ({"backward": "edge"}, "model.backward is 'edge'"),
     ({"edge_chunk": 0}, "model.edge_chunk is 0"),
+    ({"prototypes": -1}, "model.prototypes is -1"),
   ],
 )
 def test_bad_arguments(arguments, message):

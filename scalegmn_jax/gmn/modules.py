@@ -1,0 +1,256 @@
+"""ScaleGMN as flax modules: they own the parameters and their names; what they
+compute is in `layers` and `roles`."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scalegmn_jax.base import Weights
+from scalegmn_jax.gmn import layers, roles
+from scalegmn_jax.gmn import reading as readings
+from scalegmn_jax.graph import convert
+from scalegmn_jax.graph.interface import GraphWiring
+from scalegmn_jax.graph.wiring import Wiring
+from scalegmn_jax.symmetry import canonical, gauge
+
+
+class Module(nn.Module):
+  """A flax module whose parameters are those of `layers`."""
+
+  def make(self, name: str, params: Any) -> Any:
+    return self.param(name, lambda key: layers.init(key, params))
+
+
+class Body(Module):
+  """Embedding and message passing.
+
+  Attributes:
+    width: d.
+    depth: message passing layers.
+    bidirectional: messages also pass against the edges.
+    writes: edges are written, for an operator: updates of edges have their
+      second term, and the last layer has one as well.
+  """
+
+  width: int
+  depth: int
+  bidirectional: bool
+  writes: bool
+
+  @nn.compact
+  def __call__(
+    self, wiring: GraphWiring, reading: readings.Reading
+  ) -> tuple[jax.Array, jax.Array]:
+    """A graph -> (x [V, d] → q x, e [E, d] → q_i e / q_j).
+
+    After each layer vertex features have their vertex's size, ‖x_i‖ = √d s_i
+    (a layer norm that carries q): so messages Σ_j x_j ⊙ e_ji are of the size of
+    x_i whatever the gauge, the fan-in and the depth.
+    """
+    d, reverse = self.width, wiring.reverse()
+    types, edge_types, b_in, k_in = wiring.features
+    graph: Any = reading.graph
+
+    # Codes multiply where a group acts and add where none does.
+    vertex_code = self.make("vertex_code", layers.Normal((types, d), std=1.0))
+    vertex_code = vertex_code[wiring.vertex_type]
+    edge_code = self.make("edge_code", layers.factor_params(edge_types, d))
+    edge_code = edge_code[wiring.edge_type]
+    factor = self.make("vertex_factor", layers.factor_params(types, d))
+    factor = factor[wiring.vertex_type]
+    embed = self.make("embed_vertex", layers.linear_params(b_in, d))
+    x = layers.linear(embed, graph.nodes) * factor
+    x = x + jnp.where(reading.additive, vertex_code, 0)
+    # Beside its bias a scaled vertex has its size, which carries q as well; so
+    # it has something to send when its bias is zero.
+    x = x + jnp.where(reading.scaled, reading.sizes * vertex_code, 0)
+    embed = self.make("embed_edge", layers.linear_params(k_in, d))
+    e = layers.linear(embed, graph.edges) * edge_code
+    back = None
+    if self.bidirectional:
+      embed = self.make("embed_back", layers.linear_params(k_in, d))
+      back = layers.linear(embed, reading.backward_edges) * edge_code
+
+    for i in range(self.depth):
+      last = i == self.depth - 1
+      message = self.make(f"message_{i}", layers.message_params(d))
+      m = [layers.message(message, x, e, wiring, reading)]
+      if back is not None:
+        message = self.make(f"back_message_{i}", layers.message_params(d))
+        m.append(layers.message(message, x, back, reverse, reading))
+      d_in = (1 + len(m)) * d
+      update = self.make(f"update_{i}", layers.update_params(d_in, d))
+      x = layers.update(update, x, m, wiring, reading)
+      x = layers.resize(x, reading.sizes)
+      if last and not self.writes:
+        break
+      read = self.make(f"read_{i}", layers.read_params(d))
+      u = layers.read(read, x, wiring, reading)
+      inverse = canonical.inverse(reading.sizes)
+      dual = x * inverse * inverse  # carries 1/q
+      update = self.edge_update(f"edge_{i}")
+      e = layers.edge_update(update, e, x, dual, u, wiring)
+      if back is not None and not last:
+        update = self.edge_update(f"back_edge_{i}")
+        back = layers.edge_update(update, back, x, dual, u, reverse)
+    return x, e
+
+  def edge_update(self, name: str) -> Any:
+    """Parameters of `layers.edge_update`."""
+    return self.make(
+      name, layers.edge_update_params(self.width, writes=self.writes)
+    )
+
+
+class Operator(Module):
+  """The equivariant head: a network -> updates of its weights, Δ → gΔ.
+
+  Messages give Δ = α ⊙ Γ [x, b] for biases b and α ⊙ Γ e for kernels, with a
+  learned α per weight that starts at `step`, so that training starts near the
+  identity. With prototypes, see there, weights are in part replaced.
+  """
+
+  body: Body
+  step: float
+  prototypes: int
+
+  @nn.compact
+  def __call__(
+    self,
+    wiring: Wiring,
+    reading: readings.Reading,
+    weights: Weights,
+    activation: jax.Array | int,
+  ) -> Any:
+    topology = wiring.topology
+    x, e = self.body(wiring, reading)
+    d, biases = x.shape[-1], topology.vertex_width
+    hidden = self.make("hidden", layers.linear_params(d + biases, biases))
+    fixed = self.make(
+      "fixed", layers.linear_params(d + biases, biases, bias=True)
+    )
+    edge = self.make("edge", layers.linear_params(d, topology.edge_width))
+    graph: Any = reading.graph
+    nodes = layers.on_range(
+      topology.hidden,
+      lambda x: layers.linear(hidden, x),
+      lambda x: layers.linear(fixed, x),
+      jnp.concatenate([x, graph.nodes], axis=-1),
+    )
+    graph = graph._replace(nodes=nodes, edges=layers.linear(edge, e))
+    updates, structure = jax.tree.flatten(convert.to_weights(topology, graph))
+    alpha = self.param("step", lambda _: jnp.full(len(updates), self.step))
+    updates = jax.tree.unflatten(
+      structure, [a * u for a, u in zip(alpha, updates, strict=True)]
+    )
+    if not self.prototypes:
+      return updates
+    written, gates = Prototypes(self.prototypes)(
+      wiring, reading, x, activation
+    )
+    return jax.tree.map(
+      lambda g, new, w, u: g * (new - w) + (1 - g) * u,
+      *(gates, written, weights, updates),
+    )
+
+
+class Prototypes(Module):
+  """Networks that are learned, written in the roles of another's neurons.
+
+  See `roles`. What is written is a mixture of `count` prototypes, of those of
+  the network's activation; how they are mixed, and how much of each weight is
+  replaced, is read from the network.
+  """
+
+  count: int
+
+  @nn.compact
+  def __call__(
+    self,
+    wiring: Wiring,
+    reading: readings.Reading,
+    x: jax.Array,
+    activation: jax.Array | int,
+  ) -> tuple[Weights, Any]:
+    """(weights W → gW, their gates in (0, 1), one per weight tensor)."""
+    topology, d = wiring.topology, x.shape[-1]
+    shapes, structure = jax.tree.flatten(topology.shapes)
+    u = layers.read(
+      self.make("read", layers.read_params(d)), x, wiring, reading
+    )
+    parts = [wiring.mean_hidden(u[wiring.hidden]), wiring.by_position(u)]
+    summary = jnp.concatenate(parts)
+    mixture, gates = (
+      layers.mlp(
+        self.make(
+          name, layers.mlp_params(summary.shape[-1], d, size, offset=offset)
+        ),
+        summary,
+      )
+      # Gates begin at nearly one: what is half of one network and half of
+      # another is worse than either, and training does not cross that.
+      for name, size, offset in (
+        ("mixture", self.count, 0.0),
+        ("gates", len(shapes), 5.0),
+      )
+    )
+    kinds = len(topology.groups)
+    assigned, sizes = {}, {}
+    for name, rows in topology.spaces.items():
+      if topology.spec.spaces[name].fixed:
+        continue
+      n = rows.stop - rows.start
+      keys = self.make(f"roles_{name}", layers.Normal((d, n), std=4 * d**-0.5))
+      assigned[name] = roles.assignment(u[rows], keys)
+      if "sign" in topology.groups:
+        odd = self.make(f"signs_{name}", layers.linear_params(d, n))
+        sign = roles.signs(layers.linear(odd, x[rows]))
+        assigned[name] *= jnp.where(reading.groups[1][rows], sign, 1)
+      sizes[name] = reading.sizes[rows, 0]
+    written = []
+    for i, shape in enumerate(shapes):
+      # Of rows of norm one, as those of the fixed gauge are.
+      fan_in = math.prod(shape.shape[:-1])
+      prototype = self.make(
+        f"prototypes_{i}",
+        layers.Normal(
+          (kinds, self.count, *shape.shape),
+          std=fan_in**-0.5 if fan_in > 1 else 0.0,
+        ),
+      )
+      mixed = jnp.tensordot(jax.nn.softmax(mixture), prototype[activation], 1)
+      written.append(mixed)
+    spec = topology.spec
+    placed = roles.place(spec, jax.tree.unflatten(structure, written), assigned)
+    inverse = {n: canonical.inverse(s) for n, s in sizes.items()}
+    return (
+      gauge.scale_axes(spec, placed, sizes, inverse),
+      jax.tree.unflatten(structure, list(jax.nn.sigmoid(gates))),
+    )
+
+
+class Functional(Module):
+  """The invariant head: φ_out([mean φ_h(x̃), x_in, x_out]), [..., outputs].
+
+  The mean is over hidden vertices; inputs and outputs are told apart. Of a
+  batch there is one result per network.
+  """
+
+  body: Body
+  outputs: int
+
+  @nn.compact
+  def __call__(
+    self, wiring: GraphWiring, reading: readings.Reading
+  ) -> jax.Array:
+    x, _ = self.body(wiring, reading)
+    d = x.shape[-1]
+    read = self.make("hidden", layers.mlp_params(d, d, d))
+    inside = layers.invariant(read, x[wiring.hidden], reading.hidden(wiring))
+    parts = [wiring.mean_hidden(inside), wiring.by_position(x)]
+    features = jnp.concatenate(parts, axis=-1)
+    out = layers.mlp_params(features.shape[-1], d, self.outputs)
+    return layers.mlp(self.make("out", out), features)
