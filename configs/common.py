@@ -150,6 +150,7 @@ def finetune() -> ConfigDict:
   data(config)
   zoo(config)
   model(config)
+  config.model.prototypes = 1  # networks it learns to write; 0: only updates
   train(config)
   config.train.images = 128  # per step, the same for all of its networks
 
@@ -160,7 +161,7 @@ def finetune() -> ConfigDict:
   config.baselines = ConfigDict()
   config.baselines.methods = (("adam", "constant"),)  # optimizer, schedule
   config.baselines.rates = (3e-3, 1e-2, 2e-2, 4e-2)  # of Adam; 10 x for SGD
-  config.baselines.epochs = (1, 5, 10, 25, 50)  # horizons
+  config.baselines.epochs = (1, 5, 10, 25, 50, 150)  # horizons
   config.baselines.batch_size = 64
   config.baselines.constant_epochs = 200  # one network trained offline
   config.baselines.after_one_shot = ()  # epochs of Adam after the operator

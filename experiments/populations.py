@@ -103,31 +103,57 @@ def regauge(
   return moved
 
 
-def equivariance_error(
-  shot: Shot, target: TargetNetwork
-) -> Callable[[Params, Zoo, jax.Array], jax.Array]:
-  """(φ, zoo, key) -> the greatest relative error of an update.
+Error = Callable[[Params, Zoo, jax.Array], np.ndarray]
+"""(φ, zoo, key) -> [B], of each network for a random g (see `regauge`)."""
 
-  ‖g⁻¹Δ(gθ) - Δ(θ)‖ / ‖Δ(θ)‖ of each weight tensor of each network, the worst
-  of them, for random g (see `regauge`).
-  """
+
+def equivariance_error(shot: Shot, target: TargetNetwork) -> Error:
+  """‖g⁻¹Δ(gθ) - Δ(θ)‖ / ‖Δ(θ)‖ of updates, that of the worst weight tensor."""
   spec = target.spec
-  move = regauge(target)
 
-  @jax.jit
-  def relative(given):
-    g, weights, edited, moved, edited_moved = given
-    update = jax.tree.map(jnp.subtract, edited, weights)
-    of_moved = jax.tree.map(jnp.subtract, edited_moved, moved)
+  def relative(g, network, edited, moved, edited_moved):
+    update, of_moved = (
+      jax.tree.map(jnp.subtract, after.weights, before.weights)
+      for before, after in ((network, edited), (moved, edited_moved))
+    )
     back = actions.act(actions.inverse(g), spec, of_moved)
     found = errors.relative_error(spec, update, back)
     return jnp.stack(list(found.values())).max()
 
+  return _regauged(shot, target, relative)
+
+
+def function_error(
+  shot: Shot, target: TargetNetwork, inputs: np.ndarray
+) -> Error:
+  """‖u'(x) - u(x)‖ / ‖u(x)‖ of the outputs of the edited networks of θ and gθ.
+
+  Where neurons are the same to rounding, an operator that tells neurons apart
+  may write to them in another order: other weights of the same function.
+  """
+  x = jax.device_put(inputs)
+
+  def relative(g, network, edited, moved, edited_moved):
+    del g, network, moved
+    before, after = (
+      target.apply(n.weights, x, n.activation) for n in (edited, edited_moved)
+    )
+    return jnp.linalg.norm(after - before) / jnp.linalg.norm(before)
+
+  return _regauged(shot, target, relative)
+
+
+def _regauged(
+  shot: Shot, target: TargetNetwork, relative: Callable[..., jax.Array]
+) -> Error:
+  """`relative` of (g, network, edited network, gθ, edited gθ)."""
+  move = regauge(target)
+  relative = jax.jit(relative)
+
   def error(params, zoo, key):
     g, moved = move(zoo, key)
-    zoos = (zoo, shot(params, zoo), moved, shot(params, moved))
-    given = (g, *(z.weights for z in zoos))
-    return scoring.each(relative, given).max()
+    given = (g, zoo, shot(params, zoo), moved, shot(params, moved))
+    return scoring.each(lambda one: relative(*one), given)
 
   return error
 

@@ -103,12 +103,14 @@ def plan(config: ConfigDict) -> Plan:
       best = inrs.best(runs[name], params)
       phi = best.params
       after = inrs.rendered(given, shot(phi, test))
-      error = populations.equivariance_error(shot, target)
+      error = populations.equivariance_error(shot, target)(
+        phi, some, jax.random.key(config.seed)
+      )
       rows.append(
         _row(LABELS[name], after, aim, own)
         | {
           "val_mse": best.values["val_objective"],
-          "symmetry": float(error(phi, some, jax.random.key(config.seed))),
+          "symmetry": float(error.max()),
           "rate": best.rate,
           "parameters": sum(leaf.size for leaf in jax.tree.leaves(phi)),
           "seconds": median_seconds(lambda s=shot, p=phi: s(p, first)),

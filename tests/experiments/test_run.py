@@ -143,7 +143,7 @@ def test_results_have_the_agreed_form(finished):
     "config", "zoo", "tables", "lines", "symmetry_error", "device",
     "versions", "seconds",
   }  # fmt: skip
-  assert found["symmetry_error"] <= 1e-4
+  assert max(found["symmetry_error"]["functions"]) <= 1e-4
   assert 0 < found["seconds"]["compiling"] <= found["seconds"]["total"]
   methods = [row["method"] for row in table(finished)]
   for name in (
