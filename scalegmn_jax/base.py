@@ -93,6 +93,7 @@ class TargetNetwork(NamedTuple):
       outputs [N, K]. `activation` is an integer (possibly traced) that picks
       one of `activations`; `dropout` is None or (rate, key).
     spec: the symmetry of the weights.
+    input_shape: of one input.
     activations: names of the activations of the zoo.
     description: keyword arguments that rebuild the target by
       `targets.make_target`; JSON values. Empty for a target of one's own.
@@ -101,6 +102,7 @@ class TargetNetwork(NamedTuple):
   init: Callable[[jax.Array], Weights]
   apply: Callable[..., jax.Array]
   spec: SymmetrySpec
+  input_shape: tuple[int, ...]
   activations: tuple[str, ...]
   description: Mapping[str, Any]
 
@@ -121,12 +123,20 @@ class MetaNetwork(NamedTuple):
 
 
 class Zoo(NamedTuple):
-  """Networks of one architecture, stacked.
+  """Networks of one architecture, stacked, and what each of them is to do.
 
   Attributes:
     weights: a pytree whose leaves have a leading axis [B, ...].
     activation: [B] int32, the index of each network's activation.
+    classes: [B, K] int32, the task of each network: the output at which it is
+      to answer for each of the K classes of the images, -1 for classes that are
+      not in its task; classes of one output are a group. None: all networks
+      answer for class k at output k.
+    teacher: like `weights`, networks whose outputs these are to give; None: the
+      labels are what they are to give.
   """
 
   weights: Weights
   activation: jax.Array
+  classes: jax.Array | None = None
+  teacher: Weights | None = None

@@ -114,7 +114,9 @@ def residual(activation=("relu",)) -> TargetNetwork:
       for layer, (sender, receiver) in between.items()
     },
   )
-  return TargetNetwork(init, apply, spec, tuple(activation), {})
+  return TargetNetwork(
+    init, apply, spec, (sizes["input"],), tuple(activation), {}
+  )
 
 
 def small_cnn(pool, padding):

@@ -17,10 +17,11 @@ def _reader(
   symmetry: str,
   backward: str | readings.Backward,
   edge_chunk: int | None,
+  classes: int = 0,
 ):
   """(wiring, (weights, activation) -> Reading)."""
   carried = readings.checked(symmetry, backward)
-  topology = topology_of(target)
+  topology = topology_of(target, exchangeable_outputs=classes > 0)
   if symmetry == "permutation":
     topology = topology.permutation_only()
   if edge_chunk is not None and edge_chunk < 1:
@@ -49,6 +50,8 @@ def operator(
   edge_chunk: int | None = None,
   step: float = 0.01,
   prototypes: int = 0,
+  classes: int = 0,
+  probes: int = 64,
 ) -> MetaNetwork:
   """A ScaleGMN that writes networks: θ' = θ + Δ(θ), equivariant.
 
@@ -67,16 +70,34 @@ def operator(
     prototypes: networks that it learns to write in place of the one it reads,
       see `modules.Prototypes`; 0 for an operator that only updates. They have
       the weights of the target each, and so has φ then.
+    classes: of the images, for networks that answer for them at outputs of
+      their own (see `base.Zoo`): the operator is equivariant to the order of
+      outputs as well, and prototypes have an output for each class, see
+      `modules.Classes`. 0: what an output means is its position.
+    probes: inputs by whose outputs it knows the classes, where there are any.
 
   Raises:
     InputError: no such symmetry or backward edge, no edges in a chunk, fewer
-      than no prototypes.
+      than no prototypes or classes, no probes.
   """
-  if prototypes < 0:
-    raise InputError(f"model.prototypes is {prototypes}, expected at least 0")
-  wiring, read = _reader(target, symmetry, backward, edge_chunk)
+  for name, value, least in (
+    ("prototypes", prototypes, 0),
+    ("classes", classes, 0),
+    ("probes", probes, 1),
+  ):
+    if value < least:
+      raise InputError(f"model.{name} is {value}, expected at least {least}")
+  wiring, read = _reader(target, symmetry, backward, edge_chunk, classes)
   body = modules.Body(width, depth, bidirectional, True)
-  module = modules.Operator(body, step, prototypes)
+  learned = None
+  if prototypes:
+    learned = modules.Prototypes(
+      prototypes,
+      modules.Classes(target.apply, target.input_shape, classes, probes)
+      if classes
+      else None,
+    )
+  module = modules.Operator(body, step, learned)
 
   def init(key):
     ones = _ones(wiring.topology)

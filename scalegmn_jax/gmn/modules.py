@@ -2,6 +2,7 @@
 compute is in `layers` and `roles`."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.interface import GraphWiring
 from scalegmn_jax.graph.wiring import Wiring
 from scalegmn_jax.symmetry import canonical, gauge
+from scalegmn_jax.symmetry import spec as specs
 
 
 class Module(nn.Module):
@@ -115,7 +117,7 @@ class Operator(Module):
 
   body: Body
   step: float
-  prototypes: int
+  prototypes: "Prototypes | None"
 
   @nn.compact
   def __call__(
@@ -146,11 +148,9 @@ class Operator(Module):
     updates = jax.tree.unflatten(
       structure, [a * u for a, u in zip(alpha, updates, strict=True)]
     )
-    if not self.prototypes:
+    if self.prototypes is None:
       return updates
-    written, gates = Prototypes(self.prototypes)(
-      wiring, reading, x, activation
-    )
+    written, gates = self.prototypes(wiring, reading, x, weights, activation)
     return jax.tree.map(
       lambda g, new, w, u: g * (new - w) + (1 - g) * u,
       *(gates, written, weights, updates),
@@ -163,9 +163,16 @@ class Prototypes(Module):
   See `roles`. What is written is a mixture of `count` prototypes, of those of
   the network's activation; how they are mixed, and how much of each weight is
   replaced, is read from the network.
+
+  Attributes:
+    count: of prototypes.
+    classes: which class of the images each output of the network stands for;
+      None where that is its position. With it, the outputs of the prototypes
+      are those of its roles.
   """
 
   count: int
+  classes: "Classes | None"
 
   @nn.compact
   def __call__(
@@ -173,15 +180,23 @@ class Prototypes(Module):
     wiring: Wiring,
     reading: readings.Reading,
     x: jax.Array,
+    weights: Weights,
     activation: jax.Array | int,
   ) -> tuple[Weights, Any]:
     """(weights W → gW, their gates in (0, 1), one per weight tensor)."""
     topology, d = wiring.topology, x.shape[-1]
+    spec = topology.spec
     shapes, structure = jax.tree.flatten(topology.shapes)
     u = layers.read(
       self.make("read", layers.read_params(d)), x, wiring, reading
     )
     parts = [wiring.mean_hidden(u[wiring.hidden]), wiring.by_position(u)]
+    assigned, sizes, played = {}, {}, {}
+    if self.classes is not None:
+      stands_for = self.classes(weights, activation)
+      name = specs.output_name(spec)
+      assigned[name], played[name] = stands_for, stands_for.shape[1]
+      parts.append(stands_for.sum(0))
     summary = jnp.concatenate(parts)
     mixture, gates = (
       layers.mlp(
@@ -198,9 +213,8 @@ class Prototypes(Module):
       )
     )
     kinds = len(topology.groups)
-    assigned, sizes = {}, {}
     for name, rows in topology.spaces.items():
-      if topology.spec.spaces[name].fixed:
+      if spec.spaces[name].fixed:
         continue
       n = rows.stop - rows.start
       keys = self.make(f"roles_{name}", layers.Normal((d, n), std=4 * d**-0.5))
@@ -211,25 +225,70 @@ class Prototypes(Module):
         assigned[name] *= jnp.where(reading.groups[1][rows], sign, 1)
       sizes[name] = reading.sizes[rows, 0]
     written = []
-    for i, shape in enumerate(shapes):
-      # Of rows of norm one, as those of the fixed gauge are.
-      fan_in = math.prod(shape.shape[:-1])
+    for i, (_, shape, axes) in enumerate(specs.leaves(spec, topology.shapes)):
+      size = tuple(
+        n if axis is None else played.get(axis.space, n)
+        for n, axis in zip(shape.shape, axes.axes, strict=True)
+      )
+      # What is written begins as their mean, with rows of norm one as those of
+      # the fixed gauge. Smaller ones vanish under the penalty.
+      fan_in = math.prod(size[:-1])
+      std = (self.count / fan_in) ** 0.5 if fan_in > 1 else 0.0
       prototype = self.make(
         f"prototypes_{i}",
-        layers.Normal(
-          (kinds, self.count, *shape.shape),
-          std=fan_in**-0.5 if fan_in > 1 else 0.0,
-        ),
+        layers.Normal((kinds, self.count, *size), std=std),
       )
       mixed = jnp.tensordot(jax.nn.softmax(mixture), prototype[activation], 1)
       written.append(mixed)
-    spec = topology.spec
     placed = roles.place(spec, jax.tree.unflatten(structure, written), assigned)
     inverse = {n: canonical.inverse(s) for n, s in sizes.items()}
     return (
       gauge.scale_axes(spec, placed, sizes, inverse),
       jax.tree.unflatten(structure, list(jax.nn.sigmoid(gates))),
     )
+
+
+class Classes(Module):
+  """Which class of the images each output of a network stands for.
+
+  Read from what the network answers to inputs that are learned, as Kahana et
+  al. 2024 do ("Deep Linear Probe Generators for Weight Space Learning",
+  arXiv:2410.10811): functions of the weights, no data.
+
+  Attributes:
+    apply_network: (weights, inputs, activation) -> outputs [P, K].
+    input_shape: of one input.
+    count: of classes.
+    probes: P, of inputs.
+  """
+
+  apply_network: Callable[..., jax.Array]
+  input_shape: tuple[int, ...]
+  count: int
+  probes: int
+
+  @nn.compact
+  def __call__(
+    self, weights: Weights, activation: jax.Array | int
+  ) -> jax.Array:
+    """[K, count + 1] → π of it for a permutation π of the outputs.
+
+    Each class has one output or none, columns of a sum of at most one; where
+    the network leaves it open, shares of several. The last column is that of
+    outputs that no class has.
+    """
+    probes = self.make(
+      "probes", layers.Normal((self.probes, *self.input_shape), std=0.5)
+    )
+    keys = self.make(
+      "keys", layers.Normal((self.probes, self.count), std=1.0)
+    )
+    absent = self.make("absent", layers.Normal((1, self.count)))
+    logits = self.apply_network(weights, probes, activation)
+    scores = jax.nn.softmax(logits).T @ keys
+    shares = jax.nn.softmax(jnp.concatenate([scores, absent]), axis=0)[:-1]
+    empty = jnp.prod(1 - shares, axis=1, keepdims=True)
+    return jnp.concatenate([shares, empty], axis=1)
 
 
 class Functional(Module):

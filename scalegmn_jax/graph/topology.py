@@ -87,6 +87,8 @@ class Topology:
       are padded with zeros to the widest.
     groups: [A, V] object, the group name of each vertex for each activation
       ("" for inputs and outputs).
+    exchangeable_outputs: outputs, and the edges into them, have one id each
+      rather than one per output.
   """
 
   spec: SymmetrySpec
@@ -102,6 +104,7 @@ class Topology:
   vertex_width: int
   edge_width: int
   groups: np.ndarray
+  exchangeable_outputs: bool
 
   def permutation_only(self) -> "Topology":
     """The same graph for a model that no multiplier concerns."""
@@ -126,8 +129,16 @@ class Topology:
     return len(self.edge_type)
 
 
-def topology_of(target: TargetNetwork) -> Topology:
-  """The graph of a target network."""
+def topology_of(
+  target: TargetNetwork, *, exchangeable_outputs: bool = False
+) -> Topology:
+  """The graph of a target network.
+
+  Args:
+    target: the architecture.
+    exchangeable_outputs: nothing tells its outputs apart, so that metanetworks
+      on the graph are equivariant to their order as well.
+  """
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   spec = target.spec
   specs.check(spec, shapes)
@@ -141,13 +152,17 @@ def topology_of(target: TargetNetwork) -> Topology:
     """0 for inputs, 1 for hidden spaces, 2 for outputs."""
     return 1 if not spec.spaces[name].fixed else 2 * (name in receiving)
 
+  def told_apart(name):
+    space_rank = rank(name)
+    return space_rank == 0 or space_rank == 2 and not exchangeable_outputs
+
   spaces, vertex_type, groups, start = {}, [], [], 0
   types = 0
   for name in sorted(spec.spaces, key=rank):
     space = spec.spaces[name]
     spaces[name] = slice(start, start + space.size)
     start += space.size
-    own = np.arange(space.size) if space.fixed else np.zeros(space.size, int)
+    own = np.arange(space.size) * told_apart(name)
     vertex_type.append(types + own)
     types = vertex_type[-1].max() + 1
     names = space.groups or ("",) * len(target.activations)
@@ -185,9 +200,9 @@ def topology_of(target: TargetNetwork) -> Topology:
     senders.append(s.start + i.ravel())
     receivers.append(r.start + j.ravel())
     own = np.zeros_like(i)
-    if spec.spaces[s_name].fixed:
+    if told_apart(s_name):
       own = own + i
-    if spec.spaces[r_name].fixed:
+    if told_apart(r_name):
       own = own * n_out + j
     edge_type.append(types + own.ravel())
     types = edge_type[-1].max() + 1
@@ -207,4 +222,5 @@ def topology_of(target: TargetNetwork) -> Topology:
     vertex_width=max(1, *slots.values()),
     edge_width=max(b.width for b in blocks),
     groups=np.concatenate(groups, axis=1),
+    exchangeable_outputs=exchangeable_outputs,
   )

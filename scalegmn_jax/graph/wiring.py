@@ -223,6 +223,8 @@ class Wiring:
 
   def by_position(self, x: jax.Array) -> jax.Array:
     before, after = x[: self.hidden.start], x[self.hidden.stop :]
+    if self.topology.exchangeable_outputs:
+      after = after.mean(0)
     return jnp.concatenate([before.ravel(), after.ravel()])
 
   def _edges(self, chosen: Callable[[bool], bool]) -> Edges:

@@ -72,6 +72,11 @@ def chain(
   return SymmetrySpec(spaces, axes)
 
 
+def output_name(spec: SymmetrySpec) -> str:
+  """The space of the outputs: what a network computes last."""
+  return list(spec.spaces)[-1]
+
+
 def leaves(spec: SymmetrySpec, weights: Weights) -> list[tuple]:
   """(name, weight, `Axes`) of every weight, in the order of `weights`."""
   paths, structure = jax.tree_util.tree_flatten_with_path(weights)

@@ -159,6 +159,7 @@ def cnn(
     init=init,
     apply=apply,
     spec=specs.chain(sizes, groups, [len(s) - 2 for s in shapes]),
+    input_shape=tuple(input_shape),
     activations=names,
     description={
       "name": "cnn",

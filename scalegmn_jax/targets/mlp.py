@@ -77,6 +77,7 @@ def mlp(
     init=init,
     apply=apply,
     spec=specs.chain(sizes, groups, (0,) * (len(sizes) - 1)),
+    input_shape=sizes[:1],
     activations=names,
     description={
       "name": "mlp",

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from scalegmn_jax.base import InputError
+from scalegmn_jax.base import InputError, Zoo
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.targets import cnn, fit, mlp
@@ -46,8 +46,8 @@ def trained(name, target, weights):
     classes = weights[-1]["bias"].shape[0]
     labels = jnp.arange(24) % classes
 
-    def loss(weights, activation, x, y, hyper, key):
-      logits = target.apply(weights, x, 0)
+    def loss(network, x, y, hyper, key):
+      logits = target.apply(network.weights, x, 0)
       return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
     trainer = fit.fit(loss, optax.adam, batch_size=8)
@@ -56,7 +56,7 @@ def trained(name, target, weights):
     for epoch in range(3):
       keys = jax.random.split(jax.random.key(epoch), 1)
       state = trainer.epoch(
-        state, rate, jnp.zeros(1, int), keys, inputs, labels
+        state, rate, Zoo(None, jnp.zeros(1, int)), keys, inputs, labels
       )
     _TRAINED[name] = jax.tree.map(lambda w: np.asarray(w[0]), state.weights)
   return jax.tree.map(jnp.asarray, _TRAINED[name])
@@ -190,6 +190,34 @@ def test_prototypes_are_written_equivariantly(x64, name, activation):
     for update in jax.tree.leaves(updates):
       assert jnp.abs(update).max() > 1e-3
     assert max(worst.values()) <= 1e-10, worst
+
+
+def test_the_order_of_outputs_is_kept(x64):
+  """With classes an operator commutes with permutations of the outputs too,
+  and only then; and is as equivariant as without."""
+  target = TARGETS["mlp"]()
+  outputs = target.spec.spaces["output"].size
+  order = jnp.roll(jnp.arange(outputs), 1)
+
+  def reordered(weights):
+    last = jax.tree.map(lambda w: w[..., order], weights[-1])
+    return (*weights[:-1], last)
+
+  for classes, same in ((5, True), (0, False)):
+    operator = metanetworks.operator(
+      target, prototypes=2, classes=classes, probes=6, **SMALL
+    )
+    weights = jax.tree.map(
+      lambda w: w[2], population("mlp", target)
+    )
+    params = operator.init(jax.random.key(3))
+    apply = jax.jit(operator.apply)
+    expected = reordered(apply(params, weights))
+    found = apply(params, reordered(weights))
+    errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), found, expected)
+    assert (float(max(jax.tree.leaves(errors))) < 1e-12) == same
+    for worst, _ in operator_errors("mlp", target, operator, 2.0):
+      assert max(worst.values()) <= 1e-10, worst
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -38,7 +38,7 @@ def with_kernels(sizes, kernels):
       for name, (s, r) in kernels.items()
     }
 
-  return TargetNetwork(init, lambda *args: None, spec, ("relu",), {})
+  return TargetNetwork(init, lambda *args: None, spec, (3,), ("relu",), {})
 
 
 SKIPPING = with_kernels(
