@@ -12,12 +12,45 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import MetaNetwork, TargetNetwork, Weights, Zoo
 from scalegmn_jax.baselines.iterative import FineTuner
+from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.targets import answers
 
 
 def best_network(zoo: Zoo, objective: jax.Array) -> Zoo:
   """The network of least objective [B], as a zoo of one."""
   best = jnp.nanargmin(objective)
   return jax.tree.map(lambda a: a[best][None], zoo)
+
+
+def objectives(
+  target: TargetNetwork, *, l1: float
+) -> Callable[[Zoo, Zoo, jax.Array, jax.Array], jax.Array]:
+  """(zoo, tasks, images, labels) -> [B], of each network in place of others.
+
+  That of network b is the mean of cross-entropy + λ·balanced L1 over the tasks
+  of the networks `tasks`.
+  """
+
+  @jax.jit
+  def measure(zoo, tasks, images, labels):
+    outputs = jax.eval_shape(
+      target.apply, jax.tree.map(lambda a: a[0], zoo.weights), images
+    ).shape[-1]
+    wanted = jax.lax.map(
+      lambda n: answers.wanted(target.apply, n, images, labels, outputs), tasks
+    )
+
+    def one(network):
+      logits = target.apply(network.weights, images, network.activation)
+      found = jax.vmap(answers.divergence, (None, 0))(logits, wanted)
+      norm = gauge.balanced_l1(
+        target.spec, network.weights, network.activation
+      )
+      return found.mean() + l1 * norm
+
+    return jax.lax.map(one, zoo)
+
+  return measure
 
 
 def constant_operator(target: TargetNetwork) -> MetaNetwork:
@@ -35,9 +68,16 @@ def constant_operator(target: TargetNetwork) -> MetaNetwork:
   return MetaNetwork(init, apply)
 
 
-def repeat(zoo: Zoo, count: int) -> Zoo:
+def repeat(zoo: Any, count: int) -> Any:
   """A zoo of one network, `count` times."""
   return jax.tree.map(lambda a: jnp.repeat(a, count, axis=0), zoo)
+
+
+def instead(network: Zoo, zoo: Zoo) -> Zoo:
+  """A zoo of one network in place of each of another, whose tasks it gets."""
+  count = zoo.activation.shape[0]
+  weights, activation = repeat((network.weights, network.activation), count)
+  return zoo._replace(weights=weights, activation=activation)
 
 
 def trained_offline(

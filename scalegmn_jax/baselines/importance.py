@@ -38,7 +38,7 @@ def magnitude(target: TargetNetwork, *, power: int = 2) -> Score:
   def score(network, images, labels):
     del images, labels
     # Of moderate size whatever the gauge: powers of it do not underflow.
-    even = gauge.balance(target.spec, *network)
+    even = gauge.balance(target.spec, network.weights, network.activation)
     powers = jax.tree.map(lambda w: jnp.abs(w) ** power, even)
     return gauge.balance(target.spec, powers, network.activation)
 

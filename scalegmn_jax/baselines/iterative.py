@@ -51,7 +51,8 @@ def balancer(target: TargetNetwork) -> Callable[[Zoo], Zoo]:
     def one(weights, activation):
       return gauge.balance(target.spec, weights, activation)
 
-    return zoo._replace(weights=jax.vmap(one)(*zoo))
+    weights = jax.vmap(one)(zoo.weights, zoo.activation)
+    return zoo._replace(weights=weights)
 
   return balance
 
@@ -63,6 +64,7 @@ def fine_tuner(
   schedule: str,
   l1: float,
   batch_size: int,
+  tasks: Zoo | None = None,
 ) -> FineTuner:
   """Fine-tuning on cross-entropy + λ‖θ‖₁ from the balanced network.
 
@@ -76,6 +78,8 @@ def fine_tuner(
     schedule: "constant", or "cosine" to zero at each horizon.
     l1: λ.
     batch_size: images per step.
+    tasks: networks of whose tasks another one is to be learned at every step;
+      None: each network learns its own.
 
   Raises:
     InputError: no such optimizer or schedule.
@@ -87,9 +91,14 @@ def fine_tuner(
     )
   losses = task_losses(target, l1=l1, penalty="plain")
 
-  def loss(weights, activation, images, labels, hyper, key):
-    del hyper, key
-    return losses(weights, activation, images, labels).objective
+  def loss(network, images, labels, hyper, key):
+    del hyper
+    if tasks is not None:
+      row = jax.random.randint(key, (), 0, tasks.activation.shape[0])
+      network = jax.tree.map(lambda a: a[row], tasks)._replace(
+        weights=network.weights, activation=network.activation
+      )
+    return losses(network, images, labels).objective
 
   def transformation(hyper):
     def rate(count):
@@ -115,7 +124,7 @@ def fine_tuner(
       state = init(start.weights, hyper)
       for epoch in range(1, plan[-1] + 1):
         keys = jnp.broadcast_to(jax.random.fold_in(key, epoch), (count,))
-        state = trainer.epoch(state, hyper, zoo.activation, keys, *data)
+        state = trainer.epoch(state, hyper, zoo, keys, *data)
         jax.block_until_ready(state)
         on_epoch()
         if epoch in plan:

@@ -117,12 +117,11 @@ def pruner(
       time is 2.3 times faster than five (the Small CNN Zoo's architecture).
   """
 
-  def loss(weights, activation, images, labels, hyper, key):
+  def loss(network, images, labels, hyper, key):
     del key
-    network = Zoo(weights, activation)
     ce, _, _ = fits.measure_one(target.apply, network, images, labels)
     # Plain: in the balanced gauge its gradient is that of the balanced norm.
-    return ce + hyper.l1 * gauge.l1(weights)
+    return ce + hyper.l1 * gauge.l1(network.weights)
 
   def masked_adam(hyper):
     return optax.chain(
@@ -141,7 +140,7 @@ def pruner(
       network, kept = given
       scores = score(network, images, labels)
       mask = importance.keep_highest(scores, kept, count)
-      even = gauge.balance(target.spec, *network)
+      even = gauge.balance(target.spec, network.weights, network.activation)
       return jax.tree.map(jnp.multiply, even, mask), mask
 
     return jax.lax.map(one, (zoo, masks))
@@ -175,7 +174,7 @@ def pruner(
       for _ in range(phase.epochs):
         epoch += 1
         keys = jnp.broadcast_to(jax.random.fold_in(key, epoch), (networks,))
-        state = trainer.epoch(state, hyper, zoo.activation, keys, *data)
+        state = trainer.epoch(state, hyper, zoo, keys, *data)
         jax.block_until_ready(state)
         on_epoch(count=networks)
       zoo = zoo._replace(weights=state.weights)
@@ -220,7 +219,7 @@ def ascent(
         lambda a, b: jnp.where(finite, a, b), new, state
       ), None
 
-    even = gauge.balance(target.spec, *network)
+    even = gauge.balance(target.spec, network.weights, network.activation)
     return jax.lax.scan(step, (even, adam.init(even)), length=steps)[0][0]
 
   return climb

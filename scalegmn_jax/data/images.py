@@ -4,6 +4,7 @@
     images.load("mnist")                      # downloaded once
     images.load("cifar10_gs", "/some/folder") # read from there, no network
     images.load("npz", "/some/file.npz")      # one's own
+    images.load("mnist+fashion_mnist", side=14)
 
 Letters: N images, H rows, W columns, C channels, K classes.
 """
@@ -11,9 +12,10 @@ Letters: N images, H rows, W columns, C channels, K classes.
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from scalegmn_jax import base
@@ -30,7 +32,8 @@ class Images(NamedTuple):
     val_y: like `train_y`.
     test_x: like `train_x`: for the final table only.
     test_y: like `train_y`.
-    num_classes: K.
+    sets: how many of the K classes are of each image set, where there are
+      several.
   """
 
   train_x: np.ndarray
@@ -39,7 +42,12 @@ class Images(NamedTuple):
   val_y: np.ndarray
   test_x: np.ndarray
   test_y: np.ndarray
-  num_classes: int
+  sets: tuple[int, ...]
+
+  @property
+  def num_classes(self) -> int:
+    """K, of all image sets together."""
+    return sum(self.sets)
 
 
 _MNIST_VAL = 5_000
@@ -50,8 +58,10 @@ _CIFAR10_TAR = "cifar-10-binary.tar.gz"
 _CIFAR10_NPZ = "cifar10_gs.npz"
 
 
-def load(name: str, path: str = "") -> Images:
-  """Loads an image set.
+def load(
+  name: str, path: str = "", *, side: int = 0, limit: Sequence[int] = ()
+) -> Images:
+  """Loads an image set, or several.
 
   - `digits`: the 1,797 8x8 digits inside scikit-learn, x/8 - 1. Needs neither
     file nor network.
@@ -70,26 +80,81 @@ def load(name: str, path: str = "") -> Images:
     x/127.5 - 1, or of floats, then as they are. Labels are integers from 0;
     the largest of `y_train` says how many classes there are.
 
+  Several sets of one size are one with the classes of all: those of the second
+  are numbered after those of the first, and so on.
+
   Args:
-    name: one of `NAMES`.
+    name: one of `NAMES`, or several with "+" between them.
     path: the folder with the files, or its parent where it is called `name`;
       for `cifar10_gs` also one of the files, for `npz` the file. Then nothing
       is downloaded. If empty, the files are looked for in
       $XDG_CACHE_HOME/scalegmn_jax/images/<name> (~/.cache without that
       variable) and those missing are downloaded to there.
+    side: images are scaled to side x side (linear, antialiased); 0: as they
+      are.
+    limit: no more than these numbers of training, validation and test images
+      of each set, the first ones; empty: all.
 
   Returns:
     The `Images`; the same on every call.
 
   Raises:
     InputError: unknown name, missing or broken files, labels out of range,
-      images that are not finite, or no network where it is needed.
+      images that are not finite, sets of different sizes, or no network where
+      it is needed.
   """
-  if name not in _LOADERS:
+  if limit and (len(limit) != 3 or min(limit) < 1):
     raise base.InputError(
-      f"images {name!r}: unknown, expected one of {', '.join(NAMES)}"
+      f"images {name!r}: limit {tuple(limit)}, expected three numbers from 1"
     )
-  return _LOADERS[name](name, os.path.expanduser(path))
+  names = name.split("+")
+  for one in names:
+    if one not in _LOADERS:
+      raise base.InputError(
+        f"images {one!r}: unknown, expected one of {', '.join(NAMES)}"
+      )
+  found = [
+    _sized(_LOADERS[one](one, os.path.expanduser(path)), side, limit)
+    for one in names
+  ]
+  return _joined(name, found)
+
+
+def _sized(images: Images, side: int, limit: Sequence[int]) -> Images:
+  parts = []
+  for i, part in enumerate(("train", "val", "test")):
+    x, y = (getattr(images, f"{part}_{v}") for v in "xy")
+    if limit:
+      x, y = x[: limit[i]], y[: limit[i]]
+    if side:
+      shape = (len(x), side, side, x.shape[-1])
+      x = np.asarray(jax.image.resize(x, shape, "linear"))
+    parts += [x, y]
+  train_x, train_y, val_x, val_y, test_x, test_y = parts
+  return Images(
+    train_x, train_y, val_x, val_y, test_x, test_y, images.sets
+  )
+
+
+def _joined(name: str, sets: list[Images]) -> Images:
+  if len(sets) == 1:
+    return sets[0]
+  shapes = [images.train_x.shape[1:] for images in sets]
+  if len(set(shapes)) > 1:
+    raise base.InputError(
+      f"images {name!r}: sizes {', '.join(map(str, shapes))}, expected one;"
+      " scale them to one side"
+    )
+  starts = np.cumsum([0, *(images.num_classes for images in sets)])
+  parts = []
+  for part in ("train", "val", "test"):
+    xs = [getattr(images, f"{part}_x") for images in sets]
+    ys = [getattr(images, f"{part}_y") for images in sets]
+    ys = [y + start for y, start in zip(ys, starts, strict=False)]
+    parts += [np.concatenate(xs), np.concatenate(ys).astype(np.int32)]
+  train_x, train_y, val_x, val_y, test_x, test_y = parts
+  counts = tuple(images.num_classes for images in sets)
+  return Images(train_x, train_y, val_x, val_y, test_x, test_y, counts)
 
 
 def grayscale(rgb: np.ndarray) -> np.ndarray:
@@ -153,7 +218,9 @@ def _mnist(name: str, path: str) -> Images:
       f"{image_file}: images of shape {list(test_x.shape[1:3])}, expected"
       f" {list(x.shape[1:3])} as in training"
     )
-  return Images(x[:train], y[:train], x[train:], y[train:], test_x, test_y, 10)
+  return Images(
+    x[:train], y[:train], x[train:], y[train:], test_x, test_y, (10,)
+  )
 
 
 def _idx_file(
@@ -260,7 +327,7 @@ def _npz(name: str, path: str) -> Images:
   assert num_classes is not None
   return Images(
     xs["train"], ys["train"], xs["val"], ys["val"], xs["test"], ys["test"],
-    num_classes,
+    (num_classes,),
   )  # fmt: skip
 
 
@@ -287,7 +354,7 @@ def _cut(
 ) -> Images:
   """Cuts rows into train, val and test that end (exclusive) at `ends`."""
   a, b, c = ends
-  return Images(x[:a], y[:a], x[a:b], y[a:b], x[b:c], y[b:c], num_classes)
+  return Images(x[:a], y[:a], x[a:b], y[a:b], x[b:c], y[b:c], (num_classes,))
 
 
 def _pixels(x: np.ndarray, source: str) -> np.ndarray:

@@ -24,12 +24,13 @@ class Scores(NamedTuple):
   Attributes:
     objective: cross-entropy + λ·balanced L1. Invariant.
     objective_plain: cross-entropy + λ·plain L1. Not invariant under scaling.
-    cross_entropy: nats per image.
+    cross_entropy: nats per image; with a teacher, divergence from its outputs.
     l1, l1_balanced: ‖θ‖₁ as stored, and its minimum over the gauge.
-    accuracy: share of images.
+    accuracy: share of images of the network's task; labels are right, also
+      where a teacher's outputs are the target.
     sparsity: share of weights below `THRESHOLD` in the balanced gauge.
     accuracy_pruned: accuracy once those are zero.
-    predictions: [B, N] int32.
+    predictions: [B, N] int32, -1 of images that are not in the task.
   """
 
   objective: Array
@@ -70,15 +71,18 @@ def scorer(
 
   @jax.jit
   def one(network, images, labels):
-    def measure(weights):
+    def measure(network, weights):
       return fits.measure_one(
         target.apply, network._replace(weights=weights), images, labels
       )
 
-    even = gauge.balance(target.spec, *network)
+    even = gauge.balance(target.spec, network.weights, network.activation)
     pruned = _below(even, THRESHOLD)
-    ce, accuracy, predictions = measure(network.weights)
-    _, accuracy_pruned, _ = measure(pruned)
+    ce, accuracy, predictions = measure(network, network.weights)
+    labelled = network._replace(teacher=None)
+    if network.teacher is not None:
+      _, accuracy, _ = measure(labelled, network.weights)
+    _, accuracy_pruned, _ = measure(labelled, pruned)
     plain, least = gauge.l1(network.weights), gauge.l1(even)
     return Scores(
       objective=ce + l1 * least,
@@ -114,7 +118,8 @@ def row(
       all side by side.
     data_passes: how often the method reads the training images per network.
   """
-  agreement = (scores.predictions == original.predictions).mean()
+  inside = original.predictions >= 0
+  agreement = (scores.predictions == original.predictions)[inside].mean()
   accuracy = scores.accuracy
   return {
     "method": method,
@@ -147,7 +152,7 @@ def accuracy_at_sparsity(
       even = gauge.balance(target.spec, weights, activation)
       return even, jnp.sort(jnp.abs(jax.flatten_util.ravel_pytree(even)[0]))
 
-    even, sizes = jax.vmap(read)(*zoo)
+    even, sizes = jax.vmap(read)(zoo.weights, zoo.activation)
 
     def accuracy(share):
       def prune(weights, sizes):
@@ -157,7 +162,9 @@ def accuracy_at_sparsity(
           lambda w: jnp.where(jnp.abs(w) <= threshold, 0, w), weights
         )
 
-      pruned = zoo._replace(weights=jax.vmap(prune)(even, sizes))
+      pruned = zoo._replace(
+        weights=jax.vmap(prune)(even, sizes), teacher=None
+      )
       return fits.measure(target.apply, pruned, images, labels)[1].mean()
 
     return jax.lax.map(accuracy, jnp.asarray(shares, jnp.float32))

@@ -3,14 +3,17 @@
 Zoo generation and the iterative baselines are both made of it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from scalegmn_jax.base import Weights, Zoo
+from scalegmn_jax.targets import answers
 
 Hyper = Any
 """A pytree of settings; leaves have a leading axis over networks [B]."""
@@ -26,10 +29,11 @@ class FitState(NamedTuple):
 class Fit(NamedTuple):
   """Attributes:
   init: (weights [B, ...], hyper) -> FitState.
-  epoch: (state, hyper, activation [B], keys [B], images [N, ...],
-    labels [N]) -> FitState after one pass over the images in an order that
-    the keys decide. Jitted. Images and labels are those of all networks; what
-    is a network's own is one of its settings.
+  epoch: (state, hyper, networks, keys [B], images [N, ...], labels [N]) ->
+    FitState after one pass over the images in an order that the keys decide.
+    `networks` is a `Zoo` that says what each of them is; its weights do not
+    matter. Images and labels are those of all networks. Of tasks that do not
+    have all of the images the largest says how many steps an epoch has.
   """
 
   init: Callable[..., FitState]
@@ -50,8 +54,7 @@ def fit(
   that diverged stays at its last finite weights.
 
   Args:
-    loss: (weights, activation, images, labels, hyper, key) -> scalar, for one
-      network.
+    loss: (network, images, labels, hyper, key) -> scalar, for one network.
     optimizer: the settings of one network -> its optimizer. Per-network
       settings may be traced; their effect must not change shapes.
     batch_size: images per step; the last images of an order that do not fill a
@@ -69,33 +72,48 @@ def fit(
 
     return jax.vmap(one)(weights, hyper)
 
-  @jax.jit
-  def epoch(state, hyper, activation, keys, images, labels):
-    n = images.shape[0]
+  def epoch(state, hyper, networks, keys, images, labels):
+    count = images.shape[0]
+    if networks.classes is not None:
+      inside = np.asarray(networks.classes)[:, np.asarray(labels)] >= 0
+      count = int(inside.sum(1).max())
+    networks = networks._replace(weights=None)
+    return passed(state, hyper, networks, keys, images, labels, count)
+
+  @functools.partial(jax.jit, static_argnums=6)
+  def passed(state, hyper, networks, keys, images, labels, n):
     steps = max(n // batch_size, 1)
 
-    def one(network):
-      state, hyper, activation, key = network
+    def one(given):
+      state, hyper, network, key = given
       k_order, k_loss = jax.random.split(key)
       batches = None
       # The order within a batch of all images is of no account.
-      if batch_size < n or fraction is not None:
+      if batch_size < n or fraction is not None or network.classes is not None:
         order = jax.random.permutation(k_order, n)[: steps * batch_size]
-        if fraction is not None:
-          seen = jnp.floor(fraction(hyper) * n).astype(int)
+        share = 1.0 if fraction is None else fraction(hyper)
+        if network.classes is not None:
+          # Those of its task first.
+          inside = answers.own_labels(network, labels) >= 0
+          own = jnp.argsort(~inside, stable=True)
+          seen = jnp.floor(share * inside.sum()).astype(int)
+          order = own[order % jnp.maximum(seen, 1)]
+        elif fraction is not None:
+          seen = jnp.floor(share * n).astype(int)
           order = order % jnp.maximum(seen, 1)
         batches = order.reshape(steps, -1)
 
       def step(state, inputs):
         rows, i = inputs
-        gradient = jax.grad(loss)(
-          state.weights,
-          activation,
-          images if rows is None else images[rows],
-          labels if rows is None else labels[rows],
-          hyper,
-          jax.random.fold_in(k_loss, i),
-        )
+        gradient = jax.grad(
+          lambda weights: loss(
+            network._replace(weights=weights),
+            images if rows is None else images[rows],
+            labels if rows is None else labels[rows],
+            hyper,
+            jax.random.fold_in(k_loss, i),
+          )
+        )(state.weights)
         updates, inner = optimizer(hyper).update(
           gradient, state.optimizer, state.weights
         )
@@ -107,11 +125,11 @@ def fit(
 
       return jax.lax.scan(step, state, (batches, jnp.arange(steps)))[0]
 
-    networks = (state, hyper, activation, keys)
+    given = (state, hyper, networks, keys)
     if chunk is None:
-      return jax.vmap(one)(networks)
+      return jax.vmap(one)(given)
     # One network has no axis to be mapped over.
-    return jax.lax.map(one, networks, batch_size=chunk if chunk > 1 else None)
+    return jax.lax.map(one, given, batch_size=chunk if chunk > 1 else None)
 
   return Fit(init, epoch)
 
@@ -124,7 +142,9 @@ def measure(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """(cross-entropy [B], accuracy [B], predictions [B, N]) of networks.
 
-  One network after another, so that memory does not grow with B.
+  Of what each is to answer, see `answers`; what it predicts for images that
+  are not in its task is -1. One network after another, so that memory does
+  not grow with B.
   """
   return jax.lax.map(
     lambda network: measure_one(apply, network, images, labels), zoo
@@ -139,9 +159,12 @@ def measure_one(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """`measure` of one network, whose leaves have no axis [B]."""
   logits = apply(network.weights, images, network.activation)
-  predictions = logits.argmax(-1).astype(jnp.int32)
+  wanted = answers.wanted(
+    apply, network, images, labels, logits.shape[-1]
+  )
+  predictions = jnp.where(wanted.sum(-1) > 0, logits.argmax(-1), -1)
   return (
-    optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
-    (predictions == labels).mean(),
-    predictions,
+    answers.divergence(logits, wanted),
+    answers.agreement(logits, wanted),
+    predictions.astype(jnp.int32),
   )

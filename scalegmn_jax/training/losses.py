@@ -2,17 +2,18 @@
 
 L(θ') = CE(u_θ'(x), y) + λ P(θ'), with a penalty P on the edited weights
 (Kuipers et al., "Symmetry-Aware Fully-Amortized Optimization with Scale
-Equivariant Graph Metanetworks", 2025, arXiv:2510.08300).
+Equivariant Graph Metanetworks", 2025, arXiv:2510.08300). What y is may be each
+network's own: a task, or the outputs of a teacher (see `base.Zoo`).
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import optax
 
 from scalegmn_jax.base import InputError, SymmetrySpec, TargetNetwork, Weights
 from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.targets import fit as fits
 
 Penalty = Callable[[SymmetrySpec, Weights, jax.Array | int], jax.Array]
 
@@ -30,9 +31,11 @@ class Losses(NamedTuple):
 
   Attributes:
     objective: cross-entropy + λ·penalty; invariant with the balanced penalty.
-    cross_entropy: mean over images, nats; invariant.
+    cross_entropy: mean over images, nats; invariant. Of networks with a
+      teacher the divergence from its outputs.
     penalty: P(θ').
-    accuracy: share of images; invariant.
+    accuracy: share of images; invariant. With a teacher, its answers are the
+      right ones.
   """
 
   objective: jax.Array
@@ -44,7 +47,7 @@ class Losses(NamedTuple):
 def task_losses(
   target: TargetNetwork, *, l1: float, penalty: str = "balanced"
 ) -> Callable[..., Losses]:
-  """(weights, activation, images, labels) -> `Losses` of one network.
+  """(network, images, labels) -> `Losses` of one network.
 
   Args:
     target: the architecture.
@@ -61,11 +64,9 @@ def task_losses(
   if not l1 >= 0:
     raise InputError(f"loss.l1 is {l1}, expected a number >= 0")
 
-  def losses(weights, activation, images, labels):
-    logits = target.apply(weights, images, activation)
-    ce = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    p = PENALTIES[penalty](target.spec, weights, activation)
-    accuracy = (logits.argmax(-1) == labels).mean()
+  def losses(network, images, labels):
+    ce, accuracy, _ = fits.measure_one(target.apply, network, images, labels)
+    p = PENALTIES[penalty](target.spec, network.weights, network.activation)
     return Losses(ce + l1 * p, ce, p, accuracy)
 
   return losses

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from scalegmn_jax.base import InputError, MetaNetwork, TargetNetwork, Weights
+from scalegmn_jax.targets import answers
 from scalegmn_jax.training.losses import Losses
 from scalegmn_jax.training.step import Task
 
@@ -25,7 +26,8 @@ def amortized_task(
     operator: weights -> better weights.
     losses: see `losses.task_losses`.
     networks: drawn per step, with replacement.
-    images: drawn per step, the same for all networks.
+    images: drawn per step, the same for all networks; for networks with tasks
+      of their own, for each network those of its task.
 
   Returns:
     A task whose data are (zoo, images, labels).
@@ -36,13 +38,24 @@ def amortized_task(
     k_rows, k_images = jax.random.split(key)
     size = zoo.activation.shape[0]
     rows = jax.random.randint(k_rows, (networks,), 0, size)
-    chosen = jax.random.randint(k_images, (images,), 0, x.shape[0])
-    return jax.tree.map(lambda a: a[rows], zoo), (x[chosen], y[chosen])
+    zoo = jax.tree.map(lambda a: a[rows], zoo)
+    if zoo.classes is None:
+      chosen = jax.random.randint(k_images, (images,), 0, x.shape[0])
+      return (zoo, None), (x[chosen], y[chosen])
+    keys = jax.random.split(k_images, networks)
+    return (zoo, jax.vmap(own_images, (0, 0, None))(keys, zoo, y)), (x, y)
 
-  def loss(params, network, shared):
-    weights, activation = network
-    edited = operator.apply(params, weights, activation)
-    result = losses(edited, activation, *shared)
+  def own_images(key, network, labels):
+    """Positions [images] of images of the network's task."""
+    inside = jnp.cumsum(answers.own_labels(network, labels) >= 0)
+    numbers = jax.random.randint(key, (images,), 0, inside[-1])
+    return jnp.searchsorted(inside, numbers, side="right")
+
+  def loss(params, item, shared):
+    network, chosen = item
+    x, y = shared if chosen is None else (a[chosen] for a in shared)
+    edited = operator.apply(params, network.weights, network.activation)
+    result = losses(network._replace(weights=edited), x, y)
     return result.objective, result._asdict()
 
   return Task(draw, loss)
@@ -95,7 +108,7 @@ def regression_task(
   def one(params, item, shared):
     del shared
     network, value = item
-    (logit,) = functional.apply(params, *network)
+    (logit,) = functional.apply(params, network.weights, network.activation)
     objective = of_pair(logit, value)
     error = jax.nn.sigmoid(logit) - value
     return objective, {"objective": objective, "squared_error": error**2}
@@ -134,7 +147,7 @@ def classification_task(
   def one(params, item, shared):
     del shared
     network, label = item
-    logits = functional.apply(params, *network)
+    logits = functional.apply(params, network.weights, network.activation)
     objective = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     accuracy = (logits.argmax() == label).astype(logits.dtype)
     return objective, {"objective": objective, "accuracy": accuracy}
@@ -164,9 +177,9 @@ def rendering_task(
     return jax.tree.map(lambda a: a[rows], (zoo, values)), inputs
 
   def one(params, item, inputs):
-    (weights, activation), values = item
-    edited = operator.apply(params, weights, activation)
-    found = target.apply(edited, inputs, activation)
+    network, values = item
+    edited = operator.apply(params, network.weights, network.activation)
+    found = target.apply(edited, inputs, network.activation)
     objective = jnp.mean((found - values) ** 2)
     return objective, {"objective": objective}
 

@@ -71,6 +71,7 @@ def generated(
       epochs=epochs,
       batch_size=batch_size,
       ranges=ranges,
+      sets=images.sets,
       on_epoch=on_epoch,
     )
     columns = _columns(trained, target, epochs) | {
@@ -85,10 +86,10 @@ def generated(
     {
       "format": FORMAT,
       "target": dict(target.description),
-      "images": parts.digest(*images[:-1]),
+      "images": parts.digest(*images[:6]),
       "epochs": epochs,
       "batch_size": batch_size,
-      "ranges": {k: list(v) for k, v in vars(ranges).items()},
+      "ranges": {k: list(v) for k, v in vars(ranges).items() if v},
       "seed": seed,
     },
     networks.layout_of(target),
@@ -120,5 +121,8 @@ def _columns(
     if key in names:
       values = np.array(names[key])[values]
     columns[f"config.{renamed.get(key, key)}"] = np.repeat(values, repeat)
+  if trained.classes is not None:
+    tasks = [networks.task_text(row) for row in np.asarray(trained.classes)]
+    columns[store.TASK] = np.repeat(tasks, repeat)
   columns["config.b_init"] = np.full(count * repeat, "zeros")
   return columns

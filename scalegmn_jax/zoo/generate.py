@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from scalegmn_jax.base import TargetNetwork, Weights, Zoo
+from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
+from scalegmn_jax.symmetry.spec import output_name
 from scalegmn_jax.targets import fit as fits
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
@@ -32,6 +34,10 @@ class Ranges:
     learning_rate, l2, init_std: log-uniform (low, high).
     dropout: uniform (low, high).
     train_fraction, optimizer, initializer: uniform over the listed values.
+    classes, groups: each network gets a task of its own, see `draw_classes`:
+      how many of an image set's classes it has, and how many outputs they are
+      grouped into, uniform (low, high). Without them all networks have one
+      task, and without groups every class has an output.
   """
 
   learning_rate: tuple[float, float] = (5e-4, 5e-2)
@@ -41,6 +47,8 @@ class Ranges:
   train_fraction: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
   optimizer: tuple[str, ...] = OPTIMIZERS
   initializer: tuple[str, ...] = INITIALIZERS
+  classes: tuple[int, ...] = ()
+  groups: tuple[int, ...] = ()
 
 
 MEASURED = 5000
@@ -91,6 +99,38 @@ def draw(key: jax.Array, ranges: Ranges, activations: int) -> Settings:
     initializer=choice(keys[6], ranges.initializer, INITIALIZERS),
     activation=jax.random.randint(keys[7], (), 0, activations),
   )
+
+
+def draw_classes(
+  key: jax.Array, ranges: Ranges, sets: Sequence[int], outputs: int
+) -> jax.Array:
+  """The task of one network: [K] int32, see `base.Zoo.classes`.
+
+  Some classes of one image set, in random groups, at random outputs.
+
+  Args:
+    key: consumed.
+    ranges: with `classes`.
+    sets: classes of each image set; they add up to K.
+    outputs: of the network.
+  """
+  k_set, k_classes, k_groups, k_chosen, k_slot, k_order = jax.random.split(
+    key, 6
+  )
+  own = jax.random.randint(k_set, (), 0, len(sets))
+  inside = jnp.repeat(jnp.arange(len(sets)), np.array(sets)) == own
+  low, high = ranges.classes
+  kept = jax.random.randint(k_classes, (), low, high + 1)
+  low, high = ranges.groups or (outputs, outputs)
+  groups = jax.random.randint(k_groups, (), low, high + 1)
+  groups = jnp.minimum(groups, kept)
+  chance = jax.random.uniform(k_chosen, inside.shape)
+  rank = jnp.argsort(jnp.argsort(jnp.where(inside, chance, 2.0)))
+  # The first classes have a group each, so that none is empty.
+  other = jax.random.randint(k_slot, inside.shape, 0, groups)
+  slot = jnp.where(rank < groups, rank, other)
+  order = jax.random.permutation(k_order, outputs)
+  return jnp.where(rank < kept, order[slot], -1).astype(jnp.int32)
 
 
 def initialize(
@@ -173,11 +213,13 @@ class Trained(NamedTuple):
   Attributes:
     weights: a pytree with leaves [B, C, ...].
     settings: each [B].
+    classes: [B, K] int32, their tasks; None if they have the same one.
     train_loss, train_accuracy, test_loss, test_accuracy: [B, C].
   """
 
   weights: Weights
   settings: Settings
+  classes: jax.Array | None
   train_loss: jax.Array
   train_accuracy: jax.Array
   test_loss: jax.Array
@@ -193,6 +235,7 @@ def train_networks(
   epochs: Sequence[int],
   batch_size: int,
   ranges: Ranges,
+  sets: Sequence[int] = (),
   on_epoch: Callable[[], Any] = lambda: None,
 ) -> Trained:
   """Trains networks side by side and keeps them at the given epochs.
@@ -208,9 +251,21 @@ def train_networks(
     epochs: when to keep them, ascending; 0 is initialization.
     batch_size: images per step.
     ranges: of the settings.
+    sets: classes of each image set, for tasks of their own.
     on_epoch: called after every epoch.
+
+  Raises:
+    InputError: tasks of more classes than an image set has, or of groups of
+      classes without tasks.
   """
+  if ranges.groups and not ranges.classes:
+    raise InputError("zoo.groups: groups of classes need zoo.classes")
+  if ranges.classes and ranges.classes[1] > min(sets):
+    raise InputError(
+      f"zoo.classes is {ranges.classes}: an image set has {min(sets)} classes"
+    )
   shapes = jax.eval_shape(target.init, jax.random.key(0))
+  outputs = target.spec.spaces[output_name(target.spec)].size
 
   # Runs once: the random numbers are the same bits without the optimizations
   # that take more than half of the time to compile it.
@@ -221,22 +276,23 @@ def train_networks(
     def one(key):
       k_draw, k_init = jax.random.split(key)
       settings = draw(k_draw, ranges, len(target.activations))
-      return settings, initialize(
-        k_init, shapes, settings, ranges.initializer
-      )
+      weights = initialize(k_init, shapes, settings, ranges.initializer)
+      if not ranges.classes:
+        return settings, Zoo(weights, settings.activation)
+      k_task = jax.random.fold_in(k_draw, 1)
+      classes = draw_classes(k_task, ranges, sets, outputs)
+      return settings, Zoo(weights, settings.activation, classes)
 
     # One network after another: two batched QR factorizations that run at the
     # same time wait for each other for ever on a CPU with 2 threads (seen in
     # jax 0.10.2).
     return jax.lax.map(one, keys)
 
-  def loss(weights, activation, images, labels, settings, key):
-    logits = target.apply(
-      weights, images, activation, dropout=(settings.dropout, key)
-    )
-    ce = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    kernels = [w for w in jax.tree.leaves(weights) if w.ndim > 1]
-    return ce.mean() + settings.l2 * sum((w * w).sum() for w in kernels)
+  def loss(network, images, labels, settings, key):
+    apply = functools.partial(target.apply, dropout=(settings.dropout, key))
+    ce, _, _ = fits.measure_one(apply, network, images, labels)
+    kernels = [w for w in jax.tree.leaves(network.weights) if w.ndim > 1]
+    return ce + settings.l2 * sum((w * w).sum() for w in kernels)
 
   trainer = fits.fit(
     loss,
@@ -246,20 +302,18 @@ def train_networks(
   )
   measure = jax.jit(lambda *args: fits.measure(target.apply, *args)[:2])
   samples = [[a[:MEASURED] for a in images] for images in (train, test)]
-  settings, weights = begin(keys)
-  state = jax.jit(trainer.init)(weights, settings)
+  settings, zoo = begin(keys)
+  state = jax.jit(trainer.init)(zoo.weights, settings)
   kept = []
   for epoch in range(max(epochs) + 1):
     if epoch:
       fold = jax.vmap(lambda k, e=epoch: jax.random.fold_in(k, e))
-      state = trainer.epoch(
-        state, settings, settings.activation, fold(keys), *train
-      )
+      state = trainer.epoch(state, settings, zoo, fold(keys), *train)
       jax.block_until_ready(state)
       on_epoch()
     if epoch in epochs:
-      zoo = Zoo(state.weights, settings.activation)
+      zoo = zoo._replace(weights=state.weights)
       scores = [x for sample in samples for x in measure(zoo, *sample)]
       kept.append((state.weights, *scores))
   weights, *scores = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept)
-  return Trained(weights, settings, *scores)
+  return Trained(weights, settings, zoo.classes, *scores)

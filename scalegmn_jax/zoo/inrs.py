@@ -75,9 +75,9 @@ def fitted(
   xy = jnp.asarray(pics.coordinates(height, width))
   numbers = jnp.arange(count)
 
-  def loss(weights, activation, x, rows, own, key):
+  def loss(network, x, rows, own, key):
     del key
-    rendered = target.apply(weights, x, activation)
+    rendered = target.apply(network.weights, x, network.activation)
     return jnp.mean((rendered - own.pixels[rows]) ** 2)
 
   steps = epochs * (count // batch_size)
@@ -91,12 +91,12 @@ def fitted(
     return trainer.init(jax.vmap(target.init)(keys), own)
 
   @jax.jit
-  def errors(weights, own):
+  def errors(zoo, own):
     def one(item):
-      weights, own = item
-      return loss(weights, 0, xy, numbers, own, None)
+      network, own = item
+      return loss(network, xy, numbers, own, None)
 
-    return jax.lax.map(one, (weights, own))
+    return jax.lax.map(one, (zoo, own))
 
   key = jax.random.key(seed)
   of_networks = jax.jit(
@@ -109,19 +109,20 @@ def fitted(
     pixels = pictures.pixels[rows].reshape(len(rows), count, channels)
     own = _Own(jnp.asarray(pixels))
     state = begin(of_networks(index, 0), own)
-    activation = jnp.zeros(len(rows), jnp.int32)
+    zoo = Zoo(state.weights, jnp.zeros(len(rows), jnp.int32))
     for epoch in range(1, epochs + 1):
       state = trainer.epoch(
-        state, own, activation, of_networks(index, epoch), xy, numbers
+        state, own, zoo, of_networks(index, epoch), xy, numbers
       )
       jax.block_until_ready(state)
       on_epoch()
+    zoo = zoo._replace(weights=state.weights)
     columns = {
       "step": np.full(len(rows), epochs),
       "part": pictures.part[rows],
       "image": pictures.image[rows],
       "label": pictures.label[rows],
-      "psnr": pics.psnr(np.asarray(errors(state.weights, own))),
+      "psnr": pics.psnr(np.asarray(errors(zoo, own))),
       "config.activation": np.full(len(rows), target.activations[0]),
       "config.learning_rate": np.full(len(rows), learning_rate),
       "config.batch_size": np.full(len(rows), batch_size),

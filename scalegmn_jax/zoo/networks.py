@@ -1,5 +1,6 @@
 """Rows of a zoo's files as weights of a target network, and back."""
 
+import re
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import pandas as pd
 
 from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
 from scalegmn_jax.data import files as data_files
+from scalegmn_jax.symmetry.spec import output_name
 from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
 
@@ -84,8 +86,47 @@ def load(
     )
   index = [target.activations.index(name) for name in names]
   return Zoo(
-    to_weights(target, store.take(files, rows)), jnp.array(index, jnp.int32)
+    to_weights(target, store.take(files, rows)),
+    jnp.array(index, jnp.int32),
+    _tasks(files, rows, target.spec.spaces[output_name(target.spec)].size),
   )
+
+
+def task_text(classes: np.ndarray) -> str:
+  """One network's task [K] as an entry of the files."""
+  return " ".join(map(str, classes.tolist()))
+
+
+def _tasks(
+  files: store.ZooFiles, rows: np.ndarray, outputs: int
+) -> jax.Array | None:
+  """[len(rows), K] int32, of networks that have tasks."""
+  if store.TASK not in files.metrics:
+    return None
+  texts = files.metrics[store.TASK].to_numpy()[rows]
+  found = {}
+  length = None
+  for row, text in zip(rows, texts, strict=True):
+    if text in found:
+      continue
+    parts = str(text).split()
+    if not all(re.fullmatch("-1|[0-9]{1,6}", part) for part in parts):
+      parts = []
+    classes = np.array(parts, np.int32)
+    length = len(classes) if length is None else length
+    if (
+      not length
+      or len(classes) != length
+      or classes.max() < 0
+      or classes.max() >= outputs
+    ):
+      raise InputError(
+        f"{files.path / store.METRICS}: row {row}: {store.TASK} is {text!r}, "
+        f"expected the output of each class: numbers below {outputs}, not all "
+        "of them -1, as many in every row"
+      )
+    found[text] = classes
+  return jnp.array([found[text] for text in texts])
 
 
 def read_row(path: str | Path, target: TargetNetwork) -> np.ndarray:

@@ -4,7 +4,9 @@ A zoo is a folder with
 
 - `weights.npy`: float32 [N, D], a network per row;
 - `metrics.csv.gz`: N rows; `modeldir` names the training run, `step` is the
-  epoch of the checkpoint, `config.activation` its activation, and more;
+  epoch of the checkpoint, `config.activation` its activation, and more. Where
+  networks have tasks of their own, which the public zoos do not know,
+  `config.classes` is "3 0 -1 ...": the output of each class, -1 for none;
 - `layout.csv`: which of the D columns hold which weight.
 
 The format of Unterthiner et al., "Predicting Neural Network Accuracy from
@@ -36,6 +38,8 @@ from scalegmn_jax.zoo.layout import Layout
 WEIGHTS = "weights.npy"
 METRICS = "metrics.csv.gz"
 LAYOUT = "layout.csv"
+TASK = "config.classes"
+"""The column of `WEIGHTS`' networks with tasks of their own."""
 
 _NAMES = ("modeldir", "config.activation")
 _NEEDED = ("modeldir", "step", "config.activation")
@@ -209,8 +213,9 @@ def split(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Splits rows by training run into train, validation and test.
 
-  All checkpoints of a `modeldir` land on one side. The side depends on the set
-  of runs and on `seed` alone, not on the order of the rows.
+  All checkpoints of a `modeldir` land on one side; in a zoo of several tasks,
+  all runs of a task. The side depends on the set of runs and on `seed` alone,
+  not on the order of the rows.
 
   Args:
     files: the zoo.
@@ -235,6 +240,9 @@ def split(
     )
   rows = _rows(files, rows)
   names = _column(files.metrics, "modeldir")[rows]
+  if TASK in files.metrics:
+    tasks = _column(files.metrics, TASK)[rows]
+    names = tasks if len(set(tasks)) > 1 else names
   # Ranked by a hash, not by numpy's generator: the same in every version.
   runs = sorted(
     set(names),

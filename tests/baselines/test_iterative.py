@@ -9,6 +9,7 @@ from scalegmn_jax.base import InputError, Zoo
 from scalegmn_jax.baselines import constant, iterative
 from scalegmn_jax.eval import scores
 from scalegmn_jax.targets import mlp
+from scalegmn_jax.training import losses
 
 TARGET = mlp.mlp((4, 6, 3))
 
@@ -77,3 +78,37 @@ def test_unknown_methods():
     tuner(optimizer="lbfgs")
   with pytest.raises(InputError, match="'linear'"):
     tuner(schedule="linear")
+
+
+def test_a_constant_is_measured_on_the_tasks_of_others():
+  zoo, (x, y) = problem()
+  classes = jnp.array([[1, 2, 0], [2, 0, 1], [0, -1, 1]])
+  tasks = zoo._replace(classes=classes)
+  found = constant.objectives(TARGET, l1=1e-3)(zoo, tasks, x, y)
+  measure = losses.task_losses(TARGET, l1=1e-3)
+  for i in range(3):
+    one = jax.tree.map(lambda a, i=i: a[i : i + 1], zoo)
+    one = constant.instead(one, tasks)
+    np.testing.assert_array_equal(one.classes, classes)
+    each = jax.lax.map(lambda n: measure(n, x, y).objective, one)
+    np.testing.assert_allclose(found[i], each.mean(), 1e-5)
+
+
+def test_a_network_for_the_tasks_of_others_answers_as_often_as_they():
+  """Classes 0 and 1 are exchanged in a quarter of the tasks, 2 in none."""
+  zoo, (x, y) = problem()
+  zoo = jax.tree.map(lambda a: a[:1], zoo)
+  tasks = constant.repeat(zoo, 4)
+  classes = jnp.array([[1, 0, 2], *[[0, 1, 2]] * 3])
+  mixed = iterative.fine_tuner(
+    TARGET, optimizer="adam", schedule="cosine", l1=0.0, batch_size=16,
+    tasks=tasks._replace(classes=classes),
+  )  # fmt: skip
+  weights = mixed.run(
+    zoo, jnp.array([0.05]), [150], jax.random.key(0), (x, y)
+  )[150]
+  logits = TARGET.apply(jax.tree.map(lambda a: a[0], weights), x)
+  p = np.asarray(jax.nn.softmax(logits))
+  means = np.stack([p[np.asarray(y) == k].mean(0) for k in range(3)])
+  expected = [[0.75, 0.25, 0], [0.25, 0.75, 0], [0, 0, 1]]
+  np.testing.assert_allclose(means, expected, atol=0.12)

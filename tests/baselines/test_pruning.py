@@ -267,4 +267,4 @@ def test_ascent():
   assert error < 1e-5
   # A gradient that is no number leaves the balanced network as it is.
   stuck = climb(jnp.nan, one, 0.02, 0.1)
-  assert distance(stuck, gauge.balance(TARGET.spec, *one)) == 0
+  assert distance(stuck, gauge.balance(TARGET.spec, one.weights, 0)) == 0

@@ -425,3 +425,45 @@ def moments_of(*parts: np.ndarray) -> tuple[float, float]:
   mean = sum(float(part.sum()) for part in parts) / size
   square = sum(float(np.square(part).sum()) for part in parts) / size
   return (mean + 1) / 2, float(np.sqrt(square - mean**2)) / 2
+
+
+def write_npz(path, side, classes, seed):
+  rng = np.random.default_rng(seed)
+  arrays = {}
+  for part, count in (("train", 40), ("val", 8), ("test", 9)):
+    arrays[f"x_{part}"] = rng.normal(size=(count, side, side)) + seed
+    arrays[f"y_{part}"] = np.arange(count) % classes
+  np.savez(path, **arrays)
+
+
+def test_several_sets(tmp_path, monkeypatch):
+  """The classes of the second come after those of the first."""
+  for i, (side, classes) in enumerate(((8, 3), (8, 4), (6, 2))):
+    write_npz(tmp_path / f"{i}.npz", side, classes, i)
+    monkeypatch.setitem(
+      images._LOADERS,
+      f"set{i}",
+      lambda name, path, i=i: images._npz(name, str(tmp_path / f"{i}.npz")),
+    )
+  got = images.load("set0+set1")
+  assert got.sets == (3, 4) and got.num_classes == 7
+  assert [len(x) for x, _ in parts_of(got)] == [80, 16, 18]
+  alone = [images.load(f"set{i}") for i in (0, 1)]
+  for i, part in enumerate(parts_of(got)):
+    xs, ys = zip(*(parts_of(one)[i] for one in alone), strict=True)
+    np.testing.assert_array_equal(part[0], np.concatenate(xs))
+    np.testing.assert_array_equal(part[1], np.concatenate([ys[0], ys[1] + 3]))
+  few = images.load("set1+set0", limit=(5, 2, 1))
+  assert [len(x) for x, _ in parts_of(few)] == [10, 4, 2]
+  np.testing.assert_array_equal(few.train_x[:5], alone[1].train_x[:5])
+  with pytest.raises(base.InputError, match="'set0.set2': sizes .8, 8, 1., .6"):
+    images.load("set0+set2")
+  scaled = images.load("set0+set2", side=4)
+  assert scaled.train_x.shape == (80, 4, 4, 1)
+  # Antialiased: no pixel is left out, so the mean is kept.
+  means = scaled.train_x[:40].mean((1, 2)), alone[0].train_x.mean((1, 2))
+  np.testing.assert_allclose(*means, atol=0.25)
+  with pytest.raises(base.InputError, match="unknown"):
+    images.load("set0+nothing")
+  with pytest.raises(base.InputError, match="three numbers from 1"):
+    images.load("set0", limit=(5, 0, 1))

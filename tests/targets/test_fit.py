@@ -14,9 +14,9 @@ TARGET = mlp((4, 8, 3), ("relu", "tanh"))
 B, N = 4, 26
 
 
-def loss(weights, activation, images, labels, hyper, key):
+def loss(network, images, labels, hyper, key):
   dropout = (hyper["dropout"], key)
-  logits = TARGET.apply(weights, images, activation, dropout)
+  logits = TARGET.apply(network.weights, images, network.activation, dropout)
   return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
@@ -40,7 +40,7 @@ FITS = {
 
 @pytest.fixture
 def task(x64, random_weights):
-  """(weights, hyper, activation, keys, images, labels) of B networks."""
+  """(weights, hyper, networks, keys, images, labels) of B networks."""
   rng = np.random.default_rng(0)
   networks = [random_weights(TARGET, i, dead=False) for i in range(B)]
   labels = jnp.asarray(rng.integers(0, 3, N))
@@ -51,10 +51,11 @@ def task(x64, random_weights):
     "dropout": jnp.asarray([0, 0.2, 0.5, 0]),
     "fraction": jnp.asarray([1, 0.5, 0.3, 1]),
   }
+  weights = jax.tree.map(lambda *w: jnp.stack(w), *networks)
   return (
-    jax.tree.map(lambda *w: jnp.stack(w), *networks),
+    weights,
     hyper,
-    jnp.asarray([0, 1, 1, 0]),
+    Zoo(weights, jnp.asarray([0, 1, 1, 0])),
     jax.random.split(jax.random.key(1), B),
     images,
     labels,
@@ -62,12 +63,12 @@ def task(x64, random_weights):
 
 
 def train(task, epochs=2, optimizer="adam"):
-  weights, hyper, activation, keys, images, labels = task
+  weights, hyper, networks, keys, images, labels = task
   trainer = FITS[optimizer]
   state = trainer.init(weights, hyper)
   for epoch in range(epochs):
     keys_now = jax.vmap(jax.random.fold_in, (0, None))(keys, epoch)
-    state = trainer.epoch(state, hyper, activation, keys_now, images, labels)
+    state = trainer.epoch(state, hyper, networks, keys_now, images, labels)
   return state
 
 
@@ -78,6 +79,11 @@ def with_hyper(task, **settings):
 
 def network(tree, i):
   return jax.tree.map(lambda w: w[i], tree)
+
+
+def gradient_of(weights, *rest):
+  """Of the loss of a network with the second activation."""
+  return jax.grad(lambda w: loss(Zoo(w, 1), *rest))(weights)
 
 
 def differ(a, b):
@@ -99,17 +105,17 @@ def test_a_network_trains_to_the_same_weights_alone(task):
 
 def test_epoch_is_the_loop_over_shuffled_batches(task):
   """Against a plain loop; steps of the whole number of batches."""
-  weights, hyper, activation, keys, images, labels = with_hyper(
+  weights, hyper, networks, keys, images, labels = with_hyper(
     task, fraction=[1.0] * B, dropout=[0.0] * B
   )
   state = FITS["sgd"].init(weights, hyper)
-  after = FITS["sgd"].epoch(state, hyper, activation, keys, images, labels)
+  after = FITS["sgd"].epoch(state, hyper, networks, keys, images, labels)
   k_order, _ = jax.random.split(keys[2])
   order = jax.random.permutation(k_order, N)
   expected, h = network(weights, 2), network(hyper, 2)
-  gradient = jax.jit(jax.grad(loss))
+  gradient = jax.jit(gradient_of)
   for rows in order[:24].reshape(3, 8):
-    g = gradient(expected, 1, images[rows], labels[rows], h, keys[0])
+    g = gradient(expected, images[rows], labels[rows], h, keys[0])
     expected = jax.tree.map(lambda w, g: w - 0.01 * g, expected, g)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, 1e-10, 1e-12),
@@ -131,15 +137,15 @@ def test_networks_in_chunks_are_those_side_by_side(task, chunk):
 
 
 def test_a_batch_of_all_images_is_one_step_of_gradient_descent(task):
-  weights, hyper, activation, keys, images, labels = with_hyper(
+  weights, hyper, networks, keys, images, labels = with_hyper(
     task, dropout=[0.0] * B
   )
   trainer = fit.fit(loss, sgd, batch_size=N)
   state = trainer.epoch(
-    trainer.init(weights, hyper), hyper, activation, keys, images, labels
+    trainer.init(weights, hyper), hyper, networks, keys, images, labels
   )
   h = network(hyper, 2)
-  g = jax.grad(loss)(network(weights, 2), 1, images, labels, h, keys[0])
+  g = gradient_of(network(weights, 2), images, labels, h, keys[0])
   jax.tree.map(
     lambda w, g, b: np.testing.assert_allclose(w - 0.01 * g, b, 1e-10, 1e-12),
     network(weights, 2),
@@ -204,27 +210,57 @@ def test_loss_goes_down(task, optimizer):
   task = with_hyper(
     task, rate=[0.05] * B, decay=[0.0] * B, fraction=[1.0] * B
   )
-  weights, _, activation, _, images, labels = task
-  before = fit.measure(TARGET.apply, Zoo(weights, activation), images, labels)
+  _, _, networks, _, images, labels = task
+  before = fit.measure(TARGET.apply, networks, images, labels)
   state = train(task, epochs=15, optimizer=optimizer)
   after = fit.measure(
-    TARGET.apply, Zoo(state.weights, activation), images, labels
+    TARGET.apply, networks._replace(weights=state.weights), images, labels
   )
   assert (after[0] < 0.8 * before[0]).all()
 
 
 def test_measure_is_that_of_each_network(task):
-  weights, _, activation, _, images, labels = task
+  weights, _, networks, _, images, labels = task
   ce, accuracy, predictions = fit.measure(
-    TARGET.apply, Zoo(weights, activation), images, labels
+    TARGET.apply, networks, images, labels
   )
   assert predictions.shape == (B, N) and predictions.dtype == jnp.int32
   apply = jax.jit(TARGET.apply)
   for i in range(B):
-    logits = np.asarray(apply(network(weights, i), images, activation[i]))
+    activation = networks.activation[i]
+    logits = np.asarray(apply(network(weights, i), images, activation))
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     losses = -np.log(p[np.arange(N), labels])
     hits = logits.argmax(1) == np.asarray(labels)
     np.testing.assert_allclose(ce[i], losses.mean(), 1e-12)
     np.testing.assert_array_equal(predictions[i], logits.argmax(1))
     np.testing.assert_allclose(accuracy[i], hits.mean(), 1e-6)
+
+
+def test_a_network_with_a_task_sees_its_images_with_its_labels(task):
+  """Network 1 has classes 0 and 2, network 2 all of them in another order."""
+  weights, hyper, networks, keys, images, labels = with_hyper(
+    task, fraction=[1.0] * B, dropout=[0.0] * B
+  )
+  classes = jnp.asarray([[0, 1, 2], [2, -1, 0], [1, 2, 0], [0, 1, 2]])
+
+  def wanted_of_task(network, images, labels, hyper, key):
+    del hyper, key
+    return fit.measure_one(TARGET.apply, network, images, labels)[0]
+
+  trainer = fit.fit(wanted_of_task, sgd, batch_size=8)
+
+  def trained(images, labels, classes):
+    state = trainer.init(weights, hyper)
+    zoo = networks._replace(classes=classes)
+    return trainer.epoch(state, hyper, zoo, keys, images, labels).weights
+
+  found = trained(images, labels, classes)
+  absent = (labels == 1)[:, None]
+  other = trained(jnp.where(absent, images + 1, images), labels, classes)
+  assert differ(found, other).tolist() == [True, False, True, True]
+  # The labels that network 2 has, given to all.
+  same = jnp.tile(classes[:1], (4, 1))
+  relabelled = trained(images, classes[2][labels], same)
+  assert not differ(network(found, slice(2, 3)),
+                    network(relabelled, slice(2, 3))).any()  # fmt: skip

@@ -160,7 +160,7 @@ def test_which_losses_are_invariant(x64):
   x = jnp.asarray(x, float)
   for penalty, invariant in (("balanced", True), ("plain", False)):
     f = losses.task_losses(target, l1=1e-2, penalty=penalty)
-    a, b = f(weights, 0, x, y), f(moved, 0, x, y)
+    a, b = f(Zoo(weights, 0), x, y), f(Zoo(moved, 0), x, y)
     np.testing.assert_allclose(a.cross_entropy, b.cross_entropy, 1e-10)
     same = abs(a.objective - b.objective) < 1e-6 * a.objective
     assert bool(same) is invariant

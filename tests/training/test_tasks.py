@@ -10,7 +10,7 @@ import pytest
 from scalegmn_jax.base import InputError, MetaNetwork, Zoo
 from scalegmn_jax.graph import packing, vocabulary
 from scalegmn_jax.targets.mlp import mlp
-from scalegmn_jax.training import step, tasks
+from scalegmn_jax.training import losses, step, tasks
 
 # A metanetwork that adds up the weights of its network, and a bias.
 SUM = MetaNetwork(
@@ -155,3 +155,29 @@ def test_rendering_is_measured_at_the_inputs_with_each_networks_own_values():
   mixed = (items[0], items[1][::-1])
   wrong, _ = batched(0.0, mixed, shared)
   assert wrong.mean() > 1e-4
+
+
+def test_images_of_tasks():
+  """Each network is given images that are in its task, and all of those."""
+  target = mlp((4, 3))
+  task = tasks.amortized_task(
+    MetaNetwork(lambda key: (), lambda params, weights, activation: weights),
+    losses.task_losses(target, l1=0.0),
+    networks=2,
+    images=40,
+  )
+  weights = jax.vmap(target.init)(jax.random.split(jax.random.key(0), 2))
+  classes = jnp.array([[0, -1, 2], [-1, 1, 0]])
+  zoo = Zoo(weights, jnp.arange(2), classes)
+  labels = jnp.array([0, 1, 2, 1, 0, 2])
+  x = jax.random.normal(jax.random.key(1), (6, 4))
+  (networks, rows), shared = task.draw(jax.random.key(2), (zoo, x, labels))
+  for own, chosen in zip(networks.classes, rows, strict=True):
+    inside = np.flatnonzero(own[labels] >= 0)
+    assert sorted(set(chosen.tolist())) == inside.tolist()
+  item = jax.tree.map(lambda a: a[0], (networks, rows))
+  _, metrics = task.loss((), item, shared)
+  own = networks.classes[0][labels[rows[0]]]
+  logits = target.apply(item[0].weights, x[rows[0]])
+  accuracy = (logits.argmax(1) == own).mean()
+  np.testing.assert_allclose(metrics["accuracy"], accuracy, 1e-6)

@@ -3,12 +3,14 @@
 import threading
 import time
 
+import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import images
-from scalegmn_jax.targets import mlp
+from scalegmn_jax.targets import fit, mlp
 from scalegmn_jax.zoo import cache, generate, networks, store
 
 SETTINGS = {
@@ -151,3 +153,83 @@ def test_rows_and_weights_are_inverse(target):
   rows = np.random.default_rng(0).normal(size=(3, size)).astype(np.float32)
   back = networks.to_rows(networks.to_weights(target, rows))
   np.testing.assert_array_equal(back, rows)
+
+
+@pytest.mark.parametrize(
+  ("classes", "groups", "sets"),
+  [((5, 5), (), (5,)), ((2, 4), (), (5,)), ((5, 5), (2, 4), (5,)),
+   ((3, 5), (2, 3), (5, 5))],
+)  # fmt: skip
+def test_tasks_have_the_wanted_sizes(classes, groups, sets):
+  ranges = generate.Ranges(classes=classes, groups=groups)
+  draw = jax.jit(
+    jax.vmap(lambda key: generate.draw_classes(key, ranges, sets, 5))
+  )
+  found = np.asarray(draw(jax.random.split(jax.random.key(0), 300)))
+  assert found.shape == (300, sum(sets))
+  kept, used = (found >= 0).sum(1), [len(set(t[t >= 0])) for t in found]
+  assert (kept.min(), kept.max()) == classes
+  assert (min(used), max(used)) == (groups or classes)
+  assert found.max() == 4 and len({tuple(t) for t in found}) > 60
+  # Every class at every output, and of one image set alone.
+  assert all(set(range(5)) <= set(column) for column in found.T)
+  owner = np.repeat(np.arange(len(sets)), sets)
+  assert all(len(set(owner[t >= 0])) == 1 for t in found)
+
+
+def test_networks_learn_tasks_of_their_own(tmp_path, digits, target):
+  settings = SETTINGS | {
+    "ranges": generate.Ranges(
+      classes=(2, 3), learning_rate=(3e-3, 1e-2), init_std=(0.05, 0.1)
+    )
+  }
+  zoo = cache.generated(tmp_path, target, digits, seed=0, **settings)
+  rows = store.select(zoo, "last")
+  loaded = networks.load(target, zoo, rows)
+  assert loaded.classes.shape == (24, 10)
+  accuracy = fit.measure(
+    target.apply, loaded, digits.test_x, digits.test_y
+  )[1]
+  found = networks.values(zoo, rows)
+  np.testing.assert_allclose(accuracy, found, atol=1e-3)
+  assert np.median(found) > 0.8
+  # What they were trained for is what they know.
+  others = loaded._replace(classes=loaded.classes[::-1])
+  other = fit.measure(target.apply, others, digits.test_x, digits.test_y)[1]
+  assert np.median(other) < 0.6
+
+
+def test_the_networks_of_a_task_are_on_one_side(tmp_path, target):
+  count = 20
+  tasks = [f"{i % 10} 0 -1" for i in range(count)]
+  metrics = pd.DataFrame(
+    {
+      "modeldir": [str(i) for i in range(count)],
+      "step": 0,
+      "config.activation": "relu",
+      "config.classes": tasks,
+    }
+  )
+  weights = np.zeros((count, networks.layout_of(target).size), np.float32)
+  store.write(tmp_path / "zoo", weights, metrics, networks.layout_of(target))
+  files = store.read(tmp_path / "zoo")
+  sides = store.split(files, np.arange(count), (0.6, 0.2, 0.2))
+  assert [len(side) for side in sides] == [12, 4, 4]
+  of_side = [{tasks[row] for row in side} for side in sides]
+  assert len(set.union(*of_side)) == sum(map(len, of_side))
+
+
+@pytest.mark.parametrize("task", ["10 0 1", "-1 -1 -1", "0 1", "one", "0 -2 1"])
+def test_a_task_that_is_none(tmp_path, target, task):
+  metrics = pd.DataFrame(
+    {
+      "modeldir": ["a", "b"],
+      "step": 0,
+      "config.activation": "relu",
+      "config.classes": ["0 1 2", task],
+    }
+  )
+  weights = np.zeros((2, networks.layout_of(target).size), np.float32)
+  store.write(tmp_path / "zoo", weights, metrics, networks.layout_of(target))
+  with pytest.raises(InputError, match="row 1: config.classes is '"):
+    networks.load(target, store.read(tmp_path / "zoo"), np.arange(2))
