@@ -25,6 +25,7 @@ def get_config(variant: str = ""):
   elif variant == "cifar10_gs":
     common.cifar10_gs(config)
     config.train.steps = 2000
+    config.train.learning_rate = 3e-3
     config.train.eval_every = 250
     config.baselines.batch_size = 128
     config.baselines.epochs = (1, 2, 5)

@@ -16,6 +16,8 @@ def data(config: ConfigDict) -> None:
   config.data = ConfigDict()
   config.data.name = "digits"  # see scalegmn_jax.data.images.load
   config.data.path = ""  # folder or file of the images; "": download
+  config.data.side = 0  # of images that are scaled; 0: as they are
+  config.data.limit = ()  # training, validation, test images of a set; (): all
 
 
 def zoo(config: ConfigDict) -> None:
@@ -37,6 +39,9 @@ def zoo(config: ConfigDict) -> None:
   config.zoo.init_std = (1e-3, 0.5)
   config.zoo.dropout = (0.0, 0.7)  # uniform
   config.zoo.train_fraction = (0.1, 0.25, 0.5, 1.0)  # one of these
+  # Tasks of their own, see `generate.draw_classes`; (): one for all.
+  config.zoo.classes = ()  # low, high: classes that a network has
+  config.zoo.groups = ()  # low, high: outputs for them; (): one each
   config.zoo.optimizer = ("adam", "sgd", "rmsprop")
   config.zoo.initializer = (
     "glorot_normal",
@@ -151,12 +156,17 @@ def finetune() -> ConfigDict:
   zoo(config)
   model(config)
   config.model.prototypes = 1  # networks it learns to write; 0: only updates
+  config.model.classes = 0  # of the images, where networks have them in orders
+  config.model.probes = 64  # inputs by whose outputs it knows their classes
   train(config)
+  config.train.steps = 5000
+  config.train.learning_rate = 3e-2
   config.train.images = 128  # per step, the same for all of its networks
 
   config.loss = ConfigDict()
   config.loss.l1 = 1e-3
   config.loss.penalty = "balanced"  # or "plain", as in the papers
+  config.loss.answers = "labels"  # or "outputs": each network's own
 
   config.baselines = ConfigDict()
   config.baselines.methods = (("adam", "constant"),)  # optimizer, schedule
@@ -165,6 +175,7 @@ def finetune() -> ConfigDict:
   config.baselines.batch_size = 64
   config.baselines.constant_epochs = 200  # one network trained offline
   config.baselines.after_one_shot = ()  # epochs of Adam after the operator
+  config.baselines.after_constant = ()  # likewise, after another's training
   config.baselines.metanetworks = ()  # "permutation", "mlp": same FLOPs
   return config
 

@@ -61,6 +61,12 @@ def _some(known) -> tuple[Callable[[Any], bool], str]:
   )
 
 
+_COUNTS = (
+  lambda v: len(v) == 0 or (len(v) == 2 and 1 <= v[0] <= v[1]),
+  "empty or 1 <= low <= high",
+)
+
+
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
   "seed": (lambda v: 0 <= v < 2**32, "0 to 2**32 - 1"),
   "train.networks": _POSITIVE,
@@ -75,6 +81,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
   "baselines.batch_size": _POSITIVE,
   "baselines.epochs": _NUMBERS,
   "baselines.rates": _NUMBERS,
+  "data.side": (lambda v: v >= 0, "0 or the side of an image"),
   "zoo.size": _POSITIVE,
   "zoo.chunk": _POSITIVE,
   "zoo.learning_rate": _RANGE,
@@ -88,6 +95,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     lambda v: len(v) > 0 and 0 < min(v) <= max(v) <= 1,
     "shares in (0, 1]",
   ),
+  "zoo.classes": _COUNTS,
+  "zoo.groups": _COUNTS,
   "zoo.optimizer": _some(generate.OPTIMIZERS),
   "zoo.initializer": _some(generate.INITIALIZERS),
   "zoo.fractions": (
@@ -142,18 +151,28 @@ def build_optimizer(
 
 
 def build_images(config: ConfigDict) -> images.Images:
-  return images.load(config.data.name, config.data.path)
+  c = config.data
+  return images.load(c.name, c.path, side=c.side, limit=c.limit)
 
 
 def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
-  """The target network on the images of `data`."""
+  """The target network on the images of `data`.
+
+  Of several image sets a network has one: it needs the outputs of the largest.
+  """
+  if len(data.sets) > 1 and not config.zoo.classes:
+    raise InputError(
+      f"config.data.name is {config.data.name!r}, several image sets: "
+      "config.zoo.classes has to say how many classes of one of them a network "
+      "has"
+    )
   arguments = config.target.to_dict()
   shape = data.train_x.shape[1:]
   if arguments["name"] == "cnn":
-    arguments |= {"input_shape": shape, "classes": data.num_classes}
+    arguments |= {"input_shape": shape, "classes": max(data.sets)}
   elif arguments["name"] == "mlp":
     hidden = arguments.pop("hidden")
-    arguments["sizes"] = (int(np.prod(shape)), *hidden, data.num_classes)
+    arguments["sizes"] = (int(np.prod(shape)), *hidden, max(data.sets))
   return make_target(arguments)
 
 
@@ -173,6 +192,18 @@ class Zoos:
   test: Zoo
   networks: dict[str, int]
   source: str
+
+  def keeping_outputs(self) -> "Zoos":
+    """The same networks, each of which is to answer what it answers now."""
+    own = {
+      part: zoo._replace(teacher=zoo.weights)
+      for part, zoo in (
+        ("train", self.train),
+        ("val", self.val),
+        ("test", self.test),
+      )
+    }
+    return dataclasses.replace(self, **own)
 
 
 def build_ranges(config: ConfigDict) -> generate.Ranges:
@@ -240,6 +271,13 @@ def build_zoos(
     },
     source=str(files.path),
   )
+  for zoo, source in ((zoos.train, files), (zoos.test, test_files)):
+    if zoo.classes is not None and zoo.classes.shape[1] != data.num_classes:
+      raise InputError(
+        f"{source.path / store.METRICS}: {store.TASK} is of "
+        f"{zoo.classes.shape[1]} classes, the images {config.data.name!r} have "
+        f"{data.num_classes}"
+      )
   progress.console.print(
     f"zoo: {zoos.source}: {zoos.networks['train']} training networks, "
     f"{len(train)} checkpoints of them"

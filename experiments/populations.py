@@ -30,7 +30,7 @@ def reader(metanetwork: MetaNetwork) -> Callable[[Params, Zoo], Any]:
   @jax.jit
   def apply(params, zoo):
     def one(network):
-      return metanetwork.apply(params, *network)
+      return metanetwork.apply(params, network.weights, network.activation)
 
     if zoo.activation.shape[0] > 1:
       return jax.vmap(one)(zoo)
@@ -66,7 +66,7 @@ def validation(
 
   @jax.jit
   def measure(zoo):
-    result = jax.lax.map(lambda n: losses(*n, images, labels), zoo)
+    result = jax.lax.map(lambda n: losses(n, images, labels), zoo)
     return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
 
   return lambda zoo: {

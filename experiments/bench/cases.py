@@ -132,8 +132,9 @@ def _reading(
 
   def objective(params, item, shared):
     del shared
-    (weights, activation), label = item
-    value = loss(functional.apply(params, weights, activation), label)
+    network, label = item
+    output = functional.apply(params, network.weights, network.activation)
+    value = loss(output, label)
     return value, {"objective": value}
 
   def data(key):
@@ -189,7 +190,7 @@ def _apply(config: ConfigDict, networks: int) -> dict[str, Any]:
   def apply(batch):
     def run(params, zoo):
       def one(network):
-        return operator.apply(params, *network)
+        return operator.apply(params, network.weights, network.activation)
 
       return measure.mapped(one, zoo, batch)
 

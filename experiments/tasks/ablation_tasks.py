@@ -141,7 +141,7 @@ def finetune(
 
   @jax.jit
   def objectives(zoo, x, y):
-    return jax.lax.map(lambda n: losses(*n, x, y).objective, zoo)
+    return jax.lax.map(lambda n: losses(n, x, y).objective, zoo)
 
   def numbers(metanetwork):
     shot = populations.one_shot(metanetwork)

@@ -40,6 +40,12 @@ MEASURED = 128
 SAME = 1e-3
 """Weights that differ by less are the same but for rounding."""
 
+ANSWERS = {
+  "labels": "cross-entropy",
+  "outputs": "divergence from its own outputs",
+}
+"""What a network is to answer, and what is measured of that."""
+
 RIVALS = {
   "permutation": "one shot, permutation-only GMN",
   "mlp": "one shot, flat MLP",
@@ -52,6 +58,12 @@ def check(config: ConfigDict) -> None:
     "baselines.metanetworks",
     lambda v: set(v) <= set(RIVALS),
     f"some of {', '.join(RIVALS)}",
+  )
+  build.need(
+    config,
+    "loss.answers",
+    lambda v: v in ANSWERS,
+    f"one of {', '.join(ANSWERS)}",
   )
   known = [(o, s) for o in iterative.OPTIMIZERS for s in iterative.SCHEDULES]
   build.need(
@@ -70,6 +82,8 @@ def plan(config: ConfigDict) -> Plan:
   )
   operator = metanetworks.operator(target, **config.model)
   zoos = build.build_zoos(config, target, data)
+  if config.loss.answers == "outputs":
+    zoos = zoos.keeping_outputs()
   device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
   validation = populations.validation(losses, data.val_x, data.val_y)
   key = jax.random.key(config.seed)
@@ -139,7 +153,7 @@ def plan(config: ConfigDict) -> Plan:
           f"{zoos.networks['test']} test networks x test images; "
           f"{zoos.networks['train']} training networks, "
           f"{zoos.networks['val']} validation networks. Objective: "
-          f"cross-entropy + {config.loss.l1:g} x balanced L1",
+          f"{ANSWERS[config.loss.answers]} + {config.loss.l1:g} x balanced L1",
           COLUMNS,
           measured.rows,
           SHORT,

@@ -121,6 +121,7 @@ def compare(
   key = jax.random.fold_in(jax.random.key(config.seed), 1)
   train = (train_x, train_y)
   horizons = tuple(c.epochs)
+  tuners = {}
   for i, (optimizer, schedule) in enumerate(c.methods):
     tuner = iterative.fine_tuner(
       target,
@@ -149,6 +150,7 @@ def compare(
       results = iterative.run_tuned(tuner, tuned, test, key, train, advance)
       batched = (time.perf_counter() - start) / epochs / count
     alone = _alone(tuner, first, tuned.rates[horizons[0]], key, train)
+    tuners[i] = tuner, rates, {"alone": alone, "batched": batched}
     for h, weights in results.items():
       add(
         f"{tuner.name}, {_epoch_word(h)}",
@@ -158,41 +160,77 @@ def compare(
         passes=float(h),
         draw=i == 0 and h == max(horizons),
       )
-    if i == 0 and c.after_one_shot:
-      after = tuple(c.after_one_shot)
-      val = shot(params, zoos.val)
-      with progress.bar("one shot + epochs", max(after)) as advance:
-        tuned = iterative.tune(
-          tuner, val, rates, after, key, train, objective, on_epoch=advance
-        )
-      results = iterative.run_tuned(tuner, tuned, edited, key, train)
-      for h, weights in results.items():
-        add(
-          f"one shot + {tuner.name}, {_epoch_word(h)}",
-          test._replace(weights=weights),
-          alone=cost["alone"] + alone * h,
-          batched=cost["batched"] + batched * h,
-          passes=float(h),
-        )
 
   # Methods that do not look at their input, chosen on train and val only.
-  best = constant.best_network(zoos.train, objective(zoos.train))
-  add("constant: best of the zoo", constant.repeat(best, count))
-  tuner = iterative.fine_tuner(
-    target,
-    optimizer="adam",
-    schedule="constant",
-    l1=config.loss.l1,
-    batch_size=c.batch_size,
-  )
-  with progress.bar("one network offline", c.constant_epochs) as advance:
-    weights = constant.trained_offline(
-      tuner, best, c.rates, c.constant_epochs, key, train, objective, advance
+  of_tasks = constant.objectives(target, l1=config.loss.l1)
+  tasks = zoos.val
+
+  def in_all_tasks(zoo):
+    return of_tasks(zoo, tasks, val_x, val_y)
+
+  many = test.classes is not None or test.teacher is not None
+  best = constant.best_network(zoos.train, in_all_tasks(zoos.train))
+  add("constant: best of the zoo", constant.instead(best, test))
+
+  def offline(start, evaluate, tasks=None):
+    tuner = iterative.fine_tuner(
+      target,
+      optimizer="adam",
+      schedule="constant",
+      l1=config.loss.l1,
+      batch_size=c.batch_size,
+      tasks=tasks,
     )
+    with progress.bar("one network offline", c.constant_epochs) as advance:
+      weights = constant.trained_offline(
+        tuner, start, c.rates, c.constant_epochs, key, train, evaluate, advance
+      )
+    return start._replace(weights=weights)
+
+  trained = offline(
+    best._replace(classes=None, teacher=None),
+    in_all_tasks,
+    zoos.train if many else None,
+  )
   add(
     f"constant: one network, {c.constant_epochs} epochs",
-    constant.repeat(best._replace(weights=weights), count),
+    constant.instead(trained, test),
   )
+  # Methods that go on from there, for a few epochs.
+  starts = {}
+  if c.after_one_shot:
+    starts["one shot"] = c.after_one_shot, lambda zoo: shot(params, zoo), cost
+  if c.after_constant:
+    if many:
+      own = constant.best_network(zoos.train, objective(zoos.train))
+      trained = offline(own, objective)
+    starts["pretrained"] = (
+      c.after_constant,
+      lambda zoo: constant.instead(trained, zoo),
+      {"alone": 0.0, "batched": 0.0},
+    )
+  tuner, rates, epoch_cost = tuners[0]
+  for name, (after, begin, before) in starts.items():
+    with progress.bar(f"{name} + epochs", max(after)) as advance:
+      tuned = iterative.tune(
+        tuner,
+        begin(zoos.val),
+        rates,
+        tuple(after),
+        key,
+        train,
+        objective,
+        on_epoch=advance,
+      )
+    begun = begin(test)
+    results = iterative.run_tuned(tuner, tuned, begun, key, train)
+    for h, weights in results.items():
+      add(
+        f"{name} + {tuner.name}, {_epoch_word(h)}",
+        begun._replace(weights=weights),
+        **{k: before[k] + h * epoch_cost[k] for k in before},
+        passes=float(h),
+      )
   return Measured(rows, accuracy, at_sparsity, tuning)
 
 

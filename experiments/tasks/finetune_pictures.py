@@ -16,7 +16,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   curves: dict[str, list[tuple[int, float]]] = {}
   for row in rows:
     name, epochs = _horizon(row["method"])
-    if epochs and not name.startswith(("one shot", "constant")):
+    if epochs and not name.startswith(("one shot", "constant", "pretrained")):
       curves.setdefault(name, []).append((epochs, row["objective"]))
   lines = []
   for name, points in curves.items():

@@ -39,7 +39,7 @@ def sizes(target: TargetNetwork, zoo: Zoo) -> Sizes:
 
   @jax.jit
   def one(network):
-    even = gauge.balance(target.spec, *network)
+    even = gauge.balance(target.spec, network.weights, network.activation)
     return Sizes(
       jnp.stack([gauge.l1(layer) for layer in network.weights]),
       jnp.stack([gauge.l1(layer) for layer in even]),

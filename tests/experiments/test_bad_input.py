@@ -42,6 +42,14 @@ VALUES = [
   ({"zoo.fractions": (0.9, 0.2, 0.1)}, "config.zoo.fractions is (0.9"),
   ({"zoo.dropout": (0.5, 1.0)}, "config.zoo.dropout"),
   ({"zoo.optimizer": ("lion",)}, "config.zoo.optimizer"),
+  ({"zoo.classes": (3, 2)}, "config.zoo.classes is (3, 2), expected empty or"),
+  ({"zoo.classes": (2, 11)}, "(2, 11): an image set has 10 classes"),
+  ({"zoo.groups": (2, 3)}, "groups of classes need zoo.classes"),
+  ({"data.name": "digits+digits"}, "several image sets: config.zoo.classes"),
+  ({"data.limit": (5, 5)}, "limit (5, 5), expected three numbers"),
+  ({"data.side": -1}, "config.data.side is -1"),
+  ({"loss.answers": "logits"}, "config.loss.answers is 'logits'"),
+  ({"model.classes": -1}, "model.classes is -1"),
   ({"zoo.path": "nowhere"}, "nowhere"),
   ({"baselines.rates": ()}, "config.baselines.rates"),
   ({"baselines.methods": (("lbfgs", "constant"),)}, "lbfgs"),
@@ -108,6 +116,16 @@ def drop_metrics_row(folder):
   pd.read_csv(file)[:-1].to_csv(file, index=False)
 
 
+def with_tasks(*tasks):
+  def spoil(folder):
+    file = folder / "metrics.csv.gz"
+    rows = pd.read_csv(file)
+    rows["config.classes"] = [tasks[i % len(tasks)] for i in range(len(rows))]
+    rows.to_csv(file, index=False)
+
+  return spoil
+
+
 ZOOS = [
   ({"spoil": truncate}, "weights.npy"),
   ({"spoil": put_nan}, "row 3 (1 of "),
@@ -115,6 +133,11 @@ ZOOS = [
   ({"spoil": lambda f: (f / "layout.csv").unlink()}, "layout.csv"),
   ({"activation": "tanh"}, "activations of 'tanh'"),
   ({"rows": 2}, "2 runs split"),
+  ({"spoil": with_tasks("1 0 two")}, "config.classes is '1 0 two', expected"),
+  (
+    {"spoil": with_tasks("1 0 -1", "0 1 -1", "1 1 0", "-1 0 1")},
+    "is of 3 classes, the images 'digits' have 10",
+  ),
 ]
 
 

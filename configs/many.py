@@ -1,0 +1,65 @@
+"""Fine-tuning networks of many tasks in one shot.
+
+Each network of the zoo has a task of its own, of which its weights are all that
+the operator sees; test networks have tasks that no other network has.
+
+  python -m experiments.run --config=configs/many.py
+
+Variants, after a colon:
+  (none)     8x8 digits, the ten classes in an order of each network's own.
+  groups     digits in two to nine groups, at random outputs.
+  subsets    two to nine of the digits, at random outputs.
+  sets       MNIST, Fashion-MNIST or grayscale CIFAR-10 at 14x14, their classes
+             in an order of each network's own; images from --config.data.path
+             (or downloaded).
+  compress   orders as above; each network is to keep what it answers, with
+             smaller weights. No labels.
+  tiny       the path of the first in under a minute, for tests.
+"""
+
+from configs import common
+
+
+def get_config(variant: str = ""):
+  config = common.finetune()
+  common.cnn(config)
+  # Networks that have learned something: of others nobody can read the task.
+  config.zoo.learning_rate = (1e-3, 1e-2)
+  config.zoo.l2 = (1e-8, 1e-3)
+  config.zoo.init_std = (0.03, 0.5)
+  config.zoo.dropout = (0.0, 0.3)
+  config.zoo.train_fraction = (0.25, 0.5, 1.0)
+  config.zoo.optimizer = ("adam", "rmsprop")
+  config.zoo.initializer = ("glorot_normal", "he_normal", "orthogonal")
+  config.zoo.classes = (10, 10)
+  config.model.classes = 10
+  config.baselines.after_one_shot = (1,)
+  config.baselines.after_constant = (1, 5)
+  if variant == "tiny":
+    common.tiny(config)
+    config.target.channels = (4, 4)
+    config.zoo.train_fraction = (1.0,)
+    config.baselines.after_constant = (1,)
+  elif variant == "groups":
+    config.zoo.groups = (2, 9)
+  elif variant == "subsets":
+    config.zoo.classes = (2, 9)
+  elif variant == "sets":
+    config.data.name = "mnist+fashion_mnist+cifar10_gs"
+    config.data.side = 14
+    config.data.limit = (5000, 1000, 1000)
+    config.target.channels = (16, 16, 16)
+    config.model.classes = 30
+    config.model.prototypes = 3
+    config.train.learning_rate = 1e-2
+    config.zoo.epochs = (1, 2, 4, 8)
+    config.zoo.batch_size = 64
+    config.baselines.batch_size = 64
+  elif variant == "compress":
+    config.loss.answers = "outputs"
+  elif variant:
+    raise ValueError(
+      f"configs/many.py has no variant {variant!r}: "
+      "expected groups, subsets, sets, compress or tiny"
+    )
+  return config
