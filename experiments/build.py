@@ -195,15 +195,11 @@ class Zoos:
 
   def keeping_outputs(self) -> "Zoos":
     """The same networks, each of which is to answer what it answers now."""
-    own = {
-      part: zoo._replace(teacher=zoo.weights)
-      for part, zoo in (
-        ("train", self.train),
-        ("val", self.val),
-        ("test", self.test),
-      )
-    }
-    return dataclasses.replace(self, **own)
+    train, val, test = (
+      zoo._replace(teacher=zoo.weights)
+      for zoo in (self.train, self.val, self.test)
+    )
+    return dataclasses.replace(self, train=train, val=val, test=test)
 
 
 def build_ranges(config: ConfigDict) -> generate.Ranges:

@@ -121,7 +121,7 @@ def compare(
   key = jax.random.fold_in(jax.random.key(config.seed), 1)
   train = (train_x, train_y)
   horizons = tuple(c.epochs)
-  tuners = {}
+  first_method = None
   for i, (optimizer, schedule) in enumerate(c.methods):
     tuner = iterative.fine_tuner(
       target,
@@ -150,7 +150,8 @@ def compare(
       results = iterative.run_tuned(tuner, tuned, test, key, train, advance)
       batched = (time.perf_counter() - start) / epochs / count
     alone = _alone(tuner, first, tuned.rates[horizons[0]], key, train)
-    tuners[i] = tuner, rates, {"alone": alone, "batched": batched}
+    if i == 0:
+      first_method = tuner, rates, {"alone": alone, "batched": batched}
     for h, weights in results.items():
       add(
         f"{tuner.name}, {_epoch_word(h)}",
@@ -163,10 +164,9 @@ def compare(
 
   # Methods that do not look at their input, chosen on train and val only.
   of_tasks = constant.objectives(target, l1=config.loss.l1)
-  tasks = zoos.val
 
   def in_all_tasks(zoo):
-    return of_tasks(zoo, tasks, val_x, val_y)
+    return of_tasks(zoo, zoos.val, val_x, val_y)
 
   many = test.classes is not None or test.teacher is not None
   best = constant.best_network(zoos.train, in_all_tasks(zoos.train))
@@ -209,7 +209,8 @@ def compare(
       lambda zoo: constant.instead(trained, zoo),
       {"alone": 0.0, "batched": 0.0},
     )
-  tuner, rates, epoch_cost = tuners[0]
+  assert first_method is not None
+  tuner, rates, epoch_cost = first_method
   for name, (after, begin, before) in starts.items():
     with progress.bar(f"{name} + epochs", max(after)) as advance:
       tuned = iterative.tune(

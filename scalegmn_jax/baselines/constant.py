@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from scalegmn_jax.base import MetaNetwork, TargetNetwork, Weights, Zoo
 from scalegmn_jax.baselines.iterative import FineTuner
 from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.symmetry.spec import output_size
 from scalegmn_jax.targets import answers
 
 
@@ -33,9 +34,7 @@ def objectives(
 
   @jax.jit
   def measure(zoo, tasks, images, labels):
-    outputs = jax.eval_shape(
-      target.apply, jax.tree.map(lambda a: a[0], zoo.weights), images
-    ).shape[-1]
+    outputs = output_size(target.spec)
     wanted = jax.lax.map(
       lambda n: answers.wanted(target.apply, n, images, labels, outputs), tasks
     )

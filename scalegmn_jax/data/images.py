@@ -121,7 +121,7 @@ def load(
 
 
 def _sized(images: Images, side: int, limit: Sequence[int]) -> Images:
-  parts = []
+  parts = {}
   for i, part in enumerate(("train", "val", "test")):
     x, y = (getattr(images, f"{part}_{v}") for v in "xy")
     if limit:
@@ -129,11 +129,8 @@ def _sized(images: Images, side: int, limit: Sequence[int]) -> Images:
     if side:
       shape = (len(x), side, side, x.shape[-1])
       x = np.asarray(jax.image.resize(x, shape, "linear"))
-    parts += [x, y]
-  train_x, train_y, val_x, val_y, test_x, test_y = parts
-  return Images(
-    train_x, train_y, val_x, val_y, test_x, test_y, images.sets
-  )
+    parts |= {f"{part}_x": x, f"{part}_y": y}
+  return images._replace(**parts)
 
 
 def _joined(name: str, sets: list[Images]) -> Images:
@@ -145,16 +142,16 @@ def _joined(name: str, sets: list[Images]) -> Images:
       f"images {name!r}: sizes {', '.join(map(str, shapes))}, expected one;"
       " scale them to one side"
     )
-  starts = np.cumsum([0, *(images.num_classes for images in sets)])
-  parts = []
+  counts = [images.num_classes for images in sets]
+  starts = np.cumsum([0, *counts[:-1]])
+  parts = {}
   for part in ("train", "val", "test"):
     xs = [getattr(images, f"{part}_x") for images in sets]
     ys = [getattr(images, f"{part}_y") for images in sets]
-    ys = [y + start for y, start in zip(ys, starts, strict=False)]
-    parts += [np.concatenate(xs), np.concatenate(ys).astype(np.int32)]
-  train_x, train_y, val_x, val_y, test_x, test_y = parts
-  counts = tuple(images.num_classes for images in sets)
-  return Images(train_x, train_y, val_x, val_y, test_x, test_y, counts)
+    ys = [y + start for y, start in zip(ys, starts, strict=True)]
+    parts[f"{part}_x"] = np.concatenate(xs)
+    parts[f"{part}_y"] = np.concatenate(ys).astype(np.int32)
+  return Images(**parts, sets=tuple(counts))
 
 
 def grayscale(rgb: np.ndarray) -> np.ndarray:

@@ -77,6 +77,11 @@ def output_name(spec: SymmetrySpec) -> str:
   return list(spec.spaces)[-1]
 
 
+def output_size(spec: SymmetrySpec) -> int:
+  """How many outputs a network has."""
+  return spec.spaces[output_name(spec)].size
+
+
 def leaves(spec: SymmetrySpec, weights: Weights) -> list[tuple]:
   """(name, weight, `Axes`) of every weight, in the order of `weights`."""
   paths, structure = jax.tree_util.tree_flatten_with_path(weights)

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
-from scalegmn_jax.symmetry.spec import output_name
+from scalegmn_jax.symmetry.spec import output_size
 from scalegmn_jax.targets import fit as fits
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
@@ -265,7 +265,7 @@ def train_networks(
       f"zoo.classes is {ranges.classes}: an image set has {min(sets)} classes"
     )
   shapes = jax.eval_shape(target.init, jax.random.key(0))
-  outputs = target.spec.spaces[output_name(target.spec)].size
+  outputs = output_size(target.spec)
 
   # Runs once: the random numbers are the same bits without the optimizations
   # that take more than half of the time to compile it.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
 from scalegmn_jax.data import files as data_files
-from scalegmn_jax.symmetry.spec import output_name
+from scalegmn_jax.symmetry.spec import output_size
 from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
 
@@ -88,7 +88,7 @@ def load(
   return Zoo(
     to_weights(target, store.take(files, rows)),
     jnp.array(index, jnp.int32),
-    _tasks(files, rows, target.spec.spaces[output_name(target.spec)].size),
+    _tasks(files, rows, output_size(target.spec)),
   )
 
 
