@@ -191,7 +191,7 @@ class Prototypes(Module):
       self.make("read", layers.read_params(d)), x, wiring, reading
     )
     parts = [wiring.mean_hidden(u[wiring.hidden]), wiring.by_position(u)]
-    assigned, sizes, played = {}, {}, {}
+    assigned, played = {}, {}
     if self.classes is not None:
       stands_for = self.classes(weights, activation)
       name = specs.output_name(spec)
@@ -212,18 +212,19 @@ class Prototypes(Module):
         ("gates", len(shapes), 5.0),
       )
     )
-    kinds = len(topology.groups)
-    for name, rows in topology.spaces.items():
-      if spec.spaces[name].fixed:
-        continue
-      n = rows.stop - rows.start
-      keys = self.make(f"roles_{name}", layers.Normal((d, n), std=4 * d**-0.5))
-      assigned[name] = roles.assignment(u[rows], keys)
-      if "sign" in topology.groups:
-        odd = self.make(f"signs_{name}", layers.linear_params(d, n))
-        sign = roles.signs(layers.linear(odd, x[rows]))
-        assigned[name] *= jnp.where(reading.groups[1][rows], sign, 1)
-      sizes[name] = reading.sizes[rows, 0]
+    hidden = {
+      name: rows
+      for name, rows in topology.spaces.items()
+      if not spec.spaces[name].fixed
+    }
+    sizes = {name: reading.sizes[rows, 0] for name, rows in hidden.items()}
+    inverse = {name: canonical.inverse(size) for name, size in sizes.items()}
+    fixed = gauge.scale_axes(spec, weights, inverse, sizes)
+    assigned |= roles.by_rank(spec, fixed)
+    if "sign" in topology.groups:
+      signed = {n: reading.groups[1][rows, 0] for n, rows in hidden.items()}
+      for name, sign in roles.signs(spec, fixed, signed).items():
+        assigned[name] *= sign[:, None]
     written = []
     for i, (_, shape, axes) in enumerate(specs.leaves(spec, topology.shapes)):
       size = tuple(
@@ -236,12 +237,11 @@ class Prototypes(Module):
       std = (self.count / fan_in) ** 0.5 if fan_in > 1 else 0.0
       prototype = self.make(
         f"prototypes_{i}",
-        layers.Normal((kinds, self.count, *size), std=std),
+        layers.Normal((len(topology.groups), self.count, *size), std=std),
       )
       mixed = jnp.tensordot(jax.nn.softmax(mixture), prototype[activation], 1)
       written.append(mixed)
     placed = roles.place(spec, jax.tree.unflatten(structure, written), assigned)
-    inverse = {n: canonical.inverse(s) for n, s in sizes.items()}
     return (
       gauge.scale_axes(spec, placed, sizes, inverse),
       jax.tree.unflatten(structure, list(jax.nn.sigmoid(gates))),

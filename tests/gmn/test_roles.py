@@ -3,76 +3,75 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from scalegmn_jax.gmn import roles
-from scalegmn_jax.symmetry import actions
+from scalegmn_jax.symmetry import actions, canonical, gauge
 from scalegmn_jax.targets import mlp
 
 KEY = jax.random.key(0)
 
 
-def features(n=5, d=4):
-  return jax.random.normal(KEY, (n, d))
+TARGET = mlp.mlp((3, 5, 4, 2), ("relu", "tanh"))
 
 
-def keys(n=5, d=4):
-  return jax.random.normal(jax.random.key(1), (d, n))
+def parts(weights, activation):
+  """(ranks, signs) of a network, hidden layers alone."""
+  spec = TARGET.spec
+  sizes = gauge.vertex_sizes(spec, weights)
+  hidden = {name: sizes[name] for name, s in spec.spaces.items() if not s.fixed}
+  inverse = jax.tree.map(canonical.inverse, hidden)
+  fixed = gauge.scale_axes(spec, weights, inverse, hidden)
+  signed = {n: jnp.full(len(s), activation == 1) for n, s in hidden.items()}
+  return roles.by_rank(spec, fixed), roles.signs(spec, fixed, signed)
 
 
-def test_sinkhorn_is_doubly_stochastic(x64):
-  shares = roles.sinkhorn(jax.random.normal(KEY, (6, 6)), 100)
-  np.testing.assert_allclose(shares.sum(0), 1, 1e-9)
-  np.testing.assert_allclose(shares.sum(1), 1, 1e-9)
-
-
-def test_greedy_takes_the_greatest_first():
-  shares = jnp.array([[0.9, 0.8, 0.1], [0.85, 0.2, 0.3], [0.1, 0.7, 0.0]])
-  np.testing.assert_array_equal(
-    roles.greedy(shares), [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+def test_neurons_are_ranked_by_what_is_read_of_them():
+  weights = (
+    {"bias": jnp.zeros(3), "kernel": jnp.eye(3)},
+    {"bias": jnp.zeros(1), "kernel": jnp.array([[2.0], [-3.0], [1.0]])},
   )
+  target = mlp.mlp((3, 3, 1), "relu")
+  ranks = roles.by_rank(target.spec, weights)
+  assert set(ranks) == {"hidden_1"}
+  np.testing.assert_array_equal(ranks["hidden_1"].argmax(1), [1, 2, 0])
 
 
-def test_an_assignment_follows_the_neurons(x64):
-  chosen = roles.assignment(features(), keys())
-  np.testing.assert_allclose(chosen.sum(0), 1, 1e-12)
-  np.testing.assert_allclose(jnp.sort(chosen.ravel())[-5:], 1, 1e-12)
-  order = jnp.array([3, 0, 4, 1, 2])
-  np.testing.assert_allclose(
-    roles.assignment(features()[order], keys()), chosen[order], 1e-12, 1e-12
+def test_neurons_that_nothing_reads_are_ranked_by_what_they_read():
+  weights = (
+    {"bias": jnp.array([0.0, 5.0, 0.0]), "kernel": jnp.eye(3)},
+    {"bias": jnp.zeros(1), "kernel": jnp.array([[0.0], [0.0], [1.0]])},
   )
+  target = mlp.mlp((3, 3, 1), "relu")
+  ranks = roles.by_rank(target.spec, weights)["hidden_1"]
+  np.testing.assert_array_equal(ranks.argmax(1), [0, 1, 2])
 
 
-def test_an_assignment_can_be_learned(x64):
-  """The gradient of the soft assignment leads to the one that is wanted."""
-  wanted = jnp.eye(5)[jnp.array([2, 4, 1, 0, 3])]
-
-  @jax.jit
-  def step(k):
-    def loss(k):
-      return ((roles.assignment(features(), k) - wanted) ** 2).sum()
-
-    return k - 0.2 * jax.grad(loss)(k)
-
-  k = keys()
-  assert (roles.greedy(roles.assignment(features(), k)) != wanted).any()
-  for _ in range(60):
-    k = step(k)
-  np.testing.assert_allclose(roles.assignment(features(), k), wanted, 0, 1e-9)
-
-
-def test_neurons_that_are_the_same_have_a_role_each():
-  same = jnp.zeros((5, 4))
-  chosen = roles.assignment(same, keys())
-  np.testing.assert_allclose(chosen.sum(0), 1, 1e-6)
-  np.testing.assert_allclose(chosen.sum(1), 1, 1e-6)
-  gradient = jax.grad(lambda f: roles.assignment(f, keys())[0, 0])(same)
-  assert jnp.isfinite(gradient).all()
+@pytest.mark.parametrize("activation", [0, 1])
+def test_roles_follow_the_neurons(x64, activation):
+  weights = TARGET.init(KEY)
+  ranks, signs = parts(weights, activation)
+  g = actions.sample(
+    jax.random.key(2), TARGET.spec, activation=activation, dtype=float
+  )
+  moved, turned = parts(actions.act(g, TARGET.spec, weights), activation)
+  assert set(ranks) == set(g)
+  for name, (permutation, q) in g.items():
+    np.testing.assert_array_equal(moved[name], ranks[name][permutation])
+    np.testing.assert_allclose(ranks[name].sum(0), 1)
+    expected = signs[name][permutation]
+    if activation:
+      expected = expected * q
+      assert (q < 0).any()
+    np.testing.assert_array_equal(turned[name], expected)
 
 
-def test_signs_are_odd():
-  z = jnp.array([-0.3, 0.0, 2.0])
-  np.testing.assert_allclose(roles.signs(z), [-1, 0, 1], 1e-6)
-  np.testing.assert_array_equal(roles.signs(-z), -roles.signs(z))
+def test_a_neuron_that_reads_nothing_takes_the_sign_of_what_is_read_of_it():
+  weights = TARGET.init(KEY)
+  weights[0]["kernel"] = weights[0]["kernel"].at[:, 2].set(0.0)
+  _, signs = parts(weights, 1)
+  sent = weights[1]["kernel"][2] * signs["hidden_2"]
+  assert signs["hidden_1"][2] == jnp.sign(sent.sum())
 
 
 def test_placing_permutes_like_the_group(x64):
