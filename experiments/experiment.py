@@ -9,17 +9,18 @@ import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from experiments import build, compilation, progress, report, workdir
-from experiments.train import train
+from experiments.train import Watch, train
 from scalegmn_jax.base import InputError, MetaNetwork, Params
 from scalegmn_jax.training.checkpoints import read_json
 from scalegmn_jax.training.metrics import Metrics
-from scalegmn_jax.training.step import Task
+from scalegmn_jax.training.step import Task, TrainState
 
 EXPERIMENTS = (
   "finetune",
@@ -98,7 +99,8 @@ class Plan(NamedTuple):
   """What a run does.
 
   Attributes:
-    trainees: {name: what is trained}; the name is that of its subfolder.
+    trainees: {name: what is trained}; the name is that of its subfolder. The
+      first is what the experiment is about, the others are beside it.
     evaluate: {name: best φ} -> what was measured.
   """
 
@@ -106,11 +108,85 @@ class Plan(NamedTuple):
   evaluate: Callable[[Mapping[str, Params]], Outcome]
 
 
+def checked(config: ConfigDict) -> ModuleType:
+  """The module of the experiment.
+
+  It has `check(config)`, which raises InputError for values that no run can
+  have, and `plan(config) -> Plan`.
+
+  Raises:
+    InputError: no such experiment, or values that it cannot have.
+  """
+  if config.experiment not in EXPERIMENTS:
+    raise InputError(
+      f"config.experiment is {config.experiment!r}, expected one of "
+      f"{', '.join(EXPERIMENTS)}"
+    )
+  module = importlib.import_module(f"experiments.tasks.{config.experiment}")
+  build.check(config)
+  module.check(config)
+  return module
+
+
+def fit(
+  config: ConfigDict,
+  trainee: Trainee,
+  folder: Path,
+  label: str,
+  watch: Watch | None = None,
+) -> TrainState:
+  """Trains one of a plan's trainees, or goes on with it; see `train`."""
+  return train(
+    trainee.metanetwork,
+    trainee.task,
+    build.build_optimizer(config, trainee.steps, trainee.learning_rate),
+    trainee.data,
+    trainee.validate,
+    steps=trainee.steps,
+    seed=trainee.seed,
+    chunk=build.chunk(config.train.chunk),
+    workdir=folder,
+    config=build.plain(config),
+    label=label,
+    watch=watch,
+  )
+
+
+def write(
+  folder: Path,
+  config: ConfigDict,
+  outcome: Outcome,
+  seconds: Mapping[str, float],
+) -> Mapping[str, Any]:
+  """Writes what was measured, results last; returns these.
+
+  Args:
+    folder: the workdir.
+    config: of the experiment.
+    outcome: what was measured.
+    seconds: see `compilation.Clock.stop`.
+  """
+  results = {
+    "config": build.plain(config),
+    "tables": [table._asdict() for table in outcome.tables],
+    "lines": list(outcome.lines),
+    **outcome.extra,
+    "device": build.devices(),
+    "versions": {
+      name: importlib.metadata.version(name)
+      for name in ("jax", "flax", "optax", "jraph", "scalegmn-jax")
+    },
+    "seconds": seconds,
+  }
+  for name, figure in outcome.pictures.items():
+    report.save(figure, folder / name)
+  workdir.write_text(folder / workdir.TABLES, report.markdown(results))
+  workdir.write_json(folder / workdir.RESULTS, results)
+  return results
+
+
 def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   """One run, from data to pictures.
-
-  The experiment's module has `check(config)`, which raises InputError for
-  values that no run can have, and `plan(config) -> Plan`.
 
   Args:
     config: of the experiment.
@@ -123,14 +199,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   """
   clock = compilation.Clock()
   say = progress.console.print
-  if config.experiment not in EXPERIMENTS:
-    raise InputError(
-      f"config.experiment is {config.experiment!r}, expected one of "
-      f"{', '.join(EXPERIMENTS)}"
-    )
-  module = importlib.import_module(f"experiments.tasks.{config.experiment}")
-  build.check(config)
-  module.check(config)
+  module = checked(config)
   if eval_only and not (folder / workdir.TRAINED).exists():
     raise InputError(f"{folder}: no trained metanetwork to measure")
   workdir.claim(folder, config)
@@ -145,45 +214,18 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   params, histories = {}, {}
   for name, trainee in plan.trainees.items():
     place = folder / name
-    params[name] = train(
-      trainee.metanetwork,
-      trainee.task,
-      build.build_optimizer(config, trainee.steps, trainee.learning_rate),
-      trainee.data,
-      trainee.validate,
-      steps=trainee.steps,
-      seed=trainee.seed,
-      chunk=build.chunk(config.train.chunk),
-      workdir=place,
-      config=build.plain(config),
-      label=f"train {name}",
-    ).best_params
+    state = fit(config, trainee, place, f"train {name}")
+    params[name] = state.best_params
     histories[name] = Metrics(place / "metrics.jsonl", trainee.steps).read()
     if trainee.save is not None:
       trainee.save(folder, params[name])
   workdir.write_json(folder / workdir.TRAINED, list(params))
 
   outcome = plan.evaluate(params)
-  tables = [table._asdict() for table in outcome.tables]
-  results = {
-    "config": build.plain(config),
-    "tables": tables,
-    "lines": list(outcome.lines),
-    **outcome.extra,
-    "device": build.devices(),
-    "versions": {
-      name: importlib.metadata.version(name)
-      for name in ("jax", "flax", "optax", "jraph", "scalegmn-jax")
-    },
-    "seconds": clock.stop(),
-  }
-  pictures = dict(outcome.pictures)
   if histories:
-    pictures["training.png"] = report.training(histories)
-  for name, figure in pictures.items():
-    report.save(figure, folder / name)
-  workdir.write_text(folder / "results.md", report.markdown(results))
-  workdir.write_json(results_file, results)
+    curves = {"training.png": report.training(histories)}
+    outcome = outcome._replace(pictures={**outcome.pictures, **curves})
+  results = write(folder, config, outcome, clock.stop())
   report.show(results)
   say(report.compiling(results["seconds"]))
   say(f"tables, pictures and what was trained are in {folder}")

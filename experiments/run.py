@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from experiments import build, command, experiment, progress, workdir
 from scalegmn_jax.base import InputError
@@ -25,15 +25,21 @@ def define_flags() -> None:
   flags.DEFINE_bool("eval_only", False, "Measure what was trained again.")
 
 
-def main(argv) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+def given_config() -> tuple[ConfigDict, str]:
+  """(the config of the command line, its file and variant)."""
   config = flags.FLAGS.config
   if config is None:
     raise app.UsageError("--config=configs/<name>.py is needed")
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   if not Path(file.split(":")[0]).is_file():
     raise InputError(f"{file}: no such config file")
+  return config, file
+
+
+def main(argv) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  config, file = given_config()
   folder = Path(flags.FLAGS.workdir or workdir.default(file, config))
   progress.console.print(build.devices())
   progress.console.print(f"workdir: {folder}")

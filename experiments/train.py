@@ -24,6 +24,10 @@ from scalegmn_jax.training.step import (
   make_step,
 )
 
+Watch = Callable[[int, Mapping[str, float]], None]
+"""(steps taken, metrics of a validation) -> None. What it raises ends the
+training, of which a checkpoint is on disk."""
+
 
 class Interrupted(Exception):
   """SIGTERM came; the state is in a checkpoint."""
@@ -42,6 +46,7 @@ def train(
   config: dict[str, Any],
   label: str = "train",
   chunk: int | None = None,
+  watch: Watch | None = None,
 ) -> TrainState:
   """Trains, or goes on training, the parameters of a metanetwork.
 
@@ -60,6 +65,7 @@ def train(
       give up (`train.*_every`, `train.patience`) is read here.
     label: of the progress bar.
     chunk: networks differentiated at a time, see `training.step.gradient`.
+    watch: called after every validation.
 
   Raises:
     InputError: updates stay non-finite.
@@ -103,6 +109,8 @@ def train(
           # First the row: what is in a checkpoint has its rows on disk.
           rows.write(validation)
           checkpoints.save(number, state, config)
+          if watch is not None:
+            watch(number, validation)
           rows.restart_clock(number)
         advance(rows.note(best))
         if stopped():

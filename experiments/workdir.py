@@ -13,15 +13,16 @@ from scalegmn_jax.training.checkpoints import read_json
 
 CONFIG = "config.json"
 RESULTS = "results.json"
+TABLES = "results.md"
 TRAINED = "trained.json"
 """Names of what has been trained; there once all of it is."""
 
 
-def default(config_file: str, config: ConfigDict) -> Path:
-  """runs/<config>-<variant>-<hash of the keys that matter>."""
+def default(config_file: str, config: ConfigDict, prefix: str = "") -> Path:
+  """runs/<prefix>-<config>-<variant>-<hash of the keys that matter>."""
   name = Path(config_file.split(":")[0]).stem
   variant = config_file.partition(":")[2]
-  parts = [p for p in (name, variant, build.config_hash(config)) if p]
+  parts = [p for p in (prefix, name, variant, build.config_hash(config)) if p]
   return Path("runs") / "-".join(parts)
 
 
