@@ -280,8 +280,10 @@ class Classes(Module):
     probes = self.make(
       "probes", layers.Normal((self.probes, *self.input_shape), std=0.5)
     )
+    # Small, so that shares begin nearly even: what a softmax has chosen at
+    # random it does not let go.
     keys = self.make(
-      "keys", layers.Normal((self.probes, self.count), std=1.0)
+      "keys", layers.Normal((self.probes, self.count), std=0.1)
     )
     absent = self.make("absent", layers.Normal((1, self.count)))
     logits = self.apply_network(weights, probes, activation)
