@@ -172,7 +172,7 @@ def comparer(
   """
   c = config.prune
   run = pruning.pruner(
-    target, batch_size=c.batch_size, chunk=build.chunk(0)
+    target, batch_size=c.batch_size, chunk=build.together(target)
   )
   key = jax.random.fold_in(jax.random.key(config.seed), 1)
   train, val, test = jax.device_put(

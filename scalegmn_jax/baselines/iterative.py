@@ -65,6 +65,7 @@ def fine_tuner(
   l1: float,
   batch_size: int,
   tasks: Zoo | None = None,
+  together: int | None = None,
 ) -> FineTuner:
   """Fine-tuning on cross-entropy + λ‖θ‖₁ from the balanced network.
 
@@ -80,6 +81,7 @@ def fine_tuner(
     batch_size: images per step.
     tasks: networks of whose tasks another one is to be learned at every step;
       None: each network learns its own.
+    together: networks trained side by side, see `fit.fit`.
 
   Raises:
     InputError: no such optimizer or schedule.
@@ -108,7 +110,9 @@ def fine_tuner(
 
     return OPTIMIZERS[optimizer](rate)
 
-  trainer = fits.fit(loss, transformation, batch_size=batch_size)
+  trainer = fits.fit(
+    loss, transformation, batch_size=batch_size, chunk=together
+  )
   init = jax.jit(trainer.init)
   balance = balancer(target)
 

@@ -26,11 +26,12 @@ def generated(
   ranges: generate.Ranges,
   seed: int,
   chunk: int = 64,
+  together: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
 ) -> store.ZooFiles:
   """A zoo trained here, read from `folder` if it was made before.
 
-  Networks are trained `chunk` at a time, see `parts.assembled`.
+  They are kept after every `chunk` of them, see `parts.assembled`.
 
   Args:
     folder: of all cached zoos; this one is `<folder>/<hash of its config>`.
@@ -41,7 +42,8 @@ def generated(
     batch_size: images per step.
     ranges: of their settings.
     seed: network i depends on the seed and i.
-    chunk: networks trained side by side.
+    chunk: networks between two saves.
+    together: of these, networks trained side by side, see `fit.fit`.
     on_epoch: called once per network chunk and epoch.
 
   Raises:
@@ -72,6 +74,7 @@ def generated(
       batch_size=batch_size,
       ranges=ranges,
       sets=images.sets,
+      together=together,
       on_epoch=on_epoch,
     )
     columns = _columns(trained, target, epochs) | {

@@ -236,9 +236,10 @@ def train_networks(
   batch_size: int,
   ranges: Ranges,
   sets: Sequence[int] = (),
+  together: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
 ) -> Trained:
-  """Trains networks side by side and keeps them at the given epochs.
+  """Trains networks and keeps them at the given epochs.
 
   A network depends on its key and on nothing else of the batch it is trained
   in, up to the rounding of batched products.
@@ -252,6 +253,7 @@ def train_networks(
     batch_size: images per step.
     ranges: of the settings.
     sets: classes of each image set, for tasks of their own.
+    together: networks trained side by side, see `fit.fit`.
     on_epoch: called after every epoch.
 
   Raises:
@@ -299,6 +301,7 @@ def train_networks(
     functools.partial(_optimizer, ranges.optimizer),
     batch_size=batch_size,
     fraction=lambda settings: settings.train_fraction,
+    chunk=together,
   )
   measure = jax.jit(lambda *args: fits.measure(target.apply, *args)[:2])
   samples = [[a[:MEASURED] for a in images] for images in (train, test)]
