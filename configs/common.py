@@ -32,7 +32,7 @@ def zoo(config: ConfigDict) -> None:
   config.zoo.size = 576  # networks
   config.zoo.epochs = (1, 2, 4, 8, 16)  # checkpoints of each of them
   config.zoo.batch_size = 32
-  config.zoo.chunk = 64  # networks trained side by side
+  config.zoo.chunk = 64  # networks between two saves
   config.zoo.fractions = (0.8, 0.1, 0.1)  # train, validation, test networks
   config.zoo.learning_rate = (5e-4, 5e-2)  # log-uniform, as the next two
   config.zoo.l2 = (1e-8, 1e-2)
@@ -81,6 +81,20 @@ def cifar10_gs(config: ConfigDict) -> None:
   config.zoo.dropout = (0.0, 0.5)
   config.zoo.optimizer = ("adam",)
   config.zoo.initializer = ("glorot_normal", "he_normal", "normal")
+
+
+def own_tasks(config: ConfigDict) -> None:
+  """Networks that answer for the ten classes in an order of their own."""
+  # Networks that have learned something: of others nobody can read the task.
+  config.zoo.learning_rate = (1e-3, 1e-2)
+  config.zoo.l2 = (1e-8, 1e-3)
+  config.zoo.init_std = (0.03, 0.5)
+  config.zoo.dropout = (0.0, 0.3)
+  config.zoo.train_fraction = (0.25, 0.5, 1.0)
+  config.zoo.optimizer = ("adam", "rmsprop")
+  config.zoo.initializer = ("glorot_normal", "he_normal", "orthogonal")
+  config.zoo.classes = (10, 10)
+  config.model.classes = 10
 
 
 def inrs(config: ConfigDict) -> None:
@@ -168,6 +182,19 @@ def finetune() -> ConfigDict:
   config.loss.penalty = "balanced"  # or "plain", as in the papers
   config.loss.answers = "labels"  # or "outputs": each network's own
 
+  # Networks that are trained otherwise than the zoo, and what becomes of them.
+  config.elsewhere = ConfigDict()
+  config.elsewhere.paths = ()  # other zoos, and .npy files of one network
+  config.elsewhere.size = 32  # networks trained as follows; 0: none
+  config.elsewhere.epochs = (64,)
+  config.elsewhere.batch_size = 128
+  config.elsewhere.learning_rate = (3e-3, 1e-2)
+  config.elsewhere.l2 = (1e-8, 1e-5)
+  config.elsewhere.dropout = (0.0, 0.1)
+  config.elsewhere.train_fraction = (1.0,)
+  config.elsewhere.optimizer = ("adam",)
+  config.elsewhere.initializer = ("he_normal",)
+
   config.baselines = ConfigDict()
   config.baselines.methods = (("adam", "constant"),)  # optimizer, schedule
   config.baselines.rates = (3e-3, 1e-2, 2e-2, 4e-2)  # of Adam; 10 x for SGD
@@ -202,6 +229,8 @@ def tiny(config: ConfigDict) -> ConfigDict:
   """The whole path in seconds; its numbers mean nothing."""
   tiny_sections(config)
   config.train.images = 32
+  config.elsewhere.size = 4
+  config.elsewhere.epochs = (2,)
   config.baselines.rates = (3e-3, 1e-2)
   config.baselines.epochs = (1, 2)
   config.baselines.constant_epochs = 2

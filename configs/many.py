@@ -23,16 +23,7 @@ from configs import common
 def get_config(variant: str = ""):
   config = common.finetune()
   common.cnn(config)
-  # Networks that have learned something: of others nobody can read the task.
-  config.zoo.learning_rate = (1e-3, 1e-2)
-  config.zoo.l2 = (1e-8, 1e-3)
-  config.zoo.init_std = (0.03, 0.5)
-  config.zoo.dropout = (0.0, 0.3)
-  config.zoo.train_fraction = (0.25, 0.5, 1.0)
-  config.zoo.optimizer = ("adam", "rmsprop")
-  config.zoo.initializer = ("glorot_normal", "he_normal", "orthogonal")
-  config.zoo.classes = (10, 10)
-  config.model.classes = 10
+  common.own_tasks(config)
   config.baselines.after_one_shot = (1,)
   config.baselines.after_constant = (1, 5)
   if variant == "tiny":

@@ -1,5 +1,6 @@
 """From a config to objects: the only place where config keys become code."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 from ml_collections import ConfigDict
 
 from experiments import progress
@@ -118,6 +121,10 @@ def check(config: ConfigDict) -> None:
     section, _, name = key.rpartition(".")
     if name in (values.get(section, {}) if section else values):
       need(config, key, good, expected)
+    if section == "zoo" and name in values.get("elsewhere", {}):
+      # The same keys, of networks that are trained otherwise, if any are.
+      if values["elsewhere"]["size"]:
+        need(config, f"elsewhere.{name}", good, expected)
   if "train" in config:
     networks = config.train.networks
     need(
@@ -126,7 +133,8 @@ def check(config: ConfigDict) -> None:
       lambda v: v >= 0 and (v == 0 or networks % v == 0),
       f"0 or a divisor of train.networks ({networks})",
     )
-    build_optimizer(config, config.train.steps)
+    if "steps" in config.train:
+      build_optimizer(config, config.train.steps)
 
 
 def chunk(networks: int) -> int | None:
@@ -134,6 +142,18 @@ def chunk(networks: int) -> int | None:
   if networks:
     return networks
   return 1 if jax.default_backend() == "cpu" else None
+
+
+def together(target: TargetNetwork) -> int | None:
+  """Networks trained side by side, None for all: what is fastest.
+
+  On a CPU that is one network at a time where kernels are convolved, for the
+  features of many do not fit in the cache; batched products of small matrices
+  are better made together.
+  """
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+  convolved = any(len(leaf.shape) > 2 for leaf in jax.tree.leaves(shapes))
+  return chunk(0) if convolved else None
 
 
 def build_optimizer(
@@ -182,12 +202,14 @@ class Zoos:
 
   Attributes:
     train: every checkpoint of the training networks.
+    owner: [checkpoints in `train`], the number of the network of each.
     val, test: the last checkpoint of networks that training never sees.
     networks: {"train", "val", "test": how many different ones}.
     source: folder of the files.
   """
 
   train: Zoo
+  owner: np.ndarray
   val: Zoo
   test: Zoo
   networks: dict[str, int]
@@ -195,11 +217,16 @@ class Zoos:
 
   def keeping_outputs(self) -> "Zoos":
     """The same networks, each of which is to answer what it answers now."""
-    train, val, test = (
-      zoo._replace(teacher=zoo.weights)
-      for zoo in (self.train, self.val, self.test)
-    )
-    return dataclasses.replace(self, train=train, val=val, test=test)
+    sides = map(keeping_outputs, (self.train, self.val, self.test))
+    return dataclasses.replace(self, **dict(zip(SIDES, sides, strict=True)))
+
+
+SIDES = ("train", "val", "test")
+
+
+def keeping_outputs(zoo: Zoo) -> Zoo:
+  """The same networks, each of which is to answer what it answers now."""
+  return zoo._replace(teacher=zoo.weights)
 
 
 def build_ranges(config: ConfigDict) -> generate.Ranges:
@@ -228,6 +255,7 @@ def build_zoo_files(
       ranges=build_ranges(config),
       seed=config.seed,
       chunk=c.chunk,
+      together=together(target),
       on_epoch=advance,
     )
 
@@ -258,6 +286,7 @@ def build_zoos(
   test = order.permutation(test)[: config.eval.test_networks]
   zoos = Zoos(
     train=networks.load(target, files, train),
+    owner=pd.factorize(files.metrics["modeldir"].iloc[train])[0],
     val=networks.load(target, files, val),
     test=networks.load(target, test_files, test),
     networks={
@@ -268,17 +297,64 @@ def build_zoos(
     source=str(files.path),
   )
   for zoo, source in ((zoos.train, files), (zoos.test, test_files)):
-    if zoo.classes is not None and zoo.classes.shape[1] != data.num_classes:
-      raise InputError(
-        f"{source.path / store.METRICS}: {store.TASK} is of "
-        f"{zoo.classes.shape[1]} classes, the images {config.data.name!r} have "
-        f"{data.num_classes}"
-      )
+    _check_classes(config, zoo, source, data)
   progress.console.print(
     f"zoo: {zoos.source}: {zoos.networks['train']} training networks, "
     f"{len(train)} checkpoints of them"
   )
   return zoos
+
+
+def _check_classes(
+  config: ConfigDict, zoo: Zoo, files: store.ZooFiles, data: images.Images
+) -> None:
+  """Raises InputError unless tasks are of the classes of the images."""
+  if zoo.classes is not None and zoo.classes.shape[1] != data.num_classes:
+    raise InputError(
+      f"{files.path / store.METRICS}: {store.TASK} is of "
+      f"{zoo.classes.shape[1]} classes, the images {config.data.name!r} have "
+      f"{data.num_classes}"
+    )
+
+
+def build_elsewhere(
+  config: ConfigDict, target: TargetNetwork, data: images.Images
+) -> dict[str, Zoo]:
+  """Networks that are none of the zoo's, by what they are.
+
+  Those that are trained otherwise, as `config.elsewhere` says, and those of
+  other zoos or of files with one network.
+  """
+  c = config.elsewhere
+  found = {}
+  if c.size:
+    images = len(data.train_x)
+    need(
+      config,
+      "elsewhere.batch_size",
+      lambda v: 1 <= v <= images,
+      f"1 to the number of training images, {images}",
+    )
+    other = copy.deepcopy(config)
+    other.zoo.path = ""
+    other.zoo.update({k: v for k, v in c.items() if k != "paths"})
+    # With another seed, so that tasks are others as well.
+    other.seed = (config.seed + 1) % 2**32
+    files = build_zoo_files(other, target, data)
+    rows = store.select(files, "last", target.activations)
+    found["trained otherwise"] = networks.load(target, files, rows)
+  for path in c.paths:
+    if path.endswith(".npy"):
+      row = networks.read_row(path, target).astype(np.float32)
+      zoo = Zoo(networks.to_weights(target, row), jnp.zeros(1, jnp.int32))
+    else:
+      files = store.read(path)
+      rows = store.select(files, "last", target.activations)
+      order = np.random.RandomState(config.seed).permutation(rows)
+      zoo = networks.load(target, files, order[: config.eval.test_networks])
+      _check_classes(config, zoo, files, data)
+    found[Path(path).name] = zoo
+  return found
 
 
 def devices() -> str:

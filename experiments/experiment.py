@@ -24,6 +24,7 @@ from scalegmn_jax.training.step import Task, TrainState
 
 EXPERIMENTS = (
   "finetune",
+  "scaling",
   "predict_accuracy",
   "mixed",
   "classify_inr",

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import build
 from scalegmn_jax.base import MetaNetwork, Params, TargetNetwork, Zoo
 from scalegmn_jax.eval import scores as scoring
 from scalegmn_jax.symmetry import actions, errors
 from scalegmn_jax.training.losses import Losses
 
-BATCH = 64
-"""Networks that an accelerator reads at a time."""
+BATCH = {"cpu": 16}
+"""Networks that are read at a time, by backend; 64 on others. Each number of
+networks below it is a program of its own to compile."""
 
 Shot = Callable[[Params, Zoo], Zoo]
 """(φ, zoo) -> the zoo of edited networks."""
@@ -23,23 +23,28 @@ Shot = Callable[[Params, Zoo], Zoo]
 def reader(metanetwork: MetaNetwork) -> Callable[[Params, Zoo], Any]:
   """(φ, zoo) -> what the metanetwork gives for every network: [B, ...].
 
-  A batch at a time. On a CPU a batch is one network: it takes no longer, and
-  one program serves zoos of all sizes.
+  A batch at a time; on a CPU its networks one after another, which takes no
+  longer and less memory.
   """
+  backend = jax.default_backend()
+  mapped, batch = backend == "cpu", BATCH.get(backend, 64)
 
   @jax.jit
   def apply(params, zoo):
     def one(network):
       return metanetwork.apply(params, network.weights, network.activation)
 
-    if zoo.activation.shape[0] > 1:
-      return jax.vmap(one)(zoo)
-    return jax.lax.map(one, zoo)  # an axis of length one would be slow
+    # An axis of length one would be slow.
+    if mapped or zoo.activation.shape[0] == 1:
+      return jax.lax.map(one, zoo)
+    return jax.vmap(one)(zoo)
 
   def read(params, zoo):
+    count = zoo.activation.shape[0]
+    size = min(batch, count)
+    if size == count:
+      return apply(params, zoo)
     host = jax.device_get(zoo)
-    count = len(host.activation)
-    size = min(build.chunk(0) or BATCH, count)
     parts = []
     for start in range(0, count, size):
       # The last batch reaches back, so that all have one shape.

@@ -22,6 +22,7 @@ COLUMNS = {
   "accuracy_mean": ("accuracy", "{:.3f}"),
   "accuracy_std": ("std", "{:.3f}"),
   "accuracy_min": ("min", "{:.3f}"),
+  "accuracy_change_min": ("worst change", "{:+.3f}"),
   "sparsity": ("sparsity", "{:.3f}"),
   "accuracy_pruned": ("acc. pruned", "{:.3f}"),
   "agreement": ("agreement", "{:.3f}"),
@@ -33,6 +34,13 @@ COLUMNS = {
 SHORT = (
   "objective", "accuracy_mean", "accuracy_min", "sparsity", "seconds_alone",
 )  # fmt: skip
+
+ELSEWHERE = (
+  "objective", "cross_entropy", "objective_plain", "accuracy_mean",
+  "accuracy_std", "accuracy_min", "accuracy_change_min", "sparsity",
+  "accuracy_pruned", "agreement",
+)  # fmt: skip
+"""Columns of the table of networks from elsewhere."""
 
 MEASURED = 128
 """Images on which functions of networks are compared."""
@@ -82,11 +90,15 @@ def plan(config: ConfigDict) -> Plan:
   )
   operator = metanetworks.operator(target, **config.model)
   zoos = build.build_zoos(config, target, data)
+  others = build.build_elsewhere(config, target, data)
   if config.loss.answers == "outputs":
     zoos = zoos.keeping_outputs()
+    others = {name: build.keeping_outputs(z) for name, z in others.items()}
+  key = jax.random.key(config.seed)
+  _, moved = populations.regauge(target)(zoos.test, key)
+  others = {"test networks, re-gauged": moved} | others
   device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
   validation = populations.validation(losses, data.val_x, data.val_y)
-  key = jax.random.key(config.seed)
 
   def task(metanetwork):
     return amortized_task(
@@ -147,18 +159,28 @@ def plan(config: ConfigDict) -> Plan:
     given = params["operator"], zoos.test, key
     of_functions = error(*given)
     of_weights = populations.equivariance_error(shot, target)(*given)
+    tables = [
+      Table(
+        f"{zoos.networks['test']} test networks x test images; "
+        f"{zoos.networks['train']} training networks, "
+        f"{zoos.networks['val']} validation networks. Objective: "
+        f"{ANSWERS[config.loss.answers]} + {config.loss.l1:g} x balanced L1",
+        COLUMNS,
+        measured.rows,
+        SHORT,
+      ),
+      Table(
+        "networks from elsewhere x test images",
+        {key: COLUMNS[key] for key in ELSEWHERE},
+        finetune_methods.elsewhere(
+          config, target, data, others, shot, params["operator"]
+        ),
+        ("objective", "accuracy_mean", "accuracy_change_min"),
+        "networks",
+      ),
+    ]
     return Outcome(
-      [
-        Table(
-          f"{zoos.networks['test']} test networks x test images; "
-          f"{zoos.networks['train']} training networks, "
-          f"{zoos.networks['val']} validation networks. Objective: "
-          f"{ANSWERS[config.loss.answers]} + {config.loss.l1:g} x balanced L1",
-          COLUMNS,
-          measured.rows,
-          SHORT,
-        )
-      ],
+      tables,
       [
         *finetune_pictures.verdicts(measured.rows),
         "Networks re-gauged at random are edited to functions that differ "

@@ -1,7 +1,7 @@
 """Fine-tuning methods on the test networks and test images."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +12,17 @@ from ml_collections import ConfigDict
 from experiments import build, progress
 from experiments.machine import median_seconds
 from experiments.populations import Shot
-from scalegmn_jax.base import Params, TargetNetwork
+from scalegmn_jax.base import Params, TargetNetwork, Zoo
 from scalegmn_jax.baselines import constant, iterative
 from scalegmn_jax.data.images import Images
+from scalegmn_jax.eval import choice
 from scalegmn_jax.eval import scores as scoring
+from scalegmn_jax.training.losses import task_losses
+
+ONE_SHOT = "one shot"
+KEPT = "one shot, where better"
+"""Names of rows: every network edited, and those only whose objective on
+validation images falls."""
 
 SHARES = tuple(round(0.05 * i, 2) for i in range(20))
 """Sparsities of the accuracy-against-sparsity picture."""
@@ -33,6 +40,89 @@ class Measured(NamedTuple):
   accuracy: dict[str, np.ndarray]
   at_sparsity: dict[str, np.ndarray]
   tuning: dict[str, Any]
+
+
+class Descent(NamedTuple):
+  """Gradient descent on the test networks, tuned on validation networks.
+
+  Attributes:
+    tuner: the method.
+    rates: the grid that it began with.
+    tuned: what was chosen.
+    networks: {epochs: the test networks after so many}.
+    seconds: {"alone", "batched"}, per network and epoch.
+  """
+
+  tuner: iterative.FineTuner
+  rates: list[float]
+  tuned: iterative.Tuned
+  networks: Mapping[int, Zoo]
+  seconds: Mapping[str, float]
+
+
+def descents(
+  config: ConfigDict,
+  target: TargetNetwork,
+  zoos: build.Zoos,
+  train: tuple[jax.Array, jax.Array],
+  objective: Callable[[Zoo], jax.Array],
+) -> Iterator[Descent]:
+  """Each of the config's baseline methods, run.
+
+  Args:
+    config: of the run.
+    target: the architecture.
+    zoos: validation networks, and test networks.
+    train: (images, labels) to learn.
+    objective: of networks on validation images.
+  """
+  c = config.baselines
+  key = order_of_images(config)
+  count = zoos.test.activation.shape[0]
+  first = jax.tree.map(lambda a: a[:1], zoos.test)
+  horizons = tuple(c.epochs)
+  for optimizer, schedule in c.methods:
+    tuner = iterative.fine_tuner(
+      target,
+      optimizer=optimizer,
+      schedule=schedule,
+      l1=config.loss.l1,
+      batch_size=c.batch_size,
+      together=build.together(target),
+    )
+    rates = [r * (10 if optimizer == "sgd" else 1) for r in c.rates]
+    length = max(horizons) if schedule == "constant" else sum(horizons)
+    with progress.bar(f"tune {tuner.name}", length) as advance:
+      tuned = iterative.tune(
+        tuner,
+        zoos.val,
+        rates,
+        horizons,
+        key,
+        train,
+        objective,
+        on_epoch=advance,
+      )
+    epochs = _epochs(tuned.rates, schedule)
+    with progress.bar(f"test networks, {tuner.name}", epochs) as advance:
+      start = time.perf_counter()
+      results = iterative.run_tuned(
+        tuner, tuned, zoos.test, key, train, advance
+      )
+      batched = (time.perf_counter() - start) / epochs / count
+    alone = _alone(tuner, first, tuned.rates[horizons[0]], key, train)
+    yield Descent(
+      tuner,
+      rates,
+      tuned,
+      {h: zoos.test._replace(weights=w) for h, w in results.items()},
+      {"alone": alone, "batched": batched},
+    )
+
+
+def order_of_images(config: ConfigDict) -> jax.Array:
+  """The key of the minibatches of gradient descent."""
+  return jax.random.fold_in(jax.random.key(config.seed), 1)
 
 
 def compare(
@@ -58,22 +148,19 @@ def compare(
   """
   score = scoring.scorer(target, l1=config.loss.l1)
   pruned = scoring.accuracy_at_sparsity(target, SHARES)
-  test_x, test_y, val_x, val_y, train_x, train_y = jax.device_put(
+  train, val, images = jax.device_put(
     (
-      data.test_x,
-      data.test_y,
-      data.val_x,
-      data.val_y,
-      data.train_x,
-      data.train_y,
+      (data.train_x, data.train_y),
+      (data.val_x, data.val_y),
+      (data.test_x, data.test_y),
     )
   )
   test, count = zoos.test, zoos.test.activation.shape[0]
-  original = score(test, test_x, test_y)
+  original = score(test, *images)
   rows, accuracy, at_sparsity, tuning = [], {}, {}, {}
 
   def add(method, zoo, *, alone=0.0, batched=0.0, passes=0.0, draw=False):
-    result = score(zoo, test_x, test_y)
+    result = score(zoo, *images)
     rows.append(
       scoring.row(
         method,
@@ -86,87 +173,62 @@ def compare(
     )
     accuracy[method] = result.accuracy
     if draw:
-      at_sparsity[method] = pruned(zoo, test_x, test_y)
+      at_sparsity[method] = pruned(zoo, *images)
 
   def objective(zoo):
-    return score(zoo, val_x, val_y).objective
+    return score(zoo, *val).objective
 
   first = jax.tree.map(lambda a: a[:1], test)
+
+  def cost(run):
+    """Seconds of a function of networks, for one of them."""
+    return {
+      "alone": median_seconds(lambda: run(first)),
+      "batched": median_seconds(lambda: run(test)) / count,
+    }
+
   add("as is", test, draw=True)
   balance = iterative.balancer(target)
-  add(
-    "balanced",
-    balance(test),
-    alone=median_seconds(lambda: balance(first)),
-    batched=median_seconds(lambda: balance(test)) / count,
-  )
-
+  add("balanced", balance(test), **cost(balance))
   edited = shot(params, test)
-  cost = {
-    "alone": median_seconds(lambda: shot(params, first)),
-    "batched": median_seconds(lambda: shot(params, test)) / count,
-  }
-  add("one shot", edited, **cost, draw=True)
+  of_shot = cost(lambda zoo: shot(params, zoo))
+  add(ONE_SHOT, edited, **of_shot, draw=True)
   # An operator that is equivariant keeps the gauge of its input.
-  add("one shot, balanced", balance(edited), **cost)
+  add(f"{ONE_SHOT}, balanced", balance(edited), **of_shot)
+  choose = choice.better(task_losses(target, l1=config.loss.l1))
+  add(
+    KEPT,
+    choose(test, edited, *val),
+    **cost(lambda zoo: choose(zoo, shot(params, zoo), *val)),
+    passes=2 * len(data.val_y) / len(data.train_y),
+  )
   for name, (apply, phi) in rivals.items():
     add(
       name,
       apply(phi, test),
-      alone=median_seconds(lambda a=apply, p=phi: a(p, first)),
-      batched=median_seconds(lambda a=apply, p=phi: a(p, test)) / count,
+      **cost(lambda zoo, a=apply, p=phi: a(p, zoo)),
     )
 
   c = config.baselines
-  key = jax.random.fold_in(jax.random.key(config.seed), 1)
-  train = (train_x, train_y)
-  horizons = tuple(c.epochs)
-  first_method = None
-  for i, (optimizer, schedule) in enumerate(c.methods):
-    tuner = iterative.fine_tuner(
-      target,
-      optimizer=optimizer,
-      schedule=schedule,
-      l1=config.loss.l1,
-      batch_size=c.batch_size,
-    )
-    rates = [r * (10 if optimizer == "sgd" else 1) for r in c.rates]
-    length = max(horizons) if schedule == "constant" else sum(horizons)
-    with progress.bar(f"tune {tuner.name}", length) as advance:
-      tuned = iterative.tune(
-        tuner,
-        zoos.val,
-        rates,
-        horizons,
-        key,
-        train,
-        objective,
-        on_epoch=advance,
-      )
-    tuning[tuner.name] = tuned.objective
-    epochs = _epochs(tuned.rates, schedule)
-    with progress.bar(f"test networks, {tuner.name}", epochs) as advance:
-      start = time.perf_counter()
-      results = iterative.run_tuned(tuner, tuned, test, key, train, advance)
-      batched = (time.perf_counter() - start) / epochs / count
-    alone = _alone(tuner, first, tuned.rates[horizons[0]], key, train)
-    if i == 0:
-      first_method = tuner, rates, {"alone": alone, "batched": batched}
-    for h, weights in results.items():
+  first_descent = None
+  for descent in descents(config, target, zoos, train, objective):
+    tuning[descent.tuner.name] = descent.tuned.objective
+    for h, zoo in descent.networks.items():
       add(
-        f"{tuner.name}, {_epoch_word(h)}",
-        test._replace(weights=weights),
-        alone=alone * h,
-        batched=batched * h,
+        f"{descent.tuner.name}, {_epoch_word(h)}",
+        zoo,
+        **{k: v * h for k, v in descent.seconds.items()},
         passes=float(h),
-        draw=i == 0 and h == max(horizons),
+        draw=first_descent is None and h == max(c.epochs),
       )
+    first_descent = first_descent or descent
 
   # Methods that do not look at their input, chosen on train and val only.
+  key = order_of_images(config)
   of_tasks = constant.objectives(target, l1=config.loss.l1)
 
   def in_all_tasks(zoo):
-    return of_tasks(zoo, zoos.val, val_x, val_y)
+    return of_tasks(zoo, zoos.val, *val)
 
   many = test.classes is not None or test.teacher is not None
   best = constant.best_network(zoos.train, in_all_tasks(zoos.train))
@@ -180,6 +242,7 @@ def compare(
       l1=config.loss.l1,
       batch_size=c.batch_size,
       tasks=tasks,
+      together=build.together(target),
     )
     with progress.bar("one network offline", c.constant_epochs) as advance:
       weights = constant.trained_offline(
@@ -199,7 +262,11 @@ def compare(
   # Methods that go on from there, for a few epochs.
   starts = {}
   if c.after_one_shot:
-    starts["one shot"] = c.after_one_shot, lambda zoo: shot(params, zoo), cost
+    starts[ONE_SHOT] = (
+      c.after_one_shot,
+      lambda zoo: shot(params, zoo),
+      of_shot,
+    )
   if c.after_constant:
     if many:
       own = constant.best_network(zoos.train, objective(zoos.train))
@@ -209,14 +276,14 @@ def compare(
       lambda zoo: constant.instead(trained, zoo),
       {"alone": 0.0, "batched": 0.0},
     )
-  assert first_method is not None
-  tuner, rates, epoch_cost = first_method
+  assert first_descent is not None
+  tuner = first_descent.tuner
   for name, (after, begin, before) in starts.items():
     with progress.bar(f"{name} + epochs", max(after)) as advance:
       tuned = iterative.tune(
         tuner,
         begin(zoos.val),
-        rates,
+        first_descent.rates,
         tuple(after),
         key,
         train,
@@ -229,10 +296,44 @@ def compare(
       add(
         f"{name} + {tuner.name}, {_epoch_word(h)}",
         begun._replace(weights=weights),
-        **{k: before[k] + h * epoch_cost[k] for k in before},
+        **{k: before[k] + h * first_descent.seconds[k] for k in before},
         passes=float(h),
       )
   return Measured(rows, accuracy, at_sparsity, tuning)
+
+
+def elsewhere(
+  config: ConfigDict,
+  target: TargetNetwork,
+  data: Images,
+  populations: Mapping[str, Zoo],
+  shot: Shot,
+  params: Params,
+) -> list[dict[str, Any]]:
+  """Rows of other networks than those of the zoo: as is, and after one shot.
+
+  Args:
+    config: of the run.
+    target: the architecture.
+    data: images.
+    populations: {what they are: networks}.
+    shot: the operator.
+    params: φ.
+  """
+  score = scoring.scorer(target, l1=config.loss.l1)
+  choose = choice.better(task_losses(target, l1=config.loss.l1))
+  rows = []
+  for name, zoo in populations.items():
+    original = score(zoo, data.test_x, data.test_y)
+    edited = shot(params, zoo)
+    for method, after in (
+      ("as is", zoo),
+      (ONE_SHOT, edited),
+      (KEPT, choose(zoo, edited, data.val_x, data.val_y)),
+    ):
+      scores = score(after, data.test_x, data.test_y)
+      rows.append(scoring.row(f"{name}: {method}", scores, original))
+  return rows
 
 
 def _epoch_word(count: int) -> str:

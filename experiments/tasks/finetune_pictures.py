@@ -29,7 +29,9 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"One shot gains {share:.0%} of what {last} epochs of tuned {name} gain"
       )
     worth = epochs_worth(points, start["objective"], shot["objective"])
-    lines.append(f"One shot is worth {worth} epochs of tuned {name}")
+    lines.append(
+      f"One shot is worth {worth_text(worth, last)} epochs of tuned {name}"
+    )
   return lines
 
 
@@ -42,17 +44,28 @@ def _horizon(method: str) -> tuple[str, int]:
 
 def epochs_worth(
   points: Sequence[tuple[int, float]], start: float, objective: float
-) -> str:
-  """Epochs after which a curve reaches an objective, linear in between."""
-  before = (0, start)
+) -> float:
+  """Epochs after which a curve reaches an objective, linear in between.
+
+  Args:
+    points: (epochs, objective), ascending.
+    start: the objective after none.
+    objective: to be reached; infinitely many epochs if it never is.
+  """
   if objective >= start:
-    return "0"
+    return 0.0
+  before = (0, start)
   for epoch, value in points:
     if value <= objective:
       share = (before[1] - objective) / (before[1] - value)
-      return f"{before[0] + share * (epoch - before[0]):.1f}"
+      return before[0] + share * (epoch - before[0])
     before = (epoch, value)
-  return f"more than {before[0]}"
+  return float("inf")
+
+
+def worth_text(worth: float, last: int) -> str:
+  """`epochs_worth` in words, of a curve of so many epochs."""
+  return f"{worth:.1f}" if worth <= last else f"more than {last}"
 
 
 def pictures(measured: Measured) -> dict[str, Figure]:

@@ -104,16 +104,17 @@ def row(
   scores: Scores,
   original: Scores,
   *,
-  seconds_alone: float,
-  seconds_batched: float,
-  data_passes: float,
+  seconds_alone: float = 0.0,
+  seconds_batched: float = 0.0,
+  data_passes: float = 0.0,
 ) -> dict[str, Any]:
   """A row of `results.json`: means over networks.
 
   Args:
     method: its name.
     scores: of the edited networks.
-    original: of the networks as they were, for the agreement of predictions.
+    original: of the networks as they were, for the agreement of predictions
+      and the change of accuracy.
     seconds_alone, seconds_batched: per network, when edited one at a time and
       all side by side.
     data_passes: how often the method reads the training images per network.
@@ -131,6 +132,7 @@ def row(
     "accuracy_mean": float(accuracy.mean()),
     "accuracy_std": float(accuracy.std()),
     "accuracy_min": float(accuracy.min()),
+    "accuracy_change_min": float((accuracy - original.accuracy).min()),
     "sparsity": float(scores.sparsity.mean()),
     "accuracy_pruned": float(scores.accuracy_pruned.mean()),
     "agreement": float(agreement),

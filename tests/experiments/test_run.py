@@ -155,11 +155,18 @@ def test_results_have_the_agreed_form(finished):
     assert set(row) == {
       "method", "objective", "cross_entropy", "objective_plain", "l1",
       "l1_balanced", "accuracy_mean", "accuracy_std", "accuracy_min",
-      "sparsity", "accuracy_pruned", "agreement", "seconds_alone",
-      "seconds_batched", "data_passes",
+      "accuracy_change_min", "sparsity", "accuracy_pruned", "agreement",
+      "seconds_alone", "seconds_batched", "data_passes",
     }  # fmt: skip
     assert all(np.isfinite(v) for k, v in row.items() if k != "method")
     assert row["l1_balanced"] <= row["l1"] * (1 + 1e-5)
+  elsewhere = results(finished)["tables"][1]["rows"]
+  assert [row["method"].partition(": ")[0] for row in elsewhere[::3]] == [
+    "test networks, re-gauged", "trained otherwise"
+  ]  # fmt: skip
+  shot, moved = table(finished)[2], elsewhere[1]
+  assert shot["method"] == "one shot"
+  assert moved["objective"] == pytest.approx(shot["objective"], rel=1e-4)
   as_is, balanced = table(finished)[:2]
   assert balanced["cross_entropy"] == pytest.approx(as_is["cross_entropy"])
   assert as_is["agreement"] == 1
@@ -185,7 +192,7 @@ def test_another_config_is_refused(environment, finished):
 
 def test_apply_writes_the_improved_zoo(environment, finished, tmp_path):
   cache = pathlib.Path(environment["XDG_CACHE_HOME"], "scalegmn_jax", "zoos")
-  (zoo,) = cache.glob("zoo-*")
+  zoo = max(cache.glob("zoo-*"), key=lambda z: len(store.read(z).weights))
   command = [
     *(sys.executable, "-m", "experiments.apply", f"--workdir={finished}"),
     *(f"--zoo.path={zoo}", f"--out={tmp_path / 'better'}"),

@@ -1,0 +1,56 @@
+"""What one shot is worth by the networks and the steps of its training.
+
+Operators are trained on parts of a zoo, for fewer and more steps; of each it is
+said how many epochs of tuned Adam one shot is worth on networks of other tasks.
+
+  python -m experiments.run --config=configs/scaling.py
+
+Variants, after a colon:
+  (none)  8x8 digits, the ten classes in an order of each network's own.
+  tiny    the same path in under a minute, for tests.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(variant: str = ""):
+  config = common.finetune()
+  common.cnn(config)
+  common.own_tasks(config)
+  config.experiment = "scaling"
+  config.scaling = ConfigDict()
+  config.scaling.networks = (16, 64, 256, 460)
+  config.scaling.steps = (300, 1000, 3000, 10_000)
+  config.scaling.seeds = (0, 1, 2)  # of φ
+  config.baselines.methods = (("adam", "constant"),)
+  for section, keys in {
+    "train": ("steps",),
+    "loss": ("answers",),
+    "baselines": (
+      "constant_epochs",
+      "after_one_shot",
+      "after_constant",
+      "metanetworks",
+    ),
+  }.items():
+    for key in keys:
+      del config[section][key]
+  del config.elsewhere
+  if variant == "tiny":
+    common.tiny_sections(config)
+    del config.train.steps
+    config.target.channels = (4, 4)
+    config.zoo.train_fraction = (1.0,)
+    config.scaling.networks = (4, 12)
+    config.scaling.steps = (8, 16)
+    config.scaling.seeds = (0,)
+    config.train.images = 32
+    config.baselines.rates = (3e-3, 1e-2)
+    config.baselines.epochs = (1, 2)
+  elif variant:
+    raise ValueError(
+      f"configs/scaling.py has no variant {variant!r}: expected tiny"
+    )
+  return config

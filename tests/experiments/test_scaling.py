@@ -1,0 +1,65 @@
+"""What one shot is worth, from curves of objectives."""
+
+import numpy as np
+import pytest
+
+from configs import scaling as configs
+from experiments import build, experiment
+from experiments.tasks import finetune_pictures, scaling
+from scalegmn_jax.base import InputError
+
+CURVE = [(1, 0.8), (5, 0.6), (25, 0.5), (50, 0.55)]
+
+
+@pytest.mark.parametrize(
+  ("objective", "worth"),
+  [(1.0, 0), (1.2, 0), (0.9, 0.5), (0.7, 3), (0.6, 5), (0.5, 25)],
+)
+def test_worth_is_where_the_curve_first_gets_there(objective, worth):
+  found = finetune_pictures.epochs_worth(CURVE, 1.0, objective)
+  assert found == pytest.approx(worth)
+  assert finetune_pictures.worth_text(found, 50) == f"{worth:.1f}"
+
+
+def test_worth_beyond_the_curve():
+  found = finetune_pictures.epochs_worth(CURVE, 1.0, 0.49)
+  assert found == np.inf
+  assert finetune_pictures.worth_text(found, 50) == "more than 50"
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"scaling.networks": (4, 13)}, "the zoo has 12 training networks"),
+    ({"scaling.steps": ()}, "config.scaling.steps is ()"),
+    ({"scaling.steps": (2, 30)}, "train.steps is 2 and train.warmup 5"),
+    ({"scaling.seeds": (-1,)}, "config.scaling.seeds is (-1,)"),
+  ],
+)
+def test_impossible_values(change, message, tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  config = configs.get_config("tiny")
+  config.zoo.epochs = (1,)
+  config.update_from_flattened_dict(change)
+  with pytest.raises(InputError) as error:
+    experiment.checked(config).plan(config)
+  assert message in str(error.value)
+
+
+def test_fewer_networks_are_a_part_of_more(tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  config = configs.get_config("tiny")
+  plan = scaling.plan(config)
+  few, many = (
+    {row.tobytes() for row in np.asarray(trainee.data[0].weights[0]["kernel"])}
+    for trainee in (plan.trainees["4/8/0"], plan.trainees["12/8/0"])
+  )
+  checkpoints = len(config.zoo.epochs)
+  assert (len(few), len(many)) == (4 * checkpoints, 12 * checkpoints)
+  assert few < many
+  zoos = build.build_zoos(
+    config,
+    build.build_target(config, build.build_images(config)),
+    build.build_images(config),
+  )
+  assert np.bincount(zoos.owner).tolist() == [checkpoints] * 12
