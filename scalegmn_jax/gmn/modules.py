@@ -217,7 +217,12 @@ class Prototypes(Module):
       for name, rows in topology.spaces.items()
       if not spec.spaces[name].fixed
     }
-    sizes = {name: reading.sizes[rows, 0] for name, rows in hidden.items()}
+    # Where signs act, sizes are those of this network alone: what is written in
+    # them would be another function for each.
+    sizes = {
+      name: jnp.where(reading.scaled, reading.sizes, 1)[rows, 0]
+      for name, rows in hidden.items()
+    }
     inverse = {name: canonical.inverse(size) for name, size in sizes.items()}
     fixed = gauge.scale_axes(spec, weights, inverse, sizes)
     assigned |= roles.by_rank(spec, fixed)

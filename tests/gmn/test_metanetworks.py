@@ -192,6 +192,29 @@ def test_prototypes_are_written_equivariantly(x64, name, activation):
     assert max(worst.values()) <= 1e-10, worst
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_prototype_is_one_function_whoever_plays_it(x64, activation):
+  """Once all of a network is replaced nothing is left of the network."""
+  target = TARGETS["mlp"](activation=activation)
+  networks = jax.vmap(target.init)(jax.random.split(jax.random.key(5), 3))
+  operator = metanetworks.operator(target, prototypes=1, **SMALL)
+  params = operator.init(jax.random.key(3))
+  gates = params["prototypes"]["gates"]
+  gates["out"]["bias"] = jnp.full_like(gates["out"]["bias"], 99.0)
+  x = jax.random.normal(jax.random.key(6), (7, *target.input_shape))
+  for index in range(len(target.activations)):
+    outputs = [
+      target.apply(operator.apply(params, network, index), x, index)
+      for network in (
+        jax.tree.map(lambda w, i=i: w[i].astype(float), networks)
+        for i in range(3)
+      )
+    ]
+    assert jnp.ptp(outputs[0]) > 1e-2
+    for other in outputs[1:]:
+      np.testing.assert_allclose(other, outputs[0], 1e-9, 1e-9)
+
+
 def test_the_order_of_outputs_is_kept(x64):
   """With classes an operator commutes with permutations of the outputs too,
   and only then; and is as equivariant as without."""
