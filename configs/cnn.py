@@ -24,15 +24,17 @@ def get_config(variant: str = ""):
     config.target.channels = (4, 4)
   elif variant == "cifar10_gs":
     common.cifar10_gs(config)
-    config.train.steps = 2000
-    config.train.learning_rate = 3e-3
-    config.train.eval_every = 250
-    config.baselines.batch_size = 128
-    config.baselines.epochs = (1, 2, 5)
-    config.baselines.rates = (3e-3, 1e-2, 2e-2)
-    config.baselines.constant_epochs = 5
-    config.eval.val_networks = 4
-    config.eval.test_networks = 16
+    config.zoo.size = 64
+    config.train.networks = 1
+    config.train.steps = 40_000
+    config.train.eval_every = 4000
+    config.loss.ramp = (0.1, 0.6)
+    config.elsewhere.size = 0
+    config.baselines.epochs = (1, 5, 25, 50, 150)
+    config.baselines.rates = (1e-3, 3e-3, 1e-2)
+    config.baselines.constant_epochs = 100
+    config.eval.val_networks = 2
+    config.eval.test_networks = 6
   elif variant:
     raise ValueError(
       f"configs/cnn.py has no variant {variant!r}: "

@@ -169,6 +169,8 @@ def finetune() -> ConfigDict:
   data(config)
   zoo(config)
   model(config)
+  config.model.width = 8
+  config.model.depth = 1
   config.model.prototypes = 1  # networks it learns to write; 0: only updates
   config.model.classes = 0  # of the images, where networks have them in orders
   config.model.probes = 64  # inputs by whose outputs it knows their classes
@@ -180,6 +182,8 @@ def finetune() -> ConfigDict:
   config.loss = ConfigDict()
   config.loss.l1 = 1e-3
   config.loss.penalty = "balanced"  # or "plain", as in the papers
+  # From which share of the steps on the penalty counts, and from which in full.
+  config.loss.ramp = (0.0, 0.0)
   config.loss.answers = "labels"  # or "outputs": each network's own
 
   # Networks that are trained otherwise than the zoo, and what becomes of them.

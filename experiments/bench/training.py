@@ -68,7 +68,7 @@ def training(
 
   def forward(batch_size):
     def mean(params, key, data):
-      batch, shared = task.draw(key, data)
+      batch, shared = task.draw(key, 0, data)
 
       def one(item):
         return task.loss(params, item, shared)[0]

@@ -73,12 +73,23 @@ def check(config: ConfigDict) -> None:
     lambda v: v in ANSWERS,
     f"one of {', '.join(ANSWERS)}",
   )
+  ramp(config)
   known = [(o, s) for o in iterative.OPTIMIZERS for s in iterative.SCHEDULES]
   build.need(
     config,
     "baselines.methods",
     lambda v: len(v) > 0 and set(v) <= set(known),
     "some of " + ", ".join(map(str, known)),
+  )
+
+
+def ramp(config: ConfigDict) -> None:
+  """Raises InputError unless `config.loss.ramp` is one."""
+  build.need(
+    config,
+    "loss.ramp",
+    lambda v: len(v) == 2 and 0 <= v[0] <= v[1] <= 1,
+    "0 <= begin <= end <= 1, shares of the steps",
   )
 
 
@@ -100,12 +111,13 @@ def plan(config: ConfigDict) -> Plan:
   device_data = jax.device_put((zoos.train, data.train_x, data.train_y))
   validation = populations.validation(losses, data.val_x, data.val_y)
 
-  def task(metanetwork):
+  def task(metanetwork, steps=config.train.steps):
     return amortized_task(
       metanetwork,
       losses,
       networks=config.train.networks,
       images=config.train.images,
+      ramp=tuple(share * steps for share in config.loss.ramp),
     )
 
   def trainee(metanetwork, shot, steps, error=None, save=None):
@@ -116,7 +128,7 @@ def plan(config: ConfigDict) -> Plan:
       return values
 
     return Trainee(
-      metanetwork, task(metanetwork), device_data, validate, steps,
+      metanetwork, task(metanetwork, steps), device_data, validate, steps,
       config.seed, save,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from experiments import build, populations
 from experiments.experiment import Outcome, Plan, Table, Trainee
-from experiments.tasks import finetune_methods, finetune_pictures
+from experiments.tasks import finetune, finetune_methods, finetune_pictures
 from scalegmn_jax.base import InputError
 from scalegmn_jax.baselines import iterative
 from scalegmn_jax.eval import scores as scoring
@@ -40,6 +40,7 @@ def check(config: ConfigDict) -> None:
     lambda v: len(v) > 0 and min(v) >= 0,
     "numbers of 0 or more",
   )
+  finetune.ramp(config)
   for steps in config.scaling.steps:
     build.build_optimizer(config, steps)
 
@@ -60,12 +61,16 @@ def plan(config: ConfigDict) -> Plan:
     )
   shot = populations.one_shot(operator)
   validation = populations.validation(losses, data.val_x, data.val_y)
-  task = amortized_task(
-    operator,
-    losses,
-    networks=config.train.networks,
-    images=config.train.images,
-  )
+
+  def task(steps):
+    return amortized_task(
+      operator,
+      losses,
+      networks=config.train.networks,
+      images=config.train.images,
+      ramp=tuple(share * steps for share in config.loss.ramp),
+    )
+
   trainees = {}
   for count in c.networks:
     inside = zoos.owner < count
@@ -80,7 +85,7 @@ def plan(config: ConfigDict) -> Plan:
       for seed in c.seeds:
         trainees[_name(count, steps, seed)] = Trainee(
           operator,
-          task,
+          task(steps),
           device_data,
           lambda params: validation(shot(params, zoos.val)),
           steps,

@@ -65,14 +65,14 @@ class Task(NamedTuple):
   """What a metanetwork is trained to do; its loss is a mean over networks.
 
   Attributes:
-    draw: (key, data) -> (batch, shared): what each network of a step gets, a
-      pytree of [B, ...], and what all of them get. Drawn by index from data
-      that is on the device.
+    draw: (key, step, data) -> (batch, shared): what each network of a step
+      gets, a pytree of [B, ...], and what all of them get. Drawn by index from
+      data that is on the device; `step` is the number of steps taken.
     loss: (params, one of the batch, shared) -> (scalar, metrics), of one
       network.
   """
 
-  draw: Callable[[jax.Array, Any], tuple[Any, Any]]
+  draw: Callable[[jax.Array, jax.Array, Any], tuple[Any, Any]]
   loss: Callable[[Params, Any, Any], tuple[jax.Array, dict[str, jax.Array]]]
 
 
@@ -125,8 +125,8 @@ def gradient(
     total, _ = jax.lax.scan(add, zeros, batch)
     return jax.tree.map(lambda a: a / count, total)
 
-  def compute(params, key, data):
-    batch, shared = task.draw(key, data)
+  def compute(params, key, step, data):
+    batch, shared = task.draw(key, step, data)
     count = jax.tree.leaves(batch)[0].shape[0]
     if chunk is None or count == chunk > 1:
       return of_all(params, batch, shared)
@@ -152,7 +152,7 @@ def make_step(
 
   def step(state, key, data):
     found, metrics = gradient_of(
-      state.params, jax.random.fold_in(key, state.step), data
+      state.params, jax.random.fold_in(key, state.step), state.step, data
     )
     updates, inner = optimizer.update(found, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)

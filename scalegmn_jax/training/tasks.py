@@ -19,8 +19,12 @@ def amortized_task(
   *,
   networks: int,
   images: int,
+  ramp: tuple[float, float] = (0, 0),
 ) -> Task:
   """The amortized objective on random networks and images.
+
+  The penalty can come in late. What an operator writes from nothing has little
+  to set against it: before anything is learned most of it would be zero.
 
   Args:
     operator: weights -> better weights.
@@ -28,22 +32,32 @@ def amortized_task(
     networks: drawn per step, with replacement.
     images: drawn per step, the same for all networks; for networks with tasks
       of their own, for each network those of its task.
+    ramp: steps from which the penalty begins to count and from which all of it
+      does, in between a part that grows linearly. Metrics have all of it.
 
   Returns:
     A task whose data are (zoo, images, labels).
   """
 
-  def draw(key, data):
+  def draw(key, step, data):
     zoo, x, y = data
+    counted = share(step)
     k_rows, k_images = jax.random.split(key)
     size = zoo.activation.shape[0]
     rows = jax.random.randint(k_rows, (networks,), 0, size)
     zoo = jax.tree.map(lambda a: a[rows], zoo)
     if zoo.classes is None:
       chosen = jax.random.randint(k_images, (images,), 0, x.shape[0])
-      return (zoo, None), (x[chosen], y[chosen])
+      return (zoo, None), (x[chosen], y[chosen], counted)
     keys = jax.random.split(k_images, networks)
-    return (zoo, jax.vmap(own_images, (0, 0, None))(keys, zoo, y)), (x, y)
+    chosen = jax.vmap(own_images, (0, 0, None))(keys, zoo, y)
+    return (zoo, chosen), (x, y, counted)
+
+  def share(step):
+    begin, end = ramp
+    if end <= 0:
+      return jnp.ones(())
+    return jnp.clip((step - begin) / max(end - begin, 1), 0, 1)
 
   def own_images(key, network, labels):
     """Positions [images] of images of the network's task."""
@@ -53,10 +67,13 @@ def amortized_task(
 
   def loss(params, item, shared):
     network, chosen = item
-    x, y = shared if chosen is None else (a[chosen] for a in shared)
+    x, y, counted = shared
+    if chosen is not None:
+      x, y = x[chosen], y[chosen]
     edited = operator.apply(params, network.weights, network.activation)
     result = losses(network._replace(weights=edited), x, y)
-    return result.objective, result._asdict()
+    ce, objective = result.cross_entropy, result.objective
+    return ce + counted * (objective - ce), result._asdict()
 
   return Task(draw, loss)
 
@@ -100,7 +117,8 @@ def regression_task(
   """
   of_pair = _regression(loss)
 
-  def draw(key, data):
+  def draw(key, step, data):
+    del step
     zoo, values = data
     rows = jax.random.randint(key, (networks,), 0, values.shape[0])
     return jax.tree.map(lambda a: a[rows], (zoo, values)), ()
@@ -134,7 +152,8 @@ def classification_task(
     A task whose data are (zoo, labels [B]).
   """
 
-  def draw(key, data):
+  def draw(key, step, data):
+    del step
     zoo, labels = data
     k_rows, k_vary = jax.random.split(key)
     rows = jax.random.randint(k_rows, (networks,), 0, labels.shape[0])
@@ -171,7 +190,8 @@ def rendering_task(
     network what it is to give at the inputs, which are those of all.
   """
 
-  def draw(key, data):
+  def draw(key, step, data):
+    del step
     zoo, values, inputs = data
     rows = jax.random.randint(key, (networks,), 0, values.shape[0])
     return jax.tree.map(lambda a: a[rows], (zoo, values)), inputs
@@ -203,8 +223,8 @@ def batch_regression_task(
   """
   of_pair = _regression(loss)
 
-  def draw(key, batch):
-    del key
+  def draw(key, step, batch):
+    del key, step
     return jax.tree.map(lambda a: a[None], batch), ()
 
   def mean(params, batch, shared):

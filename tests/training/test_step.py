@@ -90,7 +90,7 @@ def test_chunks_of_networks_have_the_gradient_of_all(x64):
 
   def found(chunk):
     compute = jax.jit(step.gradient(task, chunk=chunk))
-    return compute(params, jax.random.key(3), data)
+    return compute(params, jax.random.key(3), 0, data)
 
   whole = found(None)
   for chunk in (1, 2, 4):
@@ -102,7 +102,7 @@ def test_chunks_of_networks_have_the_gradient_of_all(x64):
 
 def toy_task(loss):
   """A task of one network, without random choices."""
-  return step.Task(lambda key, data: (jnp.ones(1), data), loss)
+  return step.Task(lambda key, number, data: (jnp.ones(1), data), loss)
 
 
 def toy(bad):

@@ -27,7 +27,7 @@ def data(weights):
 def test_networks_are_drawn_with_their_values():
   task = tasks.regression_task(SUM, networks=50)
   (zoo, values), shared = task.draw(
-    jax.random.key(0), data(10 * VALUES[:, None])
+    jax.random.key(0), 0, data(10 * VALUES[:, None])
   )
   assert shared == ()
   np.testing.assert_allclose(zoo.weights["w"][:, 0], 10 * values, 1e-6)
@@ -53,9 +53,9 @@ def test_the_best_constant_is_the_mean(loss):
 def test_metrics_say_the_error_of_the_prediction():
   task = tasks.regression_task(SUM, networks=3)
   _, metrics = step.gradient(task)(
-    jnp.zeros(1), jax.random.key(0), data(jnp.zeros((3, 1)))
+    jnp.zeros(1), jax.random.key(0), 0, data(jnp.zeros((3, 1)))
   )
-  (_, values), _ = task.draw(jax.random.key(0), data(jnp.zeros((3, 1))))
+  (_, values), _ = task.draw(jax.random.key(0), 0, data(jnp.zeros((3, 1))))
   np.testing.assert_allclose(
     metrics["squared_error"], np.square(values - 0.5).mean(), 1e-6
   )
@@ -83,7 +83,7 @@ def test_of_a_batch_padding_does_not_count():
   values = [*VALUES.tolist(), 0.7, 5.0]
   for real, counted in ((3, VALUES), (4, jnp.array(values[:4]))):
     batch = batch_of(values, [True] * real + [False] * (5 - real))
-    found, metrics = compute(jnp.float32(0.3), jax.random.key(0), batch)
+    found, metrics = compute(jnp.float32(0.3), jax.random.key(0), 0, batch)
     predicted = jax.nn.sigmoid(0.3)
     expected = np.square(predicted - counted).mean()
     np.testing.assert_allclose(metrics["objective"], expected, 1e-6)
@@ -181,3 +181,28 @@ def test_images_of_tasks():
   logits = target.apply(item[0].weights, x[rows[0]])
   accuracy = (logits.argmax(1) == own).mean()
   np.testing.assert_allclose(metrics["accuracy"], accuracy, 1e-6)
+
+
+def test_the_penalty_comes_in_late():
+  def of_network(network, x, y):
+    del x, y
+    ce, penalty = network.weights["w"].sum(), jnp.float32(10)
+    return losses.Losses(ce + 0.5 * penalty, ce, penalty, jnp.float32(1))
+
+  identity = MetaNetwork(lambda key: (), lambda params, weights, _: weights)
+  zoo = Zoo({"w": jnp.ones((3, 1))}, jnp.zeros(3, jnp.int32))
+  given = (zoo, jnp.zeros((4, 2)), jnp.zeros(4, jnp.int32))
+
+  def value(number, **ramp):
+    task = tasks.amortized_task(
+      identity, of_network, networks=2, images=2, **ramp
+    )
+    batch, shared = task.draw(jax.random.key(0), jnp.int32(number), given)
+    first = jax.tree.map(lambda a: a[0], batch)
+    found, metrics = task.loss((), first, shared)
+    assert metrics["objective"] == 6
+    return float(found)
+
+  assert value(0) == 6
+  counted = [value(n, ramp=(10, 20)) for n in (0, 10, 15, 20, 99)]
+  assert counted == pytest.approx([1, 1, 3.5, 6, 6])
