@@ -25,7 +25,7 @@ def init(key):
   return {"a": jax.random.uniform(key, (4,), minval=0.3, maxval=0.5)}
 
 
-def draw(key, data):
+def draw(key, step, data):
   """Two rows of the data."""
   return data[jax.random.randint(key, (2,), 0, data.shape[0])], ()
 
