@@ -17,6 +17,7 @@ from configs import common
 def get_config(variant: str = ""):
   config = common.finetune()
   common.cnn(config)
+  common.one_task(config)
   if variant == "full":
     common.full(config)
   elif variant == "tiny":

@@ -211,6 +211,12 @@ def finetune() -> ConfigDict:
   return config
 
 
+def one_task(config: ConfigDict) -> None:
+  """Networks of one task get the same images: more steps of fewer of them."""
+  config.train.networks = 2
+  config.train.steps = 10_000
+
+
 def full(config: ConfigDict) -> ConfigDict:
   """Every baseline of the protocol."""
   config.eval.val_networks = 32
