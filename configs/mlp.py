@@ -26,14 +26,18 @@ def get_config(variant: str = ""):
     config.target.hidden = (6, 6)
   elif variant in ("mnist", "fashion_mnist"):
     config.data.name = variant
+    config.zoo.size = 128
     config.zoo.epochs = (1, 2, 4)
     config.zoo.batch_size = 128
-    config.baselines.batch_size = 128
-    config.baselines.epochs = (1, 5, 10)
-    config.baselines.rates = (1e-3, 3e-3, 1e-2, 3e-2)
-    config.baselines.constant_epochs = 20
-    config.eval.val_networks = 8
-    config.eval.test_networks = 16
+    config.train.networks = 1
+    config.train.steps = 20_000
+    config.loss.ramp = (0.1, 0.6)
+    config.elsewhere.epochs = (16,)
+    config.baselines.epochs = (1, 5, 25, 50, 150)
+    config.baselines.rates = (3e-4, 1e-3, 3e-3, 1e-2)
+    config.baselines.constant_epochs = 50
+    config.eval.val_networks = 4
+    config.eval.test_networks = 12
   elif variant:
     raise ValueError(
       f"configs/mlp.py has no variant {variant!r}: "

@@ -16,6 +16,7 @@ from scalegmn_jax.operators import (
   TrainedOperator,
   load_functional,
   load_operator,
+  pretrained,
   save_functional,
   save_operator,
 )
@@ -42,6 +43,7 @@ __all__ = [
   "make_target",
   "mlp",
   "operator",
+  "pretrained",
   "save_functional",
   "save_operator",
   "task_losses",

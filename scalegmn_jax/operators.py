@@ -1,11 +1,12 @@
 """Trained metanetworks as things one keeps: one small file each."""
 
+import dataclasses
 import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.traverse_util
 import jax
@@ -24,6 +25,7 @@ from scalegmn_jax.targets.make import make_target
 
 OPERATOR = "operator.npz"
 FUNCTIONAL = "functional.npz"
+PRETRAINED = Path(__file__).with_name("pretrained")
 
 LINKS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "identity": lambda output: output,
@@ -32,8 +34,9 @@ LINKS: dict[str, Callable[[jax.Array], jax.Array]] = {
 """From the output of a functional to what it predicts."""
 
 
-class TrainedOperator(NamedTuple):
-  """An operator that was trained.
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedOperator:
+  """An operator that was trained; what `jax.jit` and `jax.vmap` take.
 
   Attributes:
     target: the architecture of the networks it edits.
@@ -54,8 +57,9 @@ class TrainedOperator(NamedTuple):
     return self.metanetwork.apply(self.params, weights, activation)
 
 
-class TrainedFunctional(NamedTuple):
-  """A functional that was trained.
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedFunctional:
+  """A functional that was trained; what `jax.jit` and `jax.vmap` take.
 
   Attributes:
     target: the architecture of the networks it reads.
@@ -124,15 +128,26 @@ def load_operator(folder: str | os.PathLike[str]) -> TrainedOperator:
     InputError: there is none, or its file is damaged.
   """
 
-  def build(target, header):
-    return TrainedOperator(
-      target,
-      metanetworks.operator(target, **header["model"]),
-      None,
-      header["model"],
-    )
+  return _load(Path(folder) / OPERATOR, "operator", _build_operator)
 
-  return _load(Path(folder) / OPERATOR, "operator", build)
+
+def pretrained(name: str) -> TrainedOperator:
+  """An operator that comes with the package.
+
+  Args:
+    name: of a file in `scalegmn_jax/pretrained`, whose README says how each was
+      trained and what it reaches, such as "cnn_digits".
+
+  Raises:
+    InputError: there is no such operator.
+  """
+  path = PRETRAINED / f"{name}.npz"
+  names = sorted(p.stem for p in PRETRAINED.glob("*.npz"))
+  if name not in names:
+    raise InputError(
+      f"no pretrained operator {name!r}, expected one of {', '.join(names)}"
+    )
+  return _load(path, "operator", _build_operator)
 
 
 def load_functional(folder: str | os.PathLike[str]) -> TrainedFunctional:
@@ -175,6 +190,14 @@ def _save(
   return path
 
 
+def _build_operator(
+  target: TargetNetwork, header: Mapping[str, Any]
+) -> TrainedOperator:
+  model = header["model"]
+  operator = metanetworks.operator(target, **model)
+  return TrainedOperator(target, operator, None, model)
+
+
 def _load(
   path: Path,
   kind: str,
@@ -207,4 +230,4 @@ def _load(
     raise InputError(
       f"{path}: not a trained {kind}: {str(error).splitlines()[0]}"
     ) from None
-  return trained._replace(params=params)
+  return dataclasses.replace(trained, params=params)
