@@ -290,10 +290,14 @@ class Classes(Module):
     keys = self.make(
       "keys", layers.Normal((self.probes, self.count), std=0.1)
     )
-    absent = self.make("absent", layers.Normal((1, self.count)))
     logits = self.apply_network(weights, probes, activation)
     scores = jax.nn.softmax(logits).T @ keys
-    shares = jax.nn.softmax(jnp.concatenate([scores, absent]), axis=0)[:-1]
+    # Whether there is such a class at all is seen by how much its output stands
+    # out among the others, in the same way for all classes.
+    ranked = jnp.sort(scores, axis=0).T
+    reader = layers.mlp_params(ranked.shape[1], 16, 1, offset=2.0)
+    there = jax.nn.sigmoid(layers.mlp(self.make("there", reader), ranked))[:, 0]
+    shares = jax.nn.softmax(scores, axis=0) * there
     empty = jnp.prod(1 - shares, axis=1, keepdims=True)
     return jnp.concatenate([shares, empty], axis=1)
 
