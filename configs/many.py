@@ -43,9 +43,13 @@ def get_config(variant: str = ""):
     config.model.classes = 30
     config.model.prototypes = 3
     config.train.learning_rate = 1e-2
+    config.train.steps = 8000
+    config.loss.ramp = (0.01, 0.1)
     config.zoo.epochs = (1, 2, 4, 8)
     config.zoo.batch_size = 64
-    config.baselines.batch_size = 64
+    config.baselines.epochs = (1, 5, 10, 25, 50)
+    config.baselines.rates = (3e-3, 1e-2, 2e-2)
+    config.baselines.constant_epochs = 20
   elif variant == "compress":
     config.loss.answers = "outputs"
   elif variant:
