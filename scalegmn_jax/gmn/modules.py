@@ -296,8 +296,8 @@ class Classes(Module):
     # out among the others, in the same way for all classes.
     ranked = jnp.sort(scores, axis=0).T
     reader = layers.mlp_params(ranked.shape[1], 16, 1, offset=2.0)
-    there = jax.nn.sigmoid(layers.mlp(self.make("there", reader), ranked))[:, 0]
-    shares = jax.nn.softmax(scores, axis=0) * there
+    there = jax.nn.sigmoid(layers.mlp(self.make("there", reader), ranked))
+    shares = jax.nn.softmax(scores, axis=0) * there.T
     empty = jnp.prod(1 - shares, axis=1, keepdims=True)
     return jnp.concatenate([shares, empty], axis=1)
 

@@ -198,13 +198,14 @@ def test_a_prototype_is_one_function_whoever_plays_it(x64, activation):
   target = TARGETS["mlp"](activation=activation)
   networks = jax.vmap(target.init)(jax.random.split(jax.random.key(5), 3))
   operator = metanetworks.operator(target, prototypes=1, **SMALL)
-  params = operator.init(jax.random.key(3))
+  params = jax.jit(operator.init)(jax.random.key(3))
   gates = params["prototypes"]["gates"]
   gates["out"]["bias"] = jnp.full_like(gates["out"]["bias"], 99.0)
   x = jax.random.normal(jax.random.key(6), (7, *target.input_shape))
+  apply = jax.jit(operator.apply)
   for index in range(len(target.activations)):
     outputs = [
-      target.apply(operator.apply(params, network, index), x, index)
+      target.apply(apply(params, network, index), x, index)
       for network in (
         jax.tree.map(lambda w, i=i: w[i].astype(float), networks)
         for i in range(3)
@@ -233,14 +234,15 @@ def test_the_order_of_outputs_is_kept(x64):
     weights = jax.tree.map(
       lambda w: w[2], population("mlp", target)
     )
-    params = operator.init(jax.random.key(3))
+    params = jax.jit(operator.init)(jax.random.key(3))
     apply = jax.jit(operator.apply)
     expected = reordered(apply(params, weights))
     found = apply(params, reordered(weights))
     errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), found, expected)
     assert (float(max(jax.tree.leaves(errors))) < 1e-12) == same
-    for worst, _ in operator_errors("mlp", target, operator, 2.0):
-      assert max(worst.values()) <= 1e-10, worst
+    if classes:
+      for worst, _ in operator_errors("mlp", target, operator, 2.0):
+        assert max(worst.values()) <= 1e-10, worst
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -1,0 +1,72 @@
+"""The operators that come with the package do what they are for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import scalegmn_jax as sg
+from scalegmn_jax import operators
+from scalegmn_jax.data import images
+from scalegmn_jax.testing import assert_equivariant
+
+NAMES = sorted(path.stem for path in operators.PRETRAINED.glob("*.npz"))
+DIGITS = images.load("digits")
+
+
+def accuracy(target, weights):
+  outputs = jax.jit(target.apply)(weights, DIGITS.test_x)
+  return (outputs.argmax(-1) == DIGITS.test_y).mean()
+
+
+def test_there_are_some_and_the_readme_names_them_all():
+  assert {"cnn_digits", "mlp_digits", "cnn_digits_orders"} <= set(NAMES)
+  listed = (operators.PRETRAINED / "README.md").read_text()
+  for name in NAMES:
+    assert f"`{name}`" in listed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_small_and_loads(name):
+  path = operators.PRETRAINED / f"{name}.npz"
+  assert path.stat().st_size <= 5e6
+  assert sg.pretrained(name).target.input_shape
+
+
+@pytest.mark.parametrize("name", ["cnn_digits", "cnn_digits_orders"])
+def test_updates_are_equivariant(name):
+  operator = sg.pretrained(name)
+
+  def updates(weights):
+    return jax.tree.map(jnp.subtract, operator(weights), weights)
+
+  target = operator.target
+  weights = target.init(jax.random.key(1))
+  key = jax.random.key(2)
+  assert_equivariant(updates, target.spec, weights, key, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cnn_digits", "mlp_digits"])
+def test_a_network_that_was_never_trained_reads_digits(name):
+  operator = sg.pretrained(name)
+  weights = operator.target.init(jax.random.key(0))
+  assert accuracy(operator.target, weights) < 0.3
+  assert accuracy(operator.target, jax.jit(operator)(weights)) > 0.95
+
+
+def test_classes_stay_where_a_network_has_them():
+  """At outputs in an order that no operator was trained on."""
+  trained = sg.pretrained("cnn_digits")
+  weights = jax.jit(trained)(trained.target.init(jax.random.key(0)))
+  order = np.array([3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
+  last = jax.tree.map(lambda w: w[..., order], weights[-1])
+  operator = sg.pretrained("cnn_digits_orders")
+  better = jax.jit(operator)((*weights[:-1], last))
+  outputs = operator.target.apply(better, DIGITS.test_x)
+  found = jnp.asarray(order)[outputs.argmax(-1)]
+  assert (found == DIGITS.test_y).mean() > 0.9
+
+
+def test_no_such_operator():
+  with pytest.raises(sg.InputError, match="'resnet', expected .*cnn_digits"):
+    sg.pretrained("resnet")
