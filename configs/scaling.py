@@ -23,7 +23,7 @@ def get_config(variant: str = ""):
   config.scaling = ConfigDict()
   config.scaling.networks = (16, 64, 256, 460)
   config.scaling.steps = (300, 1000, 3000)
-  config.scaling.seeds = (0, 1)  # of φ
+  config.scaling.seeds = (0,)  # of φ
   config.baselines.methods = (("adam", "constant"),)
   for section, keys in {
     "train": ("steps",),
@@ -44,8 +44,7 @@ def get_config(variant: str = ""):
     config.target.channels = (4, 4)
     config.zoo.train_fraction = (1.0,)
     config.scaling.networks = (4, 12)
-    config.scaling.steps = (8, 16)
-    config.scaling.seeds = (0,)
+    config.scaling.steps = (16,)
     config.train.images = 32
     config.baselines.rates = (3e-3, 1e-2)
     config.baselines.epochs = (1, 2)

@@ -215,7 +215,7 @@ def compare(
     tuning[descent.tuner.name] = descent.tuned.objective
     for h, zoo in descent.networks.items():
       add(
-        f"{descent.tuner.name}, {_epoch_word(h)}",
+        f"{descent.tuner.name}, {epoch_word(h)}",
         zoo,
         **{k: v * h for k, v in descent.seconds.items()},
         passes=float(h),
@@ -294,7 +294,7 @@ def compare(
     results = iterative.run_tuned(tuner, tuned, begun, key, train)
     for h, weights in results.items():
       add(
-        f"{name} + {tuner.name}, {_epoch_word(h)}",
+        f"{name} + {tuner.name}, {epoch_word(h)}",
         begun._replace(weights=weights),
         **{k: before[k] + h * first_descent.seconds[k] for k in before},
         passes=float(h),
@@ -336,7 +336,8 @@ def elsewhere(
   return rows
 
 
-def _epoch_word(count: int) -> str:
+def epoch_word(count: int) -> str:
+  """"1 epoch", "5 epochs"."""
   return f"{count} epoch" + "s" * (count != 1)
 
 

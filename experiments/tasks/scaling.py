@@ -118,7 +118,11 @@ def plan(config: ConfigDict) -> Plan:
       config, target, zoos, train, lambda zoo: score(zoo, *val).objective
     )
     iterations = [
-      row(f"{adam.tuner.name}, {h} epochs", [zoo], worth=str(h))
+      row(
+        f"{adam.tuner.name}, {finetune_methods.epoch_word(h)}",
+        [zoo],
+        worth=str(h),
+      )
       for h, zoo in adam.networks.items()
     ]
     points = [
@@ -142,8 +146,8 @@ def plan(config: ConfigDict) -> Plan:
         rows.append(found | {"worth": text})
     title = (
       f"One shot by distinct training networks and steps: "
-      f"{zoos.networks['test']} test networks x test images, mean of "
-      f"{len(c.seeds)} seeds"
+      f"{zoos.networks['test']} test networks x test images, "
+      f"seeds of φ {', '.join(map(str, c.seeds))}"
     )
     return Outcome(
       [Table(title, COLUMNS, [*iterations, *rows], SHORT)],

@@ -52,7 +52,7 @@ def test_fewer_networks_are_a_part_of_more(tmp_path, monkeypatch):
   plan = scaling.plan(config)
   few, many = (
     {row.tobytes() for row in np.asarray(trainee.data[0].weights[0]["kernel"])}
-    for trainee in (plan.trainees["4/8/0"], plan.trainees["12/8/0"])
+    for trainee in (plan.trainees["4/16/0"], plan.trainees["12/16/0"])
   )
   checkpoints = len(config.zoo.epochs)
   assert (len(few), len(many)) == (4 * checkpoints, 12 * checkpoints)
