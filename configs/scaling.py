@@ -25,19 +25,9 @@ def get_config(variant: str = ""):
   config.scaling.steps = (300, 1000, 3000)
   config.scaling.seeds = (0,)  # of φ
   config.baselines.methods = (("adam", "constant"),)
-  for section, keys in {
-    "train": ("steps",),
-    "loss": ("answers",),
-    "baselines": (
-      "constant_epochs",
-      "after_one_shot",
-      "after_constant",
-      "metanetworks",
-    ),
-  }.items():
-    for key in keys:
-      del config[section][key]
-  del config.elsewhere
+  del config.elsewhere, config.train.steps, config.loss.answers
+  del config.baselines.constant_epochs, config.baselines.metanetworks
+  del config.baselines.after_one_shot, config.baselines.after_constant
   if variant == "tiny":
     common.tiny_sections(config)
     del config.train.steps

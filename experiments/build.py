@@ -133,7 +133,7 @@ def check(config: ConfigDict) -> None:
       lambda v: v >= 0 and (v == 0 or networks % v == 0),
       f"0 or a divisor of train.networks ({networks})",
     )
-    if "steps" in config.train:
+    if "steps" in values["train"]:
       build_optimizer(config, config.train.steps)
 
 
@@ -339,7 +339,7 @@ def build_elsewhere(
     other.zoo.path = ""
     other.zoo.update({k: v for k, v in c.items() if k != "paths"})
     # With another seed, so that tasks are others as well.
-    other.seed = (config.seed + 1) % 2**32
+    other.seed = (int(config.seed) + 1) % 2**32
     files = build_zoo_files(other, target, data)
     rows = store.select(files, "last", target.activations)
     found["trained otherwise"] = networks.load(target, files, rows)

@@ -337,7 +337,7 @@ def elsewhere(
 
 
 def epoch_word(count: int) -> str:
-  """"1 epoch", "5 epochs"."""
+  """Such as "1 epoch" and "5 epochs"."""
   return f"{count} epoch" + "s" * (count != 1)
 
 

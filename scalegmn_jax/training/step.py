@@ -78,8 +78,8 @@ class Task(NamedTuple):
 
 def gradient(
   task: Task, *, chunk: int | None = None
-) -> Callable[[Params, jax.Array, Any], tuple[Params, dict[str, jax.Array]]]:
-  """(params, key, data) -> (gradient, metrics), means over the networks.
+) -> Callable[..., tuple[Params, dict[str, jax.Array]]]:
+  """(params, key, step, data) -> (gradient, metrics), means over the networks.
 
   Args:
     task: see `Task`.
