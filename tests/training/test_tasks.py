@@ -118,7 +118,7 @@ def test_classes_come_with_their_networks_and_are_varied_alone():
 
   for vary in (None, scaled):
     task = tasks.classification_task(reads, networks=20, vary=vary)
-    (drawn, found), shared = task.draw(jax.random.key(0), (zoo, labels))
+    (drawn, found), shared = task.draw(jax.random.key(0), 0, (zoo, labels))
     np.testing.assert_array_equal(drawn.weights["w"].argmax(1), found)
     sizes = len(np.unique(drawn.weights["w"].max(1)))
     assert sizes == 1 if vary is None else sizes > 10
@@ -146,7 +146,7 @@ def test_rendering_is_measured_at_the_inputs_with_each_networks_own_values():
     ),
   )
   task = tasks.rendering_task(operator, target, networks=10)
-  items, shared = task.draw(jax.random.key(2), (zoo, values, inputs))
+  items, shared = task.draw(jax.random.key(2), 0, (zoo, values, inputs))
   np.testing.assert_array_equal(shared, inputs)
   batched = jax.vmap(task.loss, (None, 0, None))
   for params in (0.0, 0.3):
@@ -171,7 +171,7 @@ def test_images_of_tasks():
   zoo = Zoo(weights, jnp.arange(2), classes)
   labels = jnp.array([0, 1, 2, 1, 0, 2])
   x = jax.random.normal(jax.random.key(1), (6, 4))
-  (networks, rows), shared = task.draw(jax.random.key(2), (zoo, x, labels))
+  (networks, rows), shared = task.draw(jax.random.key(2), 0, (zoo, x, labels))
   for own, chosen in zip(networks.classes, rows, strict=True):
     inside = np.flatnonzero(own[labels] >= 0)
     assert sorted(set(chosen.tolist())) == inside.tolist()
