@@ -142,7 +142,7 @@ def _reading(
     return random_zoo(target, networks, k_zoo), labels(k_labels)
 
   program = training(
-    Task(draw=lambda key, data: (data, ()), loss=objective),
+    Task(draw=lambda key, step, data: (data, ()), loss=objective),
     optax.adamw(1e-3),
     functional.init,
     data,

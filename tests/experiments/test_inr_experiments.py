@@ -52,7 +52,7 @@ def test_the_rate_that_is_best_on_validation_is_kept():
     del name
     return Trainee(
       MetaNetwork(lambda key: (), lambda params, weights: weights),
-      Task(lambda key, data: ((), ()), lambda *args: (jnp.zeros(()), {})),
+      Task(lambda key, step, data: ((), ()), lambda *args: (jnp.zeros(()), {})),
       (), lambda params: {"val_objective": params}, 1, 0, None, rate,
     )  # fmt: skip
 

@@ -65,7 +65,7 @@ class Quadratic:
 
     trainee = Trainee(
       MetaNetwork(lambda key: {"a": jnp.ones(2)}, lambda params: params),
-      Task(lambda key, data: (data, ()), loss),
+      Task(lambda key, step, data: (data, ()), loss),
       jax.device_put(jnp.zeros((2, 1))),
       validate,
       config.train.steps,
