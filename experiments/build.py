@@ -353,7 +353,8 @@ def build_elsewhere(
       order = np.random.RandomState(config.seed).permutation(rows)
       zoo = networks.load(target, files, order[: config.eval.test_networks])
       _check_classes(config, zoo, files, data)
-    found[Path(path).name] = zoo
+    name = Path(path).name
+    found[path if name in found else name] = zoo
   return found
 
 

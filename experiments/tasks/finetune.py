@@ -73,23 +73,23 @@ def check(config: ConfigDict) -> None:
     lambda v: v in ANSWERS,
     f"one of {', '.join(ANSWERS)}",
   )
-  ramp(config)
+  check_training(config)
+
+
+def check_training(config: ConfigDict) -> None:
+  """What must hold of the objective of operators, and of the baselines."""
+  build.need(
+    config,
+    "loss.ramp",
+    lambda v: len(v) == 2 and 0 <= v[0] <= v[1] <= 1,
+    "0 <= begin <= end <= 1, shares of the steps",
+  )
   known = [(o, s) for o in iterative.OPTIMIZERS for s in iterative.SCHEDULES]
   build.need(
     config,
     "baselines.methods",
     lambda v: len(v) > 0 and set(v) <= set(known),
     "some of " + ", ".join(map(str, known)),
-  )
-
-
-def ramp(config: ConfigDict) -> None:
-  """Raises InputError unless `config.loss.ramp` is one."""
-  build.need(
-    config,
-    "loss.ramp",
-    lambda v: len(v) == 2 and 0 <= v[0] <= v[1] <= 1,
-    "0 <= begin <= end <= 1, shares of the steps",
   )
 
 

@@ -40,7 +40,8 @@ def check(config: ConfigDict) -> None:
     lambda v: len(v) > 0 and min(v) >= 0,
     "numbers of 0 or more",
   )
-  finetune.ramp(config)
+  finetune.check_training(config)
+  build.need(config, "baselines.methods", lambda v: len(v) == 1, "one method")
   for steps in config.scaling.steps:
     build.build_optimizer(config, steps)
 

@@ -48,6 +48,7 @@ VALUES = [
   ({"data.name": "digits+digits"}, "several image sets: config.zoo.classes"),
   ({"data.limit": (5, 5)}, "limit (5, 5), expected three numbers"),
   ({"data.side": -1}, "config.data.side is -1"),
+  ({"loss.ramp": (0.6, 0.1)}, "config.loss.ramp is (0.6, 0.1), expected 0 <="),
   ({"loss.answers": "logits"}, "config.loss.answers is 'logits'"),
   ({"model.classes": -1}, "model.classes is -1"),
   ({"zoo.path": "nowhere"}, "nowhere"),

@@ -34,6 +34,11 @@ def test_worth_beyond_the_curve():
     ({"scaling.steps": ()}, "config.scaling.steps is ()"),
     ({"scaling.steps": (2, 30)}, "train.steps is 2 and train.warmup 5"),
     ({"scaling.seeds": (-1,)}, "config.scaling.seeds is (-1,)"),
+    ({"baselines.methods": (("lion", "constant"),)}, "lion"),
+    (
+      {"baselines.methods": (("adam", "constant"), ("adam", "cosine"))},
+      "expected one method",
+    ),
   ],
 )
 def test_impossible_values(change, message, tmp_path, monkeypatch):
