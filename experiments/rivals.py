@@ -97,7 +97,7 @@ def equal_steps(
     # All networks at once: of a loop the cost analysis sees one turn. And of
     # the program as it is written, which need not be compiled.
     compute = jax.jit(gradient(task(metanetwork)))
-    cost: Any = compute.lower(params, key, data).cost_analysis()
+    cost: Any = compute.lower(params, key, 0, data).cost_analysis()
     return cost["flops"]
 
   return max(round(steps * flops(metanetwork) / flops(rival)), 1)
