@@ -217,11 +217,12 @@ class Zoos:
 
   def keeping_outputs(self) -> "Zoos":
     """The same networks, each of which is to answer what it answers now."""
-    sides = map(keeping_outputs, (self.train, self.val, self.test))
-    return dataclasses.replace(self, **dict(zip(SIDES, sides, strict=True)))
-
-
-SIDES = ("train", "val", "test")
+    return dataclasses.replace(
+      self,
+      train=keeping_outputs(self.train),
+      val=keeping_outputs(self.val),
+      test=keeping_outputs(self.test),
+    )
 
 
 def keeping_outputs(zoo: Zoo) -> Zoo:
@@ -317,6 +318,12 @@ def _check_classes(
     )
 
 
+def build_network(path: str, target: TargetNetwork) -> Zoo:
+  """A zoo of the one network of a .npy file, of the first activation."""
+  row = networks.read_row(path, target).astype(np.float32)
+  return Zoo(networks.to_weights(target, row), jnp.zeros(1, jnp.int32))
+
+
 def build_elsewhere(
   config: ConfigDict, target: TargetNetwork, data: images.Images
 ) -> dict[str, Zoo]:
@@ -328,12 +335,12 @@ def build_elsewhere(
   c = config.elsewhere
   found = {}
   if c.size:
-    images = len(data.train_x)
+    most = len(data.train_x)
     need(
       config,
       "elsewhere.batch_size",
-      lambda v: 1 <= v <= images,
-      f"1 to the number of training images, {images}",
+      lambda v: 1 <= v <= most,
+      f"1 to the number of training images, {most}",
     )
     other = copy.deepcopy(config)
     other.zoo.path = ""
@@ -345,8 +352,7 @@ def build_elsewhere(
     found["trained otherwise"] = networks.load(target, files, rows)
   for path in c.paths:
     if path.endswith(".npy"):
-      row = networks.read_row(path, target).astype(np.float32)
-      zoo = Zoo(networks.to_weights(target, row), jnp.zeros(1, jnp.int32))
+      zoo = build_network(path, target)
     else:
       files = store.read(path)
       rows = store.select(files, "last", target.activations)

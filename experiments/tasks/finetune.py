@@ -1,5 +1,7 @@
 """Amortized fine-tuning: an operator, trained on a zoo, in one shot."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -7,10 +9,12 @@ from ml_collections import ConfigDict
 from experiments import build, populations, rivals
 from experiments.experiment import Outcome, Plan, Table, Trainee
 from experiments.tasks import finetune_methods, finetune_pictures
+from scalegmn_jax.base import MetaNetwork
 from scalegmn_jax.baselines import iterative
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.operators import save_operator
-from scalegmn_jax.training.losses import task_losses
+from scalegmn_jax.training.losses import Losses, task_losses
+from scalegmn_jax.training.step import Task
 from scalegmn_jax.training.tasks import amortized_task
 
 COLUMNS = {
@@ -93,6 +97,22 @@ def check_training(config: ConfigDict) -> None:
   )
 
 
+def task_of(
+  config: ConfigDict,
+  operator: MetaNetwork,
+  losses: Callable[..., Losses],
+  steps: int,
+) -> Task:
+  """What an operator learns in so many steps, as the config says."""
+  return amortized_task(
+    operator,
+    losses,
+    networks=config.train.networks,
+    images=config.train.images,
+    ramp=tuple(share * steps for share in config.loss.ramp),
+  )
+
+
 def plan(config: ConfigDict) -> Plan:
   data = build.build_images(config)
   target = build.build_target(config, data)
@@ -112,13 +132,7 @@ def plan(config: ConfigDict) -> Plan:
   validation = populations.validation(losses, data.val_x, data.val_y)
 
   def task(metanetwork, steps=config.train.steps):
-    return amortized_task(
-      metanetwork,
-      losses,
-      networks=config.train.networks,
-      images=config.train.images,
-      ramp=tuple(share * steps for share in config.loss.ramp),
-    )
+    return task_of(config, metanetwork, losses, steps)
 
   def trainee(metanetwork, shot, steps, error=None, save=None):
     def validate(params):

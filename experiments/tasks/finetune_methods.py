@@ -322,16 +322,19 @@ def elsewhere(
   """
   score = scoring.scorer(target, l1=config.loss.l1)
   choose = choice.better(task_losses(target, l1=config.loss.l1))
+  val, test = jax.device_put(
+    ((data.val_x, data.val_y), (data.test_x, data.test_y))
+  )
   rows = []
   for name, zoo in populations.items():
-    original = score(zoo, data.test_x, data.test_y)
+    original = score(zoo, *test)
     edited = shot(params, zoo)
     for method, after in (
       ("as is", zoo),
       (ONE_SHOT, edited),
-      (KEPT, choose(zoo, edited, data.val_x, data.val_y)),
+      (KEPT, choose(zoo, edited, *val)),
     ):
-      scores = score(after, data.test_x, data.test_y)
+      scores = score(after, *test)
       rows.append(scoring.row(f"{name}: {method}", scores, original))
   return rows
 

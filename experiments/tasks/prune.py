@@ -20,7 +20,6 @@ from scalegmn_jax.operators import save_operator
 from scalegmn_jax.targets import fit as fits
 from scalegmn_jax.training import tasks
 from scalegmn_jax.training.losses import task_losses
-from scalegmn_jax.zoo import networks
 from scalegmn_jax.zoo.generate import MEASURED
 
 SUBJECTS = ("zoo", "network")
@@ -73,8 +72,7 @@ def plan(config: ConfigDict) -> Plan:
   predictor = metanetworks.functional(target, **config.model)
   given = None
   if c.network_path:
-    row = networks.read_row(c.network_path, target).astype(np.float32)
-    given = Zoo(networks.to_weights(target, row), jnp.zeros(1, jnp.int32))
+    given = build.build_network(c.network_path, target)
   zoos = build.build_zoos(config, target, data)
   train, val, test = jax.device_put(
     (

@@ -16,7 +16,6 @@ from scalegmn_jax.baselines import iterative
 from scalegmn_jax.eval import scores as scoring
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.training.losses import task_losses
-from scalegmn_jax.training.tasks import amortized_task
 
 COLUMNS = {
   "objective": ("objective", "{:.4f}"),
@@ -62,16 +61,6 @@ def plan(config: ConfigDict) -> Plan:
     )
   shot = populations.one_shot(operator)
   validation = populations.validation(losses, data.val_x, data.val_y)
-
-  def task(steps):
-    return amortized_task(
-      operator,
-      losses,
-      networks=config.train.networks,
-      images=config.train.images,
-      ramp=tuple(share * steps for share in config.loss.ramp),
-    )
-
   trainees = {}
   for count in c.networks:
     inside = zoos.owner < count
@@ -86,7 +75,7 @@ def plan(config: ConfigDict) -> Plan:
       for seed in c.seeds:
         trainees[_name(count, steps, seed)] = Trainee(
           operator,
-          task(steps),
+          finetune.task_of(config, operator, losses, steps),
           device_data,
           lambda params: validation(shot(params, zoos.val)),
           steps,

@@ -31,7 +31,7 @@ def generated(
 ) -> store.ZooFiles:
   """A zoo trained here, read from `folder` if it was made before.
 
-  They are kept after every `chunk` of them, see `parts.assembled`.
+  Networks are kept after every `chunk` of them, see `parts.assembled`.
 
   Args:
     folder: of all cached zoos; this one is `<folder>/<hash of its config>`.
