@@ -173,11 +173,12 @@ def plan(config: ConfigDict) -> Plan:
     trainees[name] = trainee(rival, shots[name], steps)
 
   def evaluate(params):
+    judge = finetune_methods.judge_of(config, target, data)
     measured = finetune_methods.compare(
       config,
       target,
-      data,
       zoos,
+      judge,
       shot,
       params["operator"],
       {RIVALS[name]: (shots[name], params[name]) for name in shots},
@@ -199,7 +200,7 @@ def plan(config: ConfigDict) -> Plan:
         "networks from elsewhere x test images",
         {key: COLUMNS[key] for key in ELSEWHERE},
         finetune_methods.elsewhere(
-          config, target, data, others, shot, params["operator"]
+          config, target, judge, others, shot, params["operator"]
         ),
         ("objective", "accuracy_mean", "accuracy_change_min"),
         "networks",

@@ -1,7 +1,7 @@
 """Fine-tuning methods on the test networks and test images."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +28,81 @@ SHARES = tuple(round(0.05 * i, 2) for i in range(20))
 """Sparsities of the accuracy-against-sparsity picture."""
 
 
+class Judge(NamedTuple):
+  """What methods may look at, and what they are measured by.
+
+  Attributes:
+    train, val: (images, labels).
+    objective: zoo -> [B], on validation images: all that is chosen is chosen
+      by it.
+    scores: zoo -> `Scores` on test images, for the rows of tables alone.
+    at_sparsity: zoo -> [len(SHARES)], mean accuracy on test images.
+  """
+
+  train: tuple[jax.Array, jax.Array]
+  val: tuple[jax.Array, jax.Array]
+  objective: Callable[[Zoo], Any]
+  scores: Callable[[Zoo], scoring.Scores]
+  at_sparsity: Callable[[Zoo], np.ndarray]
+
+
+def judge_of(
+  config: ConfigDict, target: TargetNetwork, data: Images
+) -> Judge:
+  """The judge of a run."""
+  score = scoring.scorer(target, l1=config.loss.l1)
+  pruned = scoring.accuracy_at_sparsity(target, SHARES)
+  train, val, test = jax.device_put(
+    (
+      (data.train_x, data.train_y),
+      (data.val_x, data.val_y),
+      (data.test_x, data.test_y),
+    )
+  )
+  return Judge(
+    train,
+    val,
+    lambda zoo: score(zoo, *val).objective,
+    lambda zoo: score(zoo, *test),
+    lambda zoo: pruned(zoo, *test),
+  )
+
+
+class Seconds(NamedTuple):
+  """Of a network that is edited by itself, and of one among all."""
+
+  alone: float = 0.0
+  batched: float = 0.0
+
+  def then(self, epochs: int, of_each: "Seconds") -> "Seconds":
+    """And so many epochs after it."""
+    return Seconds(
+      self.alone + epochs * of_each.alone,
+      self.batched + epochs * of_each.batched,
+    )
+
+
+FREE = Seconds()
+
+
+class Descent(NamedTuple):
+  """Gradient descent on the test networks, tuned on validation networks.
+
+  Attributes:
+    tuner: the method.
+    rates: the grid that it began with.
+    tuned: what was chosen.
+    networks: {epochs: the test networks after so many}.
+    seconds: per network and epoch.
+  """
+
+  tuner: iterative.FineTuner
+  rates: list[float]
+  tuned: iterative.Tuned
+  networks: Mapping[int, Zoo]
+  seconds: Seconds
+
+
 class Measured(NamedTuple):
   """Attributes:
   rows: of the table, see `scores.row`.
@@ -42,30 +117,8 @@ class Measured(NamedTuple):
   tuning: dict[str, Any]
 
 
-class Descent(NamedTuple):
-  """Gradient descent on the test networks, tuned on validation networks.
-
-  Attributes:
-    tuner: the method.
-    rates: the grid that it began with.
-    tuned: what was chosen.
-    networks: {epochs: the test networks after so many}.
-    seconds: {"alone", "batched"}, per network and epoch.
-  """
-
-  tuner: iterative.FineTuner
-  rates: list[float]
-  tuned: iterative.Tuned
-  networks: Mapping[int, Zoo]
-  seconds: Mapping[str, float]
-
-
 def descents(
-  config: ConfigDict,
-  target: TargetNetwork,
-  zoos: build.Zoos,
-  train: tuple[jax.Array, jax.Array],
-  objective: Callable[[Zoo], jax.Array],
+  config: ConfigDict, target: TargetNetwork, zoos: build.Zoos, judge: Judge
 ) -> Iterator[Descent]:
   """Each of the config's baseline methods, run.
 
@@ -73,8 +126,7 @@ def descents(
     config: of the run.
     target: the architecture.
     zoos: validation networks, and test networks.
-    train: (images, labels) to learn.
-    objective: of networks on validation images.
+    judge: images to learn, and to choose by.
   """
   c = config.baselines
   key = order_of_images(config)
@@ -99,24 +151,24 @@ def descents(
         rates,
         horizons,
         key,
-        train,
-        objective,
+        judge.train,
+        judge.objective,
         on_epoch=advance,
       )
     epochs = _epochs(tuned.rates, schedule)
     with progress.bar(f"test networks, {tuner.name}", epochs) as advance:
       start = time.perf_counter()
       results = iterative.run_tuned(
-        tuner, tuned, zoos.test, key, train, advance
+        tuner, tuned, zoos.test, key, judge.train, advance
       )
       batched = (time.perf_counter() - start) / epochs / count
-    alone = _alone(tuner, first, tuned.rates[horizons[0]], key, train)
+    alone = _alone(tuner, first, tuned.rates[horizons[0]], key, judge.train)
     yield Descent(
       tuner,
       rates,
       tuned,
       {h: zoos.test._replace(weights=w) for h, w in results.items()},
-      {"alone": alone, "batched": batched},
+      Seconds(alone, batched),
     )
 
 
@@ -128,8 +180,8 @@ def order_of_images(config: ConfigDict) -> jax.Array:
 def compare(
   config: ConfigDict,
   target: TargetNetwork,
-  data: Images,
   zoos: build.Zoos,
+  judge: Judge,
   shot: Shot,
   params: Params,
   rivals: Mapping[str, tuple[Shot, Params]],
@@ -139,173 +191,105 @@ def compare(
   Args:
     config: of the run.
     target: the architecture.
-    data: images; test images are used for the rows alone.
     zoos: networks; test networks are used for the rows alone.
+    judge: images.
     shot: the operator, see `populations.one_shot`; with `params` the subject
       of the table.
     params: φ.
     rivals: {name: (shot, its φ)}, other trained metanetworks.
   """
-  score = scoring.scorer(target, l1=config.loss.l1)
-  pruned = scoring.accuracy_at_sparsity(target, SHARES)
-  train, val, images = jax.device_put(
-    (
-      (data.train_x, data.train_y),
-      (data.val_x, data.val_y),
-      (data.test_x, data.test_y),
-    )
-  )
-  test, count = zoos.test, zoos.test.activation.shape[0]
-  original = score(test, *images)
-  rows, accuracy, at_sparsity, tuning = [], {}, {}, {}
+  test = zoos.test
+  original = judge.scores(test)
+  measured = Measured([], {}, {}, {})
 
-  def add(method, zoo, *, alone=0.0, batched=0.0, passes=0.0, draw=False):
-    result = score(zoo, *images)
-    rows.append(
+  def add(method, zoo, seconds=FREE, *, passes=0.0, draw=False):
+    result = judge.scores(zoo)
+    measured.rows.append(
       scoring.row(
         method,
         result,
         original,
-        seconds_alone=alone,
-        seconds_batched=batched,
+        seconds_alone=seconds.alone,
+        seconds_batched=seconds.batched,
         data_passes=passes,
       )
     )
-    accuracy[method] = result.accuracy
+    measured.accuracy[method] = result.accuracy
     if draw:
-      at_sparsity[method] = pruned(zoo, *images)
+      measured.at_sparsity[method] = judge.at_sparsity(zoo)
 
-  def objective(zoo):
-    return score(zoo, *val).objective
-
-  first = jax.tree.map(lambda a: a[:1], test)
-
-  def cost(run):
-    """Seconds of a function of networks, for one of them."""
-    return {
-      "alone": median_seconds(lambda: run(first)),
-      "batched": median_seconds(lambda: run(test)) / count,
-    }
+  def edit(zoo):
+    return shot(params, zoo)
 
   add("as is", test, draw=True)
   balance = iterative.balancer(target)
-  add("balanced", balance(test), **cost(balance))
-  edited = shot(params, test)
-  of_shot = cost(lambda zoo: shot(params, zoo))
-  add(ONE_SHOT, edited, **of_shot, draw=True)
+  add("balanced", balance(test), _cost(balance, test))
+  edited, of_shot = edit(test), _cost(edit, test)
+  add(ONE_SHOT, edited, of_shot, draw=True)
   # An operator that is equivariant keeps the gauge of its input.
-  add(f"{ONE_SHOT}, balanced", balance(edited), **of_shot)
-  choose = choice.better(task_losses(target, l1=config.loss.l1))
+  add(f"{ONE_SHOT}, balanced", balance(edited), of_shot)
+  choose = _chooser(config, target, judge)
   add(
     KEPT,
-    choose(test, edited, *val),
-    **cost(lambda zoo: choose(zoo, shot(params, zoo), *val)),
-    passes=2 * len(data.val_y) / len(data.train_y),
+    choose(test, edited),
+    _cost(lambda zoo: choose(zoo, edit(zoo)), test),
+    passes=2 * len(judge.val[1]) / len(judge.train[1]),
   )
   for name, (apply, phi) in rivals.items():
-    add(
-      name,
-      apply(phi, test),
-      **cost(lambda zoo, a=apply, p=phi: a(p, zoo)),
-    )
+    seconds = _cost(lambda zoo, a=apply, p=phi: a(p, zoo), test)
+    add(name, apply(phi, test), seconds)
 
-  c = config.baselines
-  first_descent = None
-  for descent in descents(config, target, zoos, train, objective):
-    tuning[descent.tuner.name] = descent.tuned.objective
+  first = None
+  for descent in descents(config, target, zoos, judge):
+    measured.tuning[descent.tuner.name] = descent.tuned.objective
     for h, zoo in descent.networks.items():
       add(
         f"{descent.tuner.name}, {epoch_word(h)}",
         zoo,
-        **{k: v * h for k, v in descent.seconds.items()},
+        FREE.then(h, descent.seconds),
         passes=float(h),
-        draw=first_descent is None and h == max(c.epochs),
+        draw=first is None and h == max(config.baselines.epochs),
       )
-    first_descent = first_descent or descent
+    first = first or descent
 
-  # Methods that do not look at their input, chosen on train and val only.
-  key = order_of_images(config)
-  of_tasks = constant.objectives(target, l1=config.loss.l1)
-
-  def in_all_tasks(zoo):
-    return of_tasks(zoo, zoos.val, *val)
-
-  many = test.classes is not None or test.teacher is not None
-  best = constant.best_network(zoos.train, in_all_tasks(zoos.train))
+  best, trained = _constants(config, target, zoos, judge)
   add("constant: best of the zoo", constant.instead(best, test))
-
-  def offline(start, evaluate, tasks=None):
-    tuner = iterative.fine_tuner(
-      target,
-      optimizer="adam",
-      schedule="constant",
-      l1=config.loss.l1,
-      batch_size=c.batch_size,
-      tasks=tasks,
-      together=build.together(target),
-    )
-    with progress.bar("one network offline", c.constant_epochs) as advance:
-      weights = constant.trained_offline(
-        tuner, start, c.rates, c.constant_epochs, key, train, evaluate, advance
-      )
-    return start._replace(weights=weights)
-
-  trained = offline(
-    best._replace(classes=None, teacher=None),
-    in_all_tasks,
-    zoos.train if many else None,
-  )
   add(
-    f"constant: one network, {c.constant_epochs} epochs",
+    f"constant: one network, {epoch_word(config.baselines.constant_epochs)}",
     constant.instead(trained, test),
   )
-  # Methods that go on from there, for a few epochs.
+
+  # The first method again, from where another one ended.
   starts = {}
-  if c.after_one_shot:
-    starts[ONE_SHOT] = (
-      c.after_one_shot,
-      lambda zoo: shot(params, zoo),
-      of_shot,
-    )
-  if c.after_constant:
-    if many:
-      own = constant.best_network(zoos.train, objective(zoos.train))
-      trained = offline(own, objective)
+  if config.baselines.after_one_shot:
+    starts[ONE_SHOT] = config.baselines.after_one_shot, edit, of_shot
+  if config.baselines.after_constant:
+    if _own_tasks(zoos):
+      own = constant.best_network(zoos.train, judge.objective(zoos.train))
+      trained = _offline(config, target, judge, own, judge.objective)
     starts["pretrained"] = (
-      c.after_constant,
+      config.baselines.after_constant,
       lambda zoo: constant.instead(trained, zoo),
-      {"alone": 0.0, "batched": 0.0},
+      FREE,
     )
-  assert first_descent is not None
-  tuner = first_descent.tuner
-  for name, (after, begin, before) in starts.items():
-    with progress.bar(f"{name} + epochs", max(after)) as advance:
-      tuned = iterative.tune(
-        tuner,
-        begin(zoos.val),
-        first_descent.rates,
-        tuple(after),
-        key,
-        train,
-        objective,
-        on_epoch=advance,
-      )
-    begun = begin(test)
-    results = iterative.run_tuned(tuner, tuned, begun, key, train)
-    for h, weights in results.items():
+  assert first is not None
+  for name, (horizons, begin, before) in starts.items():
+    for h, zoo in _further(
+      config, zoos, judge, first, name, begin, horizons
+    ):
       add(
-        f"{name} + {tuner.name}, {epoch_word(h)}",
-        begun._replace(weights=weights),
-        **{k: before[k] + h * first_descent.seconds[k] for k in before},
+        f"{name} + {first.tuner.name}, {epoch_word(h)}",
+        zoo,
+        before.then(h, first.seconds),
         passes=float(h),
       )
-  return Measured(rows, accuracy, at_sparsity, tuning)
+  return measured
 
 
 def elsewhere(
   config: ConfigDict,
   target: TargetNetwork,
-  data: Images,
+  judge: Judge,
   populations: Mapping[str, Zoo],
   shot: Shot,
   params: Params,
@@ -315,26 +299,22 @@ def elsewhere(
   Args:
     config: of the run.
     target: the architecture.
-    data: images.
+    judge: images.
     populations: {what they are: networks}.
     shot: the operator.
     params: φ.
   """
-  score = scoring.scorer(target, l1=config.loss.l1)
-  choose = choice.better(task_losses(target, l1=config.loss.l1))
-  val, test = jax.device_put(
-    ((data.val_x, data.val_y), (data.test_x, data.test_y))
-  )
+  choose = _chooser(config, target, judge)
   rows = []
   for name, zoo in populations.items():
-    original = score(zoo, *test)
+    original = judge.scores(zoo)
     edited = shot(params, zoo)
     for method, after in (
       ("as is", zoo),
       (ONE_SHOT, edited),
-      (KEPT, choose(zoo, edited, *val)),
+      (KEPT, choose(zoo, edited)),
     ):
-      scores = score(after, *test)
+      scores = judge.scores(after)
       rows.append(scoring.row(f"{name}: {method}", scores, original))
   return rows
 
@@ -342,6 +322,98 @@ def elsewhere(
 def epoch_word(count: int) -> str:
   """Such as "1 epoch" and "5 epochs"."""
   return f"{count} epoch" + "s" * (count != 1)
+
+
+def _chooser(config, target, judge) -> Callable[[Zoo, Zoo], Zoo]:
+  """(before, after) -> of each network the better on validation images."""
+  choose = choice.better(task_losses(target, l1=config.loss.l1))
+  return lambda before, after: choose(before, after, *judge.val)
+
+
+def _cost(run: Callable[[Zoo], Any], zoo: Zoo) -> Seconds:
+  """Of a function of networks."""
+  first = jax.tree.map(lambda a: a[:1], zoo)
+  return Seconds(
+    median_seconds(lambda: run(first)),
+    median_seconds(lambda: run(zoo)) / zoo.activation.shape[0],
+  )
+
+
+def _constants(config, target, zoos, judge) -> tuple[Zoo, Zoo]:
+  """The network of the zoo that is best in the tasks of all validation
+  networks, and what training makes of it: rows of methods that do not look at
+  their input.
+  """
+  of_tasks = constant.objectives(target, l1=config.loss.l1)
+
+  def in_all_tasks(zoo):
+    return of_tasks(zoo, zoos.val, *judge.val)
+
+  best = constant.best_network(zoos.train, in_all_tasks(zoos.train))
+  start = best._replace(classes=None, teacher=None)
+  tasks = zoos.train if _own_tasks(zoos) else None
+  return best, _offline(config, target, judge, start, in_all_tasks, tasks)
+
+
+def _own_tasks(zoos: build.Zoos) -> bool:
+  """Whether what is right differs between networks."""
+  return zoos.test.classes is not None or zoos.test.teacher is not None
+
+
+def _offline(config, target, judge, start, evaluate, tasks=None) -> Zoo:
+  """A zoo of one network, trained for long."""
+  c = config.baselines
+  tuner = iterative.fine_tuner(
+    target,
+    optimizer="adam",
+    schedule="constant",
+    l1=config.loss.l1,
+    batch_size=c.batch_size,
+    tasks=tasks,
+    together=build.together(target),
+  )
+  with progress.bar("one network offline", c.constant_epochs) as advance:
+    weights = constant.trained_offline(
+      tuner,
+      start,
+      c.rates,
+      c.constant_epochs,
+      order_of_images(config),
+      judge.train,
+      evaluate,
+      advance,
+    )
+  return start._replace(weights=weights)
+
+
+def _further(
+  config: ConfigDict,
+  zoos: build.Zoos,
+  judge: Judge,
+  descent: Descent,
+  name: str,
+  begin: Callable[[Zoo], Zoo],
+  horizons: Sequence[int],
+) -> Iterator[tuple[int, Zoo]]:
+  """Test networks after so many epochs of a descent that begins elsewhere."""
+  key = order_of_images(config)
+  with progress.bar(f"{name} + epochs", max(horizons)) as advance:
+    tuned = iterative.tune(
+      descent.tuner,
+      begin(zoos.val),
+      descent.rates,
+      tuple(horizons),
+      key,
+      judge.train,
+      judge.objective,
+      on_epoch=advance,
+    )
+  begun = begin(zoos.test)
+  results = iterative.run_tuned(
+    descent.tuner, tuned, begun, key, judge.train
+  )
+  for horizon, weights in results.items():
+    yield horizon, begun._replace(weights=weights)
 
 
 def _epochs(rates: Mapping[int, float], schedule: str) -> int:

@@ -83,30 +83,21 @@ def plan(config: ConfigDict) -> Plan:
         )
 
   def evaluate(params):
-    score = scoring.scorer(target, l1=config.loss.l1)
-    train, val, test = jax.device_put(
-      (
-        (data.train_x, data.train_y),
-        (data.val_x, data.val_y),
-        (data.test_x, data.test_y),
-      )
-    )
-    original = score(zoos.test, *test)
-    balanced = score(iterative.balancer(target)(zoos.test), *test)
+    judge = finetune_methods.judge_of(config, target, data)
+    original = judge.scores(zoos.test)
+    balanced = judge.scores(iterative.balancer(target)(zoos.test))
 
     def row(name, edited, **more):
       """The mean over zoos, those of the seeds."""
       found = [
-        scoring.row(name, score(zoo, *test), original) for zoo in edited
+        scoring.row(name, judge.scores(zoo), original) for zoo in edited
       ]
       keys = ("objective", "accuracy_mean", "accuracy_min")
       means = {k: float(np.mean([f[k] for f in found])) for k in keys}
       spread = float(np.std([f["objective"] for f in found]))
       return {"method": name, "spread": spread, **means, **more}
 
-    (adam,) = finetune_methods.descents(
-      config, target, zoos, train, lambda zoo: score(zoo, *val).objective
-    )
+    (adam,) = finetune_methods.descents(config, target, zoos, judge)
     iterations = [
       row(
         f"{adam.tuner.name}, {finetune_methods.epoch_word(h)}",
