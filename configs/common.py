@@ -205,6 +205,7 @@ def finetune() -> ConfigDict:
   config.baselines.epochs = (1, 5, 10, 25, 50, 150)  # horizons
   config.baselines.batch_size = 64
   config.baselines.constant_epochs = 200  # one network trained offline
+  config.baselines.last_layer = 5  # Newton steps on it alone; 0: no such rows
   config.baselines.after_one_shot = ()  # epochs of Adam after the operator
   config.baselines.after_constant = ()  # likewise, after another's training
   config.baselines.metanetworks = ()  # "permutation", "mlp": same FLOPs

@@ -27,6 +27,7 @@ def get_config(variant: str = ""):
   config.baselines.methods = (("adam", "constant"),)
   del config.elsewhere, config.train.steps, config.loss.answers
   del config.baselines.constant_epochs, config.baselines.metanetworks
+  del config.baselines.last_layer
   del config.baselines.after_one_shot, config.baselines.after_constant
   if variant == "tiny":
     common.tiny_sections(config)

@@ -84,6 +84,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
   "baselines.batch_size": _POSITIVE,
   "baselines.epochs": _NUMBERS,
   "baselines.rates": _NUMBERS,
+  "baselines.last_layer": (lambda v: v >= 0, "0 or a number of steps"),
   "data.side": (lambda v: v >= 0, "0 or the side of an image"),
   "zoo.size": _POSITIVE,
   "zoo.chunk": _POSITIVE,

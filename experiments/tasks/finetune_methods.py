@@ -13,7 +13,7 @@ from experiments import build, progress
 from experiments.machine import median_seconds
 from experiments.populations import Shot
 from scalegmn_jax.base import Params, TargetNetwork, Zoo
-from scalegmn_jax.baselines import constant, iterative
+from scalegmn_jax.baselines import constant, iterative, last_layer
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import choice
 from scalegmn_jax.eval import scores as scoring
@@ -21,8 +21,9 @@ from scalegmn_jax.training.losses import task_losses
 
 ONE_SHOT = "one shot"
 KEPT = "one shot, where better"
-"""Names of rows: every network edited, and those only whose objective on
-validation images falls."""
+SOLVED = "one shot + last layer"
+"""Names of rows: every network edited; those only whose objective on validation
+images falls; and the last layer solved for after that, on training images."""
 
 SHARES = tuple(round(0.05 * i, 2) for i in range(20))
 """Sparsities of the accuracy-against-sparsity picture."""
@@ -198,7 +199,7 @@ def compare(
     params: φ.
     rivals: {name: (shot, its φ)}, other trained metanetworks.
   """
-  test = zoos.test
+  c, test = config.baselines, zoos.test
   original = judge.scores(test)
   measured = Measured([], {}, {}, {})
 
@@ -248,30 +249,44 @@ def compare(
         zoo,
         FREE.then(h, descent.seconds),
         passes=float(h),
-        draw=first is None and h == max(config.baselines.epochs),
+        draw=first is None and h == max(c.epochs),
       )
     first = first or descent
 
   best, trained = _constants(config, target, zoos, judge)
   add("constant: best of the zoo", constant.instead(best, test))
   add(
-    f"constant: one network, {epoch_word(config.baselines.constant_epochs)}",
+    f"constant: one network, {epoch_word(c.constant_epochs)}",
     constant.instead(trained, test),
   )
 
-  # The first method again, from where another one ended.
+  # What comes after methods that do not look at the data: another last layer
+  # in one pass over them, or epochs of the first method.
+  pretrained = trained
+  if _own_tasks(zoos) and (c.last_layer or c.after_constant):
+    own = constant.best_network(zoos.train, judge.objective(zoos.train))
+    pretrained = _offline(config, target, judge, own, judge.objective)
+
+  def of_pretrained(zoo):
+    return constant.instead(pretrained, zoo)
+
+  if c.last_layer:
+    solve = last_layer.solver(target, l1=config.loss.l1, steps=c.last_layer)
+    for name, begin in (
+      ("last layer", lambda zoo: zoo),
+      (SOLVED, edit),
+      ("pretrained + last layer", of_pretrained),
+    ):
+
+      def run(zoo, begin=begin):
+        return solve(begin(zoo), *judge.train)
+
+      add(name, run(test), _cost(run, test), passes=1.0)
   starts = {}
-  if config.baselines.after_one_shot:
-    starts[ONE_SHOT] = config.baselines.after_one_shot, edit, of_shot
-  if config.baselines.after_constant:
-    if _own_tasks(zoos):
-      own = constant.best_network(zoos.train, judge.objective(zoos.train))
-      trained = _offline(config, target, judge, own, judge.objective)
-    starts["pretrained"] = (
-      config.baselines.after_constant,
-      lambda zoo: constant.instead(trained, zoo),
-      FREE,
-    )
+  if c.after_one_shot:
+    starts[ONE_SHOT] = c.after_one_shot, edit, of_shot
+  if c.after_constant:
+    starts["pretrained"] = c.after_constant, of_pretrained, FREE
   assert first is not None
   for name, (horizons, begin, before) in starts.items():
     for h, zoo in _further(
@@ -305,15 +320,20 @@ def elsewhere(
     params: φ.
   """
   choose = _chooser(config, target, judge)
+  steps = config.baselines.last_layer
+  solve = last_layer.solver(target, l1=config.loss.l1, steps=steps)
   rows = []
   for name, zoo in populations.items():
     original = judge.scores(zoo)
     edited = shot(params, zoo)
-    for method, after in (
-      ("as is", zoo),
-      (ONE_SHOT, edited),
-      (KEPT, choose(zoo, edited)),
-    ):
+    methods = {
+      "as is": zoo,
+      ONE_SHOT: edited,
+      KEPT: choose(zoo, edited),
+    }
+    if steps:
+      methods[SOLVED] = solve(edited, *judge.train)
+    for method, after in methods.items():
       scores = judge.scores(after)
       rows.append(scoring.row(f"{name}: {method}", scores, original))
   return rows
