@@ -25,6 +25,10 @@ _RIDGE = 1e-6
 """Of the Hessian, as a share of its mean diagonal: features that are zero for
 all images have none."""
 
+_CURVATURE = 1e-3
+"""The least that an image counts with: where a network is sure of all its
+answers there is no curvature, and no end to a Newton step."""
+
 _STEPS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
 """Shares of a Newton step, of which the best is taken. More than one, because
 the bound of the Hessian is up to twice as large as the Hessian."""
@@ -86,9 +90,10 @@ def proximal_newton(
   """argmin_W KL(wanted ‖ softmax(inputs W)) + λ‖W‖₁, or near it.
 
   Each step minimizes a quadratic model of the divergence + λ‖W‖₁ by coordinate
-  descent. The model's Hessian has a block for each output, 2 Σ p (1 - p) f fᵀ,
-  which together are no less than the Hessian: the difference is diagonally
-  dominant. So outputs are solved for side by side.
+  descent. The model's Hessian has a block for each output, 2 Σ p (1 - p) f fᵀ;
+  together they are no less than the Hessian, since the difference is diagonally
+  dominant. So outputs are solved for side by side. What they share changes no
+  probability, and is set to its best after each step.
 
   Args:
     inputs: f [N, d].
@@ -104,6 +109,8 @@ def proximal_newton(
   size = inputs.shape[1]
   inside = wanted.sum(-1, keepdims=True)
   count = jnp.maximum(wanted.sum(), 1)
+  # Rows take turns in an order that does not depend on that of the neurons.
+  order = jnp.argsort((inside * inputs**2).sum(0))
 
   def objective(w):
     return answers.divergence(inputs @ w, wanted) + l1 * jnp.abs(w).sum()
@@ -111,19 +118,19 @@ def proximal_newton(
   def newton(w, _):
     p = jax.nn.softmax(inputs @ w) * inside
     gradient = inputs.T @ (p - wanted) / count
-    curvature = 2 * p * (1 - p) / count
+    curvature = jnp.maximum(2 * p * (1 - p), _CURVATURE * inside) / count
     hessian = jax.vmap(lambda c: (inputs * c[:, None]).T @ inputs, 1)(
       curvature
     )
     diagonal = jnp.diagonal(hessian, axis1=1, axis2=2)  # [K, d]
     ridge = _RIDGE * diagonal.mean() + jnp.finfo(w.dtype).tiny
-    hessian = hessian + ridge * jnp.eye(size, dtype=w.dtype)
+    hessian = hessian + ridge * jnp.eye(size, dtype=w.dtype)[None]
     diagonal = diagonal.T + ridge
 
     def coordinate(i, carry):
-      """Row i of W, given `slope`, the Hessian times what has changed."""
+      """One row of W, given `slope`, the Hessian times what has changed."""
       u, slope = carry
-      row = i % size
+      row = order[i % size]
       best = diagonal[row] * u[row] - gradient[row] - slope[row]
       best = jnp.sign(best) * jnp.maximum(jnp.abs(best) - l1, 0)
       best = best / diagonal[row]
@@ -137,9 +144,17 @@ def proximal_newton(
     values = jax.vmap(lambda t: objective(w + t * (u - w)))(shares)
     values = jnp.where(jnp.isfinite(values), values, jnp.inf)
     share = shares[jnp.argmin(values)]
-    return jnp.where(share > 0, w + share * (u - w), w), None
+    return _unshared(jnp.where(share > 0, w + share * (u - w), w)), None
 
   return jax.lax.scan(newton, start, length=steps)[0]
+
+
+def _unshared(w: jax.Array) -> jax.Array:
+  """Less the median of each row: softmax is the same, the norm is the least."""
+  ordered, count = jnp.sort(w, axis=1), w.shape[1]
+  low, high = ordered[:, (count - 1) // 2], ordered[:, count // 2]
+  median = jnp.where(jnp.abs(low) <= jnp.abs(high), low, high)
+  return w - median[:, None]
 
 
 def _split(target, weights, activation, images):
