@@ -6,13 +6,18 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.tasks.finetune_methods import SHARES, Measured
+from experiments.tasks.finetune_methods import (
+  ONE_SHOT,
+  SHARES,
+  SOLVED,
+  Measured,
+)
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   """What the table says of one shot, in words."""
   by_name = {row["method"]: row for row in rows}
-  start, shot = by_name["balanced"], by_name["one shot"]
+  start, shot = by_name["balanced"], by_name[ONE_SHOT]
   curves: dict[str, list[tuple[int, float]]] = {}
   for row in rows:
     name, epochs = _horizon(row["method"])
@@ -28,10 +33,15 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
       lines.append(
         f"One shot gains {share:.0%} of what {last} epochs of tuned {name} gain"
       )
-    worth = epochs_worth(points, start["objective"], shot["objective"])
-    lines.append(
-      f"One shot is worth {worth_text(worth, last)} epochs of tuned {name}"
-    )
+    for method in (ONE_SHOT, SOLVED):
+      if method in by_name:
+        worth = epochs_worth(
+          points, start["objective"], by_name[method]["objective"]
+        )
+        lines.append(
+          f"{method.capitalize()} is worth {worth_text(worth, last)} epochs "
+          f"of tuned {name}"
+        )
   return lines
 
 
@@ -80,7 +90,7 @@ def pictures(measured: Measured) -> dict[str, Figure]:
 def _before_after(accuracy) -> Figure:
   figure = Figure(figsize=(4.5, 4.5))
   axis = figure.subplots()
-  before, after = accuracy["as is"], accuracy["one shot"]
+  before, after = accuracy["as is"], accuracy[ONE_SHOT]
   axis.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
   axis.scatter(before, after, s=16, alpha=0.7)
   axis.set(
