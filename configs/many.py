@@ -33,8 +33,10 @@ def get_config(variant: str = ""):
     config.baselines.after_constant = (1,)
   elif variant == "groups":
     config.zoo.groups = (2, 9)
+    config.zoo.size = 1152  # with fewer, tasks are misread
   elif variant == "subsets":
     config.zoo.classes = (2, 9)
+    config.zoo.size = 1152
   elif variant == "sets":
     config.data.name = "mnist+fashion_mnist+cifar10_gs"
     config.data.side = 14

@@ -264,7 +264,7 @@ def compare(
   # in one pass over them, or epochs of the first method.
   pretrained = trained
   if _own_tasks(zoos) and (c.last_layer or c.after_constant):
-    own = constant.best_network(zoos.train, judge.objective(zoos.train))
+    own = _of_most_outputs(zoos.train, judge.objective(zoos.train))
     pretrained = _offline(config, target, judge, own, judge.objective)
 
   def of_pretrained(zoo):
@@ -378,6 +378,16 @@ def _constants(config, target, zoos, judge) -> tuple[Zoo, Zoo]:
 def _own_tasks(zoos: build.Zoos) -> bool:
   """Whether what is right differs between networks."""
   return zoos.test.classes is not None or zoos.test.teacher is not None
+
+
+def _of_most_outputs(zoo: Zoo, objective: jax.Array) -> Zoo:
+  """The network of least objective [B] among those whose tasks tell the most
+  classes apart: an easy task teaches few features."""
+  if zoo.classes is not None:
+    classes = np.asarray(zoo.classes)
+    outputs = np.array([len(set(row[row >= 0])) for row in classes])
+    objective = jnp.where(outputs == outputs.max(), objective, jnp.inf)
+  return constant.best_network(zoo, objective)
 
 
 def _offline(config, target, judge, start, evaluate, tasks=None) -> Zoo:

@@ -98,7 +98,7 @@ def proximal_newton(
   Args:
     inputs: f [N, d].
     wanted: probabilities [N, K]; rows of zeros do not count.
-    start: W [d, K].
+    start: W [d, K]; zero where that is better.
     l1: λ.
     steps: of Newton.
     sweeps: of coordinate descent, in each step.
@@ -146,7 +146,10 @@ def proximal_newton(
     share = shares[jnp.argmin(values)]
     return _unshared(jnp.where(share > 0, w + share * (u - w), w)), None
 
-  return jax.lax.scan(newton, start, length=steps)[0]
+  # Answers that are sure and wrong are a worse start than none.
+  zero = jnp.zeros_like(start)
+  begin = jnp.where(objective(zero) < objective(start), zero, start)
+  return jax.lax.scan(newton, begin, length=steps)[0]
 
 
 def _unshared(w: jax.Array) -> jax.Array:
