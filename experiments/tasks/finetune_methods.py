@@ -264,7 +264,7 @@ def compare(
   # in one pass over them, or epochs of the first method.
   pretrained = trained
   if _own_tasks(zoos) and (c.last_layer or c.after_constant):
-    own = _of_most_outputs(zoos.train, judge.objective(zoos.train))
+    own = of_most_outputs(zoos.train, judge.objective(zoos.train))
     pretrained = _offline(config, target, judge, own, judge.objective)
 
   def of_pretrained(zoo):
@@ -380,7 +380,7 @@ def _own_tasks(zoos: build.Zoos) -> bool:
   return zoos.test.classes is not None or zoos.test.teacher is not None
 
 
-def _of_most_outputs(zoo: Zoo, objective: jax.Array) -> Zoo:
+def of_most_outputs(zoo: Zoo, objective: jax.Array) -> Zoo:
   """The network of least objective [B] among those whose tasks tell the most
   classes apart: an easy task teaches few features."""
   if zoo.classes is not None:
