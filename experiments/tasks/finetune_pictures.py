@@ -11,6 +11,7 @@ from experiments.tasks.finetune_methods import (
   SHARES,
   SOLVED,
   Measured,
+  epoch_word,
 )
 
 
@@ -121,8 +122,7 @@ def _time(rows) -> Figure:
       [p["seconds_alone"] for p in points],
       [p["objective"] for p in points],
       "o-",
-      label=f"{name}, {points[0]['data_passes']:g} to "
-      f"{points[-1]['data_passes']:g} epochs",
+      label=f"{name}, {_span([p['data_passes'] for p in points])}",
     )
   for row in rows:
     if row["method"] == "balanced" or row["method"].startswith("constant"):
@@ -142,6 +142,12 @@ def _time(rows) -> Figure:
   )
   axis.legend(fontsize=7)
   return figure
+
+
+def _span(epochs: Sequence[float]) -> str:
+  """"1 to 50 epochs", and "1 epoch" of a single horizon."""
+  last = epoch_word(int(epochs[-1]))
+  return last if len(epochs) == 1 else f"{epochs[0]:g} to {last}"
 
 
 def _sparsity(at_sparsity) -> Figure:
