@@ -166,5 +166,7 @@ def _picture(
     ylabel="epochs of tuned Adam that one shot is worth",
     ylim=(0, 1.1 * last),
   )
+  axis.set_xticks(list(steps), [f"{n:,}" for n in steps])
+  axis.minorticks_off()
   axis.legend(fontsize=7)
   return figure
