@@ -264,7 +264,9 @@ def compare(
   # in one pass over them, or epochs of the first method.
   pretrained = trained
   if _own_tasks(zoos) and (c.last_layer or c.after_constant):
-    own = of_most_outputs(zoos.train, judge.objective(zoos.train))
+    # By labels: a network that says nothing keeps its own outputs best.
+    by_labels = judge.objective(zoos.train._replace(teacher=None))
+    own = of_most_outputs(zoos.train, by_labels)
     pretrained = _offline(config, target, judge, own, judge.objective)
 
   def of_pretrained(zoo):
