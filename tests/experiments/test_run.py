@@ -149,6 +149,7 @@ def test_results_have_the_agreed_form(finished):
   for name in (
     "as is", "balanced", "one shot", "Adam, 1 epoch", "Adam, 2 epochs",
     "constant: best of the zoo", "constant: one network, 2 epochs",
+    "last layer", "one shot + last layer", "pretrained + last layer",
   ):  # fmt: skip
     assert name in methods
   for row in table(finished):
@@ -161,7 +162,7 @@ def test_results_have_the_agreed_form(finished):
     assert all(np.isfinite(v) for k, v in row.items() if k != "method")
     assert row["l1_balanced"] <= row["l1"] * (1 + 1e-5)
   elsewhere = results(finished)["tables"][1]["rows"]
-  assert [row["method"].partition(": ")[0] for row in elsewhere[::3]] == [
+  assert [row["method"].partition(": ")[0] for row in elsewhere[::4]] == [
     "test networks, re-gauged", "trained otherwise"
   ]  # fmt: skip
   shot, moved = table(finished)[2], elsewhere[1]
