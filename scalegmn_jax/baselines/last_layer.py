@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import TargetNetwork, Zoo
+from scalegmn_jax.base import InputError, TargetNetwork, Zoo
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets import answers
@@ -54,6 +54,10 @@ def solver(
   Returns:
     (zoo, images [N, ...], labels [N]) -> zoo, jitted. The features of all
     images are kept, [N, inputs of the layer + 1], of one network at a time.
+
+  Raises:
+    InputError: when called, if the outputs have other weights than a kernel and
+      a bias.
   """
 
   @jax.jit
@@ -167,6 +171,11 @@ def _split(target, weights, activation, images):
   output = specs.output_name(target.spec)
   ends = [axes.find(1) for _, _, axes in leaves]
   last = [i for i, end in enumerate(ends) if end and end[1] == output]
+  if len(last) != 2:
+    names = ", ".join(leaves[i][0] for i in last) or "none"
+    raise InputError(
+      f"weights of space {output!r}: {names}; expected a kernel and a bias"
+    )
   kernel, bias = sorted(last, key=lambda i: -leaves[i][1].ndim)
   flat, structure = jax.tree.flatten(weights)
   place = ends[kernel][0]

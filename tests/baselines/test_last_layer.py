@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import Zoo
+from scalegmn_jax.base import Axes, Axis, InputError, SymmetrySpec, Zoo
 from scalegmn_jax.baselines import last_layer
 from scalegmn_jax.symmetry import actions, errors, gauge
 from scalegmn_jax.targets import answers, mlp
@@ -181,3 +181,17 @@ def test_networks_that_are_not_finite_stay_apart(x64):
   ):
     np.testing.assert_allclose(after[jnp.array([0, 2, 3])],
                                before[jnp.array([0, 2, 3])])  # fmt: skip
+
+
+def test_outputs_with_other_weights_are_refused():
+  """Here a skip from the inputs."""
+  skip = {"skip": Axes((Axis("input", -1), Axis("output", 1)))}
+  axes = TARGET.spec.axes
+  bent = TARGET._replace(
+    spec=SymmetrySpec(TARGET.spec.spaces, (axes[0], axes[1] | skip))
+  )
+  zoo = networks(dtype=jnp.float32)
+  first, last = zoo.weights
+  weights = first, last | {"skip": jnp.ones((4, 5, 4))}
+  with pytest.raises(InputError, match="1/bias, 1/kernel, 1/skip; expected"):
+    last_layer.solver(bent, l1=L1)(zoo._replace(weights=weights), *images())
