@@ -200,7 +200,7 @@ def plan(config: ConfigDict) -> Plan:
         "networks from elsewhere x test images",
         {key: COLUMNS[key] for key in ELSEWHERE},
         finetune_methods.elsewhere(
-          config, target, judge, others, shot, params["operator"]
+          judge, others, shot, params["operator"]
         ),
         ("objective", "accuracy_mean", "accuracy_change_min"),
         "networks",

@@ -38,6 +38,9 @@ class Judge(NamedTuple):
       by it.
     scores: zoo -> `Scores` on test images, for the rows of tables alone.
     at_sparsity: zoo -> [len(SHARES)], mean accuracy on test images.
+    better: (before, after) -> of each network the better on validation images.
+    solve: zoo -> their last layers solved for on training images; None where
+      the config has no such rows.
   """
 
   train: tuple[jax.Array, jax.Array]
@@ -45,6 +48,8 @@ class Judge(NamedTuple):
   objective: Callable[[Zoo], Any]
   scores: Callable[[Zoo], scoring.Scores]
   at_sparsity: Callable[[Zoo], np.ndarray]
+  better: Callable[[Zoo, Zoo], Zoo]
+  solve: Callable[[Zoo], Zoo] | None
 
 
 def judge_of(
@@ -53,6 +58,9 @@ def judge_of(
   """The judge of a run."""
   score = scoring.scorer(target, l1=config.loss.l1)
   pruned = scoring.accuracy_at_sparsity(target, SHARES)
+  choose = choice.better(task_losses(target, l1=config.loss.l1))
+  steps = config.baselines.get("last_layer", 0)
+  solve = last_layer.solver(target, l1=config.loss.l1, steps=steps)
   train, val, test = jax.device_put(
     (
       (data.train_x, data.train_y),
@@ -66,6 +74,8 @@ def judge_of(
     lambda zoo: score(zoo, *val).objective,
     lambda zoo: score(zoo, *test),
     lambda zoo: pruned(zoo, *test),
+    lambda before, after: choose(before, after, *val),
+    (lambda zoo: solve(zoo, *train)) if steps else None,
   )
 
 
@@ -229,11 +239,10 @@ def compare(
   add(ONE_SHOT, edited, of_shot, draw=True)
   # An operator that is equivariant keeps the gauge of its input.
   add(f"{ONE_SHOT}, balanced", balance(edited), of_shot)
-  choose = _chooser(config, target, judge)
   add(
     KEPT,
-    choose(test, edited),
-    _cost(lambda zoo: choose(zoo, edit(zoo)), test),
+    judge.better(test, edited),
+    _cost(lambda zoo: judge.better(zoo, edit(zoo)), test),
     passes=2 * len(judge.val[1]) / len(judge.train[1]),
   )
   for name, (apply, phi) in rivals.items():
@@ -263,7 +272,7 @@ def compare(
   # What comes after methods that do not look at the data: another last layer
   # in one pass over them, or epochs of the first method.
   pretrained = trained
-  if _own_tasks(zoos) and (c.last_layer or c.after_constant):
+  if _own_tasks(zoos) and (judge.solve or c.after_constant):
     # By labels: a network that says nothing keeps its own outputs best.
     by_labels = judge.objective(zoos.train._replace(teacher=None))
     own = of_most_outputs(zoos.train, by_labels)
@@ -272,16 +281,15 @@ def compare(
   def of_pretrained(zoo):
     return constant.instead(pretrained, zoo)
 
-  if c.last_layer:
-    solve = last_layer.solver(target, l1=config.loss.l1, steps=c.last_layer)
+  if judge.solve is not None:
     for name, begin in (
       ("last layer", lambda zoo: zoo),
       (SOLVED, edit),
       ("pretrained + last layer", of_pretrained),
     ):
 
-      def run(zoo, begin=begin):
-        return solve(begin(zoo), *judge.train)
+      def run(zoo, begin=begin, solve=judge.solve):
+        return solve(begin(zoo))
 
       add(name, run(test), _cost(run, test), passes=1.0)
   starts = {}
@@ -304,8 +312,6 @@ def compare(
 
 
 def elsewhere(
-  config: ConfigDict,
-  target: TargetNetwork,
   judge: Judge,
   populations: Mapping[str, Zoo],
   shot: Shot,
@@ -314,16 +320,11 @@ def elsewhere(
   """Rows of other networks than those of the zoo: as is, and after one shot.
 
   Args:
-    config: of the run.
-    target: the architecture.
     judge: images.
     populations: {what they are: networks}.
     shot: the operator.
     params: φ.
   """
-  choose = _chooser(config, target, judge)
-  steps = config.baselines.last_layer
-  solve = last_layer.solver(target, l1=config.loss.l1, steps=steps)
   rows = []
   for name, zoo in populations.items():
     original = judge.scores(zoo)
@@ -331,10 +332,10 @@ def elsewhere(
     methods = {
       "as is": zoo,
       ONE_SHOT: edited,
-      KEPT: choose(zoo, edited),
+      KEPT: judge.better(zoo, edited),
     }
-    if steps:
-      methods[SOLVED] = solve(edited, *judge.train)
+    if judge.solve is not None:
+      methods[SOLVED] = judge.solve(edited)
     for method, after in methods.items():
       scores = judge.scores(after)
       rows.append(scoring.row(f"{name}: {method}", scores, original))
@@ -344,12 +345,6 @@ def elsewhere(
 def epoch_word(count: int) -> str:
   """Such as "1 epoch" and "5 epochs"."""
   return f"{count} epoch" + "s" * (count != 1)
-
-
-def _chooser(config, target, judge) -> Callable[[Zoo, Zoo], Zoo]:
-  """(before, after) -> of each network the better on validation images."""
-  choose = choice.better(task_losses(target, l1=config.loss.l1))
-  return lambda before, after: choose(before, after, *judge.val)
 
 
 def _cost(run: Callable[[Zoo], Any], zoo: Zoo) -> Seconds:

@@ -16,32 +16,29 @@ TARGET = mlp.mlp((5, 7, 4), ("relu", "tanh"))
 SOLVE = last_layer.solver(TARGET, l1=L1, steps=6)
 
 
-def networks(count=4, dtype=float):
-  keys = jax.random.split(jax.random.key(0), count)
-  weights = jax.vmap(TARGET.init)(keys)
+def networks(dtype=float):
+  weights = jax.vmap(TARGET.init)(jax.random.split(jax.random.key(0), 4))
   return Zoo(
-    jax.tree.map(lambda w: w.astype(dtype), weights), jnp.arange(count) % 2
+    jax.tree.map(lambda w: w.astype(dtype), weights), jnp.arange(4) % 2
   )
 
 
-def images(count=60):
-  x = jax.random.normal(jax.random.key(9), (count, 5))
+def images():
+  x = jax.random.normal(jax.random.key(9), (60, 5))
   return x, (x[:, :4] ** 2).argmax(1)
 
 
-def objectives(zoo, data=None):
+def objectives(zoo):
   losses = task_losses(TARGET, l1=L1)
-  return jax.lax.map(
-    lambda n: losses(n, *(data or images())).objective, zoo
-  )
+  return jax.lax.map(lambda n: losses(n, *images()).objective, zoo)
 
 
-def problem(rows=80, inputs=6, outputs=4):
+def problem():
   keys = jax.random.split(jax.random.key(1), 3)
-  f = jax.random.normal(keys[0], (rows, inputs)) + 1
-  truth = jax.random.normal(keys[1], (inputs, outputs))
-  labels = (f @ truth + jax.random.gumbel(keys[2], (rows, outputs))).argmax(1)
-  return f, labels, jnp.zeros((inputs, outputs))
+  f = jax.random.normal(keys[0], (80, 6)) + 1
+  truth = jax.random.normal(keys[1], (6, 4))
+  labels = (f @ truth + jax.random.gumbel(keys[2], (80, 4))).argmax(1)
+  return f, labels, jnp.zeros((6, 4))
 
 
 def test_the_optimum(x64):
