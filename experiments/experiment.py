@@ -193,7 +193,8 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     config: of the experiment.
     folder: the workdir. Where a run of this config was interrupted it goes on;
       where one is finished it is shown.
-    eval_only: measure what a finished training left.
+    eval_only: measure what a finished training left; with other baselines and
+      networks from elsewhere, if the config says so.
 
   Raises:
     InputError: the config or the folder is wrong.
@@ -203,7 +204,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   module = checked(config)
   if eval_only and not (folder / workdir.TRAINED).exists():
     raise InputError(f"{folder}: no trained metanetwork to measure")
-  workdir.claim(folder, config)
+  workdir.claim(folder, config, again=eval_only)
   results_file = folder / workdir.RESULTS
   if results_file.exists() and not eval_only:
     results = read_json(results_file)
@@ -227,6 +228,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     curves = {"training.png": report.training(histories)}
     outcome = outcome._replace(pictures={**outcome.pictures, **curves})
   results = write(folder, config, outcome, clock.stop())
+  workdir.write_json(folder / workdir.CONFIG, results["config"])
   report.show(results)
   say(report.compiling(results["seconds"]))
   say(f"tables, pictures and what was trained are in {folder}")

@@ -3,8 +3,9 @@
   python -m experiments.run --config=configs/cnn.py
 
 The same command resumes a run that was interrupted and shows the table of one
-that is finished. Every key of the config can be set:
---config.train.steps=2000.
+that is finished. Every key of the config can be set: --config.train.steps=2000.
+With --eval_only what was trained in a --workdir is measured again, and the keys
+of `baselines` and `elsewhere` may be others than before.
 """
 
 import sys

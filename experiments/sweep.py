@@ -27,8 +27,8 @@ from scalegmn_jax.base import InputError
 DEFAULT = (
   "train.learning_rate=3e-3..1e-1:log",
   "train.weight_decay=1e-6..1e-2:log",
-  "train.networks=4,8,16",
-  "model.width=16,32,64",
+  "train.networks=2,4,8",
+  "model.width=8,16,32",
   "model.depth=1,2,3",
 )
 

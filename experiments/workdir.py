@@ -37,8 +37,14 @@ def write_json(path: Path, value: Any) -> None:
   write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def claim(path: Path, config: ConfigDict) -> None:
+def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:
   """Makes the folder, or makes sure that it is this config's.
+
+  Args:
+    path: the folder.
+    config: of the run.
+    again: what was trained there is measured again, with other baselines if
+      the config says so.
 
   Raises:
     InputError: it holds another config, or files that are not of a run.
@@ -49,7 +55,9 @@ def claim(path: Path, config: ConfigDict) -> None:
     differing = sorted(
       key
       for key in theirs.keys() | ours.keys()
-      if theirs.get(key) != ours.get(key) and key != "train.log_every"
+      if theirs.get(key) != ours.get(key)
+      and key != "train.log_every"
+      and not (again and _only_measured(key))
     )
     if differing:
       key = differing[0]
@@ -63,6 +71,12 @@ def claim(path: Path, config: ConfigDict) -> None:
     raise InputError(f"{path}: not empty, and no {CONFIG} in it")
   path.mkdir(parents=True, exist_ok=True)
   write_json(file, build.plain(config))
+
+
+def _only_measured(key: str) -> bool:
+  """Whether no training sees the key."""
+  section, _, name = key.partition(".")
+  return section in ("baselines", "elsewhere") and name != "metanetworks"
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
