@@ -11,7 +11,7 @@ from scalegmn_jax.targets.mlp import mlp
 def test_one_update_for_all_networks():
   target = mlp((2, 3, 1), "sine")
   operator = constant.constant_operator(target)
-  params = operator.init(jax.random.key(0))
+  params = jax.jit(operator.init)(jax.random.key(0))
   a, b = (target.init(jax.random.key(i)) for i in (1, 2))
   jax.tree.map(np.testing.assert_array_equal, operator.apply(params, a), a)
   moved = jax.tree.map(lambda p: p + 0.5, params)

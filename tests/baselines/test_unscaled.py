@@ -38,7 +38,7 @@ def test_standardized_operators_start_at_the_identity(per):
   operator = unscaled.standardized_operator(
     unscaled.flat_operator(TARGET, width=8, step=0.0), weights, per=per
   )
-  params = operator.init(jax.random.key(0))
+  params = jax.jit(operator.init)(jax.random.key(0))
   edited = jax.vmap(lambda w: operator.apply(params, w))(weights)
   for a, b in zip(*map(jax.tree.leaves, (edited, weights)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
@@ -50,7 +50,7 @@ def test_functionals_see_standardized_weights(per):
   weights = population()
   spy = MetaNetwork(lambda key: None, lambda params, w, activation: w)
   functional = unscaled.standardized_functional(spy, weights, per=per)
-  params = functional.init(jax.random.key(0))
+  params = jax.jit(functional.init)(jax.random.key(0))
   seen = jax.vmap(lambda w: functional.apply(params, w))(weights)
   for leaf in jax.tree.leaves(seen):
     axes = 0 if per == "entry" else tuple(range(leaf.ndim))
@@ -65,7 +65,7 @@ def test_statistics_are_not_trained(per):
   """They have no gradient, and weight decay leaves them alone."""
   flat = unscaled.flat_functional(TARGET, width=8)
   functional = unscaled.standardized_functional(flat, population(), per=per)
-  params = functional.init(jax.random.key(0))
+  params = jax.jit(functional.init)(jax.random.key(0))
   optimizer = make_optimizer(
     learning_rate=1.0, steps=3, warmup=1, weight_decay=0.1, clip=1.0
   )

@@ -21,6 +21,7 @@ def fit_map(target, operator, wanted, steps):
     ]
     return jax.tree.unflatten(structure, leaves)
 
+  @jax.jit
   def error(params, key):
     networks = jax.vmap(sample)(jax.random.split(key, 8))
     edited = jax.vmap(lambda w: operator.apply(params, w))(networks)
@@ -31,7 +32,7 @@ def fit_map(target, operator, wanted, steps):
     return sum(jax.tree.leaves(ratios))
 
   optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
-  params = operator.init(jax.random.key(0))
+  params = jax.jit(operator.init)(jax.random.key(0))
   state = optimizer.init(params)
 
   @jax.jit

@@ -109,7 +109,7 @@ def test_a_folded_metanetwork_does_not_see_phases(weights):
 
   summed = MetaNetwork(lambda key: jnp.ones(()), total)
   blind = phase.folded(summed, SIREN.spec, OMEGA)
-  params = blind.init(jax.random.key(0))
+  params = jax.jit(blind.init)(jax.random.key(0))
   turns = phase.sample(jax.random.key(2), SIREN.spec)
   shifted = phase.shift(SIREN.spec, weights, turns, OMEGA)
   seen = [summed.apply(params, w, 0) for w in (weights, shifted)]

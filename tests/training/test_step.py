@@ -79,7 +79,7 @@ def test_steps_depend_on_the_key_and_the_step_alone():
 
 
 def test_chunks_of_networks_have_the_gradient_of_all(x64):
-  target = TARGETS["mlp of four layers"]()
+  target = mlp.mlp((9, 5, 3))
   operator, task = make_task(target)
   data = jax.tree.map(
     lambda a: a.astype(float) if a.dtype == jnp.float32 else a, make(target)
@@ -93,7 +93,7 @@ def test_chunks_of_networks_have_the_gradient_of_all(x64):
     return compute(params, jax.random.key(3), 0, data)
 
   whole = found(None)
-  for chunk in (1, 2, 4):
+  for chunk in (1, 2):
     for a, b in zip(*map(jax.tree.leaves, (whole, found(chunk))), strict=True):
       np.testing.assert_allclose(a, b, 1e-10, 1e-14)
   with pytest.raises(ValueError, match="chunks of 3 do not divide 4 networks"):
