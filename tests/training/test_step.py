@@ -7,6 +7,7 @@ import pytest
 
 from experiments import train as loop
 from scalegmn_jax.base import InputError, MetaNetwork, Zoo
+from scalegmn_jax.baselines import unscaled
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import cnn, mlp
@@ -30,15 +31,15 @@ def make(target, networks=6, images=20):
   return zoo, x, y
 
 
-def make_task(target, l1=1e-4):
-  operator = metanetworks.operator(target, width=8, depth=1, step=0.1)
-  return operator, tasks.amortized_task(
+def make_task(operator, target, l1=1e-4):
+  return tasks.amortized_task(
     operator, losses.task_losses(target, l1=l1), networks=4, images=16
   )
 
 
 def make_training(target, learning_rate=3e-3, l1=1e-4):
-  operator, task = make_task(target, l1)
+  operator = metanetworks.operator(target, width=8, depth=1, step=0.1)
+  task = make_task(operator, target, l1)
   opt = optimizer.make_optimizer(
     learning_rate=learning_rate, steps=60, warmup=2, weight_decay=0.0, clip=1.0
   )
@@ -80,7 +81,8 @@ def test_steps_depend_on_the_key_and_the_step_alone():
 
 def test_chunks_of_networks_have_the_gradient_of_all(x64):
   target = mlp.mlp((9, 5, 3))
-  operator, task = make_task(target)
+  operator = unscaled.flat_operator(target, width=8, step=0.1)
+  task = make_task(operator, target)
   data = jax.tree.map(
     lambda a: a.astype(float) if a.dtype == jnp.float32 else a, make(target)
   )
