@@ -228,7 +228,8 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     curves = {"training.png": report.training(histories)}
     outcome = outcome._replace(pictures={**outcome.pictures, **curves})
   results = write(folder, config, outcome, clock.stop())
-  workdir.write_json(folder / workdir.CONFIG, results["config"])
+  if eval_only:  # perhaps with other baselines
+    workdir.write_json(folder / workdir.CONFIG, results["config"])
   report.show(results)
   say(report.compiling(results["seconds"]))
   say(f"tables, pictures and what was trained are in {folder}")

@@ -1,5 +1,6 @@
 """What a user can get wrong: one line, and nothing is overwritten."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from configs import cnn, mlp
-from experiments import apply, experiment
+from experiments import apply, experiment, workdir
 from scalegmn_jax import load_operator, operators
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
@@ -170,6 +171,38 @@ def test_workdir_with_something_else_in_it(tmp_path):
   with pytest.raises(InputError, match="not empty"):
     experiment.run(settings({}), tmp_path)
   assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_the_workdir_of_the_same_config(tmp_path):
+  workdir.claim(tmp_path / "run", settings({}))
+  before = (tmp_path / "run" / "config.json").read_bytes()
+  assert json.loads(before)["zoo"]["size"] == 8
+  workdir.claim(tmp_path / "run", settings({}))
+  assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+  "changes", ({"baselines.epochs": (1, 3)}, {"elsewhere.size": 2})
+)
+def test_other_baselines_are_for_measuring_again(changes, tmp_path):
+  workdir.claim(tmp_path / "run", settings({}))
+  before = (tmp_path / "run" / "config.json").read_bytes()
+  workdir.claim(tmp_path / "run", settings(changes), again=True)
+  # Until there are results the folder is that of those it has.
+  assert (tmp_path / "run" / "config.json").read_bytes() == before
+  with pytest.raises(InputError, match="holds a run with"):
+    workdir.claim(tmp_path / "run", settings(changes))
+
+
+@pytest.mark.parametrize(
+  "changes",
+  ({"baselines.metanetworks": ("mlp",)}, {"loss.l1": 0.5}, {"zoo.size": 9}),
+)
+def test_what_is_trained_stays(changes, tmp_path):
+  workdir.claim(tmp_path / "run", settings({}))
+  ((key, _),) = changes.items()
+  with pytest.raises(InputError, match=f"holds a run with {key} = "):
+    workdir.claim(tmp_path / "run", settings(changes), again=True)
 
 
 def save_tiny_operator(folder, target):
