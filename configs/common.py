@@ -173,7 +173,7 @@ def finetune() -> ConfigDict:
   config.model.depth = 1
   config.model.prototypes = 1  # networks it learns to write; 0: only updates
   config.model.classes = 0  # of the images, where networks have them in orders
-  config.model.probes = 64  # inputs by whose outputs it knows their classes
+  config.model.probes = 128  # inputs by whose outputs it knows their classes
   train(config)
   config.train.steps = 5000
   config.train.learning_rate = 3e-2

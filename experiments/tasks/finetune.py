@@ -11,7 +11,7 @@ from experiments.experiment import Outcome, Plan, Table, Trainee
 from experiments.tasks import finetune_methods, finetune_pictures
 from scalegmn_jax.base import MetaNetwork
 from scalegmn_jax.baselines import iterative
-from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.gmn import beginning, metanetworks
 from scalegmn_jax.operators import save_operator
 from scalegmn_jax.training.losses import Losses, task_losses
 from scalegmn_jax.training.step import Task
@@ -119,8 +119,14 @@ def plan(config: ConfigDict) -> Plan:
   losses = task_losses(
     target, l1=config.loss.l1, penalty=config.loss.penalty
   )
-  operator = metanetworks.operator(target, **config.model)
   zoos = build.build_zoos(config, target, data)
+  operator = beginning.from_data(
+    metanetworks.operator(target, **config.model),
+    target,
+    zoos.train,
+    data.train_x,
+    config.seed,
+  )
   others = build.build_elsewhere(config, target, data)
   if config.loss.answers == "outputs":
     zoos = zoos.keeping_outputs()

@@ -14,7 +14,7 @@ from experiments.tasks import finetune, finetune_methods, finetune_pictures
 from scalegmn_jax.base import InputError
 from scalegmn_jax.baselines import iterative
 from scalegmn_jax.eval import scores as scoring
-from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.gmn import beginning, metanetworks
 from scalegmn_jax.training.losses import task_losses
 
 COLUMNS = {
@@ -64,17 +64,12 @@ def plan(config: ConfigDict) -> Plan:
   trainees = {}
   for count in c.networks:
     inside = zoos.owner < count
-    device_data = jax.device_put(
-      (
-        jax.tree.map(lambda a, i=inside: a[i], zoos.train),
-        data.train_x,
-        data.train_y,
-      )
-    )
+    train = jax.tree.map(lambda a, i=inside: a[i], zoos.train)
+    device_data = jax.device_put((train, data.train_x, data.train_y))
     for steps in c.steps:
       for seed in c.seeds:
         trainees[_name(count, steps, seed)] = Trainee(
-          operator,
+          beginning.from_data(operator, target, train, data.train_x, seed),
           finetune.task_of(config, operator, losses, steps),
           device_data,
           lambda params: validation(shot(params, zoos.val)),

@@ -51,7 +51,7 @@ def operator(
   step: float = 0.01,
   prototypes: int = 0,
   classes: int = 0,
-  probes: int = 64,
+  probes: int = 128,
 ) -> MetaNetwork:
   """A ScaleGMN that writes networks: θ' = θ + Δ(θ), equivariant.
 

@@ -161,8 +161,9 @@ class Prototypes(Module):
   """Networks that are learned, written in the roles of another's neurons.
 
   See `roles`. What is written is a mixture of `count` prototypes, of those of
-  the network's activation; how they are mixed, and how much of each weight is
-  replaced, is read from the network.
+  the network's activation. How they are mixed is read from what the network is
+  sure of, where there are classes, and how much of each weight is replaced from
+  its features.
 
   Attributes:
     count: of prototypes.
@@ -192,26 +193,22 @@ class Prototypes(Module):
     )
     parts = [wiring.mean_hidden(u[wiring.hidden]), wiring.by_position(u)]
     assigned, played = {}, {}
+    sure = None
     if self.classes is not None:
-      stands_for = self.classes(weights, activation)
+      stands_for, sure = self.classes(weights, activation)
       name = specs.output_name(spec)
       assigned[name], played[name] = stands_for, stands_for.shape[1]
       parts.append(stands_for.sum(0))
     summary = jnp.concatenate(parts)
-    mixture, gates = (
-      layers.mlp(
-        self.make(
-          name, layers.mlp_params(summary.shape[-1], d, size, offset=offset)
-        ),
-        summary,
-      )
-      # Gates begin at nearly one: what is half of one network and half of
-      # another is worse than either, and training does not cross that.
-      for name, size, offset in (
-        ("mixture", self.count, 0.0),
-        ("gates", len(shapes), 5.0),
-      )
+    evidence = summary if sure is None else sure
+    mix = layers.linear_params(evidence.shape[0], self.count, bias=True)
+    mixture = jax.nn.softmax(
+      layers.linear(self.make("mixture", mix), evidence)
     )
+    # Gates begin at nearly one: what is half of one network and half of another
+    # is worse than either, and training does not cross that.
+    gating = layers.mlp_params(summary.shape[0], d, len(shapes), offset=5.0)
+    gates = layers.mlp(self.make("gates", gating), summary)
     hidden = {
       name: rows
       for name, rows in topology.spaces.items()
@@ -244,7 +241,7 @@ class Prototypes(Module):
         f"prototypes_{i}",
         layers.Normal((len(topology.groups), self.count, *size), std=std),
       )
-      mixed = jnp.tensordot(jax.nn.softmax(mixture), prototype[activation], 1)
+      mixed = jnp.tensordot(mixture, prototype[activation], 1)
       written.append(mixed)
     placed = roles.place(spec, jax.tree.unflatten(structure, written), assigned)
     return (
@@ -258,7 +255,8 @@ class Classes(Module):
 
   Read from what the network answers to inputs that are learned, as Kahana et
   al. 2024 do ("Deep Linear Probe Generators for Weight Space Learning",
-  arXiv:2410.10811): functions of the weights, no data.
+  arXiv:2410.10811): functions of the weights, no data. `beginning.from_data`
+  lets them begin as images.
 
   Attributes:
     apply_network: (weights, inputs, activation) -> outputs [P, K].
@@ -275,23 +273,25 @@ class Classes(Module):
   @nn.compact
   def __call__(
     self, weights: Weights, activation: jax.Array | int
-  ) -> jax.Array:
-    """[K, count + 1] → π of it for a permutation π of the outputs.
+  ) -> tuple[jax.Array, jax.Array]:
+    """([K, count + 1] → π of it for a permutation π of the outputs, [probes]).
 
     Each class has one output or none, columns of a sum of at most one; where
     the network leaves it open, shares of several. The last column is that of
-    outputs that no class has.
+    outputs that no class has. With that comes how sure the network is of each
+    probe, see `sureness`.
     """
     probes = self.make(
       "probes", layers.Normal((self.probes, *self.input_shape), std=0.5)
     )
     # Small, so that shares begin nearly even: what a softmax has chosen at
     # random it does not let go.
+    std = 0.6 / self.probes**0.5
     keys = self.make(
-      "keys", layers.Normal((self.probes, self.count), std=0.1)
+      "keys", layers.Normal((self.probes, self.count), std=std)
     )
-    logits = self.apply_network(weights, probes, activation)
-    scores = jax.nn.softmax(logits).T @ keys
+    answers = jax.nn.softmax(self.apply_network(weights, probes, activation))
+    scores = answers.T @ keys
     # Whether there is such a class at all is seen by how much its output stands
     # out among the others, in the same way for all classes.
     ranked = jnp.sort(scores, axis=0).T
@@ -299,7 +299,16 @@ class Classes(Module):
     there = jax.nn.sigmoid(layers.mlp(self.make("there", reader), ranked))
     shares = jax.nn.softmax(scores, axis=0) * there.T
     empty = jnp.prod(1 - shares, axis=1, keepdims=True)
-    return jnp.concatenate([shares, empty], axis=1)
+    return jnp.concatenate([shares, empty], axis=1), sureness(answers)
+
+
+def sureness(answers: jax.Array) -> jax.Array:
+  """Probabilities [..., P, K] -> [..., P], the greatest of each probe, of mean
+  zero and variance one over the probes. The order of outputs changes nothing.
+  """
+  greatest = answers.max(-1)
+  spread = greatest.std(-1, keepdims=True) + 1e-3
+  return (greatest - greatest.mean(-1, keepdims=True)) / spread
 
 
 class Functional(Module):
