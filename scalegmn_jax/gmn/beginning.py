@@ -55,7 +55,8 @@ def from_data(
   ):
     if needed > given:
       raise InputError(
-        f"model.{name} is {needed}, expected at most the number of {of}, {given}"
+        f"model.{name} is {needed}, expected at most the number of {of}, "
+        f"{given}"
       )
   random = np.random.RandomState(seed)
   probes = images[random.choice(len(images), count, replace=False)]
@@ -69,7 +70,11 @@ def from_data(
         zoo,
       )
     )(zoo)
-    clusters = KMeans(prototypes, n_init=10, random_state=random)
+    clusters = KMeans(
+      prototypes,
+      n_init=10,  # pyright: ignore[reportArgumentType] (of the default, "auto")
+      random_state=random,
+    )
     centers = clusters.fit(np.asarray(sure)).cluster_centers_
     # A softmax of the negative squared distances is linear in what is sure.
     scale = SHARPNESS / count
