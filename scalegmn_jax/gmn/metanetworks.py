@@ -75,6 +75,8 @@ def operator(
       outputs as well, and prototypes have an output for each class, see
       `modules.Classes`. 0: what an output means is its position.
     probes: inputs by whose outputs it knows the classes, where there are any.
+      They begin as noise; as images, which is far better, with
+      `beginning.from_data`.
 
   Raises:
     InputError: no such symmetry or backward edge, no edges in a chunk, fewer
