@@ -1,5 +1,6 @@
 """What one shot is worth, from curves of objectives."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -62,6 +63,12 @@ def test_fewer_networks_are_a_part_of_more(tmp_path, monkeypatch):
   checkpoints = len(config.zoo.epochs)
   assert (len(few), len(many)) == (4 * checkpoints, 12 * checkpoints)
   assert few < many
+  # And each begins from data.
+  trainee = plan.trainees["4/16/0"]
+  params = trainee.metanetwork.init(jax.random.key(0))
+  probes = np.asarray(params["prototypes"]["classes"]["probes"])
+  images = {image.tobytes() for image in np.asarray(trainee.data[1])}
+  assert {probe.tobytes() for probe in probes} <= images
   zoos = build.build_zoos(
     config,
     build.build_target(config, build.build_images(config)),
