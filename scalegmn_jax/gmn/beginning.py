@@ -75,7 +75,8 @@ def from_data(
       n_init=10,  # pyright: ignore[reportArgumentType] (of the default, "auto")
       random_state=random,
     )
-    centers = clusters.fit(np.asarray(sure)).cluster_centers_
+    # Where outputs overflow a network is as sure of all probes, which is zero.
+    centers = clusters.fit(np.nan_to_num(sure)).cluster_centers_
     # A softmax of the negative squared distances is linear in what is sure.
     scale = SHARPNESS / count
     mixture = {

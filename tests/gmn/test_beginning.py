@@ -67,6 +67,15 @@ def test_each_kind_of_network_begins_with_a_prototype_of_its_own(zoo, images):
   jax.tree.map(np.testing.assert_array_equal, before, params)
 
 
+def test_a_network_that_overflows_changes_nothing_else(zoo, images):
+  broken = jax.tree.map(lambda w: w.at[0].multiply(1e38), zoo.weights)
+  zoo = zoo._replace(weights=broken)
+  plain = operator(prototypes=KINDS + 1)
+  begun = beginning.from_data(plain, TARGET, zoo, images, 0)
+  mixture = begun.init(jax.random.key(0))["prototypes"]["mixture"]
+  assert all(jnp.isfinite(a).all() for a in jax.tree.leaves(mixture))
+
+
 def test_operators_without_classes_begin_as_they_are(zoo, images):
   for plain in (operator(classes=0, prototypes=1), operator(classes=0)):
     assert beginning.from_data(plain, TARGET, zoo, images, 0) is plain
