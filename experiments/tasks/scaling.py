@@ -66,10 +66,14 @@ def plan(config: ConfigDict) -> Plan:
     inside = zoos.owner < count
     train = jax.tree.map(lambda a, i=inside: a[i], zoos.train)
     device_data = jax.device_put((train, data.train_x, data.train_y))
+    begun = {
+      seed: beginning.from_data(operator, target, train, data.train_x, seed)
+      for seed in c.seeds
+    }
     for steps in c.steps:
       for seed in c.seeds:
         trainees[_name(count, steps, seed)] = Trainee(
-          beginning.from_data(operator, target, train, data.train_x, seed),
+          begun[seed],
           finetune.task_of(config, operator, losses, steps),
           device_data,
           lambda params: validation(shot(params, zoos.val)),
