@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands."""
+"""What the README shows runs as it stands, and what it names is there."""
 
 import pathlib
 import re
@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "experiments" / "RESULTS.md"]
 
 
 def test_python_block():
@@ -23,8 +25,12 @@ def test_python_block():
   assert names["score"].shape == (1,)
 
 
-@pytest.mark.parametrize(
-  "name", sorted(set(re.findall(r"configs/\w+\.py", README.read_text())))
-)
-def test_named_configs_exist(name):
-  assert (README.parent / name).is_file()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_named_is_there(page):
+  text = page.read_text()
+  configs = re.findall(r"configs/\w+\.py", text)
+  links = re.findall(r"\]\(((?!https?:)[^)#]+)", text)
+  assert configs and links
+  missing = [c for c in configs if not (ROOT / c).is_file()]
+  missing += [f for f in links if not (page.parent / f).exists()]
+  assert not missing
