@@ -1,6 +1,7 @@
 """Trained metanetworks as things one keeps: one small file each."""
 
 import dataclasses
+import functools
 import json
 import os
 import zipfile
@@ -35,8 +36,27 @@ LINKS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TrainedOperator:
-  """An operator that was trained; what `jax.jit` and `jax.vmap` take.
+class _Trained:
+  target: TargetNetwork
+  metanetwork: MetaNetwork
+  params: Params
+  model: Mapping[str, Any]
+
+  @functools.cached_property
+  def _apply(self) -> Callable[..., Any]:
+    """Compiled when it is first called, φ being part of the program."""
+
+    def apply(weights, activation):
+      return self.metanetwork.apply(self.params, weights, activation)
+
+    return jax.jit(apply)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedOperator(_Trained):
+  """An operator that was trained.
+
+  It is compiled when it is first called; `jax.vmap` and `jax.jit` take it.
 
   Attributes:
     target: the architecture of the networks it edits.
@@ -45,21 +65,18 @@ class TrainedOperator:
     model: keyword arguments of `metanetworks.operator`.
   """
 
-  target: TargetNetwork
-  metanetwork: MetaNetwork
-  params: Params
-  model: Mapping[str, Any]
-
   def __call__(
     self, weights: Weights, activation: jax.Array | int = 0
   ) -> Weights:
     """Better weights for one network: θ -> θ', equivariant."""
-    return self.metanetwork.apply(self.params, weights, activation)
+    return self._apply(weights, activation)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TrainedFunctional:
-  """A functional that was trained; what `jax.jit` and `jax.vmap` take.
+class TrainedFunctional(_Trained):
+  """A functional that was trained.
+
+  It is compiled when it is first called; `jax.vmap` and `jax.jit` take it.
 
   Attributes:
     target: the architecture of the networks it reads.
@@ -69,18 +86,13 @@ class TrainedFunctional:
     link: a key of `LINKS`.
   """
 
-  target: TargetNetwork
-  metanetwork: MetaNetwork
-  params: Params
-  model: Mapping[str, Any]
   link: str
 
   def __call__(
     self, weights: Weights, activation: jax.Array | int = 0
   ) -> jax.Array:
     """What it predicts of one network: θ -> [K], invariant."""
-    output = self.metanetwork.apply(self.params, weights, activation)
-    return LINKS[self.link](output)
+    return LINKS[self.link](self._apply(weights, activation))
 
 
 def save_operator(

@@ -1,5 +1,7 @@
 """What a finished training leaves behind can be loaded and used."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,13 +31,31 @@ def test_a_functional_comes_back_as_it_was(tmp_path):
   @jax.jit
   def both(weights, activation):
     output = functional.apply(params, weights, activation)
-    return output, jax.jit(found)(weights, activation)
+    return output, found(weights, activation)
 
   weights = TARGET.init(jax.random.key(1))
   for activation in (0, 1):
     logits, predicted = both(weights, activation)
     np.testing.assert_allclose(predicted, jax.nn.sigmoid(logits), 1e-6)
     assert jnp.abs(predicted - logits).max() > 1e-3
+
+
+def test_it_is_compiled_once_alone_and_maps(tmp_path):
+  functional, _, path = save(tmp_path, "identity")
+  traced = []
+
+  def apply(*given):
+    traced.append(1)
+    return functional.apply(*given)
+
+  found = dataclasses.replace(
+    operators.load_functional(path.parent),
+    metanetwork=functional._replace(apply=apply),
+  )
+  networks = jax.vmap(TARGET.init)(jax.random.split(jax.random.key(1)))
+  alone = [found(jax.tree.map(lambda a, i=i: a[i], networks)) for i in (0, 1)]
+  assert len(traced) == 1
+  np.testing.assert_allclose(jax.vmap(found)(networks), jnp.stack(alone), 1e-5)
 
 
 def test_the_two_kinds_do_not_take_each_others_files(tmp_path):

@@ -51,17 +51,17 @@ def test_a_network_that_was_never_trained_reads_digits(name):
   operator = sg.pretrained(name)
   weights = operator.target.init(jax.random.key(0))
   assert accuracy(operator.target, weights) < 0.3
-  assert accuracy(operator.target, jax.jit(operator)(weights)) > 0.95
+  assert accuracy(operator.target, operator(weights)) > 0.95
 
 
 def test_classes_stay_where_a_network_has_them():
   """At outputs in an order that no operator was trained on."""
   trained = sg.pretrained("cnn_digits")
-  weights = jax.jit(trained)(trained.target.init(jax.random.key(0)))
+  weights = trained(trained.target.init(jax.random.key(0)))
   order = np.array([3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
   last = jax.tree.map(lambda w: w[..., order], weights[-1])
   operator = sg.pretrained("cnn_digits_orders")
-  better = jax.jit(operator)((*weights[:-1], last))
+  better = operator((*weights[:-1], last))
   outputs = operator.target.apply(better, DIGITS.test_x)
   found = jnp.asarray(order)[outputs.argmax(-1)]
   assert (found == DIGITS.test_y).mean() > 0.9
