@@ -45,11 +45,7 @@ class _Trained:
   @functools.cached_property
   def _apply(self) -> Callable[..., Any]:
     """Compiled when it is first called, φ being part of the program."""
-
-    def apply(weights, activation):
-      return self.metanetwork.apply(self.params, weights, activation)
-
-    return jax.jit(apply)
+    return jax.jit(functools.partial(self.metanetwork.apply, self.params))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -66,14 +66,11 @@ def plan(config: ConfigDict) -> Plan:
     inside = zoos.owner < count
     train = jax.tree.map(lambda a, i=inside: a[i], zoos.train)
     device_data = jax.device_put((train, data.train_x, data.train_y))
-    begun = {
-      seed: beginning.from_data(operator, target, train, data.train_x, seed)
-      for seed in c.seeds
-    }
-    for steps in c.steps:
-      for seed in c.seeds:
+    for seed in c.seeds:
+      begun = beginning.from_data(operator, target, train, data.train_x, seed)
+      for steps in c.steps:
         trainees[_name(count, steps, seed)] = Trainee(
-          begun[seed],
+          begun,
           finetune.task_of(config, operator, losses, steps),
           device_data,
           lambda params: validation(shot(params, zoos.val)),
