@@ -151,6 +151,7 @@ def model(config: ConfigDict) -> None:
 def train(config: ConfigDict) -> None:
   """Its training."""
   config.train = ConfigDict()
+  config.train.starts = 1  # trainings from other φ, of which one is kept
   config.train.steps = 10_000
   config.train.networks = 8  # per step
   config.train.chunk = 0  # networks differentiated at a time; 0: the fastest

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
@@ -47,7 +49,8 @@ class Trainee(NamedTuple):
     validate: φ -> metrics, among them "val_objective". The φ of which it is
       least is kept.
     steps: of training.
-    seed: of φ and of what is drawn.
+    seed: of φ and of what is drawn. Of several starts (`train.starts`) it is
+      that of the first.
     save: (workdir, φ) -> anything, called once it is trained.
     learning_rate: its peak; None for that of the config.
   """
@@ -153,6 +156,32 @@ def fit(
   )
 
 
+def fit_best(
+  config: ConfigDict, name: str, trainee: Trainee, folder: Path
+) -> tuple[Params, list[dict[str, Any]], list[float]]:
+  """Trains from each of `config.train.starts`, or goes on with it.
+
+  Returns:
+    (φ of least validation objective, the metrics of its training, the least
+    objective of each start).
+  """
+  count = config.train.starts
+  more = np.random.SeedSequence(trainee.seed).generate_state(count - 1)
+  objectives, best = [], None
+  for start, seed in enumerate([trainee.seed, *more.tolist()]):
+    place, label = folder / name, f"train {name}"
+    if count > 1:
+      place, label = place / str(start), f"{label}, {start + 1} of {count}"
+    state = fit(config, trainee._replace(seed=seed), place, label)
+    objectives.append(float(jax.device_get(state.best_objective)))
+    if objectives[-1] == min(objectives):
+      best = state.best_params, place
+  assert best is not None
+  params, place = best
+  history = Metrics(place / "metrics.jsonl", trainee.steps).read()
+  return params, history, objectives
+
+
 def write(
   folder: Path,
   config: ConfigDict,
@@ -213,12 +242,11 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     return
 
   plan: Plan = module.plan(config)
-  params, histories = {}, {}
+  params, histories, validation = {}, {}, {}
   for name, trainee in plan.trainees.items():
-    place = folder / name
-    state = fit(config, trainee, place, f"train {name}")
-    params[name] = state.best_params
-    histories[name] = Metrics(place / "metrics.jsonl", trainee.steps).read()
+    params[name], histories[name], validation[name] = fit_best(
+      config, name, trainee, folder
+    )
     if trainee.save is not None:
       trainee.save(folder, params[name])
   workdir.write_json(folder / workdir.TRAINED, list(params))
@@ -226,7 +254,10 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   outcome = plan.evaluate(params)
   if histories:
     curves = {"training.png": report.training(histories)}
-    outcome = outcome._replace(pictures={**outcome.pictures, **curves})
+    outcome = outcome._replace(
+      pictures={**outcome.pictures, **curves},
+      extra={**outcome.extra, "validation": validation},
+    )
   results = write(folder, config, outcome, clock.stop())
   if eval_only:  # perhaps with other baselines
     workdir.write_json(folder / workdir.CONFIG, results["config"])

@@ -58,7 +58,7 @@ def operator(
   Args:
     target: the architecture.
     width: features per vertex and edge.
-    depth: message passing layers.
+    depth: message passing layers; 0 for none.
     bidirectional: messages also pass from outputs to inputs ("-B").
     symmetry: "target" for the groups of the target's activations, or
       "permutation" for a model that is equivariant to nothing else.
@@ -80,9 +80,10 @@ def operator(
 
   Raises:
     InputError: no such symmetry or backward edge, no edges in a chunk, fewer
-      than no prototypes or classes, no probes.
+      than no layers, prototypes or classes, no probes.
   """
   for name, value, least in (
+    ("depth", depth, 0),
     ("prototypes", prototypes, 0),
     ("classes", classes, 0),
     ("probes", probes, 1),

@@ -52,6 +52,7 @@ VALUES = [
   ({"loss.ramp": (0.6, 0.1)}, "config.loss.ramp is (0.6, 0.1), expected 0 <="),
   ({"loss.answers": "logits"}, "config.loss.answers is 'logits'"),
   ({"model.classes": -1}, "model.classes is -1"),
+  ({"train.starts": 0}, "config.train.starts is 0"),
   ({"zoo.path": "nowhere"}, "nowhere"),
   ({"elsewhere.size": -1}, "config.elsewhere.size is -1"),
   ({"elsewhere.dropout": (0.5, 1.0)}, "config.elsewhere.dropout"),

@@ -188,7 +188,7 @@ def test_the_command(tmp_path):
   result = subprocess.run(
     [
       *(sys.executable, "-m", "experiments.sweep"),
-      *("--config=configs/cnn.py:tiny", "--vary=model.depth=0..0"),
+      *("--config=configs/cnn.py:tiny", "--vary=model.width=0..0"),
       f"--workdir={tmp_path / 'sweep'}",
     ],
     cwd=ROOT,
@@ -197,5 +197,5 @@ def test_the_command(tmp_path):
     text=True,
   )
   assert result.returncode == 1
-  assert "config.model.depth is 0, expected at least 1" in result.stderr
+  assert "config.model.width is 0, expected at least 1" in result.stderr
   assert len(result.stderr.strip().splitlines()) == 1, result.stderr

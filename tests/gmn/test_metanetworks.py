@@ -180,12 +180,18 @@ def test_operator_is_equivariant_float64(x64, name, activation, bidirectional):
 
 
 @pytest.mark.parametrize(
-  ("name", "activation"),
-  [*(("mlp", a) for a in ACTIVATIONS), ("cnn flatten", "relu")],
+  ("name", "activation", "depth"),
+  [
+    *(("mlp", a, 2) for a in ACTIVATIONS),
+    ("cnn flatten", "relu", 2),
+    ("mlp", ACTIVATIONS[-1], 0),
+  ],
 )
-def test_prototypes_are_written_equivariantly(x64, name, activation):
+def test_prototypes_are_written_equivariantly(x64, name, activation, depth):
   target = TARGETS[name](activation=activation)
-  operator = metanetworks.operator(target, prototypes=2, **SMALL)
+  operator = metanetworks.operator(
+    target, prototypes=2, **SMALL | {"depth": depth}
+  )
   for worst, updates in operator_errors(name, target, operator, 2.0):
     for update in jax.tree.leaves(updates):
       assert jnp.abs(update).max() > 1e-3
@@ -388,6 +394,7 @@ def test_neurons_that_decayed_stay_finite_float32(prototypes):
     ({"backward": "edge"}, "model.backward is 'edge'"),
     ({"edge_chunk": 0}, "model.edge_chunk is 0"),
     ({"prototypes": -1}, "model.prototypes is -1"),
+    ({"depth": -1}, "model.depth is -1"),
   ],
 )
 def test_bad_arguments(arguments, message):
