@@ -24,11 +24,14 @@ def get_config(variant: str = ""):
   config = common.finetune()
   common.cnn(config)
   common.own_tasks(config)
+  config.train.starts = 3
   config.baselines.after_one_shot = (1,)
   config.baselines.after_constant = (1, 5)
   if variant == "tiny":
     common.tiny(config)
     config.target.channels = (4, 4)
+    config.model.depth = 0
+    config.train.starts = 2
     config.zoo.train_fraction = (1.0,)
     config.baselines.after_constant = (1,)
   elif variant == "groups":
@@ -45,6 +48,7 @@ def get_config(variant: str = ""):
     config.model.classes = 30
     config.model.prototypes = 3
     config.train.learning_rate = 1e-2
+    config.train.starts = 1
     config.train.steps = 20_000
     config.loss.ramp = (0.01, 0.1)
     config.zoo.epochs = (1, 2, 4)

@@ -63,8 +63,32 @@ def test_each_kind_of_network_begins_with_a_prototype_of_its_own(zoo, images):
   # All else begins as without data.
   before = plain.init(jax.random.key(0))
   for given in (before, params):
-    del given["prototypes"]["mixture"], given["prototypes"]["classes"]["probes"]
+    del given["prototypes"]["mixture"]
+    del given["prototypes"]["classes"]["probes"]
+    del given["prototypes"]["classes"]["keys"]
   jax.tree.map(np.testing.assert_array_equal, before, params)
+
+
+def test_probes_of_one_output_begin_as_one_class():
+  """Networks that tell four kinds of inputs apart, at outputs in any order."""
+  target = sg.mlp((4, 4), "relu")
+  orders = np.stack([np.random.RandomState(i).permutation(4) for i in range(9)])
+  kernels = 9 * np.eye(4, dtype=np.float32)[:, orders].swapaxes(0, 1)
+  zoo = sg.Zoo(
+    ({"bias": np.zeros((9, 4), np.float32), "kernel": kernels},),
+    jnp.zeros(9, int),
+  )
+  kinds = np.arange(40) % 4
+  images = np.eye(4, dtype=np.float32)[kinds]
+  plain = sg.operator(
+    target, width=4, depth=1, prototypes=1, classes=4, probes=20
+  )
+  begun = beginning.from_data(plain, target, zoo, images, 0)
+  head = begun.init(jax.random.key(0))["prototypes"]["classes"]
+  kind, keys = head["probes"].argmax(1), head["keys"]
+  np.testing.assert_array_equal((keys > 0).sum(1), 1)
+  np.testing.assert_allclose(keys.sum(0), beginning.CONTRAST, 1e-6)
+  assert len(set(zip(kind.tolist(), keys.argmax(1).tolist(), strict=True))) == 4
 
 
 def test_a_network_that_overflows_changes_nothing_else(zoo, images):
@@ -72,8 +96,8 @@ def test_a_network_that_overflows_changes_nothing_else(zoo, images):
   zoo = zoo._replace(weights=broken)
   plain = operator(prototypes=KINDS + 1)
   begun = beginning.from_data(plain, TARGET, zoo, images, 0)
-  mixture = begun.init(jax.random.key(0))["prototypes"]["mixture"]
-  assert all(jnp.isfinite(a).all() for a in jax.tree.leaves(mixture))
+  head = begun.init(jax.random.key(0))["prototypes"]
+  assert all(jnp.isfinite(a).all() for a in jax.tree.leaves(head))
 
 
 def test_operators_without_classes_begin_as_they_are(zoo, images):
@@ -85,6 +109,8 @@ def test_operators_without_classes_begin_as_they_are(zoo, images):
   ("arguments", "says"),
   [
     ({"prototypes": 1, "probes": 51}, "model.probes is 51, .* images, 50"),
+    ({"prototypes": 1, "classes": 9}, "model.classes is 9, .* probes, 8"),
+    ({"prototypes": 1, "classes": 9}, "model.classes is 9, .* probes, 8"),
     ({"prototypes": 13}, "model.prototypes is 13, .* networks, 12"),
   ],
 )
