@@ -20,17 +20,20 @@ def get_config(variant: str = ""):
   config.target.omega = 1.0
   config.model.depth = 0  # messages bring nothing (notebook, entry 25)
   common.one_task(config)
+  config.train.starts = 3
   if variant == "full":
     common.full(config)
   elif variant == "tiny":
     common.tiny(config)
     config.target.hidden = (6, 6)
+    config.train.starts = 1
   elif variant in ("mnist", "fashion_mnist"):
     config.data.name = variant
     config.zoo.size = 128
     config.zoo.epochs = (1, 2, 4)
     config.zoo.batch_size = 128
     config.train.networks = 1
+    config.train.starts = 1
     config.train.steps = 20_000
     config.loss.ramp = (0.01, 0.1)
     config.elsewhere.epochs = (16,)
