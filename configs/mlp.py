@@ -18,7 +18,7 @@ def get_config(variant: str = ""):
   config.target.name = "mlp"
   config.target.hidden = (16, 16)
   config.target.omega = 1.0
-  config.model.depth = 0  # messages bring nothing (notebook, entry 25)
+  config.model.depth = 0  # on digits messages bring nothing (notebook, 25)
   common.one_task(config)
   config.train.starts = 3
   if variant == "full":
@@ -29,6 +29,7 @@ def get_config(variant: str = ""):
     config.train.starts = 1
   elif variant in ("mnist", "fashion_mnist"):
     config.data.name = variant
+    config.model.depth = 1
     config.zoo.size = 128
     config.zoo.epochs = (1, 2, 4)
     config.zoo.batch_size = 128
