@@ -265,6 +265,7 @@ def tiny_training(config: ConfigDict) -> None:
   """Likewise, of a metanetwork."""
   config.model.width = 8
   config.model.depth = 1
+  config.train.starts = 1
   config.train.steps = 30
   config.train.networks = 2
   config.train.warmup = 5

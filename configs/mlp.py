@@ -26,7 +26,6 @@ def get_config(variant: str = ""):
   elif variant == "tiny":
     common.tiny(config)
     config.target.hidden = (6, 6)
-    config.train.starts = 1
   elif variant in ("mnist", "fashion_mnist"):
     config.data.name = variant
     config.model.depth = 1

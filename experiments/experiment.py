@@ -167,19 +167,17 @@ def fit_best(
   """
   count = config.train.starts
   more = np.random.SeedSequence(trainee.seed).generate_state(count - 1)
-  objectives, best = [], None
+  found = []
   for start, seed in enumerate([trainee.seed, *more.tolist()]):
     place, label = folder / name, f"train {name}"
     if count > 1:
       place, label = place / str(start), f"{label}, {start + 1} of {count}"
     state = fit(config, trainee._replace(seed=seed), place, label)
-    objectives.append(float(jax.device_get(state.best_objective)))
-    if objectives[-1] == min(objectives):
-      best = state.best_params, place
-  assert best is not None
-  params, place = best
+    objective = float(jax.device_get(state.best_objective))
+    found.append((objective, state.best_params, place))
+  _, params, place = min(found, key=lambda f: f[0])
   history = Metrics(place / "metrics.jsonl", trainee.steps).read()
-  return params, history, objectives
+  return params, history, [objective for objective, *_ in found]
 
 
 def write(

@@ -6,21 +6,13 @@ probes. Of noise these answers say little; of images much, before anything has
 been learned. See entries 18, 19 and 25 of the notebook, `experiments/NOTES.md`.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.cluster import KMeans, SpectralClustering
 
-from scalegmn_jax.base import (
-  InputError,
-  MetaNetwork,
-  Params,
-  TargetNetwork,
-  Zoo,
-)
+from scalegmn_jax.base import InputError, MetaNetwork, TargetNetwork, Zoo
 from scalegmn_jax.gmn import modules
 
 SHARPNESS = 10.0
@@ -78,7 +70,7 @@ def from_data(
   random = np.random.RandomState(seed)
   probes = images[random.choice(len(images), count, replace=False)]
   sure, together = _answers(target, zoo, probes)
-  head = {"classes": {"probes": probes}}
+  begun = {("classes", "probes"): probes}
   if prototypes > 1:
     clusters = KMeans(
       prototypes,
@@ -88,19 +80,20 @@ def from_data(
     centers = clusters.fit(sure).cluster_centers_
     # A softmax of the negative squared distances is linear in what is sure.
     scale = SHARPNESS / count
-    head["mixture"] = {
-      "kernel": scale * centers.T,
-      "bias": -scale / 2 * (centers**2).sum(1),
-    }
+    begun["mixture", "kernel"] = scale * centers.T
+    begun["mixture", "bias"] = -scale / 2 * (centers**2).sum(1)
   spectral = SpectralClustering(
     classes, affinity="precomputed", random_state=random
   )
   members = np.eye(classes)[spectral.fit(together).labels_]
-  head["classes"]["keys"] = CONTRAST * members / members.sum(0).clip(1)
+  begun["classes", "keys"] = CONTRAST * members / members.sum(0).clip(1)
 
   def init(key):
     params = operator.init(key)
-    return params | {"prototypes": _replaced(params["prototypes"], head)}
+    dtype = params["prototypes"]["classes"]["probes"].dtype
+    head = flax.traverse_util.flatten_dict(params["prototypes"])
+    head |= {name: jnp.asarray(a, dtype) for name, a in begun.items()}
+    return params | {"prototypes": flax.traverse_util.unflatten_dict(head)}
 
   return operator._replace(init=init)
 
@@ -125,13 +118,3 @@ def _answers(
     jax.jit(lambda zoo: jax.lax.scan(add, zero, zoo))(zoo)
   )
   return sure, together / len(sure)
-
-
-def _replaced(params: Params, new: Mapping[str, Any]) -> Params:
-  """Parameters with others in the place of some."""
-  return params | {
-    name: _replaced(params[name], value)
-    if isinstance(value, Mapping)
-    else jnp.asarray(value, params[name].dtype)
-    for name, value in new.items()
-  }

@@ -110,7 +110,6 @@ def test_operators_without_classes_begin_as_they_are(zoo, images):
   [
     ({"prototypes": 1, "probes": 51}, "model.probes is 51, .* images, 50"),
     ({"prototypes": 1, "classes": 9}, "model.classes is 9, .* probes, 8"),
-    ({"prototypes": 1, "classes": 9}, "model.classes is 9, .* probes, 8"),
     ({"prototypes": 13}, "model.prototypes is 13, .* networks, 12"),
   ],
 )
