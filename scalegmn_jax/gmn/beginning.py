@@ -6,7 +6,6 @@ probes. Of noise these answers say little; of images much, before anything has
 been learned. See entries 18, 19 and 25 of the notebook, `experiments/NOTES.md`.
 """
 
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +69,7 @@ def from_data(
   random = np.random.RandomState(seed)
   probes = images[random.choice(len(images), count, replace=False)]
   sure, together = _answers(target, zoo, probes)
-  begun = {("classes", "probes"): probes}
+  begun = {"classes": {"probes": probes}}
   if prototypes > 1:
     clusters = KMeans(
       prototypes,
@@ -80,20 +79,24 @@ def from_data(
     centers = clusters.fit(sure).cluster_centers_
     # A softmax of the negative squared distances is linear in what is sure.
     scale = SHARPNESS / count
-    begun["mixture", "kernel"] = scale * centers.T
-    begun["mixture", "bias"] = -scale / 2 * (centers**2).sum(1)
+    begun["mixture"] = {
+      "kernel": scale * centers.T,
+      "bias": -scale / 2 * (centers**2).sum(1),
+    }
   spectral = SpectralClustering(
     classes, affinity="precomputed", random_state=random
   )
   members = np.eye(classes)[spectral.fit(together).labels_]
-  begun["classes", "keys"] = CONTRAST * members / members.sum(0).clip(1)
+  begun["classes"]["keys"] = CONTRAST * members / members.sum(0).clip(1)
 
   def init(key):
     params = operator.init(key)
-    dtype = params["prototypes"]["classes"]["probes"].dtype
-    head = flax.traverse_util.flatten_dict(params["prototypes"])
-    head |= {name: jnp.asarray(a, dtype) for name, a in begun.items()}
-    return params | {"prototypes": flax.traverse_util.unflatten_dict(head)}
+    head = params["prototypes"]
+    dtype = head["classes"]["probes"].dtype
+    for part, values in begun.items():
+      new = {name: jnp.asarray(value, dtype) for name, value in values.items()}
+      head = head | {part: head[part] | new}
+    return params | {"prototypes": head}
 
   return operator._replace(init=init)
 
