@@ -176,10 +176,12 @@ def finetune() -> ConfigDict:
   config.model.prototypes = 1  # networks it learns to write; 0: only updates
   config.model.classes = 0  # of the images, where networks have them in orders
   config.model.probes = 128  # inputs by whose outputs it knows their classes
+  config.model.combinations = False  # of classes that networks have
   train(config)
   config.train.steps = 5000
   config.train.learning_rate = 3e-2
   config.train.images = 128  # per step, the same for all of its networks
+  config.train.noise = 0.0  # std, of what is added to their pixels
 
   config.loss = ConfigDict()
   config.loss.l1 = 1e-3

@@ -31,15 +31,17 @@ def get_config(variant: str = ""):
     common.tiny(config)
     config.target.channels = (4, 4)
     config.model.depth = 0
+    config.model.combinations = True
     config.train.starts = 2
+    config.train.noise = 0.1
     config.zoo.train_fraction = (1.0,)
     config.baselines.after_constant = (1,)
   elif variant == "groups":
     config.zoo.groups = (2, 9)
-    config.zoo.size = 1152  # with fewer, tasks are misread
+    _combinations(config)
   elif variant == "subsets":
     config.zoo.classes = (2, 9)
-    config.zoo.size = 1152
+    _combinations(config)
   elif variant == "sets":
     config.data.name = "mnist+fashion_mnist+cifar10_gs"
     config.data.side = 14
@@ -65,3 +67,11 @@ def get_config(variant: str = ""):
       "expected groups, subsets, sets, compress or tiny"
     )
   return config
+
+
+def _combinations(config):
+  """Tasks that differ in more than the order of outputs."""
+  config.zoo.size = 1152  # with fewer, tasks are misread
+  config.model.combinations = True
+  config.train.steps = 10_000
+  config.train.noise = 0.2

@@ -78,6 +78,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
   "train.eval_every": _POSITIVE,
   "train.patience": _POSITIVE,
   "train.starts": _POSITIVE,
+  "train.noise": (lambda v: v >= 0, "0 or more"),
   "eval.val_networks": _POSITIVE,
   "eval.test_networks": _POSITIVE,
   "model.width": _POSITIVE,

@@ -110,6 +110,7 @@ def task_of(
     networks=config.train.networks,
     images=config.train.images,
     ramp=tuple(share * steps for share in config.loss.ramp),
+    noise=config.train.noise,
   )
 
 

@@ -52,6 +52,7 @@ def operator(
   prototypes: int = 0,
   classes: int = 0,
   probes: int = 128,
+  combinations: bool = False,
 ) -> MetaNetwork:
   """A ScaleGMN that writes networks: θ' = θ + Δ(θ), equivariant.
 
@@ -77,10 +78,14 @@ def operator(
     probes: inputs by whose outputs it knows the classes, where there are any.
       They begin as noise; as images, which is far better, with
       `beginning.from_data`.
+    combinations: networks have some of the classes, or several at one output,
+      and what prototypes write depends on which. φ then has the weights of the
+      target once more for every two classes.
 
   Raises:
     InputError: no such symmetry or backward edge, no edges in a chunk, fewer
-      than no layers, prototypes or classes, no probes.
+      than no layers, prototypes or classes, no probes, combinations of fewer
+      than two classes.
   """
   for name, value, least in (
     ("depth", depth, 0),
@@ -90,13 +95,19 @@ def operator(
   ):
     if value < least:
       raise InputError(f"model.{name} is {value}, expected at least {least}")
+  if combinations and classes < 2:
+    raise InputError(
+      f"model.combinations of model.classes {classes}, expected at least 2"
+    )
   wiring, read = _reader(target, symmetry, backward, edge_chunk, classes)
   body = modules.Body(width, depth, bidirectional, True)
   learned = None
   if prototypes:
     learned = modules.Prototypes(
       prototypes,
-      modules.Classes(target.apply, target.input_shape, classes, probes)
+      modules.Classes(
+        target.apply, target.input_shape, classes, probes, combinations
+      )
       if classes
       else None,
     )

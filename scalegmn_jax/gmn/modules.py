@@ -163,7 +163,9 @@ class Prototypes(Module):
   See `roles`. What is written is a mixture of `count` prototypes, of those of
   the network's activation. How they are mixed is read from what the network is
   sure of, where there are classes, and how much of each weight is replaced from
-  its features.
+  its features. Where classes come in combinations, changes of the prototypes
+  are learned as well, one for each class and one for each two that are at one
+  output: a network of few classes needs few weights.
 
   Attributes:
     count: of prototypes.
@@ -193,12 +195,18 @@ class Prototypes(Module):
     )
     parts = [wiring.mean_hidden(u[wiring.hidden]), wiring.by_position(u)]
     assigned, played = {}, {}
-    sure = None
+    sure = met = None
     if self.classes is not None:
       stands_for, sure = self.classes(weights, activation)
       name = specs.output_name(spec)
       assigned[name], played[name] = stands_for, stands_for.shape[1]
       parts.append(stands_for.sum(0))
+      if self.classes.combinations:
+        # 1 for two classes that are at one output, otherwise 0; ½ for a class
+        # that is there, otherwise -½, so that most changes cancel.
+        met = stands_for[:, :-1].T @ stands_for[:, :-1]
+        met -= jnp.eye(met.shape[0]) / 2
+        met = met[jnp.triu_indices(met.shape[0])]
     summary = jnp.concatenate(parts)
     evidence = summary if sure is None else sure
     mix = layers.linear_params(evidence.shape[0], self.count, bias=True)
@@ -228,10 +236,10 @@ class Prototypes(Module):
       for name, sign in roles.signs(spec, fixed, signed).items():
         assigned[name] *= sign[:, None]
     written = []
-    for i, (_, shape, axes) in enumerate(specs.leaves(spec, topology.shapes)):
+    for i, (_, leaf, axes) in enumerate(specs.leaves(spec, topology.shapes)):
       size = tuple(
         n if axis is None else played.get(axis.space, n)
-        for n, axis in zip(shape.shape, axes.axes, strict=True)
+        for n, axis in zip(leaf.shape, axes.axes, strict=True)
       )
       # What is written begins as their mean, with rows of norm one as those of
       # the fixed gauge. Smaller ones vanish under the penalty.
@@ -242,6 +250,10 @@ class Prototypes(Module):
         layers.Normal((len(topology.groups), self.count, *size), std=std),
       )
       mixed = jnp.tensordot(mixture, prototype[activation], 1)
+      if met is not None:
+        shape = len(topology.groups), *met.shape, *size
+        changes = self.make(f"changes_{i}", layers.Normal(shape))
+        mixed += jnp.tensordot(met, changes[activation], 1)
       written.append(mixed)
     placed = roles.place(spec, jax.tree.unflatten(structure, written), assigned)
     return (
@@ -263,12 +275,15 @@ class Classes(Module):
     input_shape: of one input.
     count: of classes.
     probes: P, of inputs.
+    combinations: not all networks have all classes, or some have several at one
+      output. Whether a class is there is then read from its rivals as well.
   """
 
   apply_network: Callable[..., jax.Array]
   input_shape: tuple[int, ...]
   count: int
   probes: int
+  combinations: bool
 
   @nn.compact
   def __call__(
@@ -292,12 +307,19 @@ class Classes(Module):
     )
     answers = jax.nn.softmax(self.apply_network(weights, probes, activation))
     scores = answers.T @ keys
+    shares = jax.nn.softmax(scores, axis=0)
     # Whether there is such a class at all is seen by how much its output stands
-    # out among the others, in the same way for all classes.
-    ranked = jnp.sort(scores, axis=0).T
-    reader = layers.mlp_params(ranked.shape[1], 16, 1, offset=2.0)
-    there = jax.nn.sigmoid(layers.mlp(self.make("there", reader), ranked))
-    shares = jax.nn.softmax(scores, axis=0) * there.T
+    # out among the others, in the same way for all classes, and by how much it
+    # does among the classes of that output.
+    seen = jnp.sort(scores, axis=0).T
+    if self.combinations:
+      first, second = jnp.split(jax.lax.top_k(scores, 2)[0], 2, axis=1)
+      rival = jnp.where(scores == first, second, first)
+      lead = (shares * (scores - rival)).sum(0)
+      seen = jnp.concatenate([seen, lead[:, None]], axis=1)
+    reader = layers.mlp_params(seen.shape[1], 16, 1, offset=2.0)
+    there = jax.nn.sigmoid(layers.mlp(self.make("there", reader), seen))
+    shares *= there.T
     empty = jnp.prod(1 - shares, axis=1, keepdims=True)
     return jnp.concatenate([shares, empty], axis=1), sureness(answers)
 

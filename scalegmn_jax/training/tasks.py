@@ -20,6 +20,7 @@ def amortized_task(
   networks: int,
   images: int,
   ramp: tuple[float, float] = (0, 0),
+  noise: float = 0.0,
 ) -> Task:
   """The amortized objective on random networks and images.
 
@@ -42,16 +43,20 @@ def amortized_task(
   def draw(key, step, data):
     zoo, x, y = data
     counted = share(step)
-    k_rows, k_images = jax.random.split(key)
+    k_rows, k_images, k_noise = jax.random.split(key, 3)
     size = zoo.activation.shape[0]
     rows = jax.random.randint(k_rows, (networks,), 0, size)
     zoo = jax.tree.map(lambda a: a[rows], zoo)
+    added = jnp.zeros((), x.dtype)
+    if noise > 0:
+      shape = (images, *x.shape[1:])
+      added = noise * jax.random.normal(k_noise, shape, x.dtype)
     if zoo.classes is None:
       chosen = jax.random.randint(k_images, (images,), 0, x.shape[0])
-      return (zoo, None), (x[chosen], y[chosen], counted)
+      return (zoo, None), (x[chosen], y[chosen], added, counted)
     keys = jax.random.split(k_images, networks)
     chosen = jax.vmap(own_images, (0, 0, None))(keys, zoo, y)
-    return (zoo, chosen), (x, y, counted)
+    return (zoo, chosen), (x, y, added, counted)
 
   def share(step):
     begin, end = ramp
@@ -67,11 +72,11 @@ def amortized_task(
 
   def loss(params, item, shared):
     network, chosen = item
-    x, y, counted = shared
+    x, y, added, counted = shared
     if chosen is not None:
       x, y = x[chosen], y[chosen]
     edited = operator.apply(params, network.weights, network.activation)
-    result = losses(network._replace(weights=edited), x, y)
+    result = losses(network._replace(weights=edited), x + added, y)
     ce, objective = result.cross_entropy, result.objective
     return ce + counted * (objective - ce), result._asdict()
 

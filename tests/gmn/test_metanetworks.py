@@ -233,22 +233,67 @@ def test_the_order_of_outputs_is_kept(x64):
     last = jax.tree.map(lambda w: w[..., order], weights[-1])
     return (*weights[:-1], last)
 
-  for classes, same in ((5, True), (0, False)):
+  for classes, combinations in ((5, False), (5, True), (0, False)):
     operator = metanetworks.operator(
-      target, prototypes=2, classes=classes, probes=6, **SMALL
-    )
+      target, prototypes=2, classes=classes, probes=6,
+      combinations=combinations, **SMALL,
+    )  # fmt: skip
     weights = jax.tree.map(
       lambda w: w[2], population("mlp", target)
     )
-    params = jax.jit(operator.init)(jax.random.key(3))
+    params = random_params(operator)
     apply = jax.jit(operator.apply)
     expected = reordered(apply(params, weights))
     found = apply(params, reordered(weights))
     errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), found, expected)
-    assert (float(max(jax.tree.leaves(errors))) < 1e-12) == same
+    assert (float(max(jax.tree.leaves(errors))) < 1e-12) == (classes > 0)
     if classes:
       for worst, _ in operator_errors("mlp", target, operator, 2.0):
         assert max(worst.values()) <= 1e-10, worst
+
+
+@pytest.mark.parametrize(
+  "answers_for, met",
+  [
+    ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], ["00", "11", "22"]),
+    ([[1, 1, 0], [0, 0, 1], [0, 0, 0]], ["00", "11", "22", "01"]),
+    ([[0, 0, 0], [1, 1, 1], [0, 0, 0]], ["00", "11", "22", "01", "02", "12"]),
+    ([[0, 0, 1], [0, 0, 0], [0, 1, 0]], ["11", "22"]),
+  ],
+)
+def test_what_is_written_depends_on_combinations(answers_for, met):
+  """A bias has a learned part for every class, half of it where it is there and
+  minus half where not, and for every two that are at one output. Given is for
+  which class (column) an output is."""
+  target = mlp.mlp((3, 3, 3))
+  operator = metanetworks.operator(
+    target, width=4, depth=0, prototypes=1, classes=3, probes=3,
+    combinations=True,
+  )  # fmt: skip
+  shapes = jax.eval_shape(operator.init, jax.random.key(0))
+  params = jax.tree.map(lambda s: jnp.zeros(s.shape), shapes)
+  head = params["prototypes"]
+  head["gates"]["out"]["bias"] += 50
+  head["classes"]["probes"] = jnp.eye(3)
+  head["classes"]["keys"] = 50 * jnp.eye(3)
+  # A class is there unless its outputs are rather those of others.
+  there = head["classes"]["there"]
+  side = jnp.tile(jnp.array([1.0, -1.0]), 8)
+  there["in"]["kernel"] = there["in"]["kernel"].at[-1].set(side)
+  there["norm"]["scale"] += 1
+  there["out"]["kernel"] = 10 * jnp.maximum(side, 0)[:, None]
+  there["out"]["bias"] += 10
+  order = ["00", "01", "02", "11", "12", "22"]
+  parts = 2.0 ** jnp.arange(len(order))
+  head["changes_0"] += parts[None, :, None]
+  weights = (
+    {"kernel": jnp.eye(3), "bias": jnp.zeros(3)},
+    {"kernel": 50 * jnp.array(answers_for).T, "bias": jnp.zeros(3)},
+  )
+  edited = operator.apply(params, weights)
+  expected = sum(2.0 ** order.index(m) for m in met)
+  expected -= sum(2.0 ** order.index(m) for m in ("00", "11", "22")) / 2
+  np.testing.assert_allclose(edited[0]["bias"], expected, 1e-3)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

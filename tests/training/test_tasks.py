@@ -183,6 +183,34 @@ def test_images_of_tasks():
   np.testing.assert_allclose(metrics["accuracy"], accuracy, 1e-6)
 
 
+@pytest.mark.parametrize("own_tasks", [False, True])
+def test_noise_of_images(own_tasks):
+  """Of its standard deviation, drawn anew, and without it none."""
+
+  def of_network(network, x, y):
+    del network, y
+    one = jnp.float32(1)
+    return losses.Losses(x.std(), x.ravel()[0], one, one)
+
+  identity = MetaNetwork(lambda key: (), lambda params, weights, _: weights)
+  classes = jnp.array([[0, 1]] * 3) if own_tasks else None
+  zoo = Zoo({"w": jnp.ones((3, 1))}, jnp.zeros(3, jnp.int32), classes)
+  given = (zoo, jnp.zeros((4, 50)), jnp.zeros(4, jnp.int32))
+
+  def values(key, noise):
+    task = tasks.amortized_task(
+      identity, of_network, networks=2, images=40, noise=noise
+    )
+    batch, shared = task.draw(jax.random.key(key), jnp.int32(0), given)
+    _, metrics = jax.vmap(lambda item: task.loss((), item, shared))(batch)
+    return metrics["objective"], metrics["cross_entropy"]
+
+  std, pixel = values(0, 0.3)
+  assert std == pytest.approx(0.3, rel=0.1)
+  assert (values(1, 0.3)[1] != pixel).all()
+  assert (values(0, 0.0)[0] == 0).all()
+
+
 def test_the_penalty_comes_in_late():
   def of_network(network, x, y):
     del x, y
