@@ -25,6 +25,8 @@ def get_config(variant: str = ""):
   common.cnn(config)
   common.own_tasks(config)
   config.train.starts = 3
+  config.train.steps = 10_000
+  config.train.noise = 0.2
   config.baselines.after_one_shot = (1,)
   config.baselines.after_constant = (1, 5)
   if variant == "tiny":
@@ -33,15 +35,15 @@ def get_config(variant: str = ""):
     config.model.depth = 0
     config.model.combinations = True
     config.train.starts = 2
-    config.train.noise = 0.1
     config.zoo.train_fraction = (1.0,)
     config.baselines.after_constant = (1,)
-  elif variant == "groups":
-    config.zoo.groups = (2, 9)
-    _combinations(config)
-  elif variant == "subsets":
-    config.zoo.classes = (2, 9)
-    _combinations(config)
+  elif variant in ("groups", "subsets"):
+    if variant == "groups":
+      config.zoo.groups = (2, 9)
+    else:
+      config.zoo.classes = (2, 9)
+    config.zoo.size = 1152  # with fewer, tasks are misread
+    config.model.combinations = True
   elif variant == "sets":
     config.data.name = "mnist+fashion_mnist+cifar10_gs"
     config.data.side = 14
@@ -52,6 +54,7 @@ def get_config(variant: str = ""):
     config.train.learning_rate = 1e-2
     config.train.starts = 1
     config.train.steps = 20_000
+    config.train.noise = 0.0
     config.loss.ramp = (0.01, 0.1)
     config.zoo.epochs = (1, 2, 4)
     config.zoo.batch_size = 64
@@ -67,11 +70,3 @@ def get_config(variant: str = ""):
       "expected groups, subsets, sets, compress or tiny"
     )
   return config
-
-
-def _combinations(config):
-  """Tasks that differ in more than the order of outputs."""
-  config.zoo.size = 1152  # with fewer, tasks are misread
-  config.model.combinations = True
-  config.train.steps = 10_000
-  config.train.noise = 0.2
