@@ -53,6 +53,7 @@ def need(
 
 
 _POSITIVE = (lambda v: v >= 1, "at least 1")
+_NOT_NEGATIVE = (lambda v: v >= 0, "0 or more")
 _NUMBERS = (lambda v: len(v) > 0 and min(v) > 0, "positive numbers")
 _RANGE = (lambda v: len(v) == 2 and 0 < v[0] <= v[1], "0 < low <= high")
 
@@ -78,11 +79,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
   "train.eval_every": _POSITIVE,
   "train.patience": _POSITIVE,
   "train.starts": _POSITIVE,
-  "train.noise": (lambda v: v >= 0, "0 or more"),
+  "train.noise": _NOT_NEGATIVE,
   "eval.val_networks": _POSITIVE,
   "eval.test_networks": _POSITIVE,
   "model.width": _POSITIVE,
-  "model.depth": (lambda v: v >= 0, "0 or more"),
+  "model.depth": _NOT_NEGATIVE,
   "baselines.batch_size": _POSITIVE,
   "baselines.epochs": _NUMBERS,
   "baselines.rates": _NUMBERS,

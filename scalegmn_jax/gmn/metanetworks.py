@@ -80,7 +80,7 @@ def operator(
       `beginning.from_data`.
     combinations: networks have some of the classes, or several at one output,
       and what prototypes write depends on which. φ then has the weights of the
-      target once more for every two classes.
+      target once more for every class and every two of them.
 
   Raises:
     InputError: no such symmetry or backward edge, no edges in a chunk, fewer

@@ -203,7 +203,8 @@ class Prototypes(Module):
       parts.append(stands_for.sum(0))
       if self.classes.combinations:
         # 1 for two classes that are at one output, otherwise 0; ½ for a class
-        # that is there, otherwise -½, so that most changes cancel.
+        # that is there, otherwise -½: what networks have in common is left to
+        # the prototypes, and training goes better (notebook, entry 27).
         met = stands_for[:, :-1].T @ stands_for[:, :-1]
         met -= jnp.eye(met.shape[0]) / 2
         met = met[jnp.triu_indices(met.shape[0])]

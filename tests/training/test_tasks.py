@@ -17,6 +17,8 @@ SUM = MetaNetwork(
   lambda key: jnp.zeros(1),
   lambda params, weights, activation: params + weights["w"].sum(),
 )
+# An operator that leaves networks as they are.
+IDENTITY = MetaNetwork(lambda key: (), lambda params, weights, _: weights)
 VALUES = jnp.array([0.1, 0.2, 0.9])
 
 
@@ -161,7 +163,7 @@ def test_images_of_tasks():
   """Each network is given images that are in its task, and all of those."""
   target = mlp((4, 3))
   task = tasks.amortized_task(
-    MetaNetwork(lambda key: (), lambda params, weights, activation: weights),
+    IDENTITY,
     losses.task_losses(target, l1=0.0),
     networks=2,
     images=40,
@@ -192,14 +194,13 @@ def test_noise_of_images(own_tasks):
     one = jnp.float32(1)
     return losses.Losses(x.std(), x.ravel()[0], one, one)
 
-  identity = MetaNetwork(lambda key: (), lambda params, weights, _: weights)
   classes = jnp.array([[0, 1]] * 3) if own_tasks else None
   zoo = Zoo({"w": jnp.ones((3, 1))}, jnp.zeros(3, jnp.int32), classes)
   given = (zoo, jnp.zeros((4, 50)), jnp.zeros(4, jnp.int32))
 
   def values(key, noise):
     task = tasks.amortized_task(
-      identity, of_network, networks=2, images=40, noise=noise
+      IDENTITY, of_network, networks=2, images=40, noise=noise
     )
     batch, shared = task.draw(jax.random.key(key), jnp.int32(0), given)
     _, metrics = jax.vmap(lambda item: task.loss((), item, shared))(batch)
@@ -217,13 +218,12 @@ def test_the_penalty_comes_in_late():
     ce, penalty = network.weights["w"].sum(), jnp.float32(10)
     return losses.Losses(ce + 0.5 * penalty, ce, penalty, jnp.float32(1))
 
-  identity = MetaNetwork(lambda key: (), lambda params, weights, _: weights)
   zoo = Zoo({"w": jnp.ones((3, 1))}, jnp.zeros(3, jnp.int32))
   given = (zoo, jnp.zeros((4, 2)), jnp.zeros(4, jnp.int32))
 
   def value(number, **ramp):
     task = tasks.amortized_task(
-      identity, of_network, networks=2, images=2, **ramp
+      IDENTITY, of_network, networks=2, images=2, **ramp
     )
     batch, shared = task.draw(jax.random.key(0), jnp.int32(number), given)
     first = jax.tree.map(lambda a: a[0], batch)
