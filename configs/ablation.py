@@ -24,11 +24,11 @@ def get_config(variant: str = ""):
   common.zoo(config)
   common.model(config)
   common.train(config)
-  config.task = "predict"  # or "finetune"
+  config.train.seeds = (0,)  # of φ; `seed` is that of the zoo and its split
+  config.objective = "predict"  # or "finetune"
   config.architectures = ("relu cnn", "relu mlp")  # activation, key of targets
   config.models = ("target", "balanced", "permutation", "mlp")
   config.sizes = (64, 256, 1024)  # training networks
-  config.seeds = (0,)  # of φ; `seed` is that of the zoo and its split
 
   common.cnn(config)
   config.targets = ConfigDict({"cnn": config.target})
@@ -53,25 +53,25 @@ def get_config(variant: str = ""):
   config.loss.l1 = 1e-3  # of fine-tuning
   config.loss.penalty = "balanced"
 
-  config.train.rates = ()  # choose on validation; (): the learning rate alone
+  config.train.learning_rates = ()  # choose on validation; (): the learning rate alone
   config.train.steps = 600  # of ScaleGMN; its rivals get as many FLOPs
-  config.train.networks = 8
-  config.train.images = 128  # of fine-tuning, per step
-  config.train.chunk = 8  # the flat MLP is slow with one network at a time
+  config.train.batch_networks = 8
+  config.train.batch_images = 128  # of fine-tuning, per step
+  config.train.grad_chunk = 8  # the flat MLP is slow with one network at a time
   config.train.weight_decay = 1e-2
   config.train.eval_every = 200
   if variant == "full":
     config.architectures = ("relu cnn", "relu mlp", "tanh cnn", "tanh mlp")
     config.sizes = (64, 128, 256, 512, 1024, 2048)
-    config.seeds = (0, 1, 2)
-    config.train.rates = (1e-3, 3e-3, 1e-2)
+    config.train.seeds = (0, 1, 2)
+    config.train.learning_rates = (1e-3, 3e-3, 1e-2)
     config.targets.mlp.hidden = (16, 16)
     config.model.bidirectional = True
     config.train.steps = 2000
     config.eval.val_networks = 256
     config.eval.test_networks = 512
   elif variant == "finetune":
-    config.task = "finetune"
+    config.objective = "finetune"
     config.zoo.epochs = (1, 2, 4)
     config.model.bidirectional = True
     config.train.steps = 1500
@@ -87,8 +87,8 @@ def get_config(variant: str = ""):
     config.model.width = 4
     config.model.depth = 1
     config.train.steps = 8
-    config.train.networks = 2
-    config.train.chunk = 2
+    config.train.batch_networks = 2
+    config.train.grad_chunk = 2
     config.train.warmup = 2
     config.train.log_every = 4
     config.train.eval_every = 4

@@ -91,7 +91,7 @@ def get_config(variant: str = ""):
     (64,) * 2 + (128,) * 2 + (256,) * 4 + (512,) * 8
   )  # fmt: skip
   config.growth.strides = (1, 1, 2, 1, 2, 1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1)
-  config.growth.edge_chunk = 65536  # edges computed at a time; 0: all
+  config.growth.edge_block = 65536  # edges computed at a time; 0: all
   config.growth.timed = ConfigDict()  # above, memory only, by compilation
   config.growth.timed.networks = 1024
   config.growth.timed.width = 256
@@ -144,5 +144,5 @@ def _tiny(config: ConfigDict) -> None:
   config.growth.input_shape = (8, 8, 3)
   config.growth.channels = (64,)
   config.growth.strides = (2,)
-  config.growth.edge_chunk = 16
+  config.growth.edge_block = 16
   config.growth.timed.weights = 50  # the first of them

@@ -24,13 +24,15 @@ def get_config(variant: str = ""):
   common.model(config)
   common.train(config)
   config.methods = ("plain", "augmented", "unfolded", "permutation", "mlp")
-  config.rates = ConfigDict()  # of each method; the best on validation is kept
-  config.rates.plain = (3e-3,)
-  config.rates.augmented = (3e-3,)
-  config.rates.unfolded = (3e-3,)
-  config.rates.shifted = (3e-3,)
-  config.rates.permutation = (3e-3,)
-  config.rates.mlp = (3e-4, 1e-3)
+  config.learning_rates = (
+    ConfigDict()
+  )  # of each method; the best on validation is kept
+  config.learning_rates.plain = (3e-3,)
+  config.learning_rates.augmented = (3e-3,)
+  config.learning_rates.unfolded = (3e-3,)
+  config.learning_rates.shifted = (3e-3,)
+  config.learning_rates.permutation = (3e-3,)
+  config.learning_rates.mlp = (3e-4, 1e-3)
   config.augment = ConfigDict()  # see scalegmn_jax.training.augmentation
   config.augment.rotation = 10.0  # degrees
   config.augment.scale = 1.1
@@ -39,7 +41,7 @@ def get_config(variant: str = ""):
 
   config.model.bidirectional = False  # only outputs are asked for
   config.model.depth = 3  # as many layers as the SIRENs have
-  config.train.networks = 32
+  config.train.batch_networks = 32
   config.train.weight_decay = 1e-2
   if not variant:
     common.inrs_of_digits(config)
@@ -49,7 +51,7 @@ def get_config(variant: str = ""):
     common.tiny_inrs(config)
     common.tiny_training(config)
     config.methods = ("shifted", "permutation", "mlp")
-    config.rates.mlp = (1e-3,)
+    config.learning_rates.mlp = (1e-3,)
   elif variant in ("mnist", "fashion_mnist", "large"):
     config.data.name = "mnist" if variant == "large" else variant
     config.target.hidden = (32, 32)
@@ -57,20 +59,22 @@ def get_config(variant: str = ""):
     # steps; their fit takes more.
     config.target.omega = 12.0
     config.zoo.epochs = 100
-    config.zoo.rate = 2e-2
+    config.zoo.learning_rate = 2e-2
     config.methods = ("plain", "augmented", "permutation", "mlp")
     config.train.steps = 2000
     config.train.eval_every = 250
     if variant == "large":
       config.target.hidden = (128, 128, 128)
-      config.zoo.rate = 3e-3  # at 2e-2 they render to 15 dB, at this to 65
+      config.zoo.learning_rate = (
+        3e-3  # at 2e-2 they render to 15 dB, at this to 65
+      )
       config.methods = ("plain",)
       config.zoo.train_images = 2000
       config.zoo.val_images = 200
       config.zoo.test_images = 200
       config.model.depth = 4
       config.model.width = 16
-      config.train.networks = 16
+      config.train.batch_networks = 16
       config.train.steps = 1500
   elif variant:
     raise ValueError(

@@ -28,13 +28,13 @@ def get_config(variant: str = ""):
   elif variant in ("cifar10_gs", "cifar10_gs_tanh"):
     common.cifar10_gs(config)
     config.zoo.size = 64
-    config.train.networks = 1
+    config.train.batch_networks = 1
     config.train.steps = 40_000
     config.train.eval_every = 4000
     config.loss.ramp = (0.01, 0.1)
-    config.elsewhere.size = 0
+    config.ood.size = 0
     config.baselines.epochs = (1, 5, 25, 50, 150)
-    config.baselines.rates = (1e-3, 3e-3, 1e-2)
+    config.baselines.learning_rates = (1e-3, 3e-3, 1e-2)
     config.baselines.constant_epochs = 100
     config.eval.val_networks = 2
     config.eval.test_networks = 6

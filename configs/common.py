@@ -32,7 +32,7 @@ def zoo(config: ConfigDict) -> None:
   config.zoo.size = 576  # networks
   config.zoo.epochs = (1, 2, 4, 8, 16)  # checkpoints of each of them
   config.zoo.batch_size = 32
-  config.zoo.chunk = 64  # networks between two saves
+  config.zoo.save_every = 64  # networks between two saves
   config.zoo.fractions = (0.8, 0.1, 0.1)  # train, validation, test networks
   config.zoo.learning_rate = (5e-4, 5e-2)  # log-uniform, as the next two
   config.zoo.l2 = (1e-8, 1e-2)
@@ -40,8 +40,8 @@ def zoo(config: ConfigDict) -> None:
   config.zoo.dropout = (0.0, 0.7)  # uniform
   config.zoo.train_fraction = (0.1, 0.25, 0.5, 1.0)  # one of these
   # Tasks of their own, see `generate.draw_classes`; (): one for all.
-  config.zoo.classes = ()  # low, high: classes that a network has
-  config.zoo.groups = ()  # low, high: outputs for them; (): one each
+  config.zoo.classes_per_network = ()  # low, high: classes that a network has
+  config.zoo.outputs_per_network = ()  # low, high: outputs for them; (): one each
   config.zoo.optimizer = ("adam", "sgd", "rmsprop")
   config.zoo.initializer = (
     "glorot_normal",
@@ -93,7 +93,7 @@ def own_tasks(config: ConfigDict) -> None:
   config.zoo.train_fraction = (0.25, 0.5, 1.0)
   config.zoo.optimizer = ("adam", "rmsprop")
   config.zoo.initializer = ("glorot_normal", "he_normal", "orthogonal")
-  config.zoo.classes = (10, 10)
+  config.zoo.classes_per_network = (10, 10)
   config.model.classes = 10
   config.model.depth = 0  # messages bring nothing (notebook, entry 25)
 
@@ -113,9 +113,9 @@ def inrs(config: ConfigDict) -> None:
   config.zoo.views = 1  # networks per training image
   config.zoo.epochs = 50
   config.zoo.batch_size = 0  # pixels per step; 0: all
-  config.zoo.rate = 1e-2
-  config.zoo.chunk = 512  # networks between two saves
-  config.zoo.together = 0  # fitted side by side; 0: the fastest
+  config.zoo.learning_rate = 1e-2
+  config.zoo.save_every = 512  # networks between two saves
+  config.zoo.vmap_size = 0  # fitted side by side; 0: the fastest
 
 
 def inrs_of_digits(config: ConfigDict) -> None:
@@ -123,7 +123,7 @@ def inrs_of_digits(config: ConfigDict) -> None:
   config.target.omega = 5.0
   config.zoo.views = 4
   config.zoo.epochs = 120
-  config.zoo.rate = 2e-2
+  config.zoo.learning_rate = 2e-2
 
 
 def tiny_inrs(config: ConfigDict) -> None:
@@ -135,7 +135,7 @@ def tiny_inrs(config: ConfigDict) -> None:
   config.zoo.test_images = 16
   config.zoo.views = 1
   config.zoo.epochs = 20
-  config.zoo.chunk = 40
+  config.zoo.save_every = 40
 
 
 def model(config: ConfigDict) -> None:
@@ -146,16 +146,19 @@ def model(config: ConfigDict) -> None:
   config.model.depth = 2  # message passing layers
   config.model.bidirectional = True
   config.model.backward = "carrier"  # or "inverse"
-  config.model.edge_chunk = placeholder(int)  # edges at a time; None: all
+  config.model.edge_block = placeholder(int)  # edges at a time; None: all
 
 
 def train(config: ConfigDict) -> None:
   """Its training."""
   config.train = ConfigDict()
-  config.train.starts = 1  # trainings from other φ, of which one is kept
+  config.train.seeds = ()  # of φ, a training each; (): config.seed
+  config.train.restarts = 1  # trainings from other φ, of which one is kept
   config.train.steps = 10_000
-  config.train.networks = 8  # per step
-  config.train.chunk = 0  # networks differentiated at a time; 0: the fastest
+  config.train.batch_networks = 8  # per step
+  config.train.grad_chunk = (
+    0  # networks differentiated at a time; 0: the fastest
+  )
   config.train.learning_rate = 3e-3
   config.train.warmup = 100
   config.train.weight_decay = 1e-4
@@ -176,49 +179,56 @@ def finetune() -> ConfigDict:
   config.model.prototypes = 1  # networks it learns to write; 0: only updates
   config.model.classes = 0  # of the images, where networks have them in orders
   config.model.probes = 128  # inputs by whose outputs it knows their classes
-  config.model.combinations = False  # of classes that networks have
+  config.model.class_combinations = False  # of classes that networks have
   train(config)
   config.train.steps = 5000
   config.train.learning_rate = 3e-2
-  config.train.images = 128  # per step, the same for all of its networks
-  config.train.noise = 0.0  # std, of what is added to their pixels
+  config.train.batch_images = 128  # per step, the same for all of its networks
+  config.train.image_noise = 0.0  # std, of what is added to their pixels
 
   config.loss = ConfigDict()
   config.loss.l1 = 1e-3
   config.loss.penalty = "balanced"  # or "plain", as in the papers
   # From which share of the steps on the penalty counts, and from which in full.
   config.loss.ramp = (0.0, 0.0)
-  config.loss.answers = "labels"  # or "outputs": each network's own
+  config.loss.supervision = "labels"  # or "outputs": each network's own
 
   # Networks that are trained otherwise than the zoo, and what becomes of them.
-  config.elsewhere = ConfigDict()
-  config.elsewhere.paths = ()  # other zoos, and .npy files of one network
-  config.elsewhere.size = 32  # networks trained as follows; 0: none
-  config.elsewhere.epochs = (64,)
-  config.elsewhere.batch_size = 128
-  config.elsewhere.learning_rate = (3e-3, 1e-2)
-  config.elsewhere.l2 = (1e-8, 1e-5)
-  config.elsewhere.dropout = (0.0, 0.1)
-  config.elsewhere.train_fraction = (1.0,)
-  config.elsewhere.optimizer = ("adam",)
-  config.elsewhere.initializer = ("he_normal",)
+  config.ood = ConfigDict()
+  config.ood.paths = ()  # other zoos, and .npy files of one network
+  config.ood.size = 32  # networks trained as follows; 0: none
+  config.ood.epochs = (64,)
+  config.ood.batch_size = 128
+  config.ood.learning_rate = (3e-3, 1e-2)
+  config.ood.l2 = (1e-8, 1e-5)
+  config.ood.dropout = (0.0, 0.1)
+  config.ood.train_fraction = (1.0,)
+  config.ood.optimizer = ("adam",)
+  config.ood.initializer = ("he_normal",)
 
   config.baselines = ConfigDict()
   config.baselines.methods = (("adam", "constant"),)  # optimizer, schedule
-  config.baselines.rates = (3e-3, 1e-2, 2e-2, 4e-2)  # of Adam; 10 x for SGD
+  config.baselines.learning_rates = (
+    3e-3,
+    1e-2,
+    2e-2,
+    4e-2,
+  )  # of Adam; 10 x for SGD
   config.baselines.epochs = (1, 5, 10, 25, 50, 150)  # horizons
   config.baselines.batch_size = 64
   config.baselines.constant_epochs = 200  # one network trained offline
-  config.baselines.last_layer = 5  # Newton steps on it alone; 0: no such rows
-  config.baselines.after_one_shot = ()  # epochs of Adam after the operator
-  config.baselines.after_constant = ()  # likewise, after another's training
+  config.baselines.last_layer_steps = (
+    5  # Newton steps on it alone; 0: no such rows
+  )
+  config.baselines.epochs_after_edit = ()  # epochs of Adam after the operator
+  config.baselines.epochs_after_constant = ()  # likewise, after another's training
   config.baselines.metanetworks = ()  # "permutation", "mlp": same FLOPs
   return config
 
 
 def one_task(config: ConfigDict) -> None:
   """Networks of one task get the same images: more steps of fewer of them."""
-  config.train.networks = 2
+  config.train.batch_networks = 2
   config.train.steps = 10_000
 
 
@@ -232,10 +242,10 @@ def full(config: ConfigDict) -> ConfigDict:
     ("adam", "cosine"),
     ("sgd", "cosine"),
   )
-  config.baselines.rates = (1e-3, 3e-3, 1e-2, 2e-2, 4e-2)
+  config.baselines.learning_rates = (1e-3, 3e-3, 1e-2, 2e-2, 4e-2)
   config.baselines.epochs = (1, 5, 10, 25, 50, 100, 150)
   config.baselines.constant_epochs = 400
-  config.baselines.after_one_shot = (1, 5)
+  config.baselines.epochs_after_edit = (1, 5)
   config.baselines.metanetworks = ("permutation", "mlp")
   return config
 
@@ -243,10 +253,10 @@ def full(config: ConfigDict) -> ConfigDict:
 def tiny(config: ConfigDict) -> ConfigDict:
   """The whole path in seconds; its numbers mean nothing."""
   tiny_sections(config)
-  config.train.images = 32
-  config.elsewhere.size = 4
-  config.elsewhere.epochs = (2,)
-  config.baselines.rates = (3e-3, 1e-2)
+  config.train.batch_images = 32
+  config.ood.size = 4
+  config.ood.epochs = (2,)
+  config.baselines.learning_rates = (3e-3, 1e-2)
   config.baselines.epochs = (1, 2)
   config.baselines.constant_epochs = 2
   return config
@@ -256,7 +266,7 @@ def tiny_sections(config: ConfigDict) -> None:
   """Likewise, of the sections that experiments share."""
   config.zoo.size = 24
   config.zoo.epochs = (1, 3)
-  config.zoo.chunk = 24
+  config.zoo.save_every = 24
   config.zoo.fractions = (0.5, 0.25, 0.25)
   config.eval.val_networks = 4
   config.eval.test_networks = 6
@@ -267,9 +277,9 @@ def tiny_training(config: ConfigDict) -> None:
   """Likewise, of a metanetwork."""
   config.model.width = 8
   config.model.depth = 1
-  config.train.starts = 1
+  config.train.restarts = 1
   config.train.steps = 30
-  config.train.networks = 2
+  config.train.batch_networks = 2
   config.train.warmup = 5
   config.train.log_every = 5
   config.train.eval_every = 10

@@ -27,13 +27,15 @@ def get_config(variant: str = ""):
   config.methods = (
     "forward", "bidirectional", "permutation", "mlp", "constant",
   )  # fmt: skip
-  config.rates = ConfigDict()  # of each method; the best on validation is kept
-  config.rates.forward = (3e-3,)
-  config.rates.bidirectional = (3e-3,)
-  config.rates.permutation = (3e-3,)
-  config.rates.mlp = (3e-4, 1e-3, 3e-3)
-  config.rates.constant = (1e-3, 1e-2)
-  config.train.networks = 16
+  config.learning_rates = (
+    ConfigDict()
+  )  # of each method; the best on validation is kept
+  config.learning_rates.forward = (3e-3,)
+  config.learning_rates.bidirectional = (3e-3,)
+  config.learning_rates.permutation = (3e-3,)
+  config.learning_rates.mlp = (3e-4, 1e-3, 3e-3)
+  config.learning_rates.constant = (1e-3, 1e-2)
+  config.train.batch_networks = 16
   config.train.weight_decay = 1e-3
   if not variant:
     common.inrs_of_digits(config)
@@ -43,8 +45,8 @@ def get_config(variant: str = ""):
     common.tiny_inrs(config)
     common.tiny_training(config)
     config.methods = ("bidirectional", "mlp", "constant")
-    config.rates.mlp = (1e-3,)
-    config.rates.constant = (1e-3,)
+    config.learning_rates.mlp = (1e-3,)
+    config.learning_rates.constant = (1e-3,)
   elif variant in ("mnist", "fashion_mnist", "large"):
     config.data.name = "mnist" if variant == "large" else variant
     config.target.hidden = (32, 32)
@@ -52,13 +54,13 @@ def get_config(variant: str = ""):
     config.train.eval_every = 250
     if variant == "large":
       config.target.hidden = (128, 128, 128)
-      config.zoo.rate = 3e-3
+      config.zoo.learning_rate = 3e-3
       config.methods = ("forward", "constant")
       config.zoo.train_images = 500
       config.zoo.val_images = 50
       config.zoo.test_images = 100
       config.model.width = 16
-      config.train.networks = 4
+      config.train.batch_networks = 4
       config.train.steps = 300
       config.train.eval_every = 100
   elif variant:

@@ -27,10 +27,11 @@ def get_config(variant: str = ""):
   common.zoo(config)
   common.model(config)
   common.train(config)
+  config.train.seeds = (0,)  # of the operators
   common.cnn(config)
   config.zoo.size = 320
   config.train.steps = 2000
-  config.train.images = 128  # per step, the same for all of its networks
+  config.train.batch_images = 128  # per step, the same for all of its networks
   config.train.eval_every = 250
 
   config.loss = ConfigDict()
@@ -45,7 +46,6 @@ def get_config(variant: str = ""):
   config.gauge.largest = 3000  # weights up to which J is decomposed
   config.gauge.tested = 400  # tangents of a network along which J is taken
   config.gauge.sample = 512  # networks of a step whose L1 norm is measured
-  config.gauge.seeds = (0,)  # of the operators
   more = {
     "cnn, flatten": {
       "name": "cnn",
@@ -77,7 +77,7 @@ def get_config(variant: str = ""):
   }  # fmt: skip
   if variant == "tiny":
     common.tiny_sections(config)
-    config.train.images = 32
+    config.train.batch_images = 32
     config.target.channels = (2, 3)
     config.model.bidirectional = False  # compiles faster
     config.gauge.images = (20, 60)

@@ -20,7 +20,7 @@ def get_config(variant: str = ""):
   config.target.omega = 1.0
   config.model.depth = 0  # on digits messages bring nothing (notebook, 25)
   common.one_task(config)
-  config.train.starts = 3
+  config.train.restarts = 3
   if variant == "full":
     common.full(config)
   elif variant == "tiny":
@@ -32,13 +32,13 @@ def get_config(variant: str = ""):
     config.zoo.size = 128
     config.zoo.epochs = (1, 2, 4)
     config.zoo.batch_size = 128
-    config.train.networks = 1
-    config.train.starts = 1
+    config.train.batch_networks = 1
+    config.train.restarts = 1
     config.train.steps = 20_000
     config.loss.ramp = (0.01, 0.1)
-    config.elsewhere.epochs = (16,)
+    config.ood.epochs = (16,)
     config.baselines.epochs = (1, 5, 25, 50, 150)
-    config.baselines.rates = (3e-4, 1e-3, 3e-3, 1e-2)
+    config.baselines.learning_rates = (3e-4, 1e-3, 3e-3, 1e-2)
     config.baselines.constant_epochs = 50
     config.eval.val_networks = 4
     config.eval.test_networks = 12

@@ -26,7 +26,7 @@ def get_config(variant: str = ""):
   common.zoo(config)
   common.model(config)
   common.train(config)
-  config.seeds = (0,)  # of φ; `seed` is that of the zoo and its split
+  config.train.seeds = (0,)  # of φ; `seed` is that of the zoo and its split
   config.methods = (
     "bidirectional",  # the others get as many FLOPs as the first
     "forward",
@@ -47,8 +47,8 @@ def get_config(variant: str = ""):
   config.zoo.fractions = (0.6, 0.15, 0.25)
 
   # The best on validation is kept, per method and seed; (): learning_rate.
-  config.train.rates = (3e-3, 1e-2)
-  config.train.networks = 16
+  config.train.learning_rates = (3e-3, 1e-2)
+  config.train.batch_networks = 16
   config.train.steps = 400
   config.train.weight_decay = 1e-2
   config.train.eval_every = 100
@@ -58,19 +58,19 @@ def get_config(variant: str = ""):
     common.tiny_sections(config)
     config.target.channels = (4, 4)
     config.methods = ("forward", "mlp", "statistics", "constant")
-    config.train.rates = ()
+    config.train.learning_rates = ()
   elif variant in ("cifar10_gs", "paper"):
     common.cifar10_gs(config)
     config.target.activation = ("relu", "tanh")
     config.zoo.size = 256
-    config.seeds = (0, 1, 2)
+    config.train.seeds = (0, 1, 2)
     if variant == "paper":
       config.zoo.step = 86
       config.model.width = 128
       config.model.depth = 4
-      config.train.networks = 64
+      config.train.batch_networks = 64
       config.train.learning_rate = 1e-3
-      config.train.rates = ()
+      config.train.learning_rates = ()
       config.train.warmup = 1000
       config.train.steps = 28_000  # 150 epochs of 12,000 networks
       config.train.eval_every = 500

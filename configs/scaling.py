@@ -20,15 +20,15 @@ def get_config(variant: str = ""):
   common.cnn(config)
   common.own_tasks(config)
   config.experiment = "scaling"
+  config.train.seeds = (0,)  # of φ
   config.scaling = ConfigDict()
   config.scaling.networks = (16, 64, 256, 460)
   config.scaling.steps = (300, 1000, 3000)
-  config.scaling.seeds = (0,)  # of φ
   config.baselines.methods = (("adam", "constant"),)
-  del config.elsewhere, config.train.steps, config.loss.answers
+  del config.ood, config.train.steps, config.loss.supervision
   del config.baselines.constant_epochs, config.baselines.metanetworks
-  del config.baselines.last_layer
-  del config.baselines.after_one_shot, config.baselines.after_constant
+  del config.baselines.last_layer_steps
+  del config.baselines.epochs_after_edit, config.baselines.epochs_after_constant
   if variant == "tiny":
     common.tiny_sections(config)
     del config.train.steps
@@ -36,8 +36,8 @@ def get_config(variant: str = ""):
     config.zoo.train_fraction = (1.0,)
     config.scaling.networks = (4, 12)
     config.scaling.steps = (16,)
-    config.train.images = 32
-    config.baselines.rates = (3e-3, 1e-2)
+    config.train.batch_images = 32
+    config.baselines.learning_rates = (3e-3, 1e-2)
     config.baselines.epochs = (1, 2)
   elif variant:
     raise ValueError(

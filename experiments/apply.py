@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import build, command, populations, progress
+from experiments import build
+from experiments.runner import command, progress
+from scalegmn_jax import batched
 from scalegmn_jax.base import InputError
-from scalegmn_jax.operators import load_operator
-from scalegmn_jax.zoo import networks, store
+from scalegmn_jax.saved import load_operator
+from scalegmn_jax.zoo import codec, store
 
 BATCH = 256  # rows in memory at a time
 MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -26,21 +28,21 @@ def improve(workdir: Path, source: Path, out: Path) -> int:
   if out.exists():
     raise InputError(f"{out}: exists already, give another --out")
   operator = load_operator(workdir)
-  files = store.read(source)
+  files = store.read_zoo(source)
   # Everything is checked before the work begins.
-  networks.check_layout(operator.target, files)
+  codec.check_layout(operator.target, files)
   count = len(files.weights)
   store.check_finite(files)
-  apply = populations.one_shot(operator.metanetwork)
+  apply = batched.edit_networks(operator.metanetwork)
   improved = np.empty((count, files.layout.size), np.float32)
   with progress.bar("one shot", count) as advance:
     for start in range(0, count, BATCH):
       stop = min(start + BATCH, count)
       zoo = apply(
         operator.params,
-        networks.load(operator.target, files, np.arange(start, stop)),
+        codec.load_networks(operator.target, files, np.arange(start, stop)),
       )
-      improved[start:stop] = networks.to_rows(zoo.weights)
+      improved[start:stop] = codec.to_rows(zoo.weights)
       advance(count=stop - start)
   bad = ~np.isfinite(improved).all(1)
   if bad.any():
@@ -52,7 +54,7 @@ def improve(workdir: Path, source: Path, out: Path) -> int:
   for column in MEASURED:
     if column in metrics:
       metrics[column] = np.nan
-  store.write(out, improved, metrics, files.layout)
+  store.write_zoo(out, improved, metrics, files.layout)
   return count
 
 

@@ -15,12 +15,12 @@ import optax
 import pandas as pd
 from ml_collections import ConfigDict
 
-from experiments import progress
-from scalegmn_jax.base import InputError, TargetNetwork, Zoo
+from experiments.runner import progress
+from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.data import download, images
-from scalegmn_jax.targets.make import make_target
+from scalegmn_jax.targets.registry import make_target
 from scalegmn_jax.training import optimizer
-from scalegmn_jax.zoo import cache, generate, networks, parts, store
+from scalegmn_jax.zoo import cache, codec, generate, parts, split, store
 
 # How often a run reports does not change what it computes.
 _PRESENTATION = {"train": ("log_every",)}
@@ -73,24 +73,24 @@ _COUNTS = (
 
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
   "seed": (lambda v: 0 <= v < 2**32, "0 to 2**32 - 1"),
-  "train.networks": _POSITIVE,
-  "train.images": _POSITIVE,
+  "train.batch_networks": _POSITIVE,
+  "train.batch_images": _POSITIVE,
   "train.log_every": _POSITIVE,
   "train.eval_every": _POSITIVE,
   "train.patience": _POSITIVE,
-  "train.starts": _POSITIVE,
-  "train.noise": _NOT_NEGATIVE,
+  "train.restarts": _POSITIVE,
+  "train.image_noise": _NOT_NEGATIVE,
   "eval.val_networks": _POSITIVE,
   "eval.test_networks": _POSITIVE,
   "model.width": _POSITIVE,
   "model.depth": _NOT_NEGATIVE,
   "baselines.batch_size": _POSITIVE,
   "baselines.epochs": _NUMBERS,
-  "baselines.rates": _NUMBERS,
-  "baselines.last_layer": (lambda v: v >= 0, "0 or a number of steps"),
+  "baselines.learning_rates": _NUMBERS,
+  "baselines.last_layer_steps": (lambda v: v >= 0, "0 or a number of steps"),
   "data.side": (lambda v: v >= 0, "0 or the side of an image"),
   "zoo.size": _POSITIVE,
-  "zoo.chunk": _POSITIVE,
+  "zoo.save_every": _POSITIVE,
   "zoo.learning_rate": _RANGE,
   "zoo.l2": _RANGE,
   "zoo.init_std": _RANGE,
@@ -102,8 +102,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     lambda v: len(v) > 0 and 0 < min(v) <= max(v) <= 1,
     "shares in (0, 1]",
   ),
-  "zoo.classes": _COUNTS,
-  "zoo.groups": _COUNTS,
+  "zoo.classes_per_network": _COUNTS,
+  "zoo.outputs_per_network": _COUNTS,
   "zoo.optimizer": _some(generate.OPTIMIZERS),
   "zoo.initializer": _some(generate.INITIALIZERS),
   "zoo.fractions": (
@@ -125,30 +125,30 @@ def check(config: ConfigDict) -> None:
     section, _, name = key.rpartition(".")
     if name in (values.get(section, {}) if section else values):
       need(config, key, good, expected)
-    if section == "zoo" and name in values.get("elsewhere", {}):
+    if section == "zoo" and name in values.get("ood", {}):
       # The same keys, of networks that are trained otherwise, if any are.
-      if values["elsewhere"]["size"]:
-        need(config, f"elsewhere.{name}", good, expected)
+      if values["ood"]["size"]:
+        need(config, f"ood.{name}", good, expected)
   if "train" in config:
-    networks = config.train.networks
+    networks = config.train.batch_networks
     need(
       config,
-      "train.chunk",
+      "train.grad_chunk",
       lambda v: v >= 0 and (v == 0 or networks % v == 0),
-      f"0 or a divisor of train.networks ({networks})",
+      f"0 or a divisor of train.batch_networks ({networks})",
     )
     if "steps" in values["train"]:
       build_optimizer(config, config.train.steps)
 
 
-def chunk(networks: int) -> int | None:
+def default_grad_chunk(networks: int) -> int | None:
   """Networks at a time, None for all; for 0 what is fastest on the device."""
   if networks:
     return networks
   return 1 if jax.default_backend() == "cpu" else None
 
 
-def together(target: TargetNetwork) -> int | None:
+def default_vmap_size(target: TargetNetwork) -> int | None:
   """Networks trained side by side, None for all: what is fastest.
 
   On a CPU that is one network at a time where kernels are convolved, for the
@@ -157,7 +157,7 @@ def together(target: TargetNetwork) -> int | None:
   """
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   convolved = any(len(leaf.shape) > 2 for leaf in jax.tree.leaves(shapes))
-  return chunk(0) if convolved else None
+  return default_grad_chunk(0) if convolved else None
 
 
 def build_optimizer(
@@ -184,10 +184,10 @@ def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
 
   Of several image sets a network has one: it needs the outputs of the largest.
   """
-  if len(data.sets) > 1 and not config.zoo.classes:
+  if len(data.sets) > 1 and not config.zoo.classes_per_network:
     raise InputError(
       f"config.data.name is {config.data.name!r}, several image sets: "
-      "config.zoo.classes has to say how many classes of one of them a network "
+      "config.zoo.classes_per_network has to say how many classes of one of them a network "
       "has"
     )
   arguments = config.target.to_dict()
@@ -201,7 +201,7 @@ def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
 
 
 @dataclasses.dataclass(frozen=True)
-class Zoos:
+class ZooSplit:
   """The networks of a run, and where they came from.
 
   Attributes:
@@ -212,32 +212,35 @@ class Zoos:
     source: folder of the files.
   """
 
-  train: Zoo
+  train: Networks
   owner: np.ndarray
-  val: Zoo
-  test: Zoo
+  val: Networks
+  test: Networks
   networks: dict[str, int]
   source: str
 
-  def keeping_outputs(self) -> "Zoos":
+  def keeping_outputs(self) -> "ZooSplit":
     """The same networks, each of which is to answer what it answers now."""
     return dataclasses.replace(
       self,
-      train=keeping_outputs(self.train),
-      val=keeping_outputs(self.val),
-      test=keeping_outputs(self.test),
+      train=own_outputs_as_teacher(self.train),
+      val=own_outputs_as_teacher(self.val),
+      test=own_outputs_as_teacher(self.test),
     )
 
 
-def keeping_outputs(zoo: Zoo) -> Zoo:
+def own_outputs_as_teacher(zoo: Networks) -> Networks:
   """The same networks, each of which is to answer what it answers now."""
   return zoo._replace(teacher=zoo.weights)
 
 
-def build_ranges(config: ConfigDict) -> generate.Ranges:
+def build_ranges(config: ConfigDict) -> generate.TrainingRanges:
   """The hyper-parameters that zoo networks are drawn from."""
-  return generate.Ranges(
-    **{f.name: config.zoo[f.name] for f in dataclasses.fields(generate.Ranges)}
+  return generate.TrainingRanges(
+    **{
+      f.name: config.zoo[f.name]
+      for f in dataclasses.fields(generate.TrainingRanges)
+    }
   )
 
 
@@ -247,10 +250,10 @@ def build_zoo_files(
   """Reads or generates the zoo."""
   c = config.zoo
   if c.path:
-    return store.read(c.path)
-  epochs = parts.number(c.size, c.chunk) * max(c.epochs)
+    return store.read_zoo(c.path)
+  epochs = parts.count_parts(c.size, c.save_every) * max(c.epochs)
   with progress.bar("zoo", epochs) as advance:
-    return cache.generated(
+    return cache.cached_zoo(
       Path(c.cache) if c.cache else download.user_cache() / "zoos",
       target,
       data,
@@ -259,29 +262,29 @@ def build_zoo_files(
       batch_size=c.batch_size,
       ranges=build_ranges(config),
       seed=config.seed,
-      chunk=c.chunk,
-      together=together(target),
+      chunk=c.save_every,
+      together=default_vmap_size(target),
       on_epoch=advance,
     )
 
 
 def build_zoos(
   config: ConfigDict, target: TargetNetwork, data: images.Images
-) -> Zoos:
+) -> ZooSplit:
   """Reads or generates the zoo, and splits it by network."""
   c = config.zoo
   files = build_zoo_files(config, target, data)
-  networks.check_layout(target, files)
-  rows = store.select(files, None, target.activations)
-  last = store.select(files, "last", target.activations)
-  train, val, test = store.split(files, rows, tuple(c.fractions), config.seed)
+  codec.check_layout(target, files)
+  rows = split.select(files, None, target.activations)
+  last = split.select(files, "last", target.activations)
+  train, val, test = split.split(files, rows, tuple(c.fractions), config.seed)
   test_files = files
   if c.test_path:
-    test_files = store.read(c.test_path)
-    networks.check_layout(target, test_files)
+    test_files = store.read_zoo(c.test_path)
+    codec.check_layout(target, test_files)
     # Test networks of their own: nothing of the first zoo is kept back.
     val = np.concatenate([val, test])
-    test = store.select(test_files, "last", target.activations)
+    test = split.select(test_files, "last", target.activations)
   else:
     test = np.intersect1d(test, last)
   val = np.intersect1d(val, last)
@@ -289,12 +292,12 @@ def build_zoos(
   order = np.random.RandomState(config.seed)
   val = order.permutation(val)[: config.eval.val_networks]
   test = order.permutation(test)[: config.eval.test_networks]
-  zoos = Zoos(
-    train=networks.load(target, files, train),
+  zoos = ZooSplit(
+    train=codec.load_networks(target, files, train),
     owner=pd.factorize(files.metrics["modeldir"].iloc[train])[0],
-    val=networks.load(target, files, val),
-    test=networks.load(target, test_files, test),
-    networks={
+    val=codec.load_networks(target, files, val),
+    test=codec.load_networks(target, test_files, test),
+    codec={
       "train": files.metrics["modeldir"].iloc[train].nunique(),
       "val": len(val),
       "test": len(test),
@@ -311,38 +314,39 @@ def build_zoos(
 
 
 def _check_classes(
-  config: ConfigDict, zoo: Zoo, files: store.ZooFiles, data: images.Images
+  config: ConfigDict, zoo: Networks, files: store.ZooFiles, data: images.Images
 ) -> None:
   """Raises InputError unless tasks are of the classes of the images."""
-  if zoo.classes is not None and zoo.classes.shape[1] != data.num_classes:
+  own = zoo.class_to_output
+  if own is not None and own.shape[1] != data.num_classes:
     raise InputError(
       f"{files.path / store.METRICS}: {store.TASK} is of "
-      f"{zoo.classes.shape[1]} classes, the images {config.data.name!r} have "
+      f"{own.shape[1]} classes, the images {config.data.name!r} have "
       f"{data.num_classes}"
     )
 
 
-def build_network(path: str, target: TargetNetwork) -> Zoo:
+def build_network(path: str, target: TargetNetwork) -> Networks:
   """A zoo of the one network of a .npy file, of the first activation."""
-  row = networks.read_row(path, target).astype(np.float32)
-  return Zoo(networks.to_weights(target, row), jnp.zeros(1, jnp.int32))
+  row = codec.read_npy_row(path, target).astype(np.float32)
+  return Networks(codec.to_weights(target, row), jnp.zeros(1, jnp.int32))
 
 
-def build_elsewhere(
+def build_ood(
   config: ConfigDict, target: TargetNetwork, data: images.Images
-) -> dict[str, Zoo]:
+) -> dict[str, Networks]:
   """Networks that are none of the zoo's, by what they are.
 
-  Those that are trained otherwise, as `config.elsewhere` says, and those of
+  Those that are trained otherwise, as `config.ood` says, and those of
   other zoos or of files with one network.
   """
-  c = config.elsewhere
+  c = config.ood
   found = {}
   if c.size:
     most = len(data.train_x)
     need(
       config,
-      "elsewhere.batch_size",
+      "ood.batch_size",
       lambda v: 1 <= v <= most,
       f"1 to the number of training images, {most}",
     )
@@ -352,16 +356,18 @@ def build_elsewhere(
     # With another seed, so that tasks are others as well.
     other.seed = (int(config.seed) + 1) % 2**32
     files = build_zoo_files(other, target, data)
-    rows = store.select(files, "last", target.activations)
-    found["trained otherwise"] = networks.load(target, files, rows)
+    rows = split.select(files, "last", target.activations)
+    found["trained otherwise"] = codec.load_networks(target, files, rows)
   for path in c.paths:
     if path.endswith(".npy"):
       zoo = build_network(path, target)
     else:
-      files = store.read(path)
-      rows = store.select(files, "last", target.activations)
+      files = store.read_zoo(path)
+      rows = split.select(files, "last", target.activations)
       order = np.random.RandomState(config.seed).permutation(rows)
-      zoo = networks.load(target, files, order[: config.eval.test_networks])
+      zoo = codec.load_networks(
+        target, files, order[: config.eval.test_networks]
+      )
       _check_classes(config, zoo, files, data)
     name = Path(path).name
     found[path if name in found else name] = zoo

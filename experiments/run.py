@@ -14,7 +14,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments import build, command, experiment, progress, workdir
+from experiments import build
+from experiments.runner import command, experiment, progress, workdir
 from scalegmn_jax.base import InputError
 
 

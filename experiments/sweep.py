@@ -7,7 +7,7 @@ objective; test networks are never looked at. Trials that fall behind the median
 of the others end early. What is searched can be set, a --vary for each key:
 
   --vary=train.learning_rate=3e-3..1e-1:log   a number between two, log-uniform
-  --vary=train.networks=4..16                 uniform; whole if both ends are
+  --vary=train.batch_networks=4..16                 uniform; whole if both ends are
   --vary=model.depth=1,2,3                    one of these
 
 The same command goes on where it was interrupted, and with more --trials adds
@@ -21,13 +21,14 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
-from experiments import build, command, progress, run, workdir
+from experiments import build, run
+from experiments.runner import command, progress, workdir
 from scalegmn_jax.base import InputError
 
 DEFAULT = (
   "train.learning_rate=3e-3..1e-1:log",
   "train.weight_decay=1e-6..1e-2:log",
-  "train.networks=2,4,8",
+  "train.batch_networks=2,4,8",
   "model.width=8,16,32",
   "model.depth=1,2,3",
 )
@@ -46,7 +47,7 @@ def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   try:
-    from experiments import search
+    from experiments.runner import search
   except ModuleNotFoundError as error:
     if error.name != "optuna":
       raise

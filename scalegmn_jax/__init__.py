@@ -3,15 +3,19 @@
 from scalegmn_jax.base import (
   Axes,
   Axis,
+  BatchFunctional,
+  Functional,
   InputError,
-  MetaNetwork,
+  Network,
+  Networks,
+  Operator,
   Space,
   SymmetrySpec,
   TargetNetwork,
-  Zoo,
 )
 from scalegmn_jax.gmn.metanetworks import functional, operator
-from scalegmn_jax.operators import (
+from scalegmn_jax.inner.losses import finetune_losses
+from scalegmn_jax.saved import (
   TrainedFunctional,
   TrainedOperator,
   load_functional,
@@ -21,21 +25,23 @@ from scalegmn_jax.operators import (
   save_operator,
 )
 from scalegmn_jax.targets.cnn import cnn
-from scalegmn_jax.targets.make import make_target
 from scalegmn_jax.targets.mlp import mlp
-from scalegmn_jax.training.losses import task_losses
+from scalegmn_jax.targets.registry import make_target
 
 __all__ = [
   "Axes",
   "Axis",
   "InputError",
-  "MetaNetwork",
+  "BatchFunctional",
+  "Functional",
+  "Network",
+  "Operator",
   "Space",
   "SymmetrySpec",
   "TargetNetwork",
   "TrainedFunctional",
   "TrainedOperator",
-  "Zoo",
+  "Networks",
   "cnn",
   "functional",
   "load_functional",
@@ -46,5 +52,5 @@ __all__ = [
   "pretrained",
   "save_functional",
   "save_operator",
-  "task_losses",
+  "finetune_losses",
 ]

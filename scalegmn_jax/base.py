@@ -2,35 +2,35 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
 Weights = Any
-"""A pytree of arrays: the weights of one target network, θ."""
+"""A pytree of arrays: the weights θ of one target network."""
 
 Params = Any
-"""A pytree of arrays: the parameters of a metanetwork, φ."""
+"""A pytree of arrays: the parameters φ of a metanetwork."""
 
 
 class InputError(ValueError):
-  """Something that the user gave is wrong.
+  """Invalid input from the user.
 
-  The message is one line that names the file, row or key and says what was
+  The message is one line. It names the file, row or argument and says what was
   expected. Command line programs print it without a traceback.
   """
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-  """One set of interchangeable neurons: a layer, or layers tied by a skip.
+  """A set of interchangeable neurons: a layer, or layers tied by a skip.
 
   Attributes:
     size: number of neurons (channels of a convolution).
-    groups: the diagonal group that acts on them besides permutation, one entry
-      per activation of the zoo: "scale" (q > 0), "sign" (q in {-1, 1}) or
-      "permutation" (q = 1). Empty for input and output neurons, on which
-      nothing acts.
+    groups: the diagonal group that acts on the neurons besides permutation,
+      one entry per activation of the target: "scale" (q > 0), "sign"
+      (q in {-1, 1}) or "permutation" (q = 1). Empty for input and output
+      neurons, on which no group acts.
   """
 
   size: int
@@ -38,6 +38,7 @@ class Space:
 
   @property
   def fixed(self) -> bool:
+    """Whether no group acts: input and output neurons."""
     return not self.groups
 
 
@@ -48,8 +49,8 @@ class Axis:
   Attributes:
     space: the space whose neurons index this axis.
     power: the weight is multiplied by q**power along this axis: 1 where the
-      neurons receive (rows of biases, output axis of kernels), -1 where they
-      send, 0 if they are only permuted.
+      neurons receive (biases, output axis of kernels), -1 where they send, 0
+      where they are only permuted.
   """
 
   space: str
@@ -58,7 +59,7 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-  """How one weight transforms: an `Axis`, or None, for each of its axes."""
+  """How one weight transforms: an `Axis` per axis, None where nothing acts."""
 
   axes: tuple[Axis | None, ...]
 
@@ -85,18 +86,18 @@ class SymmetrySpec:
 
 
 class TargetNetwork(NamedTuple):
-  """An architecture of the networks that a metanetwork reads and writes.
+  """An architecture whose networks a metanetwork reads or edits.
 
   Attributes:
     init: key -> weights of one network.
     apply: (weights, inputs [N, ...], activation=0, dropout=None) ->
-      outputs [N, K]. `activation` is an integer (possibly traced) that picks
+      outputs [N, K]. `activation` is an integer (possibly traced) that selects
       one of `activations`; `dropout` is None or (rate, key).
     spec: the symmetry of the weights.
-    input_shape: of one input.
-    activations: names of the activations of the zoo.
-    description: keyword arguments that rebuild the target by
-      `targets.make_target`; JSON values. Empty for a target of one's own.
+    input_shape: shape of one input.
+    activations: names of the activation functions that a network may have.
+    description: keyword arguments with which `targets.registry.make_target`
+      rebuilds the target; JSON values. Empty for a user-defined target.
   """
 
   init: Callable[[jax.Array], Weights]
@@ -107,36 +108,140 @@ class TargetNetwork(NamedTuple):
   description: Mapping[str, Any]
 
 
-class MetaNetwork(NamedTuple):
-  """A network that reads the weights of a network.
+class InitFn(Protocol):
+  """Makes the parameters of a metanetwork."""
+
+  def __call__(self, key: jax.Array, /) -> Params:
+    """key -> φ; consumes the key."""
+    ...
+
+
+class OperatorFn(Protocol):
+  """Edits one network."""
+
+  def __call__(
+    self,
+    params: Params,
+    weights: Weights,
+    activation: jax.Array | int = 0,
+    /,
+  ) -> Weights:
+    """(φ, θ) -> θ', a pytree like θ.
+
+    Equivariant: apply(φ, gθ) = g·apply(φ, θ) for every group element g.
+    """
+    ...
+
+
+class FunctionalFn(Protocol):
+  """Reads one network."""
+
+  def __call__(
+    self,
+    params: Params,
+    weights: Weights,
+    activation: jax.Array | int = 0,
+    /,
+  ) -> jax.Array:
+    """(φ, θ) -> [K].
+
+    Invariant: apply(φ, gθ) = apply(φ, θ) for every group element g.
+    """
+    ...
+
+
+class BatchFunctionalFn(Protocol):
+  """Reads a batch of networks of several architectures."""
+
+  def __call__(self, params: Params, batch: Any, /) -> jax.Array:
+    """(φ, `graph.batch.pack.GraphBatch` of G graphs) -> [G, K].
+
+    Each row is invariant under the group of its network.
+    """
+    ...
+
+
+class Operator(NamedTuple):
+  """A metanetwork that edits the weights of one network; `vmap` it over many.
 
   Attributes:
-    init: key -> parameters φ.
-    apply: (φ, weights, activation=0) -> for an operator the *new* weights
-      θ' = θ + Δ, a pytree like `weights`, equivariant: apply(φ, gθ) =
-      g apply(φ, θ); for a functional an array [K], invariant: apply(φ, gθ) =
-      apply(φ, θ). One network; `jax.vmap` it over many.
+    init: see `InitFn`.
+    apply: see `OperatorFn`.
   """
 
-  init: Callable[[jax.Array], Params]
-  apply: Callable[..., Any]
+  init: InitFn
+  apply: OperatorFn
 
 
-class Zoo(NamedTuple):
-  """Networks of one architecture, stacked, and what each of them is to do.
+class Functional(NamedTuple):
+  """A metanetwork that reads the weights of one network; `vmap` it over many.
 
   Attributes:
-    weights: a pytree whose leaves have a leading axis [B, ...].
-    activation: [B] int32, the index of each network's activation.
-    classes: [B, K] int32, the task of each network: the output at which it is
-      to answer for each of the K classes of the images, -1 for classes that are
-      not in its task; classes of one output are a group. None: all networks
-      answer for class k at output k.
-    teacher: like `weights`, networks whose outputs these are to give; None: the
-      labels are what they are to give.
+    init: see `InitFn`.
+    apply: see `FunctionalFn`.
+  """
+
+  init: InitFn
+  apply: FunctionalFn
+
+
+class BatchFunctional(NamedTuple):
+  """A metanetwork that reads networks of several architectures side by side.
+
+  Attributes:
+    init: see `InitFn`.
+    apply: see `BatchFunctionalFn`.
+  """
+
+  init: InitFn
+  apply: BatchFunctionalFn
+
+
+MetaNetwork = Operator | Functional | BatchFunctional
+"""Any metanetwork: a pair of pure functions."""
+
+
+class Network(NamedTuple):
+  """One network and the labels or outputs that it is trained to give.
+
+  Attributes:
+    weights: θ.
+    activation: int32, index into the activations of the target.
+    class_to_output: [K] int32, the output that stands for each of the K classes
+      of the images, -1 for classes that the network does not have; several
+      classes may share an output. None: class k is output k.
+    teacher: weights like `weights`; the outputs of this network are the
+      supervision. None: the labels are.
+  """
+
+  weights: Weights
+  activation: jax.Array | int
+  class_to_output: jax.Array | None = None
+  teacher: Weights | None = None
+
+
+class Networks(NamedTuple):
+  """Networks of one architecture, stacked: a `Network` with an axis [B].
+
+  `batched.map_networks` maps a function of one `Network` over them.
+
+  Attributes:
+    weights: a pytree with leaves [B, ...].
+    activation: [B] int32.
+    class_to_output: [B, K] int32, or None.
+    teacher: a pytree with leaves [B, ...], or None.
   """
 
   weights: Weights
   activation: jax.Array
-  classes: jax.Array | None = None
+  class_to_output: jax.Array | None = None
   teacher: Weights | None = None
+
+  @property
+  def size(self) -> int:
+    """B, the number of networks."""
+    return self.activation.shape[0]
+
+  def take(self, rows: Any) -> "Networks":
+    """The networks at these rows: a slice, a mask or indices."""
+    return jax.tree.map(lambda leaf: leaf[rows], self)

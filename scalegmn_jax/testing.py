@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 
 from scalegmn_jax.base import SymmetrySpec, Weights
-from scalegmn_jax.symmetry.errors import (
+from scalegmn_jax.symmetry.measure import (
   InvarianceError,
   equivariance_error,
   invariance_error,

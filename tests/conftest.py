@@ -11,12 +11,12 @@ import pytest
 from scalegmn_jax.base import (
   Axes,
   Axis,
+  Networks,
   Space,
   SymmetrySpec,
   TargetNetwork,
-  Zoo,
 )
-from scalegmn_jax.graph import population, vocabulary
+from scalegmn_jax.graph.batch import dataset, schema
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets import activations
 from scalegmn_jax.targets.cnn import cnn
@@ -140,9 +140,7 @@ def target(request) -> TargetNetwork:
   return ARCHITECTURES[request.param]()
 
 
-@pytest.fixture(
-  scope="session", params=["flatten-same", "mlp", "residual"]
-)
+@pytest.fixture(scope="session", params=["flatten-same", "mlp", "residual"])
 def kind(request) -> TargetNetwork:
   """One architecture of each kind of symmetry, with several activations."""
   return ARCHITECTURES[request.param]()
@@ -216,7 +214,7 @@ def population_of(random_weights):
   """
 
   def make(targets, count):
-    architectures = [vocabulary.architecture(t) for t in targets]
+    architectures = [schema.architecture_graph(t) for t in targets]
     zoos = []
     for i, target in enumerate(targets):
       weights = [
@@ -224,14 +222,14 @@ def population_of(random_weights):
         for seed in range(i * count, (i + 1) * count)
       ]
       zoos.append(
-        Zoo(
+        Networks(
           jax.tree.map(lambda *w: np.stack(list(map(np.asarray, w))), *weights),
           np.arange(count) // 2 % len(target.activations),
         )
       )
     values = np.arange(count * len(targets), dtype=float).reshape(-1, count)
-    return zoos, population.Population(
-      vocabulary.vocabulary_of(architectures),
+    return zoos, dataset.GraphDataset(
+      schema.schema_of(architectures),
       architectures,
       zoos,
       [{"value": v} for v in values],

@@ -12,24 +12,22 @@ ALLOWED = {
   "base": set(),
   "symmetry": {"base"},
   "targets": {"base", "symmetry"},
+  "inner": {"base", "symmetry", "targets"},
   "graph": {"base", "symmetry", "targets"},
   "gmn": {"base", "symmetry", "targets", "graph"},
   "data": {"base"},
-  "zoo": {"base", "symmetry", "targets", "data"},
-  "training": {"base", "symmetry", "targets", "graph"},
-  "baselines": {"base", "symmetry", "targets", "graph", "gmn", "training"},
-  "eval": {
-    "base", "symmetry", "targets", "graph", "gmn", "training", "baselines",
-    "data", "zoo",
-  },
-  "operators": {"base", "targets", "gmn"},
+  "zoo": {"base", "symmetry", "targets", "inner", "data"},
+  "training": {"base", "inner"},
+  "baselines": {"base", "symmetry", "graph", "gmn", "inner", "training"},
+  "eval": {"base", "symmetry", "inner"},
+  "saved": {"base", "targets", "gmn"},
   "testing": {"base", "symmetry"},
 }  # fmt: skip
 
 # Packages that only some files may know.
 GUARDED = {
   "orbax": ("scalegmn_jax/training/checkpoints.py",),
-  "flax": ("scalegmn_jax/gmn/modules.py", "scalegmn_jax/operators.py"),
+  "flax": ("scalegmn_jax/gmn/modules.py", "scalegmn_jax/saved.py"),
   "ml_collections": ("experiments/", "configs/"),
   "absl": ("experiments/", "configs/"),
   "matplotlib": ("experiments/",),

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import scalegmn_jax as sg
-from scalegmn_jax import operators
+from scalegmn_jax import saved
 from scalegmn_jax.data import images
 from scalegmn_jax.testing import assert_equivariant
 
-NAMES = sorted(path.stem for path in operators.PRETRAINED.glob("*.npz"))
+NAMES = sorted(path.stem for path in saved.PRETRAINED.glob("*.npz"))
 DIGITS = images.load("digits")
 
 
@@ -21,14 +21,14 @@ def accuracy(target, weights):
 
 def test_there_are_some_and_the_readme_names_them_all():
   assert {"cnn_digits", "mlp_digits", "cnn_digits_orders"} <= set(NAMES)
-  listed = (operators.PRETRAINED / "README.md").read_text()
+  listed = (saved.PRETRAINED / "README.md").read_text()
   for name in NAMES:
     assert f"`{name}`" in listed
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_small_and_loads(name):
-  path = operators.PRETRAINED / f"{name}.npz"
+  path = saved.PRETRAINED / f"{name}.npz"
   assert path.stat().st_size <= 5e6
   assert sg.pretrained(name).target.input_shape
 

@@ -18,8 +18,9 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from experiments import build, command, progress, workdir
+from experiments import build
 from experiments.bench import cases, measure, report, worker
+from experiments.runner import command, progress, workdir
 from scalegmn_jax.base import InputError
 
 

@@ -27,7 +27,7 @@ from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
-from scalegmn_jax.training.step import Task
+from scalegmn_jax.training.step import Objective
 
 Case = Callable[[], dict[str, Any]]
 
@@ -142,12 +142,12 @@ def _reading(
     return random_zoo(target, networks, k_zoo), labels(k_labels)
 
   program = training(
-    Task(draw=lambda key, step, data: (data, ()), loss=objective),
+    Objective(draw=lambda key, step, data: (data, ()), loss=objective),
     optax.adamw(1e-3),
     functional.init,
     data,
     networks=networks,
-    chunk=build.chunk(config.chunk),
+    chunk=build.default_grad_chunk(config.chunk),
     products=floor.metanetwork(topology, outputs=outputs, **model),
     edges=topology.edges,
     width=model["width"],
@@ -171,7 +171,7 @@ def _operator(
     depth=config.operator.depth,
     networks=networks,
     images=config.operator.images,
-    chunk=None if direct else build.chunk(config.chunk),
+    chunk=None if direct else build.default_grad_chunk(config.chunk),
   )
   return pieces.measured(program, config.runs, direct)
 
@@ -185,7 +185,7 @@ def _apply(config: ConfigDict, networks: int) -> dict[str, Any]:
   params = jax.jit(operator.init)(k_params)
   zoo = random_zoo(target, networks, k_zoo)
 
-  batch = min(build.chunk(c.batch) or networks, networks)
+  batch = min(build.default_grad_chunk(c.batch) or networks, networks)
 
   def apply(batch):
     def run(params, zoo):

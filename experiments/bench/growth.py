@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from experiments import build, machine
-from experiments.bench import measure
+from experiments import build
+from experiments.bench import machine, measure
 from experiments.bench.training import operator_program
 from scalegmn_jax.base import TargetNetwork
 from scalegmn_jax.targets.cnn import cnn
@@ -38,7 +38,7 @@ def curve(config: ConfigDict, axis: str) -> dict[str, Any]:
         padding="SAME",
       )
       arguments["networks"] = 1
-      arguments["edge_chunk"] = c.edge_chunk or None
+      arguments["edge_block"] = c.edge_block or None
     else:
       target = cnn(**config.target)
       arguments[axis] = size
@@ -48,7 +48,7 @@ def curve(config: ConfigDict, axis: str) -> dict[str, Any]:
       target,
       depth=c.depth,
       images=c.images,
-      chunk=build.chunk(config.chunk),
+      chunk=build.default_grad_chunk(config.chunk),
       abstract=not timed,
       **arguments,
     )

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments import machine
-from experiments.bench import floor
+from experiments.bench import floor, machine
 
 
 class Part(NamedTuple):

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build, machine
-from experiments.bench import floor, measure
+from experiments import build
+from experiments.bench import floor, machine, measure
 from experiments.bench.measure import Part, Program
 from experiments.bench.training import random_zoo
+from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.topology import topology_of
-from scalegmn_jax.graph.wiring import Wiring
 from scalegmn_jax.targets import cnn as cnns
 from scalegmn_jax.zoo import generate
 
@@ -83,7 +83,7 @@ def zoo(config: ConfigDict) -> dict[str, Any]:
   c = config.digits
   data = build.build_images(c)
   network = build.build_target(c, data)
-  networks = c.zoo.chunk
+  networks = c.zoo.save_every
   times = [time.perf_counter()]
   generate.train_networks(
     network,
@@ -119,7 +119,7 @@ def wiring(config: ConfigDict, direct: bool) -> dict[str, Any]:
   """One message pass, forward and backward, without any matrix product."""
   c = config.wiring
   topology = topology_of(cnns.cnn(**config.target))
-  every = Wiring(topology).every
+  every = NetworkConnectivity(topology).every
   senders = jnp.asarray(topology.senders)
   receivers = jnp.asarray(topology.receivers)
 

@@ -9,23 +9,25 @@ import optax
 
 from experiments.bench import floor
 from experiments.bench.measure import Part, Program, mapped
-from scalegmn_jax.base import Params, TargetNetwork, Zoo
+from scalegmn_jax.base import Networks, Params, TargetNetwork
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.topology import topology_of
-from scalegmn_jax.training.losses import task_losses
-from scalegmn_jax.training.step import Task, init_state, make_step
-from scalegmn_jax.training.tasks import amortized_task
+from scalegmn_jax.inner.losses import finetune_losses
+from scalegmn_jax.training.objectives import amortized_objective
+from scalegmn_jax.training.step import Objective, init_state, make_step
 
 
-def random_zoo(target: TargetNetwork, networks: int, key: jax.Array) -> Zoo:
+def random_zoo(
+  target: TargetNetwork, networks: int, key: jax.Array
+) -> Networks:
   """Networks at their initialization, of every activation equally many."""
   weights = jax.vmap(target.init)(jax.random.split(key, networks))
   activation = jnp.arange(networks) % len(target.activations)
-  return Zoo(weights, activation)
+  return Networks(weights, activation)
 
 
 def training(
-  task: Task,
+  task: Objective,
   optimizer: optax.GradientTransformation,
   init: Callable[[jax.Array], Params],
   data: Callable[[jax.Array], Any],
@@ -124,9 +126,7 @@ def operator_program(
     abstract: for compilation only, without arrays.
     options: more arguments of the operator.
   """
-  operator = metanetworks.operator(
-    target, width=width, depth=depth, **options
-  )
+  operator = metanetworks.operator(target, width=width, depth=depth, **options)
   topology = topology_of(target)
   description = target.description
   shape = (images, *description["input_shape"])
@@ -138,9 +138,9 @@ def operator_program(
     return zoo, jax.random.normal(k_images, shape), labels
 
   return training(
-    amortized_task(
+    amortized_objective(
       operator,
-      task_losses(target, l1=1e-3),
+      finetune_losses(target, l1=1e-3),
       networks=networks,
       images=images,
     ),

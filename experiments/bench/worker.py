@@ -16,8 +16,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from experiments import build, machine
-from experiments.bench import cases
+from experiments import build
+from experiments.bench import cases, machine
 
 CEILINGS = "ceilings"
 

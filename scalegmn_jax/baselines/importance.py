@@ -10,11 +10,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import TargetNetwork, Weights, Zoo
+from scalegmn_jax.base import Networks, TargetNetwork, Weights
+from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.symmetry import gauge
-from scalegmn_jax.targets import fit as fits
 
-Score = Callable[[Zoo, jax.Array, jax.Array], Weights]
+Score = Callable[[Networks, jax.Array, jax.Array], Weights]
 """(one network, images, labels) -> a number >= 0 per weight: the importance."""
 
 
@@ -45,7 +45,7 @@ def magnitude(target: TargetNetwork, *, power: int = 2) -> Score:
   return score
 
 
-def magnitude_as_stored(network: Zoo, images, labels) -> Weights:
+def magnitude_as_stored(network: Networks, images, labels) -> Weights:
   """|w| as it is. Not invariant: with multipliers that differ between neurons
   any weight that is not zero can be made the largest."""
   del images, labels
@@ -67,14 +67,12 @@ def snip(target: TargetNetwork, *, images: int) -> Score:
     x, y = x[:images], y[:images]
 
     def loss(weights):
-      return fits.measure_one(
+      return fits.evaluate_network(
         target.apply, network._replace(weights=weights), x, y
       )[0]
 
     gradient = jax.grad(loss)(network.weights)
-    return jax.tree.map(
-      lambda w, g: jnp.abs(w * g), network.weights, gradient
-    )
+    return jax.tree.map(lambda w, g: jnp.abs(w * g), network.weights, gradient)
 
   return score
 
@@ -101,8 +99,8 @@ def keep_highest(
   ordered = jax.tree.map(lambda s, k: jnp.where(k > 0, s, -1), scores, kept)
   leaves, structure = jax.tree.flatten(ordered)
   flat = jnp.concatenate([s.ravel() for s in leaves if s.ndim > 1])
-  rank = jnp.zeros(flat.size, int).at[jnp.argsort(flat)].set(
-    jnp.arange(flat.size)
+  rank = (
+    jnp.zeros(flat.size, int).at[jnp.argsort(flat)].set(jnp.arange(flat.size))
   )
   mask = (rank >= count).astype(flat.dtype)
   masks, start = [], 0

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scalegmn_jax.base import Params, TargetNetwork, Weights, Zoo
+from scalegmn_jax.base import Networks, Params, TargetNetwork, Weights
 from scalegmn_jax.baselines import importance
+from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.symmetry import gauge
-from scalegmn_jax.targets import fit as fits
 
-Settings = Mapping[str, float]
+PruneSettings = Mapping[str, float]
 """Values of `Method.axes`: "rate", of Adam; "l1", λ; and those of an edit."""
 
 
@@ -43,12 +43,12 @@ class Phase(NamedTuple):
   penalized: bool = False
 
 
-def unedited(zoo: Zoo, settings: Settings) -> Zoo:
+def unedited(zoo: Networks, settings: PruneSettings) -> Networks:
   del settings
   return zoo
 
 
-class Method(NamedTuple):
+class PruneMethod(NamedTuple):
   """Attributes:
   phases: one after the other; weights that are zero stay zero.
   score: of the network at the start of each phase.
@@ -61,7 +61,7 @@ class Method(NamedTuple):
   phases: tuple[Phase, ...]
   score: importance.Score
   axes: Mapping[str, Sequence[float]] = {}
-  edit: Callable[[Zoo, Settings], Zoo] = unedited
+  edit: Callable[[Networks, PruneSettings], Networks] = unedited
   data_passes: float = 0.0
 
   @property
@@ -119,7 +119,7 @@ def pruner(
 
   def loss(network, images, labels, hyper, key):
     del key
-    ce, _, _ = fits.measure_one(target.apply, network, images, labels)
+    ce, _, _ = fits.evaluate_network(target.apply, network, images, labels)
     # Plain: in the balanced gauge its gradient is that of the balanced norm.
     return ce + hyper.l1 * gauge.l1(network.weights)
 
@@ -146,10 +146,10 @@ def pruner(
     return jax.lax.map(one, (zoo, masks))
 
   def run(
-    method: Method,
-    zoo: Zoo,
+    method: PruneMethod,
+    zoo: Networks,
     share: float,
-    settings: Settings,
+    settings: PruneSettings,
     key: jax.Array,
     data: tuple[jax.Array, jax.Array],
     on_epoch: Callable[..., Any] = lambda count: None,

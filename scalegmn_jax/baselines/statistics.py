@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scalegmn_jax.base import InputError, Zoo
+from scalegmn_jax.base import InputError, Networks
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -28,7 +28,7 @@ RIDGE = {"alpha": (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)}
 """Grid of the linear regressor, on standardized features."""
 
 
-def features(zoo: Zoo, activations: int = 1) -> np.ndarray:
+def layer_statistics(zoo: Networks, activations: int = 1) -> np.ndarray:
   """Mean, variance and `QUANTILES` of every weight tensor: [B, F].
 
   Invariant to permutations, not to scaling: they depend on the gauge. Several
@@ -48,7 +48,7 @@ def features(zoo: Zoo, activations: int = 1) -> np.ndarray:
   return np.stack(columns, axis=1)
 
 
-def pooled_features(zoo: Zoo, activations: int = 1) -> np.ndarray:
+def pooled_layer_statistics(zoo: Networks, activations: int = 1) -> np.ndarray:
   """Features that networks of all architectures have: [B, F].
 
   Those of `features`, of all kernels, of the first one, of the last one and of
@@ -70,7 +70,7 @@ def pooled_features(zoo: Zoo, activations: int = 1) -> np.ndarray:
   counts = np.array([[len(kernels), np.log(size)]])
   return np.concatenate(
     [
-      features(Zoo(pooled, zoo.activation), activations),
+      layer_statistics(Networks(pooled, zoo.activation), activations),
       np.repeat(counts, len(kernels[0]), axis=0),
     ],
     axis=1,
@@ -91,7 +91,7 @@ class Regressor(NamedTuple):
   error: float
 
 
-def fit(
+def fit_regressor(
   train: tuple[np.ndarray, np.ndarray],
   val: tuple[np.ndarray, np.ndarray],
   *,

@@ -1,5 +1,4 @@
-"""Published files: where they are, what their checksum is, and fetching them.
-"""
+"""Published files: addresses, checksums and download."""
 
 import contextlib
 import hashlib

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from scalegmn_jax import base
-from scalegmn_jax.data import download, files
+from scalegmn_jax.data import download, formats
 
 
 class Images(NamedTuple):
@@ -196,8 +196,8 @@ def _mnist(name: str, path: str) -> Images:
       _idx_file(name, path, folders, f"{part}-{kind}-ubyte.gz")
       for kind in ("images-idx3", "labels-idx1")
     )
-    x = files.read_idx(image_file, ndim=3)
-    y = files.read_idx(label_file, ndim=1)
+    x = formats.read_idx(image_file, ndim=3)
+    y = formats.read_idx(label_file, ndim=1)
     parts[part] = (
       _pixels(x, str(image_file)),
       _labels(y, str(label_file), len(x), 10),
@@ -255,7 +255,7 @@ def _cifar10_gs(name: str, path: str) -> Images:
 
 
 def _cifar10_npz(file: pathlib.Path) -> Images:
-  arrays = files.read_npz(file, ("x_train", "y_train"))
+  arrays = formats.read_npz(file, ("x_train", "y_train"))
   x, y = arrays["x_train"], arrays["y_train"]
   shape = (_CIFAR10_ENDS[-1], 32, 32)
   if x.shape != shape or x.dtype != np.uint8:
@@ -270,7 +270,7 @@ def _cifar10_npz(file: pathlib.Path) -> Images:
 def _cifar10_tar(archive: pathlib.Path) -> Images:
   # Unpacked anew each time: the folder of the archive may be read-only.
   with tempfile.TemporaryDirectory() as folder:
-    files.unpack(archive, folder)
+    formats.unpack(archive, folder)
     batches = pathlib.Path(folder, _CIFAR10_FOLDER)
     return _cifar10_folder(batches, f"{archive}:{_CIFAR10_FOLDER}")
 
@@ -282,7 +282,7 @@ def _cifar10_folder(folder: pathlib.Path, shown: str = "") -> Images:
   for batch in _CIFAR10_BATCHES:
     if not (folder / batch).is_file():
       raise base.InputError(f"{shown}: has no file {batch}, expected it")
-    x, y = files.read_cifar10_batch(folder / batch)
+    x, y = formats.read_cifar10_batch(folder / batch)
     ys.append(_labels(y, f"{shown}/{batch}", len(x), 10))
     xs.append(grayscale(x))
   x, y = np.concatenate(xs), np.concatenate(ys)
@@ -296,7 +296,7 @@ def _cifar10_folder(folder: pathlib.Path, shown: str = "") -> Images:
 def _npz(name: str, path: str) -> Images:
   if not path:
     raise base.InputError(f"images {name!r}: expected the path of an npz file")
-  arrays = files.read_npz(
+  arrays = formats.read_npz(
     path, ("x_train", "y_train", "x_test", "y_test"), ("x_val", "y_val")
   )
   if ("x_val" in arrays) != ("y_val" in arrays):

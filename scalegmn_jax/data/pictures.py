@@ -90,9 +90,7 @@ def coordinates(height: int, width: int) -> np.ndarray:
 
 def dilated(pixels: np.ndarray) -> np.ndarray:
   """The greatest value within 3 x 3 pixels: grey dilation of [N, H, W, C]."""
-  return scipy.ndimage.grey_dilation(
-    pixels, size=(1, 3, 3, 1), mode="nearest"
-  )
+  return scipy.ndimage.grey_dilation(pixels, size=(1, 3, 3, 1), mode="nearest")
 
 
 def psnr(error):

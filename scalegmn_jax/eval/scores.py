@@ -8,9 +8,9 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import TargetNetwork, Weights, Zoo
+from scalegmn_jax.base import Networks, TargetNetwork, Weights
+from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.symmetry import gauge
-from scalegmn_jax.targets import fit as fits
 
 Array = np.ndarray | jax.Array
 
@@ -50,7 +50,7 @@ def _below(weights: Weights, threshold) -> Weights:
   )
 
 
-def each(f: Callable[..., Any], zoo: Any, *shared: Any) -> Any:
+def map_networks(f: Callable[..., Any], zoo: Any, *shared: Any) -> Any:
   """f(network, *shared) of every network, stacked: leaves [B, ...].
 
   One after the other, so that one program serves populations of all sizes and
@@ -64,15 +64,15 @@ def each(f: Callable[..., Any], zoo: Any, *shared: Any) -> Any:
   return jax.tree.map(lambda *a: np.stack(a), *jax.device_get(results))
 
 
-def scorer(
+def make_scorer(
   target: TargetNetwork, *, l1: float
-) -> Callable[[Zoo, jax.Array, jax.Array], Scores]:
+) -> Callable[[Networks, jax.Array, jax.Array], Scores]:
   """(zoo, images, labels) -> `Scores`."""
 
   @jax.jit
   def one(network, images, labels):
     def measure(network, weights):
-      return fits.measure_one(
+      return fits.evaluate_network(
         target.apply, network._replace(weights=weights), images, labels
       )
 
@@ -96,10 +96,10 @@ def scorer(
       predictions=predictions,
     )
 
-  return lambda zoo, *data: each(one, zoo, *data)
+  return lambda zoo, *data: map_networks(one, zoo, *data)
 
 
-def row(
+def score_row(
   method: str,
   scores: Scores,
   original: Scores,
@@ -144,7 +144,7 @@ def row(
 
 def accuracy_at_sparsity(
   target: TargetNetwork, shares: Sequence[float]
-) -> Callable[[Zoo, jax.Array, jax.Array], np.ndarray]:
+) -> Callable[[Networks, jax.Array, jax.Array], np.ndarray]:
   """(zoo, images, labels) -> mean accuracy [len(shares)] when that share of
   each network's smallest weights in the balanced gauge is zero."""
 
@@ -164,10 +164,10 @@ def accuracy_at_sparsity(
           lambda w: jnp.where(jnp.abs(w) <= threshold, 0, w), weights
         )
 
-      pruned = zoo._replace(
-        weights=jax.vmap(prune)(even, sizes), teacher=None
-      )
-      return fits.measure(target.apply, pruned, images, labels)[1].mean()
+      pruned = zoo._replace(weights=jax.vmap(prune)(even, sizes), teacher=None)
+      return fits.evaluate_networks(target.apply, pruned, images, labels)[
+        1
+      ].mean()
 
     return jax.lax.map(accuracy, jnp.asarray(shares, jnp.float32))
 

@@ -1,14 +1,16 @@
 """Metanetworks that read several architectures side by side."""
 
-from scalegmn_jax.base import MetaNetwork
+from typing import Any
+
+from scalegmn_jax.base import BatchFunctional
+from scalegmn_jax.gmn import features as readings
 from scalegmn_jax.gmn import modules
-from scalegmn_jax.gmn import reading as readings
-from scalegmn_jax.graph import packing
-from scalegmn_jax.graph.vocabulary import Vocabulary
+from scalegmn_jax.graph.batch import pack
+from scalegmn_jax.graph.batch.schema import TypeSchema
 
 
 def functional(
-  vocabulary: Vocabulary,
+  vocabulary: TypeSchema,
   *,
   outputs: int = 1,
   width: int = 32,
@@ -16,7 +18,7 @@ def functional(
   bidirectional: bool = True,
   symmetry: str = "target",
   backward: str | readings.Backward = "carrier",
-) -> MetaNetwork:
+) -> BatchFunctional:
   """A ScaleGMN that reads networks of several architectures side by side.
 
   Its layers, head and parameters are those of `metanetworks.functional`: with a
@@ -28,27 +30,27 @@ def functional(
   The other arguments are those of `metanetworks.operator`.
 
   Returns:
-    A `MetaNetwork` whose apply is (φ, `graph.packing.Batch`) -> [G, outputs], a
-    row per graph of the batch; those of padding mean nothing. Each row is
+    A `BatchFunctional` whose apply is (φ, `GraphBatch`) -> [G, outputs], a row
+    per graph of the batch; those of padding mean nothing. Each row is
     invariant under the group of its network, and depends on no other network.
 
   Raises:
     InputError: no such symmetry or backward edge.
   """
-  carried = readings.checked(symmetry, backward)
-  module = modules.Functional(
+  carried = readings.resolve_backward(symmetry, backward)
+  module: Any = modules.Functional(
     modules.Body(width, depth, bidirectional, False), outputs
   )
 
   def read(batch):
-    return readings.read_batch(batch, symmetry=symmetry, backward=carried)
+    return readings.featurize_batch(batch, symmetry=symmetry, backward=carried)
 
   def init(key):
-    return module.init(key, *read(packing.blank(vocabulary)))["params"]
+    return module.init(key, *read(pack.blank_batch(vocabulary)))["params"]
 
   def apply(params, batch):
     if batch.vocabulary != vocabulary:
       raise ValueError("the batch has another vocabulary than the metanetwork")
     return module.apply({"params": params}, *read(batch))
 
-  return MetaNetwork(init, apply)
+  return BatchFunctional(init, apply)

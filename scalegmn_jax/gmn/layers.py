@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import Params
-from scalegmn_jax.gmn.reading import Reading
-from scalegmn_jax.graph.interface import GraphWiring
+from scalegmn_jax.gmn.features import GraphFeatures
+from scalegmn_jax.graph.interface import Connectivity
 from scalegmn_jax.symmetry.canonical import Canonical, unit
 
 
@@ -160,9 +160,7 @@ def on_range(
   """`inside` on a range of rows of x [N, d], `outside` on the others."""
   before, after = x[: part.start], x[part.stop :]
   y = outside(jnp.concatenate([before, after]))
-  return jnp.concatenate(
-    [y[: part.start], inside(x[part]), y[part.start :]]
-  )
+  return jnp.concatenate([y[: part.start], inside(x[part]), y[part.start :]])
 
 
 def message_params(d: int) -> Params:
@@ -178,8 +176,8 @@ def message(
   params: Params,
   x: jax.Array,
   e: jax.Array,
-  wiring: GraphWiring,
-  reading: Reading,
+  wiring: Connectivity,
+  reading: GraphFeatures,
 ) -> jax.Array:
   """Σ_j m_ij with m_ij = ScaleEq(Γ_v x_j ⊙ Γ_e e_ji), which carries q_i.
 
@@ -221,8 +219,8 @@ def update(
   params: Params,
   x: jax.Array,
   messages: Sequence[jax.Array],
-  wiring: GraphWiring,
-  reading: Reading,
+  wiring: Connectivity,
+  reading: GraphFeatures,
 ) -> jax.Array:
   """x + ScaleEq([x, m, ...]), an MLP for inputs and outputs.
 
@@ -244,12 +242,12 @@ def update(
   )
 
 
-def read_params(d: int) -> Params:
+def invariant_readout_params(d: int) -> Params:
   return {"hidden": mlp_params(d, d, d), "fixed": mlp_params(d, d, d)}
 
 
-def read(
-  params: Params, x: jax.Array, wiring: GraphWiring, reading: Reading
+def invariant_readout(
+  params: Params, x: jax.Array, wiring: Connectivity, reading: GraphFeatures
 ) -> jax.Array:
   """What is invariant of every vertex: [V, d] → q x gives [V, d] → y."""
   return on_range(
@@ -289,7 +287,7 @@ def edge_update(
   x: jax.Array,
   dual: jax.Array,
   u: jax.Array,
-  wiring: GraphWiring,
+  wiring: Connectivity,
 ) -> jax.Array:
   """e + Γe ⊙ φ([u_j, u_i]) (+ Γ_r x_i ⊙ Γ_s x*_j ⊙ ψ([u_j, u_i])).
 

@@ -1,35 +1,35 @@
-"""Operators and functionals: ScaleGMN as `MetaNetwork`s."""
+"""Operators and functionals: pairs of pure functions."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import InputError, MetaNetwork, TargetNetwork
+from scalegmn_jax.base import Functional, InputError, Operator, TargetNetwork
+from scalegmn_jax.gmn import features as readings
 from scalegmn_jax.gmn import modules
-from scalegmn_jax.gmn import reading as readings
+from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.topology import Topology, topology_of
-from scalegmn_jax.graph.wiring import Wiring
 
 
 def _reader(
   target: TargetNetwork,
   symmetry: str,
   backward: str | readings.Backward,
-  edge_chunk: int | None,
+  edge_block: int | None,
   classes: int = 0,
 ):
   """(wiring, (weights, activation) -> Reading)."""
-  carried = readings.checked(symmetry, backward)
+  carried = readings.resolve_backward(symmetry, backward)
   topology = topology_of(target, exchangeable_outputs=classes > 0)
   if symmetry == "permutation":
     topology = topology.permutation_only()
-  if edge_chunk is not None and edge_chunk < 1:
-    raise InputError(f"model.edge_chunk is {edge_chunk}, expected at least 1")
-  wiring = Wiring(topology, edge_chunk)
+  if edge_block is not None and edge_block < 1:
+    raise InputError(f"model.edge_block is {edge_block}, expected at least 1")
+  wiring = NetworkConnectivity(topology, edge_block)
 
   def read(weights, activation):
-    return readings.read_network(wiring, weights, activation, carried)
+    return readings.featurize(wiring, weights, activation, carried)
 
   return wiring, read
 
@@ -47,13 +47,13 @@ def operator(
   bidirectional: bool = True,
   symmetry: str = "target",
   backward: str | readings.Backward = "carrier",
-  edge_chunk: int | None = None,
+  edge_block: int | None = None,
   step: float = 0.01,
   prototypes: int = 0,
   classes: int = 0,
   probes: int = 128,
-  combinations: bool = False,
-) -> MetaNetwork:
+  class_combinations: bool = False,
+) -> Operator:
   """A ScaleGMN that writes networks: θ' = θ + Δ(θ), equivariant.
 
   Args:
@@ -65,7 +65,7 @@ def operator(
       "permutation" for a model that is equivariant to nothing else.
     backward: the edge feature of backward messages under positive scaling:
       "carrier", "inverse", or a function (see `reading.Backward`).
-    edge_chunk: edges computed at a time, None for all: for target networks so
+    edge_block: edges computed at a time, None for all: for target networks so
       large that what is kept for the backward pass would not fit.
     step: initial size of the update.
     prototypes: networks that it learns to write in place of the one it reads,
@@ -78,7 +78,7 @@ def operator(
     probes: inputs by whose outputs it knows the classes, where there are any.
       They begin as noise; as images, which is far better, with
       `beginning.from_data`.
-    combinations: networks have some of the classes, or several at one output,
+    class_combinations: networks have some of the classes, or several at one output,
       and what prototypes write depends on which. φ then has the weights of the
       target once more for every class and every two of them.
 
@@ -95,36 +95,36 @@ def operator(
   ):
     if value < least:
       raise InputError(f"model.{name} is {value}, expected at least {least}")
-  if combinations and classes < 2:
+  if class_combinations and classes < 2:
     raise InputError(
-      f"model.combinations of model.classes {classes}, expected at least 2"
+      f"model.class_combinations of model.classes {classes}, expected at least 2"
     )
-  wiring, read = _reader(target, symmetry, backward, edge_chunk, classes)
+  wiring, read = _reader(target, symmetry, backward, edge_block, classes)
   body = modules.Body(width, depth, bidirectional, True)
   learned = None
   if prototypes:
     learned = modules.Prototypes(
       prototypes,
-      modules.Classes(
-        target.apply, target.input_shape, classes, probes, combinations
+      modules.ClassReader(
+        target.apply, target.input_shape, classes, probes, class_combinations
       )
       if classes
       else None,
     )
-  module = modules.Operator(body, step, learned)
+  module: Any = modules.Operator(body, step, learned)
 
   def init(key):
     ones = _ones(wiring.topology)
     return module.init(key, wiring, read(ones, 0), ones, 0)["params"]
 
-  def apply(params, weights, activation=0):
+  def apply(params, weights, activation: jax.Array | int = 0):
     reading = read(weights, activation)
     updates = module.apply(
       {"params": params}, wiring, reading, weights, activation
     )
     return jax.tree.map(jnp.add, weights, updates)
 
-  return MetaNetwork(init, apply)
+  return Operator(init, apply)
 
 
 def functional(
@@ -136,21 +136,21 @@ def functional(
   bidirectional: bool = True,
   symmetry: str = "target",
   backward: str | readings.Backward = "carrier",
-  edge_chunk: int | None = None,
-) -> MetaNetwork:
+  edge_block: int | None = None,
+) -> Functional:
   """A ScaleGMN that reads networks: θ -> [outputs], invariant.
 
   The arguments are those of `operator`.
   """
-  wiring, read = _reader(target, symmetry, backward, edge_chunk)
+  wiring, read = _reader(target, symmetry, backward, edge_block)
   body = modules.Body(width, depth, bidirectional, False)
-  module = modules.Functional(body, outputs)
+  module: Any = modules.Functional(body, outputs)
 
   def init(key):
     return module.init(key, wiring, read(_ones(wiring.topology), 0))["params"]
 
-  def apply(params, weights, activation=0):
+  def apply(params, weights, activation: jax.Array | int = 0):
     reading = read(weights, activation)
     return module.apply({"params": params}, wiring, reading)
 
-  return MetaNetwork(init, apply)
+  return Functional(init, apply)

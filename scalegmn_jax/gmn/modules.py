@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import Weights
-from scalegmn_jax.gmn import layers, roles
-from scalegmn_jax.gmn import reading as readings
+from scalegmn_jax.gmn import features as readings
+from scalegmn_jax.gmn import layers
+from scalegmn_jax.gmn.prototypes import slots
 from scalegmn_jax.graph import convert
-from scalegmn_jax.graph.interface import GraphWiring
-from scalegmn_jax.graph.wiring import Wiring
+from scalegmn_jax.graph.connectivity import NetworkConnectivity
+from scalegmn_jax.graph.interface import Connectivity
 from scalegmn_jax.symmetry import canonical, gauge
 from scalegmn_jax.symmetry import spec as specs
 
@@ -44,7 +45,7 @@ class Body(Module):
 
   @nn.compact
   def __call__(
-    self, wiring: GraphWiring, reading: readings.Reading
+    self, wiring: Connectivity, reading: readings.GraphFeatures
   ) -> tuple[jax.Array, jax.Array]:
     """A graph -> (x [V, d] → q x, e [E, d] → q_i e / q_j).
 
@@ -89,8 +90,8 @@ class Body(Module):
       x = layers.resize(x, reading.sizes)
       if last and not self.writes:
         break
-      read = self.make(f"read_{i}", layers.read_params(d))
-      u = layers.read(read, x, wiring, reading)
+      read = self.make(f"read_{i}", layers.invariant_readout_params(d))
+      u = layers.invariant_readout(read, x, wiring, reading)
       inverse = canonical.inverse(reading.sizes)
       dual = x * inverse * inverse  # carries 1/q
       update = self.edge_update(f"edge_{i}")
@@ -122,8 +123,8 @@ class Operator(Module):
   @nn.compact
   def __call__(
     self,
-    wiring: Wiring,
-    reading: readings.Reading,
+    wiring: NetworkConnectivity,
+    reading: readings.GraphFeatures,
     weights: Weights,
     activation: jax.Array | int,
   ) -> Any:
@@ -163,7 +164,7 @@ class Prototypes(Module):
   See `roles`. What is written is a mixture of `count` prototypes, of those of
   the network's activation. How they are mixed is read from what the network is
   sure of, where there are classes, and how much of each weight is replaced from
-  its features. Where classes come in combinations, changes of the prototypes
+  its features. Where classes come in class_combinations, changes of the prototypes
   are learned as well, one for each class and one for each two that are at one
   output: a network of few classes needs few weights.
 
@@ -175,13 +176,13 @@ class Prototypes(Module):
   """
 
   count: int
-  classes: "Classes | None"
+  classes: "ClassReader | None"
 
   @nn.compact
   def __call__(
     self,
-    wiring: Wiring,
-    reading: readings.Reading,
+    wiring: NetworkConnectivity,
+    reading: readings.GraphFeatures,
     x: jax.Array,
     weights: Weights,
     activation: jax.Array | int,
@@ -190,8 +191,8 @@ class Prototypes(Module):
     topology, d = wiring.topology, x.shape[-1]
     spec = topology.spec
     shapes, structure = jax.tree.flatten(topology.shapes)
-    u = layers.read(
-      self.make("read", layers.read_params(d)), x, wiring, reading
+    u = layers.invariant_readout(
+      self.make("read", layers.invariant_readout_params(d)), x, wiring, reading
     )
     parts = [wiring.mean_hidden(u[wiring.hidden]), wiring.by_position(u)]
     assigned, played = {}, {}
@@ -201,7 +202,7 @@ class Prototypes(Module):
       name = specs.output_name(spec)
       assigned[name], played[name] = stands_for, stands_for.shape[1]
       parts.append(stands_for.sum(0))
-      if self.classes.combinations:
+      if self.classes.class_combinations:
         # 1 for two classes that are at one output, otherwise 0; ½ for a class
         # that is there, otherwise -½: what networks have in common is left to
         # the prototypes, and training goes better (notebook, entry 27).
@@ -211,9 +212,7 @@ class Prototypes(Module):
     summary = jnp.concatenate(parts)
     evidence = summary if sure is None else sure
     mix = layers.linear_params(evidence.shape[0], self.count, bias=True)
-    mixture = jax.nn.softmax(
-      layers.linear(self.make("mixture", mix), evidence)
-    )
+    mixture = jax.nn.softmax(layers.linear(self.make("mixture", mix), evidence))
     # Gates begin at nearly one: what is half of one network and half of another
     # is worse than either, and training does not cross that.
     gating = layers.mlp_params(summary.shape[0], d, len(shapes), offset=5.0)
@@ -231,10 +230,10 @@ class Prototypes(Module):
     }
     inverse = {name: canonical.inverse(size) for name, size in sizes.items()}
     fixed = gauge.scale_axes(spec, weights, inverse, sizes)
-    assigned |= roles.by_rank(spec, fixed)
+    assigned |= slots.assign_slots(spec, fixed)
     if "sign" in topology.groups:
       signed = {n: reading.groups[1][rows, 0] for n, rows in hidden.items()}
-      for name, sign in roles.signs(spec, fixed, signed).items():
+      for name, sign in slots.canonical_signs(spec, fixed, signed).items():
         assigned[name] *= sign[:, None]
     written = []
     for i, (_, leaf, axes) in enumerate(specs.leaves(spec, topology.shapes)):
@@ -256,14 +255,14 @@ class Prototypes(Module):
         changes = self.make(f"changes_{i}", layers.Normal(shape))
         mixed += jnp.tensordot(met, changes[activation], 1)
       written.append(mixed)
-    placed = roles.place(spec, jax.tree.unflatten(structure, written), assigned)
+    placed = slots.place(spec, jax.tree.unflatten(structure, written), assigned)
     return (
       gauge.scale_axes(spec, placed, sizes, inverse),
       jax.tree.unflatten(structure, list(jax.nn.sigmoid(gates))),
     )
 
 
-class Classes(Module):
+class ClassReader(Module):
   """Which class of the images each output of a network stands for.
 
   Read from what the network answers to inputs that are learned, as Kahana et
@@ -276,7 +275,7 @@ class Classes(Module):
     input_shape: of one input.
     count: of classes.
     probes: P, of inputs.
-    combinations: not all networks have all classes, or some have several at one
+    class_combinations: not all networks have all classes, or some have several at one
       output. Whether a class is there is then read from its rivals as well.
   """
 
@@ -284,7 +283,7 @@ class Classes(Module):
   input_shape: tuple[int, ...]
   count: int
   probes: int
-  combinations: bool
+  class_combinations: bool
 
   @nn.compact
   def __call__(
@@ -303,9 +302,7 @@ class Classes(Module):
     # Small, so that shares begin nearly even: what a softmax has chosen at
     # random it does not let go.
     std = 0.6 / self.probes**0.5
-    keys = self.make(
-      "keys", layers.Normal((self.probes, self.count), std=std)
-    )
+    keys = self.make("keys", layers.Normal((self.probes, self.count), std=std))
     answers = jax.nn.softmax(self.apply_network(weights, probes, activation))
     scores = answers.T @ keys
     shares = jax.nn.softmax(scores, axis=0)
@@ -313,7 +310,7 @@ class Classes(Module):
     # out among the others, in the same way for all classes, and by how much it
     # does among the classes of that output.
     seen = jnp.sort(scores, axis=0).T
-    if self.combinations:
+    if self.class_combinations:
       first, second = jnp.split(jax.lax.top_k(scores, 2)[0], 2, axis=1)
       rival = jnp.where(scores == first, second, first)
       lead = (shares * (scores - rival)).sum(0)
@@ -322,10 +319,10 @@ class Classes(Module):
     there = jax.nn.sigmoid(layers.mlp(self.make("there", reader), seen))
     shares *= there.T
     empty = jnp.prod(1 - shares, axis=1, keepdims=True)
-    return jnp.concatenate([shares, empty], axis=1), sureness(answers)
+    return jnp.concatenate([shares, empty], axis=1), confidence(answers)
 
 
-def sureness(answers: jax.Array) -> jax.Array:
+def confidence(answers: jax.Array) -> jax.Array:
   """Probabilities [..., P, K] -> [..., P], the greatest of each probe, of mean
   zero and variance one over the probes. The order of outputs changes nothing.
   """
@@ -346,7 +343,7 @@ class Functional(Module):
 
   @nn.compact
   def __call__(
-    self, wiring: GraphWiring, reading: readings.Reading
+    self, wiring: Connectivity, reading: readings.GraphFeatures
   ) -> jax.Array:
     x, _ = self.body(wiring, reading)
     d = x.shape[-1]

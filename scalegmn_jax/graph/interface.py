@@ -8,18 +8,18 @@ from typing import Any, Protocol
 
 import jax
 
-from scalegmn_jax.graph.topology import Features
+from scalegmn_jax.graph.topology import FeatureSizes
 
-OnEdges = Callable[[Any, jax.Array, Any], jax.Array]
+EdgeFn = Callable[[Any, jax.Array, Any], jax.Array]
 """(features of the sender, of the edge, of the receiver), a row per edge each,
 -> [rows, d]. It acts on every edge by itself."""
 
 
-class GraphEdges(Protocol):
+class EdgeSet(Protocol):
   """Some of the edges of a graph, n of E."""
 
   def map(
-    self, f: OnEdges, senders: Any, edges: jax.Array, receivers: Any
+    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
   ) -> jax.Array:
     """f on every edge: [n, d].
 
@@ -32,13 +32,13 @@ class GraphEdges(Protocol):
     ...
 
   def sum(
-    self, f: OnEdges, senders: Any, edges: jax.Array, receivers: Any
+    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
   ) -> jax.Array:
     """f on every edge, summed at receivers: [V, d], [] without edges."""
     ...
 
 
-class GraphWiring(Protocol):
+class Connectivity(Protocol):
   """What the layers know of a graph of V vertices and E edges.
 
   It is that of one network, or of a batch of networks side by side that no
@@ -47,7 +47,7 @@ class GraphWiring(Protocol):
   """
 
   @property
-  def features(self) -> Features:
+  def features(self) -> FeatureSizes:
     """How many ids and features there are."""
     ...
 
@@ -67,19 +67,19 @@ class GraphWiring(Protocol):
     ...
 
   @property
-  def every(self) -> GraphEdges: ...
+  def every(self) -> EdgeSet: ...
 
   @property
-  def into_hidden(self) -> GraphEdges:
+  def into_hidden(self) -> EdgeSet:
     """The edges whose receivers are hidden."""
     ...
 
   @property
-  def into_fixed(self) -> GraphEdges:
+  def into_fixed(self) -> EdgeSet:
     """The edges whose receivers are inputs or outputs."""
     ...
 
-  def reverse(self) -> "GraphWiring":
+  def reverse(self) -> "Connectivity":
     """The same graph with every edge turned round."""
     ...
 

@@ -54,7 +54,7 @@ class Block:
   width: int
 
 
-class Features(NamedTuple):
+class FeatureSizes(NamedTuple):
   """What of a graph the parameters of a metanetwork depend on.
 
   Attributes:
@@ -112,8 +112,8 @@ class Topology:
     return dataclasses.replace(self, groups=groups)
 
   @property
-  def features(self) -> Features:
-    return Features(
+  def features(self) -> FeatureSizes:
+    return FeatureSizes(
       int(self.vertex_type.max()) + 1,
       int(self.edge_type.max()) + 1,
       self.vertex_width,

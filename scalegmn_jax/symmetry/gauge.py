@@ -6,13 +6,14 @@ each neuron's incoming weights have norm one (`vertex_sizes` is the way there),
 and the one with the least L1 norm (`balance`).
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import SymmetrySpec, Weights
+from scalegmn_jax.base import Networks, SymmetrySpec, TargetNetwork, Weights
 from scalegmn_jax.symmetry import canonical
 from scalegmn_jax.symmetry.spec import leaves
 
@@ -147,7 +148,7 @@ def _blocks(spec: SymmetrySpec, weights: Weights) -> list[_Block]:
   return blocks
 
 
-def scaled(spec: SymmetrySpec) -> list[str]:
+def scaled_spaces(spec: SymmetrySpec) -> list[str]:
   """The spaces that positive multipliers act on, with some activation.
 
   Without any, balancing changes nothing.
@@ -178,7 +179,7 @@ def balancing_factors(
     sweeps: coordinate sweeps. After 20 the norm of trained zoo networks is
       within 1e-6 of its minimum (tests/symmetry/test_gauge.py).
   """
-  free = scaled(spec)
+  free = scaled_spaces(spec)
   blocks = _blocks(spec, weights)
   dtype = blocks[0].size.dtype
   ones = {n: jnp.ones(spec.spaces[n].size, dtype) for n in spec.spaces}
@@ -204,9 +205,9 @@ def balancing_factors(
       q = jnp.sqrt(jnp.where(live, outgoing, 1)) / jnp.sqrt(
         jnp.where(live, incoming, 1)
       )
-      is_scale = jnp.asarray(
-        [g == "scale" for g in spec.spaces[name].groups]
-      )[activation]
+      is_scale = jnp.asarray([g == "scale" for g in spec.spaces[name].groups])[
+        activation
+      ]
       receiving[name] = jnp.where(is_scale, jnp.where(live, q, 0), 1)
       sending[name] = jnp.where(is_scale, jnp.where(live, 1 / q, 0), 1)
     return receiving, sending
@@ -251,3 +252,26 @@ def balanced_l1(
     spec, jax.lax.stop_gradient(weights), activation, sweeps=sweeps
   )
   return l1(scale_axes(spec, weights, *factors))
+
+
+def balance_networks(
+  target: TargetNetwork,
+) -> Callable[[Networks], Networks]:
+  """A jitted function that balances every network, see `balance`.
+
+  Args:
+    target: the architecture.
+
+  Returns:
+    networks -> networks of the same functions, each at the least L1 norm of
+    its gauge orbit.
+  """
+
+  @jax.jit
+  def balanced(networks):
+    weights = jax.vmap(functools.partial(balance, target.spec))(
+      networks.weights, networks.activation
+    )
+    return networks._replace(weights=weights)
+
+  return balanced

@@ -15,7 +15,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import InputError, MetaNetwork, SymmetrySpec, Weights
+from scalegmn_jax.base import Functional, InputError, SymmetrySpec, Weights
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry.spec import leaves
 
@@ -128,9 +128,9 @@ def sample(key: jax.Array, spec: SymmetrySpec, *, reach: int = 8) -> Turns:
   }
 
 
-def folded(
-  metanetwork: MetaNetwork, spec: SymmetrySpec, omega: float
-) -> MetaNetwork:
+def fold_before(
+  metanetwork: Functional, spec: SymmetrySpec, omega: float
+) -> Functional:
   """f(fold(θ)): a metanetwork that all phase-shifted copies look the same to.
 
   It is invariant or equivariant to permutations and signs if f is.
@@ -141,7 +141,7 @@ def folded(
     omega: ω, of sin(ω(xW + b)).
   """
 
-  def apply(params, weights, activation=0):
+  def apply(params, weights, activation: jax.Array | int = 0):
     return metanetwork.apply(params, fold(spec, weights, omega), activation)
 
-  return MetaNetwork(metanetwork.init, apply)
+  return Functional(metanetwork.init, apply)

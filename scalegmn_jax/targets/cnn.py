@@ -142,9 +142,7 @@ def cnn(
         "kernel": jax.random.normal(k, shape)
         * (2 / (jnp.prod(jnp.array(shape[:-1])))) ** 0.5,
       }
-      for k, shape in zip(
-        jax.random.split(key, depth + 1), shapes, strict=True
-      )
+      for k, shape in zip(jax.random.split(key, depth + 1), shapes, strict=True)
     )
 
   def apply(weights, x, activation=0, dropout=None):

@@ -13,7 +13,7 @@ from scalegmn_jax.base import Weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Ranges:
+class AugmentRanges:
   """What `augment` draws from.
 
   Attributes:
@@ -67,7 +67,7 @@ def noisy(key: jax.Array, weights: Weights, noise: float) -> Weights:
   return jax.tree.unflatten(structure, values)
 
 
-def augment(key: jax.Array, weights: Weights, ranges: Ranges) -> Weights:
+def augment(key: jax.Array, weights: Weights, ranges: AugmentRanges) -> Weights:
   """A network of 2 coordinates rotated, scaled, shifted and disturbed.
 
   Args:

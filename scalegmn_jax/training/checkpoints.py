@@ -51,9 +51,7 @@ class Checkpoints:
     step = self.latest()
     if step is None:
       raise InputError(f"{self._folder}: no checkpoint here")
-    shapes = jax.tree.map(
-      lambda a: np.zeros(np.shape(a), a.dtype), template
-    )
+    shapes = jax.tree.map(lambda a: np.zeros(np.shape(a), a.dtype), template)
     try:
       restored = self._manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))

@@ -61,7 +61,7 @@ def keep_best(state: TrainState, objective: jax.Array) -> TrainState:
   )
 
 
-class Task(NamedTuple):
+class Objective(NamedTuple):
   """What a metanetwork is trained to do; its loss is a mean over networks.
 
   Attributes:
@@ -77,7 +77,7 @@ class Task(NamedTuple):
 
 
 def gradient(
-  task: Task, *, chunk: int | None = None
+  task: Objective, *, chunk: int | None = None
 ) -> Callable[..., tuple[Params, dict[str, jax.Array]]]:
   """(params, key, step, data) -> (gradient, metrics), means over the networks.
 
@@ -138,7 +138,7 @@ def gradient(
 
 
 def make_step(
-  task: Task,
+  task: Objective,
   optimizer: optax.GradientTransformation,
   *,
   chunk: int | None = None,

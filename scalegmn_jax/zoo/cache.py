@@ -9,13 +9,15 @@ import numpy as np
 
 from scalegmn_jax.base import InputError, TargetNetwork
 from scalegmn_jax.data.images import Images
-from scalegmn_jax.zoo import generate, networks, parts, store
+from scalegmn_jax.zoo import codec, generate, parts, store
 
 FORMAT = 1
 """To be raised when the same config comes to give other networks."""
 
+_FORMAT_1 = {"classes_per_network": "classes", "outputs_per_network": "groups"}
 
-def generated(
+
+def cached_zoo(
   folder: Path,
   target: TargetNetwork,
   images: Images,
@@ -23,7 +25,7 @@ def generated(
   size: int,
   epochs: Sequence[int],
   batch_size: int,
-  ranges: generate.Ranges,
+  ranges: generate.TrainingRanges,
   seed: int,
   chunk: int = 64,
   together: int | None = None,
@@ -52,7 +54,7 @@ def generated(
   epochs = sorted(set(epochs))
   if size < 1 or not epochs or epochs[0] < 0 or epochs[-1] < 1 or chunk < 1:
     raise InputError(
-      f"zoo.size is {size}, zoo.epochs {epochs}, zoo.chunk {chunk}: expected "
+      f"zoo.size is {size}, zoo.epochs {epochs}, zoo.save_every {chunk}: expected "
       "at least one network, chunk and epoch"
     )
   if not 1 <= batch_size <= len(images.train_x):
@@ -82,9 +84,9 @@ def generated(
       "config.batch_size": np.full(len(index) * len(epochs), batch_size),
     }
     flat = jax.tree.map(lambda w: w.reshape(-1, *w.shape[2:]), trained.weights)
-    return parts.Part(networks.to_rows(flat), columns)
+    return parts.Part(codec.to_rows(flat), columns)
 
-  return parts.assembled(
+  return parts.assemble(
     folder,
     {
       "format": FORMAT,
@@ -92,10 +94,12 @@ def generated(
       "images": parts.digest(*images[:6]),
       "epochs": epochs,
       "batch_size": batch_size,
-      "ranges": {k: list(v) for k, v in vars(ranges).items() if v},
+      "ranges": {
+        _FORMAT_1.get(k, k): list(v) for k, v in vars(ranges).items() if v
+      },
       "seed": seed,
     },
-    networks.layout_of(target),
+    codec.layout_of(target),
     make,
     size=size,
     chunk=chunk,
@@ -104,7 +108,7 @@ def generated(
 
 
 def _columns(
-  trained: generate.Trained, target: TargetNetwork, epochs: Sequence[int]
+  trained: generate.TrainedPart, target: TargetNetwork, epochs: Sequence[int]
 ) -> dict[str, np.ndarray]:
   """The metrics of B networks at C checkpoints, columns [B·C]."""
   names = {
@@ -124,8 +128,10 @@ def _columns(
     if key in names:
       values = np.array(names[key])[values]
     columns[f"config.{renamed.get(key, key)}"] = np.repeat(values, repeat)
-  if trained.classes is not None:
-    tasks = [networks.task_text(row) for row in np.asarray(trained.classes)]
+  if trained.class_to_output is not None:
+    tasks = [
+      codec.task_text(row) for row in np.asarray(trained.class_to_output)
+    ]
     columns[store.TASK] = np.repeat(tasks, repeat)
   columns["config.b_init"] = np.full(count * repeat, "zeros")
   return columns

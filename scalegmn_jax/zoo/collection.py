@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scalegmn_jax.base import InputError, TargetNetwork
-from scalegmn_jax.data import files as data_files
+from scalegmn_jax.data import formats as data_files
 from scalegmn_jax.data.images import Images
-from scalegmn_jax.targets.make import make_target
-from scalegmn_jax.zoo import cache, networks, parts, store
+from scalegmn_jax.targets.registry import make_target
+from scalegmn_jax.zoo import cache, codec, parts, store
 
 TARGET = "target.json"
 
@@ -41,7 +41,7 @@ class Member(NamedTuple):
   files: store.ZooFiles
 
 
-def read(folder: str | os.PathLike[str]) -> list[Member]:
+def read_collection(folder: str | os.PathLike[str]) -> list[Member]:
   """Opens a collection, in the order of the names of its folders.
 
   Folders without `target.json` are passed over.
@@ -55,7 +55,7 @@ def read(folder: str | os.PathLike[str]) -> list[Member]:
     raise InputError(f"{folder}: no such folder, expected one with zoos")
   members = []
   for file in sorted(folder.glob(f"*/{TARGET}")):
-    with data_files.border(file, "the description of a target network"):
+    with data_files.input_errors(file, "the description of a target network"):
       description = json.loads(file.read_text(encoding="utf-8"))
       if not isinstance(description, dict):
         raise ValueError(f"{type(description).__name__}, not an object")
@@ -63,15 +63,15 @@ def read(folder: str | os.PathLike[str]) -> list[Member]:
       target = make_target(description)
     except InputError as error:
       raise InputError(f"{file}: {error}") from None
-    zoo = store.read(file.parent)
-    networks.check_layout(target, zoo)
+    zoo = store.read_zoo(file.parent)
+    codec.check_layout(target, zoo)
     members.append(Member(target, zoo))
   if not members:
     raise InputError(f"{folder}: no zoo with {TARGET}, expected some")
   return members
 
 
-def generated(
+def cached_collection(
   folder: Path,
   targets: Sequence[TargetNetwork],
   images: Images,
@@ -97,9 +97,7 @@ def generated(
   place = folder / f"collection-{parts.digest(text, *images[:-1])}"
   members = []
   for target in targets:
-    zoo = cache.generated(
-      place, target, images, on_epoch=on_epoch, **settings
-    )
+    zoo = cache.cached_zoo(place, target, images, on_epoch=on_epoch, **settings)
     file = zoo.path / TARGET
     if not file.exists():
       temporary = file.with_suffix(".tmp")

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
+from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
+from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.symmetry.spec import output_size
-from scalegmn_jax.targets import fit as fits
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 INITIALIZERS = (
@@ -27,14 +27,14 @@ INITIALIZERS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Ranges:
+class TrainingRanges:
   """What the settings of zoo networks are drawn from.
 
   Attributes:
     learning_rate, l2, init_std: log-uniform (low, high).
     dropout: uniform (low, high).
     train_fraction, optimizer, initializer: uniform over the listed values.
-    classes, groups: each network gets a task of its own, see `draw_classes`:
+    classes_per_network, outputs_per_network: each network gets a task of its own, see `draw_classes`:
       how many of an image set's classes it has, and how many outputs they are
       grouped into, uniform (low, high). Without them all networks have one
       task, and without groups every class has an output.
@@ -47,15 +47,15 @@ class Ranges:
   train_fraction: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
   optimizer: tuple[str, ...] = OPTIMIZERS
   initializer: tuple[str, ...] = INITIALIZERS
-  classes: tuple[int, ...] = ()
-  groups: tuple[int, ...] = ()
+  classes_per_network: tuple[int, ...] = ()
+  outputs_per_network: tuple[int, ...] = ()
 
 
 MEASURED = 5000
 """Images on which the losses and accuracies of a zoo's files are measured."""
 
 
-class Settings(NamedTuple):
+class NetworkSettings(NamedTuple):
   """Hyper-parameters of networks, each [B].
 
   Attributes:
@@ -74,7 +74,9 @@ class Settings(NamedTuple):
   activation: jax.Array
 
 
-def draw(key: jax.Array, ranges: Ranges, activations: int) -> Settings:
+def draw_settings(
+  key: jax.Array, ranges: TrainingRanges, activations: int
+) -> NetworkSettings:
   """The settings of one network."""
   keys = jax.random.split(key, 8)
 
@@ -87,7 +89,7 @@ def draw(key: jax.Array, ranges: Ranges, activations: int) -> Settings:
     return index[jax.random.randint(key, (), 0, len(values))]
 
   low, high = ranges.dropout
-  return Settings(
+  return NetworkSettings(
     learning_rate=log_uniform(keys[0], ranges.learning_rate),
     l2=log_uniform(keys[1], ranges.l2),
     dropout=jax.random.uniform(keys[2], minval=low, maxval=high),
@@ -102,15 +104,15 @@ def draw(key: jax.Array, ranges: Ranges, activations: int) -> Settings:
 
 
 def draw_classes(
-  key: jax.Array, ranges: Ranges, sets: Sequence[int], outputs: int
+  key: jax.Array, ranges: TrainingRanges, sets: Sequence[int], outputs: int
 ) -> jax.Array:
-  """The task of one network: [K] int32, see `base.Zoo.classes`.
+  """The task of one network: [K] int32, see `base.Networks.class_to_output`.
 
   Some classes of one image set, in random groups, at random outputs.
 
   Args:
     key: consumed.
-    ranges: with `classes`.
+    ranges: with `classes_per_network`.
     sets: classes of each image set; they add up to K.
     outputs: of the network.
   """
@@ -119,9 +121,9 @@ def draw_classes(
   )
   own = jax.random.randint(k_set, (), 0, len(sets))
   inside = jnp.repeat(jnp.arange(len(sets)), np.array(sets)) == own
-  low, high = ranges.classes
+  low, high = ranges.classes_per_network
   kept = jax.random.randint(k_classes, (), low, high + 1)
-  low, high = ranges.groups or (outputs, outputs)
+  low, high = ranges.outputs_per_network or (outputs, outputs)
   groups = jax.random.randint(k_groups, (), low, high + 1)
   groups = jnp.minimum(groups, kept)
   chance = jax.random.uniform(k_chosen, inside.shape)
@@ -136,7 +138,7 @@ def draw_classes(
 def initialize(
   key: jax.Array,
   shapes: Weights,
-  settings: Settings,
+  settings: NetworkSettings,
   initializers: Sequence[str] = INITIALIZERS,
 ) -> Weights:
   """One network's first weights: biases 0, kernels as `settings` says.
@@ -183,7 +185,7 @@ def _among(names: Sequence[str], some: Sequence[str]) -> jax.Array:
 
 
 def _optimizer(
-  optimizers: Sequence[str], settings: Settings
+  optimizers: Sequence[str], settings: NetworkSettings
 ) -> optax.GradientTransformation:
   """The network's own optimizer: the steps of all are taken, one is kept."""
   known = {"adam": optax.adam, "sgd": optax.sgd, "rmsprop": optax.rmsprop}
@@ -195,31 +197,28 @@ def _optimizer(
 
   def update(updates, state, params=None):
     results = [
-      m.update(updates, s, params)
-      for m, s in zip(members, state, strict=True)
+      m.update(updates, s, params) for m, s in zip(members, state, strict=True)
     ]
     steps = [r[0] for r in results]
-    chosen = jax.tree.map(
-      lambda *u: jnp.stack(u)[own], *steps
-    )
+    chosen = jax.tree.map(lambda *u: jnp.stack(u)[own], *steps)
     return chosen, tuple(r[1] for r in results)
 
   return optax.GradientTransformation(init, update)
 
 
-class Trained(NamedTuple):
+class TrainedPart(NamedTuple):
   """A part of a zoo, B networks at C checkpoints.
 
   Attributes:
     weights: a pytree with leaves [B, C, ...].
     settings: each [B].
-    classes: [B, K] int32, their tasks; None if they have the same one.
+    class_to_output: [B, K] int32, their tasks; None if they have the same one.
     train_loss, train_accuracy, test_loss, test_accuracy: [B, C].
   """
 
   weights: Weights
-  settings: Settings
-  classes: jax.Array | None
+  settings: NetworkSettings
+  class_to_output: jax.Array | None
   train_loss: jax.Array
   train_accuracy: jax.Array
   test_loss: jax.Array
@@ -234,11 +233,11 @@ def train_networks(
   *,
   epochs: Sequence[int],
   batch_size: int,
-  ranges: Ranges,
+  ranges: TrainingRanges,
   sets: Sequence[int] = (),
   together: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
-) -> Trained:
+) -> TrainedPart:
   """Trains networks and keeps them at the given epochs.
 
   A network depends on its key and on nothing else of the batch it is trained
@@ -260,11 +259,13 @@ def train_networks(
     InputError: tasks of more classes than an image set has, or of groups of
       classes without tasks.
   """
-  if ranges.groups and not ranges.classes:
-    raise InputError("zoo.groups: groups of classes need zoo.classes")
-  if ranges.classes and ranges.classes[1] > min(sets):
+  if ranges.outputs_per_network and not ranges.classes_per_network:
     raise InputError(
-      f"zoo.classes is {ranges.classes}: an image set has {min(sets)} classes"
+      "zoo.outputs_per_network: groups of classes need zoo.classes_per_network"
+    )
+  if ranges.classes_per_network and ranges.classes_per_network[1] > min(sets):
+    raise InputError(
+      f"zoo.classes_per_network is {ranges.classes_per_network}: an image set has {min(sets)} classes"
     )
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   outputs = output_size(target.spec)
@@ -277,13 +278,13 @@ def train_networks(
   def begin(keys):
     def one(key):
       k_draw, k_init = jax.random.split(key)
-      settings = draw(k_draw, ranges, len(target.activations))
+      settings = draw_settings(k_draw, ranges, len(target.activations))
       weights = initialize(k_init, shapes, settings, ranges.initializer)
-      if not ranges.classes:
-        return settings, Zoo(weights, settings.activation)
+      if not ranges.classes_per_network:
+        return settings, Networks(weights, settings.activation)
       k_task = jax.random.fold_in(k_draw, 1)
       classes = draw_classes(k_task, ranges, sets, outputs)
-      return settings, Zoo(weights, settings.activation, classes)
+      return settings, Networks(weights, settings.activation, classes)
 
     # One network after another: two batched QR factorizations that run at the
     # same time wait for each other for ever on a CPU with 2 threads (seen in
@@ -292,7 +293,7 @@ def train_networks(
 
   def loss(network, images, labels, settings, key):
     apply = functools.partial(target.apply, dropout=(settings.dropout, key))
-    ce, _, _ = fits.measure_one(apply, network, images, labels)
+    ce, _, _ = fits.evaluate_network(apply, network, images, labels)
     kernels = [w for w in jax.tree.leaves(network.weights) if w.ndim > 1]
     return ce + settings.l2 * sum((w * w).sum() for w in kernels)
 
@@ -303,7 +304,9 @@ def train_networks(
     fraction=lambda settings: settings.train_fraction,
     chunk=together,
   )
-  measure = jax.jit(lambda *args: fits.measure(target.apply, *args)[:2])
+  measure = jax.jit(
+    lambda *args: fits.evaluate_networks(target.apply, *args)[:2]
+  )
   samples = [[a[:MEASURED] for a in images] for images in (train, test)]
   settings, zoo = begin(keys)
   state = jax.jit(trainer.init)(zoo.weights, settings)
@@ -319,4 +322,4 @@ def train_networks(
       scores = [x for sample in samples for x in measure(zoo, *sample)]
       kept.append((state.weights, *scores))
   weights, *scores = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept)
-  return Trained(weights, settings, zoo.classes, *scores)
+  return TrainedPart(weights, settings, zoo.class_to_output, *scores)

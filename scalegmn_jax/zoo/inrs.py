@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scalegmn_jax.base import InputError, TargetNetwork, Zoo
+from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.data import pictures as pics
 from scalegmn_jax.data.images import Images
-from scalegmn_jax.targets import fit as fits
-from scalegmn_jax.zoo import networks, parts, store
+from scalegmn_jax.inner import fit as fits
+from scalegmn_jax.zoo import codec, parts, store
 
 FORMAT = 1
 """To be raised when the same config comes to give other networks."""
@@ -31,7 +31,7 @@ class _Own(NamedTuple):
   pixels: jax.Array
 
 
-def fitted(
+def cached_inrs(
   folder: Path,
   target: TargetNetwork,
   pictures: pics.Pictures,
@@ -109,7 +109,7 @@ def fitted(
     pixels = pictures.pixels[rows].reshape(len(rows), count, channels)
     own = _Own(jnp.asarray(pixels))
     state = begin(of_networks(index, 0), own)
-    zoo = Zoo(state.weights, jnp.zeros(len(rows), jnp.int32))
+    zoo = Networks(state.weights, jnp.zeros(len(rows), jnp.int32))
     for epoch in range(1, epochs + 1):
       state = trainer.epoch(
         state, own, zoo, of_networks(index, epoch), xy, numbers
@@ -127,9 +127,9 @@ def fitted(
       "config.learning_rate": np.full(len(rows), learning_rate),
       "config.batch_size": np.full(len(rows), batch_size),
     }
-    return parts.Part(networks.to_rows(state.weights), columns)
+    return parts.Part(codec.to_rows(state.weights), columns)
 
-  return parts.assembled(
+  return parts.assemble(
     folder,
     {
       "format": FORMAT,
@@ -140,7 +140,7 @@ def fitted(
       "learning_rate": learning_rate,
       "seed": seed,
     },
-    networks.layout_of(target),
+    codec.layout_of(target),
     make,
     size=size,
     chunk=chunk,
@@ -157,7 +157,7 @@ class Inrs(NamedTuple):
     psnr: [B] dB.
   """
 
-  zoo: Zoo
+  zoo: Networks
   pictures: pics.Pictures
   psnr: np.ndarray
 
@@ -185,4 +185,4 @@ def load(
       "another image set"
     )
   psnr = np.asarray(metrics["psnr"])[rows]
-  return Inrs(networks.load(target, files, rows), found, psnr)
+  return Inrs(codec.load_networks(target, files, rows), found, psnr)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from scalegmn_jax import base
-from scalegmn_jax.data import files as data_files
+from scalegmn_jax.data import formats as data_files
 
 _COLUMNS = ["varname", "start_idx", "end_idx", "size", "shape"]
 _SHAPE = re.compile(r"\((?:[0-9]{1,9},|[0-9]{1,9}(?:, ?[0-9]{1,9})+,?)?\)")
@@ -96,7 +96,7 @@ class Layout:
       InputError: other columns, something that is no number or no shape, or a
         gap between the weights.
     """
-    with data_files.border(path, f"a CSV with {','.join(_COLUMNS)}"):
+    with data_files.input_errors(path, f"a CSV with {','.join(_COLUMNS)}"):
       with open(path, encoding="utf-8", newline="") as file:
         try:
           lines = list(csv.reader(file, strict=True))
@@ -104,15 +104,13 @@ class Layout:
           raise ValueError(error) from error
     if not lines or lines[0] != _COLUMNS:
       raise base.InputError(
-        f"{path}: header {lines[0] if lines else []}, expected"
-        f" {_COLUMNS}"
+        f"{path}: header {lines[0] if lines else []}, expected {_COLUMNS}"
       )
     entries = []
     for row, line in enumerate(lines[1:]):
       if len(line) != len(_COLUMNS):
         raise base.InputError(
-          f"{path}: row {row}: {len(line)} fields, expected"
-          f" {len(_COLUMNS)}"
+          f"{path}: row {row}: {len(line)} fields, expected {len(_COLUMNS)}"
         )
       for key, text in zip(_COLUMNS[1:4], line[1:4], strict=True):
         if not re.fullmatch("[0-9]{1,15}", text):

@@ -40,7 +40,7 @@ def digest(*arrays: np.ndarray) -> str:
   return found.hexdigest()[:16]
 
 
-def number(size: int, chunk: int) -> int:
+def count_parts(size: int, chunk: int) -> int:
   """How many parts `size` networks are made in, `chunk` of them in each.
 
   Raises:
@@ -53,7 +53,7 @@ def number(size: int, chunk: int) -> int:
   return -(-size // chunk)
 
 
-def assembled(
+def assemble(
   folder: Path,
   config: Mapping[str, Any],
   layout: Layout,
@@ -82,13 +82,13 @@ def assembled(
   Raises:
     InputError: no networks, or none in a part.
   """
-  number(size, chunk)
+  count_parts(size, chunk)
   config = {**config, "size": size, "chunk": chunk}
   text = json.dumps(config, sort_keys=True)
   name = f"zoo-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
   path = folder / name
   if path.exists():
-    return store.read(path)
+    return store.read_zoo(path)
   folder.mkdir(parents=True, exist_ok=True)
   with _alone(path):
     # Another process may have made it meanwhile, or have been stopped.
@@ -97,9 +97,9 @@ def assembled(
       parts = path.with_suffix(".unfinished")
       parts.mkdir(exist_ok=True)
       metrics, rows = _made(parts, make, size, chunk, on_kept)
-      store.write(path, rows, metrics, layout)
+      store.write_zoo(path, rows, metrics, layout)
       shutil.rmtree(parts)
-  return store.read(path)
+  return store.read_zoo(path)
 
 
 @contextlib.contextmanager

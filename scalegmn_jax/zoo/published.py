@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from scalegmn_jax.base import InputError
-from scalegmn_jax.data import files as data_files
-from scalegmn_jax.zoo import store
+from scalegmn_jax.data import formats as data_files
+from scalegmn_jax.zoo import split, store
 
 STEP = 86
 """The last checkpoint of the public zoo's networks."""
@@ -29,7 +29,7 @@ def read_order(path: str | os.PathLike[str], count: int) -> np.ndarray:
     InputError: it is not.
   """
   path = Path(path).expanduser()
-  with data_files.border(path, _EXPECTED):
+  with data_files.input_errors(path, _EXPECTED):
     header, *lines = path.read_text().split()
     order = np.array([int(line) for line in lines], np.int64)
     if header != "0":
@@ -41,7 +41,7 @@ def read_order(path: str | os.PathLike[str], count: int) -> np.ndarray:
   return order
 
 
-def split(
+def published_split(
   files: store.ZooFiles,
   path: str | os.PathLike[str],
   step: int | Literal["last"] = STEP,
@@ -71,13 +71,13 @@ def split(
     InputError: the file is not an order of these rows, or a side is empty.
   """
   order = read_order(path, len(files.weights))
-  rows = order[np.isin(order, store.select(files, step))]
+  rows = order[np.isin(order, split.select(files, step))]
   half = int(0.5 * len(rows))
   shuffled = list(range(half))
   random.Random(0).shuffle(shuffled)  # the same in every version of Python
   first = rows[shuffled]
   cut = int(0.8 * half)
-  wanted = store.select(files, step, activations)
+  wanted = split.select(files, step, activations)
   sides = first[:cut], first[cut:], rows[half:]
   train, val, test = (side[np.isin(side, wanted)] for side in sides)
   if not (len(train) and len(val) and len(test)):
@@ -85,5 +85,5 @@ def split(
       f"{path}: {len(train)}, {len(val)} and {len(test)} networks for "
       "training, validation and test, expected some of each"
     )
-  store.check_disjoint(files, train, val, test)
+  split.check_disjoint(files, train, val, test)
   return train, val, test

@@ -24,16 +24,16 @@ import pandas as pd
 import safetensors
 import safetensors.numpy
 
-from scalegmn_jax.base import InputError, TargetNetwork, Weights, Zoo
-from scalegmn_jax.data import files as data_files
-from scalegmn_jax.zoo import networks, state_dict
+from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
+from scalegmn_jax.data import formats as data_files
+from scalegmn_jax.zoo import codec, state_dict
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
 PathLike = str | os.PathLike[str]
 
 
-def load(path: PathLike) -> state_dict.StateDict:
+def load_state_dict(path: PathLike) -> state_dict.StateDict:
   """The state dict in a file, for `state_dict.to_weights`.
 
   A `.pt` or `.pth` file is read by PyTorch (the extra `torch`), which is told
@@ -50,7 +50,7 @@ def load(path: PathLike) -> state_dict.StateDict:
     )
   if path.suffix != SUFFIXES[0]:
     return _load_pickled(path)
-  with data_files.border(path, "a safetensors file of floats"):
+  with data_files.input_errors(path, "a safetensors file of floats"):
     try:
       return safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, AttributeError) as error:
@@ -68,10 +68,10 @@ def layers(path: PathLike) -> tuple[str, ...]:
     InputError: see `load`; something that is no layer of ours; or an order
       that is not known.
   """
-  return _layers(load(path), Path(path))
+  return _layers(load_state_dict(path), Path(path))
 
 
-def read(
+def read_network(
   path: PathLike,
   target: TargetNetwork,
   order: Sequence[str] | None = None,
@@ -91,7 +91,7 @@ def read(
   return jax.tree.map(jnp.asarray, arrays)
 
 
-def write(
+def write_network(
   path: PathLike,
   target: TargetNetwork,
   weights: Weights,
@@ -121,12 +121,12 @@ def write(
     raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def read_zoo(
+def read_networks(
   paths: PathLike | Sequence[PathLike],
   target: TargetNetwork,
   activation: str | Sequence[str] | None = None,
   order: Sequence[str] | None = None,
-) -> Zoo:
+) -> Networks:
   """Networks of one architecture from many files.
 
   Args:
@@ -147,7 +147,7 @@ def read_zoo(
   index = _activations(target, activation, len(files))
   kernels = state_dict.kernels(target)
   arrays = [_read(file, kernels, order) for file in files]
-  return Zoo(
+  return Networks(
     jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *arrays),
     jnp.array(index, jnp.int32),
   )
@@ -183,13 +183,13 @@ def convert(
     metrics = pd.DataFrame(index=range(len(files)))
   if len(metrics) != len(files):
     raise InputError(f"metrics: {len(metrics)} rows, expected {len(files)}")
-  zoo = read_zoo(files, target, activation, order)
+  zoo = read_networks(files, target, activation, order)
   columns = {
     "modeldir": [file.as_posix() for file in files],
     "step": 0,
   } | {name: metrics[name].to_numpy() for name in metrics}
   columns["config.activation"] = np.array(target.activations)[zoo.activation]
-  networks.write(folder, target, zoo.weights, pd.DataFrame(columns))
+  codec.write_networks(folder, target, zoo.weights, pd.DataFrame(columns))
 
 
 def _read(
@@ -198,7 +198,7 @@ def _read(
   order: Sequence[str] | None,
 ):
   """The weights in a file, on the host."""
-  state = load(path)
+  state = load_state_dict(path)
   order = _layers(state, path) if order is None else order
   return state_dict.to_arrays(state, kernels, order, path)
 
@@ -217,7 +217,9 @@ def _load_pickled(path: Path) -> state_dict.StateDict:
       f"{path}: PyTorch {torch.__version__} does not read it safely, expected "
       "2.10 or newer"
     )
-  with data_files.border(path, "a file of torch.save(model.state_dict())"):
+  with data_files.input_errors(
+    path, "a file of torch.save(model.state_dict())"
+  ):
     try:
       state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import Zoo
+from scalegmn_jax.base import Networks
 from scalegmn_jax.baselines import importance, pruning
+from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.symmetry import actions, gauge
-from scalegmn_jax.targets import fit as fits
 from scalegmn_jax.targets.mlp import mlp
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -28,7 +28,7 @@ SETTINGS = {"rate": 0.01, "l1": 0.01}
 def problem():
   """Three networks, images and labels."""
   keys = jax.random.split(jax.random.key(0), 3)
-  zoo = Zoo(jax.vmap(TARGET.init)(keys), jnp.zeros(3, jnp.int32))
+  zoo = Networks(jax.vmap(TARGET.init)(keys), jnp.zeros(3, jnp.int32))
   x = jax.random.normal(jax.random.key(1), (48, 4))
   return zoo, (x, x[:, :3].argmax(1).astype(jnp.int32))
 
@@ -113,9 +113,11 @@ def test_snip_is_the_loss_of_shrinking_a_weight_to_first_order():
   def loss(factor):
     first, second, last = one.weights
     kernel = second["kernel"].at[i].multiply(factor)
-    shrunk = Zoo((first, {**second, "kernel": kernel}, last), one.activation)
+    shrunk = Networks(
+      (first, {**second, "kernel": kernel}, last), one.activation
+    )
     # The images beyond the first 32 are not looked at.
-    return fits.measure_one(TARGET.apply, shrunk, x[:32], y[:32])[0]
+    return fits.evaluate_network(TARGET.apply, shrunk, x[:32], y[:32])[0]
 
   slope = float(abs(loss(1 + 1e-4) - loss(1 - 1e-4)) / 2e-4)
   assert float(scores[1]["kernel"][i]) == pytest.approx(slope, rel=1e-4)
@@ -151,11 +153,11 @@ def test_what_was_pruned_before_goes_first():
 
 
 METHODS = {
-  "once": pruning.Method(pruning.once(4), SNIP),
-  "gradually": pruning.Method(pruning.gradually(4, 3), MAGNITUDE),
-  "penalized": pruning.Method(pruning.penalized_first(4), MAGNITUDE),
-  "stored": pruning.Method(pruning.once(4), STORED),
-  "at once": pruning.Method(pruning.once(0), MAGNITUDE),
+  "once": pruning.PruneMethod(pruning.once(4), SNIP),
+  "gradually": pruning.PruneMethod(pruning.gradually(4, 3), MAGNITUDE),
+  "penalized": pruning.PruneMethod(pruning.penalized_first(4), MAGNITUDE),
+  "stored": pruning.PruneMethod(pruning.once(4), STORED),
+  "at once": pruning.PruneMethod(pruning.once(0), MAGNITUDE),
 }
 
 
@@ -202,17 +204,17 @@ def test_what_comes_out_is_the_same_function_in_every_gauge(name):
 
 def test_fine_tuning_helps_and_the_penalty_makes_networks_small():
   zoo, data = problem()
-  measure = jax.jit(lambda z: fits.measure(TARGET.apply, z, *data)[0].mean())
+  measure = jax.jit(
+    lambda z: fits.evaluate_networks(TARGET.apply, z, *data)[0].mean()
+  )
 
   def after(phases, l1=0.0):
-    method = pruning.Method(phases, MAGNITUDE)
+    method = pruning.PruneMethod(phases, MAGNITUDE)
     settings = {"rate": 0.02, "l1": l1}
     weights = RUN(method, zoo, 0.7, settings, KEY, data)
     return zoo._replace(weights=weights)
 
-  assert measure(after(pruning.once(4))) < 0.9 * measure(
-    after(pruning.once(0))
-  )
+  assert measure(after(pruning.once(4))) < 0.9 * measure(after(pruning.once(0)))
   first = (pruning.Phase(0, 4, penalized=True), pruning.Phase(1, 0))
   norms = [gauge.l1(after(first, l1).weights) for l1 in (0.0, 0.1)]
   assert norms[1] < 0.8 * norms[0]
@@ -234,7 +236,7 @@ def test_phases_divide_the_epochs():
       pruning.penalized_first(epochs),
       *(pruning.gradually(epochs, rounds) for rounds in (1, 2, 5)),
     ):
-      assert pruning.Method(phases, STORED).epochs == epochs
+      assert pruning.PruneMethod(phases, STORED).epochs == epochs
       assert phases[-1].cut == 1
   # Each round keeps the same share of what the round before kept.
   kept = [0.1**phase.cut for phase in pruning.gradually(10, 4)]
@@ -245,9 +247,12 @@ def test_phases_divide_the_epochs():
 def likelihood(scale, weights, activation):
   """An invariant value of a network: minus its cross-entropy."""
   _, data = problem()
-  return -scale * fits.measure_one(
-    TARGET.apply, Zoo(weights, activation), *data
-  )[0]
+  return (
+    -scale
+    * fits.evaluate_network(TARGET.apply, Networks(weights, activation), *data)[
+      0
+    ]
+  )
 
 
 def test_ascent():

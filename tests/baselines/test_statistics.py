@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import InputError, Zoo
+from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.baselines import statistics
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
@@ -27,30 +27,30 @@ def population():
     ),
     shapes,
   )
-  return Zoo(weights, jnp.arange(NETWORKS) % 2), sizes
+  return Networks(weights, jnp.arange(NETWORKS) % 2), sizes
 
 
 def test_features_of_each_tensor():
   zoo, _ = population()
-  found = statistics.features(zoo)
+  found = statistics.layer_statistics(zoo)
   assert found.shape == (NETWORKS, 4 * 7)
   bias = np.asarray(zoo.weights[0]["bias"][3], np.float64)
   quantiles = np.quantile(bias, [0, 0.25, 0.5, 0.75, 1])
   expected = [bias.mean(), bias.var(), *quantiles]
   np.testing.assert_allclose(found[3, :7], expected, 1e-6)
-  told = statistics.features(zoo, activations=2)
+  told = statistics.layer_statistics(zoo, activations=2)
   np.testing.assert_array_equal(told[:, :-2], found)
   np.testing.assert_array_equal(told[:, -1], zoo.activation)
 
 
 def test_features_see_scaling_but_not_permutations():
   zoo, _ = population()
-  before = statistics.features(zoo)
+  before = statistics.layer_statistics(zoo)
 
   def moved(decades):
     g = actions.sample(jax.random.key(1), TARGET.spec, decades=decades)
     weights = jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(zoo.weights)
-    return statistics.features(zoo._replace(weights=weights))
+    return statistics.layer_statistics(zoo._replace(weights=weights))
 
   np.testing.assert_allclose(moved(0.0), before, 1e-4, 1e-6)
   assert np.abs(moved(1.0) - before).max() > 1
@@ -69,9 +69,9 @@ def test_the_better_regressor_is_chosen_on_validation(kind, law, monkeypatch):
     "BOOSTING",
     {"learning_rate": (0.1,), "max_iter": (50,), "min_samples_leaf": (5,)},
   )
-  x = statistics.features(population()[0])
+  x = statistics.layer_statistics(population()[0])
   y = law(x)
-  found = statistics.fit((x[:40], y[:40]), (x[40:], y[40:]))
+  found = statistics.fit_regressor((x[:40], y[:40]), (x[40:], y[40:]))
   assert found.name.startswith(kind)
   error = np.square(found.predict(x[40:]) - y[40:]).mean()
   np.testing.assert_allclose(found.error, error)
@@ -81,12 +81,12 @@ def test_the_better_regressor_is_chosen_on_validation(kind, law, monkeypatch):
 def test_weights_that_overflow():
   x = np.full((4, 7), np.inf)
   with pytest.raises(InputError, match="too large"):
-    statistics.fit((x, np.ones(4)), (x, np.ones(4)))
+    statistics.fit_regressor((x, np.ones(4)), (x, np.ones(4)))
 
 
 def test_pooled_features_are_those_of_any_architecture(mixed_population):
   zoos, _ = mixed_population
-  found = [statistics.pooled_features(zoo, 2) for zoo in zoos[:3]]
+  found = [statistics.pooled_layer_statistics(zoo, 2) for zoo in zoos[:3]]
   assert {f.shape for f in found} == {(4, 4 * 7 + 2 + 2)}
   # Biases, first, all and last kernels, each from its least to its greatest.
   mlp_zoo = jax.tree.leaves(zoos[0].weights)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import Zoo
+from scalegmn_jax.base import Networks
 from scalegmn_jax.eval import scores
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.targets import mlp
@@ -13,14 +13,14 @@ from scalegmn_jax.targets import mlp
 def zoo_and_images():
   target = mlp.mlp((5, 7, 4))
   keys = jax.random.split(jax.random.key(0), 3)
-  zoo = Zoo(jax.vmap(target.init)(keys), jnp.zeros(3, jnp.int32))
+  zoo = Networks(jax.vmap(target.init)(keys), jnp.zeros(3, jnp.int32))
   x = jax.random.normal(jax.random.key(1), (30, 5))
   return target, zoo, x, jnp.arange(30) % 4
 
 
 def test_scores_against_plain_numpy():
   target, zoo, x, y = zoo_and_images()
-  found = scores.scorer(target, l1=0.01)(zoo, x, y)
+  found = scores.make_scorer(target, l1=0.01)(zoo, x, y)
   for i in range(3):
     w = jax.tree.map(lambda a, i=i: np.asarray(a[i], np.float64), zoo.weights)
     h = np.maximum(np.asarray(x) @ w[0]["kernel"] + w[0]["bias"], 0)
@@ -45,7 +45,7 @@ def test_scores_do_not_depend_on_the_gauge():
   zoo = zoo._replace(weights=small)
   g = actions.sample(jax.random.key(3), target.spec)
   moved = jax.vmap(lambda w: actions.act(g, target.spec, w))(zoo.weights)
-  score = scores.scorer(target, l1=0.01)
+  score = scores.make_scorer(target, l1=0.01)
   a, b = score(zoo, x, y), score(zoo._replace(weights=moved), x, y)
   assert (a.sparsity > 0.1).all()
   np.testing.assert_allclose(a.sparsity, b.sparsity)
@@ -57,7 +57,7 @@ def test_scores_do_not_depend_on_the_gauge():
 def test_accuracy_at_sparsity_ends_at_one_class():
   target, zoo, x, y = zoo_and_images()
   values = scores.accuracy_at_sparsity(target, (0.0, 0.5, 1.0))(zoo, x, y)
-  full = scores.scorer(target, l1=0.0)(zoo, x, y).accuracy.mean()
+  full = scores.make_scorer(target, l1=0.0)(zoo, x, y).accuracy.mean()
   np.testing.assert_allclose(values[0], full, 1e-6)
   # Without weights all logits are zero and the first class is predicted.
   np.testing.assert_allclose(values[2], float((y == 0).mean()), 1e-6)
@@ -66,5 +66,5 @@ def test_accuracy_at_sparsity_ends_at_one_class():
 def test_plain_l1_of_a_balanced_network_is_the_balanced_one():
   target, zoo, x, y = zoo_and_images()
   even = jax.vmap(lambda w: gauge.balance(target.spec, w))(zoo.weights)
-  found = scores.scorer(target, l1=0.01)(zoo._replace(weights=even), x, y)
+  found = scores.make_scorer(target, l1=0.01)(zoo._replace(weights=even), x, y)
   np.testing.assert_allclose(found.l1, found.l1_balanced, 1e-4)

@@ -10,12 +10,12 @@ import pytest
 
 from configs import ablation as configs
 from experiments import build
-from experiments.tasks import ablation, ablation_report, ablation_tasks
-from experiments.tasks.ablation_report import Found, Point
-from scalegmn_jax.base import InputError, Zoo
+from experiments.ablation import models, plan, report
+from experiments.ablation.report import Found, Point
+from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
-from scalegmn_jax.zoo import networks
+from scalegmn_jax.zoo import codec
 
 RUNS = 20
 
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
   data = images_of(config)
   target = mlp.mlp((64, 4, data.num_classes))
   accuracy = np.linspace(0.1, 0.9, RUNS)
-  size = networks.layout_of(target).size
+  size = codec.layout_of(target).size
   rows = np.repeat(accuracy, 2)[:, None] * np.ones(size)
   metrics = pd.DataFrame(
     {
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
     }
   )
   path = tmp_path_factory.mktemp("zoos") / "zoo"
-  networks.write(path, target, networks.to_weights(target, rows), metrics)
+  codec.write_networks(path, target, codec.to_weights(target, rows), metrics)
   return str(path)
 
 
@@ -55,7 +55,7 @@ def images_of(config):
 
 
 def case_of(config):
-  return ablation._case(config, "relu mlp", images_of(config))
+  return plan._case(config, "relu mlp", images_of(config))
 
 
 def runs(part):
@@ -97,14 +97,14 @@ def test_too_few_networks(folder):
 @pytest.mark.parametrize(
   "changes, message",
   [
-    ({"task": "guess"}, "config.task is 'guess', expected one of predict"),
+    ({"task": "guess"}, "config.objective is 'guess', expected one of predict"),
     ({"models": ("permutation",)}, "config.models is .* expected target and"),
     ({"sizes": (3, 8)}, "config.sizes is .3, 8., expected divisors"),
     ({"sizes": ()}, "config.sizes is"),
-    ({"seeds": ()}, "config.seeds is"),
+    ({"seeds": ()}, "config.train.seeds is"),
     ({"architectures": ("relu rnn",)}, "config.architectures .* cnn, mlp"),
     ({"architectures": ("mlp",)}, "config.architectures is"),
-    ({"train.rates": (0.0,)}, "config.train.rates is"),
+    ({"train.learning_rates": (0.0,)}, "config.train.learning_rates is"),
     (
       {"architectures": ("relu mlp", "tanh mlp"), "zoo.path": "zoo"},
       "config.zoo.path is 'zoo', expected '' for several",
@@ -112,16 +112,16 @@ def test_too_few_networks(folder):
   ],
 )
 def test_bad_values(changes, message):
-  ablation.check(settings())
+  plan.check(settings())
   with pytest.raises(InputError, match=message):
-    ablation.check(settings(**changes))
+    plan.check(settings(**changes))
 
 
 def test_what_each_model_is_invariant_to(random_weights):
   target = mlp.mlp((3, 5, 2))
   config = settings(**{"model.depth": 1, "model.width": 4})
   learned = {
-    task: ablation_tasks.TASKS[task](config, target, images_of(config))
+    task: models.TASKS[task](config, target, images_of(config))
     for task in ("predict", "finetune")
   }
   networks = [random_weights(target, seed, dead=False) for seed in range(4)]
@@ -135,7 +135,7 @@ def test_what_each_model_is_invariant_to(random_weights):
     )
     for decades in (0.0, 1.0)
   }
-  zoo = Zoo(stacked, jnp.zeros(4, jnp.int32))
+  zoo = Networks(stacked, jnp.zeros(4, jnp.int32))
   for model, kept in (
     ("target", (True, True)),
     ("balanced", (True, True)),
@@ -183,11 +183,11 @@ def outcome():
   cases = {
     "relu mlp": types.SimpleNamespace(
       target=target,
-      learned=ablation_tasks.predict(config, target, None),
-      test=ablation_tasks.Networks(None, true),
+      learned=models.predict(config, target, None),
+      test=models.Networks(None, true),
     )
   }
-  return ablation_report.outcome(config, cases, found)
+  return report.outcome(config, cases, found)
 
 
 def test_tables(outcome):
@@ -223,7 +223,7 @@ def test_nothing_is_balanced_without_scales():
   config = settings(models=("target", "balanced", "permutation"))
   for activation, expected in (("relu", 3), ("tanh", 2)):
     target = mlp.mlp((3, 5, 2), activation)
-    assert len(ablation_tasks.models(config, target)) == expected
+    assert len(models.models(config, target)) == expected
 
 
 @pytest.mark.parametrize(
@@ -236,5 +236,5 @@ def test_nothing_is_balanced_without_scales():
   ],
 )
 def test_networks_needed(curve, better, expected):
-  found = ablation_report._needed(SIZES, curve, 0.3, better)
+  found = report._needed(SIZES, curve, 0.3, better)
   assert found is None if expected is None else found == pytest.approx(expected)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.tasks import finetune_methods as methods
-from experiments.tasks import finetune_pictures as pictures
-from scalegmn_jax.base import Zoo
+from experiments.finetune import methods as methods
+from experiments.finetune import report as pictures
+from scalegmn_jax.base import Networks
 from scalegmn_jax.targets import mlp
 
 
@@ -22,11 +22,11 @@ def test_a_rival_is_pretrained_on_a_task_of_many_outputs():
   target = mlp.mlp((3, 4, 3))
   weights = jax.vmap(target.init)(jax.random.split(jax.random.key(0), 4))
   classes = np.array([[0, 1, 1], [0, 2, 1], [1, 0, 2], [0, -1, 1]])
-  zoo = Zoo(weights, jnp.zeros(4, jnp.int32), classes)
+  zoo = Networks(weights, jnp.zeros(4, jnp.int32), classes)
   objective = jnp.array([0.1, 0.5, 0.4, 0.2])
   best = methods.of_most_outputs(zoo, objective)
-  np.testing.assert_array_equal(best.classes, classes[2:3])
-  best = methods.of_most_outputs(zoo._replace(classes=None), objective)
+  np.testing.assert_array_equal(best.class_to_output, classes[2:3])
+  best = methods.of_most_outputs(zoo._replace(class_to_output=None), objective)
   np.testing.assert_array_equal(
     best.weights[0]["kernel"], weights[0]["kernel"][:1]
   )
@@ -43,8 +43,11 @@ def test_verdicts_are_of_what_was_measured(with_last_layer):
   lines = pictures.verdicts(
     [{"method": m, "objective": o} for m, o in objectives.items()]
   )
-  assert lines == [
-    "One shot gains 83% of what 20 epochs of tuned Adam gain",
-    "One shot is worth 15.0 epochs of tuned Adam",
-    "One shot + last layer is worth more than 20 epochs of tuned Adam",
-  ][: 2 + with_last_layer]
+  assert (
+    lines
+    == [
+      "One shot gains 83% of what 20 epochs of tuned Adam gain",
+      "One shot is worth 15.0 epochs of tuned Adam",
+      "One shot + last layer is worth more than 20 epochs of tuned Adam",
+    ][: 2 + with_last_layer]
+  )

@@ -5,22 +5,26 @@ import numpy as np
 import pytest
 
 from configs import classify_inr, edit_inr
-from experiments import experiment, inrs
-from experiments.experiment import Trainee
-from scalegmn_jax.base import InputError, MetaNetwork
-from scalegmn_jax.training.step import Task
+from experiments.inr import renderings
+from experiments.runner import experiment
+from experiments.runner.experiment import TrainingJob
+from scalegmn_jax.base import InputError, Operator
+from scalegmn_jax.training.step import Objective
 
 VALUES = [
   ({"methods": ("scale",)}, "config.methods is ('scale',), expected some of"),
   ({"methods": ()}, "config.methods is ()"),
-  ({"rates.mlp": ()}, "config.rates.mlp is (), expected positive numbers"),
+  (
+    {"learning_rates.mlp": ()},
+    "config.learning_rates.mlp is (), expected positive numbers",
+  ),
   ({"target.omega": 0.0}, "config.target.omega is 0.0"),
   ({"target.hidden": (4, 0)}, "sizes (2, 4, 0, 1)"),
   ({"zoo.train_images": 0}, "0 train images"),
   ({"zoo.epochs": 0}, "zoo.epochs is 0"),
   ({"zoo.batch_size": 65}, "zoo.batch_size 65"),
-  ({"zoo.chunk": 0}, "config.zoo.chunk is 0, expected at least 1"),
-  ({"zoo.together": -1}, "config.zoo.together is -1"),
+  ({"zoo.save_every": 0}, "config.zoo.save_every is 0, expected at least 1"),
+  ({"zoo.vmap_size": -1}, "config.zoo.vmap_size is -1"),
   ({"zoo.path": "nowhere"}, "nowhere"),
 ]
 
@@ -46,19 +50,22 @@ def test_unknown_variant(config):
 
 def test_the_rate_that_is_best_on_validation_is_kept():
   config = classify_inr.get_config("tiny")
-  config.rates.mlp = (1e-3, 1e-2, 3e-3)
+  config.learning_rates.mlp = (1e-3, 1e-2, 3e-3)
 
   def make(name, rate):
     del name
-    return Trainee(
-      MetaNetwork(lambda key: (), lambda params, weights: weights),
-      Task(lambda key, step, data: ((), ()), lambda *args: (jnp.zeros(()), {})),
+    return TrainingJob(
+      Operator(lambda key: (), lambda params, weights: weights),
+      Objective(
+        lambda key, step, data: ((), ()),
+        lambda *args: (jnp.zeros(()), {}),
+      ),
       (), lambda params: {"val_objective": params}, 1, 0, None, rate,
     )  # fmt: skip
 
-  runs = inrs.trainees(config, {"mlp": make})
+  runs = renderings.jobs(config, {"mlp": make})
   assert list(runs["mlp"]) == ["mlp/0.001", "mlp/0.01", "mlp/0.003"]
-  found = inrs.best(
+  found = renderings.best(
     runs["mlp"], {"mlp/0.001": 0.3, "mlp/0.01": 0.2, "mlp/0.003": 0.5}
   )
   assert (found.params, found.rate) == (0.2, 1e-2)
@@ -66,7 +73,7 @@ def test_the_rate_that_is_best_on_validation_is_kept():
 
 def test_gallery_has_a_picture_for_each_network():
   pixels = np.random.default_rng(0).uniform(size=(12, 5, 4, 1))
-  figure = inrs.gallery({"a": pixels, "b": 2 * pixels}, columns=3)
+  figure = renderings.gallery({"a": pixels, "b": 2 * pixels}, columns=3)
   shown = [axis.images[0].get_array() for axis in figure.axes]
   assert len(shown) == 6
   np.testing.assert_array_equal(shown[1], pixels[1, ..., 0])

@@ -10,7 +10,7 @@ import pytest
 TOUCH = """
 import resource, sys
 import numpy as np
-from experiments import machine
+from experiments.bench import machine
 if sys.argv[1] == "keep":
   machine.keep_memory()
 for _ in range(2):

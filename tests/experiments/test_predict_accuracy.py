@@ -7,10 +7,11 @@ import pytest
 
 from configs import predict_accuracy as configs
 from experiments import build
-from experiments.tasks import predict_accuracy, predict_accuracy_report
+from experiments.predict_accuracy import plan as predict
+from experiments.predict_accuracy import report
 from scalegmn_jax.base import InputError
 from scalegmn_jax.baselines import statistics
-from scalegmn_jax.zoo import networks
+from scalegmn_jax.zoo import codec
 
 RUNS = 24
 
@@ -21,7 +22,7 @@ def folders(tmp_path_factory):
   config = configs.get_config("tiny")
   config.target.activation = ("relu", "tanh")
   target = build.build_target(config, build.build_images(config))
-  size = networks.layout_of(target).size
+  size = codec.layout_of(target).size
   paths = []
   for number in range(2):
     accuracy = np.linspace(0.1, 0.9, RUNS) + 0.01 * number
@@ -38,8 +39,8 @@ def folders(tmp_path_factory):
       }
     )
     paths.append(tmp_path_factory.mktemp("zoos") / f"zoo{number}")
-    networks.write(
-      paths[-1], target, networks.to_weights(target, weights), metrics
+    codec.write_networks(
+      paths[-1], target, codec.to_weights(target, weights), metrics
     )
   return paths
 
@@ -57,7 +58,7 @@ def settings(folders, **changes):
 def sides_of(config):
   data = build.build_images(config)
   target = build.build_target(config, data)
-  return predict_accuracy._sides(config, target, data)
+  return predict._sides(config, target, data)
 
 
 def test_zoos_are_split_each_by_itself_and_read_at_their_last_step(folders):
@@ -87,9 +88,9 @@ def test_the_published_split(folders, tmp_path):
   order.write_text("\n".join(["0", *map(str, rows)]))
   config = settings(folders, **{"zoo.step": 4, "zoo.split": str(order)})
   with pytest.raises(InputError, match="zoo.split is .* with zoo.more"):
-    predict_accuracy.check(config)
+    predict.check(config)
   config.zoo.more = ()
-  predict_accuracy.check(config)
+  predict.check(config)
   _, sides = sides_of(config)
   assert [len(side.values) for side in sides] == [9, 3, 12]
 
@@ -99,39 +100,39 @@ def test_the_published_split(folders, tmp_path):
   (
     ({"methods": ("mlp", "oracle")}, "config.methods is .*oracle"),
     ({"methods": ("statistics",)}, "at least one of bidirectional"),
-    ({"seeds": ()}, "config.seeds is ()"),
-    ({"train.rates": (0.1, 0.0)}, "config.train.rates"),
+    ({"seeds": ()}, "config.train.seeds is ()"),
+    ({"train.learning_rates": (0.1, 0.0)}, "config.train.learning_rates"),
   ),
 )
 def test_impossible_values(folders, changes, message):
   with pytest.raises(InputError, match=message):
-    predict_accuracy.check(settings(folders, **changes))
+    predict.check(settings(folders, **changes))
 
 
 def test_unknown_loss(folders):
   with pytest.raises(InputError, match="loss.name is 'l1'"):
-    predict_accuracy.plan(settings(folders, **{"loss.name": "l1"}))
+    predict.plan(settings(folders, **{"loss.name": "l1"}))
 
 
 def test_rates_are_chosen_on_validation_for_each_seed(folders, monkeypatch):
   monkeypatch.setattr(statistics, "BOOSTING", {"max_iter": (50,)})
   config = settings(
-    folders, **{"train.rates": (1e-3, 1e-2), "seeds": (3, 4)}
+    folders, **{"train.learning_rates": (1e-3, 1e-2), "seeds": (3, 4)}
   )
-  plan = predict_accuracy.plan(config)
-  assert list(plan.trainees) == [
+  plan = predict.plan(config)
+  assert list(plan.jobs) == [
     "mlp/0.001/3", "mlp/0.01/3", "mlp/0.001/4", "mlp/0.01/4",
   ]  # fmt: skip
-  rates = {t.learning_rate for t in plan.trainees.values()}
+  rates = {t.learning_rate for t in plan.jobs.values()}
   assert rates == {1e-3, 1e-2}
-  init = jax.jit(plan.trainees["mlp/0.001/3"].metanetwork.init)
+  init = jax.jit(plan.jobs["mlp/0.001/3"].metanetwork.init)
   params = {
     name: init(jax.random.key(number))
-    for number, name in enumerate(plan.trainees)
+    for number, name in enumerate(plan.jobs)
   }
   objective = {
-    name: trainee.validate(params[name])["val_objective"]
-    for name, trainee in plan.trainees.items()
+    name: job.validate(params[name])["val_objective"]
+    for name, job in plan.jobs.items()
   }
   outcome = plan.evaluate(params)
   chosen = outcome.extra["chosen"]["flat MLP"]
@@ -158,10 +159,10 @@ def test_rates_are_chosen_on_validation_for_each_seed(folders, monkeypatch):
 def test_published_numbers_stand_beside_the_same_images_and_activations():
   config = configs.get_config("cifar10_gs")
   values = np.linspace(0, 1, 5)
-  found = {"a": predict_accuracy_report.Predicted(values[None], 0.1)}
+  found = {"a": report.Predicted(values[None], 0.1)}
 
   def lines():
-    return predict_accuracy_report._lines(config, found, values, {})
+    return report._lines(config, found, values, {})
 
   assert "0.941" in lines()[-1]
   config.target.activation = ("tanh",)
@@ -174,4 +175,4 @@ def test_variants():
   with pytest.raises(ValueError, match="no variant 'huge'"):
     configs.get_config("huge")
   for variant in ("", "mixed", "tiny", "cifar10_gs", "paper"):
-    predict_accuracy.check(configs.get_config(variant))
+    predict.check(configs.get_config(variant))

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from configs import prune as configs
-from experiments.tasks import prune, prune_methods, prune_tables
-from scalegmn_jax.base import InputError, Zoo
+from experiments.prune import methods, plan, report
+from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.baselines import importance, pruning
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.targets.mlp import mlp
 
 VALUES = [
-  ({"shares": ()}, "config.prune.shares"),
-  ({"shares": (0.5, 1.0)}, "config.prune.shares is (0.5, 1.0)"),
+  ({"shares": ()}, "config.prune.sparsities"),
+  ({"shares": (0.5, 1.0)}, "config.prune.sparsities is (0.5, 1.0)"),
   ({"epochs": 1}, "config.prune.epochs is 1, expected at least 2"),
-  ({"seeds": 0}, "config.prune.seeds is 0"),
-  ({"rates": (0.0, 0.1)}, "config.prune.rates"),
+  ({"seeds": 0}, "config.train.seeds is 0"),
+  ({"rates": (0.0, 0.1)}, "config.prune.learning_rates"),
   ({"ascent_l1": ()}, "config.prune.ascent_l1"),
   ({"extensions": -1}, "config.prune.extensions"),
   ({"subjects": ("zoo", "best")}, "some of zoo, network"),
@@ -28,18 +28,18 @@ VALUES = [
 @pytest.mark.parametrize(("changes", "message"), VALUES)
 def test_impossible_values(changes, message):
   config = configs.get_config("tiny")
-  prune.check(config)
+  plan.check(config)
   with config.unlocked():
     config.prune.update(changes)
   with pytest.raises(InputError) as error:
-    prune.check(config)
+    plan.check(config)
   assert message in str(error.value)
 
 
 @pytest.mark.parametrize("variant", ("", "full", "cifar10_gs"))
 def test_variants(variant):
   config = configs.get_config(variant)
-  prune.check(config)
+  plan.check(config)
   with pytest.raises(ValueError, match="no variant 'big'"):
     configs.get_config("big")
 
@@ -47,7 +47,7 @@ def test_variants(variant):
 def test_settings_are_those_of_the_best_validation_accuracy():
   """Not of the best test accuracy: here the other value has that."""
   config = configs.get_config("tiny")
-  config.prune.shares = (0.0, 0.5)
+  config.prune.sparsities = (0.0, 0.5)
   target = mlp((2, 8, 2))
   x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
   y = x.argmax(1).astype(np.int32)
@@ -57,18 +57,18 @@ def test_settings_are_those_of_the_best_validation_accuracy():
   def network(sign):
     first = {"bias": jnp.full(8, 9.0), "kernel": jnp.asarray(identity)}
     last = {"bias": jnp.zeros(2), "kernel": jnp.asarray(sign * identity.T)}
-    return Zoo((first, last), jnp.zeros((), jnp.int32))
+    return Networks((first, last), jnp.zeros((), jnp.int32))
 
   def edit(zoo, settings):
     one = network(1.0 if settings["which"] == 2 else -1.0)
     return jax.tree.map(lambda a: a[None], one)
 
-  method = pruning.Method(
+  method = pruning.PruneMethod(
     pruning.once(0), importance.magnitude_as_stored, {"which": (1, 2)}, edit
   )
   zoo = jax.tree.map(lambda a: a[None], network(-1.0))
-  subject = prune_methods.Subject("one network", zoo, zoo)
-  compare = prune_methods.comparer(config, target, data)
+  subject = methods.Subject("one network", zoo, zoo)
+  compare = methods.comparer(config, target, data)
   found = compare(subject, {"choice": [method, method]})["choice"]
   assert found.settings == {"0": [{"which": 2}] * 2, "0.5": [{"which": 2}] * 2}
   assert found.accuracy.shape == (2, 2, 1) and not found.accuracy.any()
@@ -76,9 +76,7 @@ def test_settings_are_those_of_the_best_validation_accuracy():
 
 
 def measured(accuracy, epochs):
-  return prune_methods.Measured(
-    np.asarray(accuracy), 0.1, epochs, epochs, {}, []
-  )
+  return methods.Measured(np.asarray(accuracy), 0.1, epochs, epochs, {}, [])
 
 
 def test_tables_and_lines():
@@ -91,9 +89,7 @@ def test_tables_and_lines():
     ),
     "magnitude, no fine-tuning": measured([[[0.8, 0.6]], [[0.1, 0.1]]], 0),
   }
-  table = prune_tables.table(
-    "two networks", np.array([0.8, 0.6]), results, shares
-  )
+  table = report.table("two networks", np.array([0.8, 0.6]), results, shares)
   original, magnitude, operator, _ = table.rows
   assert original["0"] == pytest.approx(0.7) and "0.9" not in original
   assert magnitude["0.9"] == pytest.approx(0.3)
@@ -101,14 +97,12 @@ def test_tables_and_lines():
   assert operator["0.9"] == pytest.approx(0.6)
   assert operator["std 0"] == pytest.approx(0.05)
   assert set(table.short) <= set(table.columns)
-  after, without = prune_tables.lines("zoo", results, shares)
+  after, without = report.lines("zoo", results, shares)
   assert without == "zoo, 90 % pruned, without fine-tuning: magnitude 0.100"
   assert after.endswith("after 5 epochs: operator 0.600, magnitude 0.300")
-  (spread,) = prune_tables.spread(results, shares)
+  (spread,) = report.spread(results, shares)
   assert "0.141 at 90 %" in spread and "operator" in spread
-  figure = prune_tables.picture(
-    "two networks", np.array([0.8, 0.6]), results, shares
-  )
+  figure = report.picture("two networks", np.array([0.8, 0.6]), results, shares)
   tuned, untuned = figure.axes
   assert len(tuned.lines) == 3 and len(untuned.lines) == 2
   np.testing.assert_allclose(tuned.lines[2].get_ydata(), (0.75, 0.6))

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import InputError, Zoo
+from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.gmn import batches, metanetworks
-from scalegmn_jax.graph import packing, population, vocabulary
+from scalegmn_jax.graph.batch import dataset, pack, schema
 from scalegmn_jax.targets.mlp import mlp
 
 SMALL = {"width": 4, "depth": 2, "outputs": 2}
@@ -59,7 +59,7 @@ def read(f, networks, numbers, sections, size):
 def wide(networks):
   """Sections for all networks, and some more."""
   rows = networks.rows(np.arange(len(networks.of))) + 5
-  return packing.Sections(*rows.tolist())
+  return pack.SectionSizes(*rows.tolist())
 
 
 def assert_same(a, b, tolerance=1e-10):
@@ -93,7 +93,7 @@ def test_an_edge_between_two_networks_would_be_seen(networks):
   edge = batch.sections.direct + batch.sections.into  # between hidden vertices
   own = graph.nodes["graph"][graph.senders[edge]]
   other = jnp.argmax(graph.nodes["graph"] == own + 1).astype(jnp.int32)
-  crossed = packing.Batch(
+  crossed = pack.GraphBatch(
     graph._replace(senders=graph.senders.at[edge].set(other)),
     batch.sections,
     batch.vocabulary,
@@ -138,7 +138,7 @@ def moved(zoos, several, scaled):
       for i, activation in enumerate(zoo.activation)
     ]
     weights = jax.tree.map(lambda *w: np.stack(w), *networks)
-    result.append(Zoo(weights, zoo.activation))
+    result.append(Networks(weights, zoo.activation))
   return result
 
 
@@ -154,7 +154,7 @@ def test_which_groups_a_batch_is_invariant_to(
   networks, several, symmetry, scaled, invariant
 ):
   zoos, before = networks
-  after = population.Population(
+  after = dataset.GraphDataset(
     before.vocabulary,
     before.architectures,
     moved(zoos, several, scaled),
@@ -184,9 +184,7 @@ def test_one_architecture_is_read_as_by_the_functional(x64, population_of):
   expected = jax.jit(jax.vmap(functools.partial(one.apply, params)))(
     zoo.weights, zoo.activation
   )
-  found = read(
-    reader(words), networks, np.arange(COUNT), wide(networks), COUNT
-  )
+  found = read(reader(words), networks, np.arange(COUNT), wide(networks), COUNT)
   assert_same(found, np.asarray(expected))
 
 
@@ -203,7 +201,7 @@ def test_gradients_are_finite_and_add_up(networks):
     def loss(params, kernels):
       edges = batch.graph.edges | {"kernel": kernels}
       graph = batch.graph._replace(edges=edges)
-      y = functional.apply(params, packing.Batch(graph, sections, words))
+      y = functional.apply(params, pack.GraphBatch(graph, sections, words))
       real = batch.graph.globals["real"][:, None]
       return jnp.sum(jnp.where(real, y, 0) ** 2)
 
@@ -229,7 +227,7 @@ def test_gradients_are_finite_and_add_up(networks):
 def test_an_epoch_compiles_no_more_programs_than_there_are_buckets(networks):
   _, networks = networks
   everyone = np.arange(len(networks.of))
-  load = population.loader(networks, everyone, size=3, seed=0, buckets=3)
+  load = dataset.batch_loader(networks, everyone, size=3, seed=0, buckets=3)
   functional = batches.functional(
     networks.vocabulary, width=2, depth=1, bidirectional=False
   )
@@ -247,7 +245,7 @@ def test_an_epoch_compiles_no_more_programs_than_there_are_buckets(networks):
 
 def test_batches_of_another_vocabulary(networks, several):
   _, networks = networks
-  words = vocabulary.vocabulary_of([vocabulary.architecture(several[0])])
+  words = schema.schema_of([schema.architecture_graph(several[0])])
   functional = batches.functional(words, **SMALL)
   with pytest.raises(ValueError, match="another vocabulary"):
     functional.apply({}, networks.batch(np.array([0]), wide(networks), 1))

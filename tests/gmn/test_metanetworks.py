@@ -8,10 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from scalegmn_jax.base import InputError, Zoo
+from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.inner import fit
 from scalegmn_jax.symmetry import actions, gauge
-from scalegmn_jax.targets import cnn, fit, mlp
+from scalegmn_jax.targets import cnn, mlp
 
 SMALL = {"width": 8, "depth": 2}
 
@@ -29,8 +30,13 @@ TARGETS = {
     cnn.cnn, (6, 6, 1), (3, 4), padding="SAME", classes=3
   ),
   "cnn flatten": functools.partial(
-    cnn.cnn, (6, 6, 2), (2, 3), kernel_size=(3, 2), stride=(2, 1),
-    pool="flatten", classes=3,
+    cnn.cnn,
+    (6, 6, 2),
+    (2, 3),
+    kernel_size=(3, 2),
+    stride=(2, 1),
+    pool="flatten",
+    classes=3,
   ),  # fmt: skip
   "mlp": functools.partial(mlp.mlp, (4, 5, 3, 4, 2)),
 }
@@ -56,7 +62,7 @@ def trained(name, target, weights):
     for epoch in range(3):
       keys = jax.random.split(jax.random.key(epoch), 1)
       state = trainer.epoch(
-        state, rate, Zoo(None, jnp.zeros(1, int)), keys, inputs, labels
+        state, rate, Networks(None, jnp.zeros(1, int)), keys, inputs, labels
       )
     _TRAINED[name] = jax.tree.map(lambda w: np.asarray(w[0]), state.weights)
   return jax.tree.map(jnp.asarray, _TRAINED[name])
@@ -114,9 +120,9 @@ def moved(target, networks, activation, decades):
   """(one group element per network, the networks that they make)."""
   keys = jax.random.split(jax.random.key(3), 6)
   spec = target.spec
-  g = jax.vmap(
-    lambda k: actions.sample(k, spec, activation, decades=decades)
-  )(keys)
+  g = jax.vmap(lambda k: actions.sample(k, spec, activation, decades=decades))(
+    keys
+  )
   return g, jax.vmap(lambda g, w: actions.act(g, spec, w))(g, networks)
 
 
@@ -170,9 +176,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "activation", "bidirectional"), CASES)
 def test_operator_is_equivariant_float64(x64, name, activation, bidirectional):
   target = TARGETS[name](activation=activation)
-  operator = metanetworks.operator(
-    target, bidirectional=bidirectional, **SMALL
-  )
+  operator = metanetworks.operator(target, bidirectional=bidirectional, **SMALL)
   for worst, updates in operator_errors(name, target, operator, 2.0):
     for update in jax.tree.leaves(updates):
       assert jnp.abs(update).max() > 1e-3  # there is an update to measure
@@ -236,11 +240,9 @@ def test_the_order_of_outputs_is_kept(x64):
   for classes, combinations in ((5, False), (5, True), (0, False)):
     operator = metanetworks.operator(
       target, prototypes=2, classes=classes, probes=6,
-      combinations=combinations, **SMALL,
+      class_combinations=combinations, **SMALL,
     )  # fmt: skip
-    weights = jax.tree.map(
-      lambda w: w[2], population("mlp", target)
-    )
+    weights = jax.tree.map(lambda w: w[2], population("mlp", target))
     params = random_params(operator)
     apply = jax.jit(operator.apply)
     expected = reordered(apply(params, weights))
@@ -258,7 +260,7 @@ def test_what_is_written_depends_on_combinations():
   target = mlp.mlp((3, 3, 3))
   operator = metanetworks.operator(
     target, width=4, depth=0, prototypes=1, classes=3, probes=3,
-    combinations=True,
+    class_combinations=True,
   )  # fmt: skip
   shapes = jax.eval_shape(operator.init, jax.random.key(0))
   params = jax.tree.map(lambda s: jnp.zeros(s.shape), shapes)
@@ -310,7 +312,7 @@ def test_chunks_of_edges_change_nothing(x64, activation):
   params = random_params(metanetworks.operator(target, **SMALL))
 
   def found(chunk):
-    operator = metanetworks.operator(target, edge_chunk=chunk, **SMALL)
+    operator = metanetworks.operator(target, edge_block=chunk, **SMALL)
 
     def loss(params):
       edited = operator.apply(params, weights)
@@ -339,9 +341,7 @@ def test_permutation_only_model_fails_under_scaling(x64):
 def test_the_edge_itself_is_no_backward_edge(x64):
   """The reference's mistake (its bidirectional relu model)."""
   target = TARGETS["mlp"](activation="relu")
-  operator = metanetworks.operator(
-    target, backward=lambda e, s, r: e, **SMALL
-  )
+  operator = metanetworks.operator(target, backward=lambda e, s, r: e, **SMALL)
   ((worst, _),) = operator_errors("mlp", target, operator, 1.0)
   assert max(worst.values()) > 1e-2, worst
 
@@ -407,9 +407,9 @@ def test_gradients_are_finite_at_zeros(activation, arguments):
 
     return jax.grad(loss, argnums=(0, 1))(params, networks)
 
-  for gradient in jax.tree.leaves(gradients(
-    params, population("cnn average", target)
-  )):
+  for gradient in jax.tree.leaves(
+    gradients(params, population("cnn average", target))
+  ):
     assert jnp.isfinite(gradient).all()
 
 
@@ -435,7 +435,7 @@ def test_neurons_that_decayed_stay_finite_float32(prototypes):
   [
     ({"symmetry": "scale"}, "model.symmetry is 'scale'"),
     ({"backward": "edge"}, "model.backward is 'edge'"),
-    ({"edge_chunk": 0}, "model.edge_chunk is 0"),
+    ({"edge_block": 0}, "model.edge_block is 0"),
     ({"prototypes": -1}, "model.prototypes is -1"),
     ({"depth": -1}, "model.depth is -1"),
   ],

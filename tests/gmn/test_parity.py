@@ -32,8 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.gmn import layers, reading
-from scalegmn_jax.graph import convert, topology, wiring
+from scalegmn_jax.gmn import features, layers
+from scalegmn_jax.graph import connectivity, convert, topology
 from scalegmn_jax.symmetry import actions, canonical
 from scalegmn_jax.targets import cnn, mlp
 
@@ -139,7 +139,7 @@ def span(edges):
 class Unsummed(NamedTuple):
   """Wiring that leaves the messages on their edges, zero on the others."""
 
-  wires: wiring.Wiring
+  wires: connectivity.NetworkConnectivity
 
   def _on_edges(self, edges):
     def placed(f, senders, e, receivers):
@@ -172,7 +172,7 @@ class Model(NamedTuple):
   args: dict
   state: dict
   place: topology.Topology
-  wires: wiring.Wiring
+  wires: connectivity.NetworkConnectivity
   scale: canonical.Canonical
   seen: dict
 
@@ -250,9 +250,7 @@ class Model(NamedTuple):
         layers.linear(vertex, x), e, None,
       )  # fmt: skip
       self.seen[inner] = self.equivariant(inner, span(wires.into_hidden), z)
-      return wires.every.sum(
-        lambda _, m, __: m, None, self.seen[inner], None
-      )
+      return wires.every.sum(lambda _, m, __: m, None, self.seen[inner], None)
     params = {
       "vertex": vertex,
       "edge": edge,
@@ -260,7 +258,7 @@ class Model(NamedTuple):
       "fixed": self.mlp(f"{whole}.0.rho"),
     }
     form = self.canonical(f"{inner}.eq_layers.0.g.g1")
-    same = reading.Reading(None, e, x, lambda _: form, (x, x))
+    same = features.GraphFeatures(None, e, x, lambda _: form, (x, x))
     self.seen[inner] = layers.message(params, x, e, Unsummed(wires), same)
     return layers.message(params, x, e, wires, same)
 
@@ -375,7 +373,9 @@ def forward(case, state, nodes, edges, scale):
   args, place = config(case)["scalegmn_args"], graph_of(case)
 
   def one(nodes, edges):
-    model = Model(args, state, place, wiring.Wiring(place), scale, {})
+    model = Model(
+      args, state, place, connectivity.NetworkConnectivity(place), scale, {}
+    )
     return model(nodes, edges), model.seen
 
   return jax.vmap(one)(nodes, edges)

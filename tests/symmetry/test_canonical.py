@@ -18,9 +18,7 @@ def representatives(form):
   return lambda z: jnp.stack(form(z, jnp.eye(z.shape[-1])))
 
 
-MIXED = canonical.mixed(
-  jnp.arange(5)[:, None] < 2, jnp.arange(5)[:, None] == 2
-)
+MIXED = canonical.mixed(jnp.arange(5)[:, None] < 2, jnp.arange(5)[:, None] == 2)
 CANONICAL = {
   "permutation": canonical.permutation,
   "scale": canonical.scale,

@@ -86,9 +86,7 @@ def test_sizes_carry_multipliers(x64, kind, random_weights):
   assert_sizes_carry_multipliers(kind.spec, cases)
 
 
-def test_sizes_carry_multipliers_of_chains_of_dead_neurons(
-  x64, random_weights
-):
+def test_sizes_carry_multipliers_of_chains_of_dead_neurons(x64, random_weights):
   """Neuron 1 of the first layer receives nothing, neuron 3 sends nothing."""
   g = actions.sample(jax.random.key(0), MLP.spec, decades=2)
   cases = {}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import InputError, MetaNetwork
+from scalegmn_jax.base import Functional, InputError
 from scalegmn_jax.symmetry import actions, phase
 from scalegmn_jax.targets.mlp import mlp
 
@@ -107,8 +107,8 @@ def test_a_folded_metanetwork_does_not_see_phases(weights):
     del activation
     return params * sum(w.sum() for w in jax.tree.leaves(weights))
 
-  summed = MetaNetwork(lambda key: jnp.ones(()), total)
-  blind = phase.folded(summed, SIREN.spec, OMEGA)
+  summed = Functional(lambda key: jnp.ones(()), total)
+  blind = phase.fold_before(summed, SIREN.spec, OMEGA)
   params = jax.jit(blind.init)(jax.random.key(0))
   turns = phase.sample(jax.random.key(2), SIREN.spec)
   shifted = phase.shift(SIREN.spec, weights, turns, OMEGA)

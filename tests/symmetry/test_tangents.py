@@ -19,9 +19,9 @@ MLP = mlp((3, 8, 9, 2))
 def rows(spec, weights, rates):
   """The tangents [G, D]."""
   one = jax.jit(
-    lambda r: jax.flatten_util.ravel_pytree(
-      tangents.tangent(spec, weights, r)
-    )[0]
+    lambda r: jax.flatten_util.ravel_pytree(tangents.tangent(spec, weights, r))[
+      0
+    ]
   )
   count = jax.tree.leaves(rates)[0].shape[0]
   return np.stack(

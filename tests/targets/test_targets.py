@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import InputError, Zoo
-from scalegmn_jax.targets import activations, fit
+from scalegmn_jax.base import InputError, Networks
+from scalegmn_jax.inner import fit
+from scalegmn_jax.targets import activations
 from scalegmn_jax.targets.cnn import cnn, convolve
-from scalegmn_jax.targets.make import make_target
 from scalegmn_jax.targets.mlp import mlp
+from scalegmn_jax.targets.registry import make_target
 
 
 def from_row(target, row):
@@ -36,7 +37,7 @@ def test_public_checkpoint_is_evaluated_as_it_was_trained(shared):
   row = np.load(folder / "small_cnn_zoo" / "best_cifar10_gs_relu.npy")
   zoo = jax.tree.map(
     lambda w: jnp.asarray(w)[None],
-    Zoo(from_row(target, row), np.zeros((), np.int32)),
+    Networks(from_row(target, row), np.zeros((), np.int32)),
   )
   with np.load(folder / "cifar10_gs.npz") as file:
     x = file["x_train"].reshape(-1, 1000, 32, 32, 1)
@@ -45,7 +46,7 @@ def test_public_checkpoint_is_evaluated_as_it_was_trained(shared):
   @jax.jit
   def scores(zoo, x, y):
     x = x.astype(jnp.float32) / 127.5 - 1
-    return fit.measure(target.apply, zoo, x, y)[:2]
+    return fit.evaluate_networks(target.apply, zoo, x, y)[:2]
 
   ce, accuracy = np.mean([scores(zoo, *b) for b in zip(x, y, strict=True)], 0)
   # A few images are so close to the border that rounding decides.

@@ -12,7 +12,7 @@ from scalegmn_jax.training import augmentation
 pytestmark = pytest.mark.usefixtures("x64")
 
 TARGET = mlp((2, 8, 9, 1), "sine", omega=3.0)
-RANGES = augmentation.Ranges(rotation=30.0, scale=1.5, shift=0.3)
+RANGES = augmentation.AugmentRanges(rotation=30.0, scale=1.5, shift=0.3)
 
 
 @pytest.fixture
@@ -43,12 +43,8 @@ def test_a_moved_network_is_the_function_of_moved_coordinates(weights, points):
 def test_moving_commutes_with_the_group(weights):
   g = actions.sample(jax.random.key(0), TARGET.spec)
   key = jax.random.key(1)
-  a = augmentation.augment(
-    key, actions.act(g, TARGET.spec, weights), RANGES
-  )
-  b = actions.act(
-    g, TARGET.spec, augmentation.augment(key, weights, RANGES)
-  )
+  a = augmentation.augment(key, actions.act(g, TARGET.spec, weights), RANGES)
+  b = actions.act(g, TARGET.spec, augmentation.augment(key, weights, RANGES))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-10), a, b)
 
 
@@ -86,6 +82,6 @@ def test_noise_is_in_units_of_each_tensor(weights):
 
 def test_no_range_is_no_change(weights):
   same = augmentation.augment(
-    jax.random.key(0), weights, augmentation.Ranges()
+    jax.random.key(0), weights, augmentation.AugmentRanges()
   )
   jax.tree.map(np.testing.assert_array_equal, same, weights)

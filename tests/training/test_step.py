@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import train as loop
-from scalegmn_jax.base import InputError, MetaNetwork, Zoo
-from scalegmn_jax.baselines import unscaled
+from scalegmn_jax.base import InputError, Networks, Operator
+from scalegmn_jax.baselines import unconstrained
 from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.inner import losses
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import cnn, mlp
-from scalegmn_jax.training import losses, optimizer, step, tasks
+from scalegmn_jax.training import loop as loop
+from scalegmn_jax.training import objectives, optimizer, step
 
 TARGETS = {
   "conv 8-24 and flatten": lambda: cnn.cnn(
@@ -24,7 +25,7 @@ TARGETS = {
 def make(target, networks=6, images=20):
   """A zoo of random networks with images that have something to learn."""
   keys = jax.random.split(jax.random.key(0), networks)
-  zoo = Zoo(jax.vmap(target.init)(keys), jnp.zeros(networks, jnp.int32))
+  zoo = Networks(jax.vmap(target.init)(keys), jnp.zeros(networks, jnp.int32))
   shape = target.description.get("input_shape", [9])
   x = jax.random.normal(jax.random.key(1), (images, *shape))
   y = (x.reshape(images, -1).sum(1) > 0).astype(jnp.int32)
@@ -32,8 +33,8 @@ def make(target, networks=6, images=20):
 
 
 def make_task(operator, target, l1=1e-4):
-  return tasks.amortized_task(
-    operator, losses.task_losses(target, l1=l1), networks=4, images=16
+  return objectives.amortized_objective(
+    operator, losses.finetune_losses(target, l1=l1), networks=4, images=16
   )
 
 
@@ -81,7 +82,7 @@ def test_steps_depend_on_the_key_and_the_step_alone():
 
 def test_chunks_of_networks_have_the_gradient_of_all(x64):
   target = TARGETS["mlp of four layers"]()
-  operator = unscaled.flat_operator(target, width=8, step=0.1)
+  operator = unconstrained.flat_operator(target, width=8, step=0.1)
   task = make_task(operator, target)
   data = jax.tree.map(
     lambda a: a.astype(float) if a.dtype == jnp.float32 else a, make(target)
@@ -104,7 +105,7 @@ def test_chunks_of_networks_have_the_gradient_of_all(x64):
 
 def toy_task(loss):
   """A task of one network, without random choices."""
-  return step.Task(lambda key, number, data: (jnp.ones(1), data), loss)
+  return step.Objective(lambda key, number, data: (jnp.ones(1), data), loss)
 
 
 def toy(bad):
@@ -144,7 +145,7 @@ def test_a_run_whose_gradients_stay_bad_stops(tmp_path):
   }
   with pytest.raises(InputError, match="not finite since step 1 "):
     loop.train(
-      MetaNetwork(lambda key: {"w": jnp.ones(2)}, lambda: None),
+      Operator(lambda key: {"w": jnp.ones(2)}, lambda: None),
       toy_task(loss), opt, None, lambda params: {"val_objective": 0.0},
       steps=50, seed=0, workdir=tmp_path, config=config,
     )  # fmt: skip
@@ -161,8 +162,8 @@ def test_which_losses_are_invariant(x64):
   moved = actions.act(g, target.spec, weights)
   x = jnp.asarray(x, float)
   for penalty, invariant in (("balanced", True), ("plain", False)):
-    f = losses.task_losses(target, l1=1e-2, penalty=penalty)
-    a, b = f(Zoo(weights, 0), x, y), f(Zoo(moved, 0), x, y)
+    f = losses.finetune_losses(target, l1=1e-2, penalty=penalty)
+    a, b = f(Networks(weights, 0), x, y), f(Networks(moved, 0), x, y)
     np.testing.assert_allclose(a.cross_entropy, b.cross_entropy, 1e-10)
     same = abs(a.objective - b.objective) < 1e-6 * a.objective
     assert bool(same) is invariant

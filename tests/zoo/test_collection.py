@@ -9,13 +9,13 @@ import pytest
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import images
 from scalegmn_jax.targets import cnn, mlp
-from scalegmn_jax.zoo import collection, generate, networks, store
+from scalegmn_jax.zoo import codec, collection, generate, store
 
 SETTINGS = {
   "size": 2,
   "epochs": (1,),
   "batch_size": 64,
-  "ranges": generate.Ranges(),
+  "ranges": generate.TrainingRanges(),
   "seed": 0,
 }
 TARGETS = [
@@ -33,9 +33,9 @@ def untrained(monkeypatch):
     path = folder / f"zoo-{len(made)}"
     known = [p for t, p in made if t is target and p.parent == folder]
     if known:
-      return store.read(known[0])
+      return store.read_zoo(known[0])
     made.append((target, path))
-    layout = networks.layout_of(target)
+    layout = codec.layout_of(target)
     rows = np.random.default_rng(0).normal(size=(size, layout.size))
     metrics = store.pd.DataFrame(
       {
@@ -44,38 +44,38 @@ def untrained(monkeypatch):
         "config.activation": "relu",
       }
     )
-    store.write(path, rows.astype(np.float32), metrics, layout)
-    return store.read(path)
+    store.write_zoo(path, rows.astype(np.float32), metrics, layout)
+    return store.read_zoo(path)
 
-  monkeypatch.setattr(collection.cache, "generated", generated)
+  monkeypatch.setattr(collection.cache, "cached_zoo", generated)
   return made
 
 
 @pytest.fixture
 def folder(untrained, tmp_path):
-  members = collection.generated(
+  members = collection.cached_collection(
     tmp_path, TARGETS, images.load("digits"), **SETTINGS
   )
   return members[0].files.path.parent
 
 
 def test_what_is_generated_can_be_read(untrained, folder, tmp_path):
-  again = collection.generated(
+  again = collection.cached_collection(
     tmp_path, TARGETS, images.load("digits"), **SETTINGS
   )
   assert len(untrained) == 2
-  read = collection.read(folder)
+  read = collection.read_collection(folder)
   for member, other, target in zip(read, again, TARGETS, strict=True):
     assert member.target.description == target.description
     assert member.files.path == other.files.path
     np.testing.assert_array_equal(member.files.weights, other.files.weights)
-  more = collection.generated(
+  more = collection.cached_collection(
     tmp_path, [mlp.mlp((64, 10, 10))], images.load("digits"), **SETTINGS
   )
   assert more[0].files.path.parent == folder
-  others = collection.generated(
+  others = collection.cached_collection(
     tmp_path, TARGETS[:1], images.load("digits"),
-    **(SETTINGS | {"ranges": generate.Ranges(dropout=(0, 0.1))}),
+    **(SETTINGS | {"ranges": generate.TrainingRanges(dropout=(0, 0.1))}),
   )  # fmt: skip
   assert others[0].files.path.parent != folder
 
@@ -84,7 +84,7 @@ def test_folders_of_other_things_are_passed_over(folder):
   (folder / "notes").mkdir()
   shutil.copytree(folder / "zoo-0", folder / "unknown")
   (folder / "unknown" / collection.TARGET).unlink()
-  assert len(collection.read(folder)) == 2
+  assert len(collection.read_collection(folder)) == 2
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ def test_folders_of_other_things_are_passed_over(folder):
 def test_broken_descriptions(folder, text, message):
   (folder / "zoo-0" / collection.TARGET).write_text(text)
   with pytest.raises(InputError, match=message):
-    collection.read(folder)
+    collection.read_collection(folder)
 
 
 def test_no_collection(tmp_path):
   with pytest.raises(InputError, match="no such folder"):
-    collection.read(tmp_path / "none")
+    collection.read_collection(tmp_path / "none")
   with pytest.raises(InputError, match="no zoo with target.json"):
-    collection.read(tmp_path)
+    collection.read_collection(tmp_path)
 
 
 def test_descriptions_are_json(folder):

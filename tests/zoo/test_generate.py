@@ -10,14 +10,15 @@ import pytest
 
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import images
-from scalegmn_jax.targets import fit, mlp
-from scalegmn_jax.zoo import cache, generate, networks, store
+from scalegmn_jax.inner import fit
+from scalegmn_jax.targets import mlp
+from scalegmn_jax.zoo import cache, codec, generate, split, store
 
 SETTINGS = {
   "size": 24,
   "epochs": (0, 2, 4),
   "batch_size": 64,
-  "ranges": generate.Ranges(),
+  "ranges": generate.TrainingRanges(),
   "chunk": 16,
 }
 
@@ -35,7 +36,7 @@ def target():
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory, digits, target):
   folder = tmp_path_factory.mktemp("zoos")
-  return cache.generated(folder, target, digits, seed=0, **SETTINGS)
+  return cache.cached_zoo(folder, target, digits, seed=0, **SETTINGS)
 
 
 def test_settings_differ_and_accuracies_span(zoo):
@@ -56,7 +57,7 @@ def test_settings_differ_and_accuracies_span(zoo):
 
 def test_metrics_are_those_of_the_weights(zoo, digits, target):
   rows = np.array([2, 5, 40])
-  loaded = networks.load(target, zoo, rows)
+  loaded = codec.load_networks(target, zoo, rows)
   for i, row in enumerate(rows):
     weights = [{k: v[i] for k, v in layer.items()} for layer in loaded.weights]
     logits = target.apply(weights, digits.test_x, loaded.activation[i])
@@ -69,12 +70,10 @@ def test_a_zoo_is_made_once(zoo, digits, target, monkeypatch):
     raise AssertionError("trained again")
 
   monkeypatch.setattr(generate, "train_networks", never)
-  again = cache.generated(
-    zoo.path.parent, target, digits, seed=0, **SETTINGS
-  )
+  again = cache.cached_zoo(zoo.path.parent, target, digits, seed=0, **SETTINGS)
   assert again.path == zoo.path
   with pytest.raises(AssertionError, match="trained again"):
-    cache.generated(zoo.path.parent, target, digits, seed=1, **SETTINGS)
+    cache.cached_zoo(zoo.path.parent, target, digits, seed=1, **SETTINGS)
 
 
 def test_an_interrupted_zoo_goes_on(zoo, digits, target, tmp_path, monkeypatch):
@@ -89,8 +88,8 @@ def test_an_interrupted_zoo_goes_on(zoo, digits, target, tmp_path, monkeypatch):
 
   monkeypatch.setattr(generate, "train_networks", interrupted)
   with pytest.raises(KeyboardInterrupt):
-    cache.generated(tmp_path, target, digits, seed=0, **SETTINGS)
-  resumed = cache.generated(tmp_path, target, digits, seed=0, **SETTINGS)
+    cache.cached_zoo(tmp_path, target, digits, seed=0, **SETTINGS)
+  resumed = cache.cached_zoo(tmp_path, target, digits, seed=0, **SETTINGS)
   assert len(calls) == 3  # the first chunk was not trained again
   np.testing.assert_array_equal(resumed.weights, zoo.weights)
   assert resumed.metrics.equals(zoo.metrics)
@@ -105,7 +104,7 @@ def test_one_process_makes_a_zoo_and_others_wait(
   whole = generate.train_networks
 
   def want():
-    found.append(cache.generated(tmp_path, target, digits, seed=0, **SETTINGS))
+    found.append(cache.cached_zoo(tmp_path, target, digits, seed=0, **SETTINGS))
 
   other = threading.Thread(target=want)
 
@@ -126,8 +125,8 @@ def test_one_process_makes_a_zoo_and_others_wait(
 
 
 def test_sides_share_no_network(zoo):
-  rows = store.select(zoo)
-  sides = store.split(zoo, rows, (0.5, 0.25, 0.25))
+  rows = split.select(zoo)
+  sides = split.split(zoo, rows, (0.5, 0.25, 0.25))
   names = [set(zoo.metrics.modeldir[side]) for side in sides]
   assert sum(map(len, sides)) == 72 and all(names)
   assert not names[0] & names[1] | names[0] & names[2] | names[1] & names[2]
@@ -143,15 +142,13 @@ def test_sides_share_no_network(zoo):
 )
 def test_bad_settings(change, message, digits, target, tmp_path):
   with pytest.raises(InputError, match=message):
-    cache.generated(
-      tmp_path, target, digits, seed=0, **(SETTINGS | change)
-    )
+    cache.cached_zoo(tmp_path, target, digits, seed=0, **(SETTINGS | change))
 
 
 def test_rows_and_weights_are_inverse(target):
-  size = networks.layout_of(target).size
+  size = codec.layout_of(target).size
   rows = np.random.default_rng(0).normal(size=(3, size)).astype(np.float32)
-  back = networks.to_rows(networks.to_weights(target, rows))
+  back = codec.to_rows(codec.to_weights(target, rows))
   np.testing.assert_array_equal(back, rows)
 
 
@@ -161,7 +158,9 @@ def test_rows_and_weights_are_inverse(target):
    ((3, 5), (2, 3), (5, 5))],
 )  # fmt: skip
 def test_tasks_have_the_wanted_sizes(classes, groups, sets):
-  ranges = generate.Ranges(classes=classes, groups=groups)
+  ranges = generate.TrainingRanges(
+    classes_per_network=classes, outputs_per_network=groups
+  )
   draw = jax.jit(
     jax.vmap(lambda key: generate.draw_classes(key, ranges, sets, 5))
   )
@@ -179,23 +178,27 @@ def test_tasks_have_the_wanted_sizes(classes, groups, sets):
 
 def test_networks_learn_tasks_of_their_own(tmp_path, digits, target):
   settings = SETTINGS | {
-    "ranges": generate.Ranges(
-      classes=(2, 3), learning_rate=(3e-3, 1e-2), init_std=(0.05, 0.1)
+    "ranges": generate.TrainingRanges(
+      classes_per_network=(2, 3),
+      learning_rate=(3e-3, 1e-2),
+      init_std=(0.05, 0.1),
     )
   }
-  zoo = cache.generated(tmp_path, target, digits, seed=0, **settings)
-  rows = store.select(zoo, "last")
-  loaded = networks.load(target, zoo, rows)
-  assert loaded.classes.shape == (24, 10)
-  accuracy = fit.measure(
+  zoo = cache.cached_zoo(tmp_path, target, digits, seed=0, **settings)
+  rows = split.select(zoo, "last")
+  loaded = codec.load_networks(target, zoo, rows)
+  assert loaded.class_to_output.shape == (24, 10)
+  accuracy = fit.evaluate_networks(
     target.apply, loaded, digits.test_x, digits.test_y
   )[1]
-  found = networks.values(zoo, rows)
+  found = codec.read_metric(zoo, rows)
   np.testing.assert_allclose(accuracy, found, atol=1e-3)
   assert np.median(found) > 0.8
   # What they were trained for is what they know.
-  others = loaded._replace(classes=loaded.classes[::-1])
-  other = fit.measure(target.apply, others, digits.test_x, digits.test_y)[1]
+  others = loaded._replace(class_to_output=loaded.class_to_output[::-1])
+  other = fit.evaluate_networks(
+    target.apply, others, digits.test_x, digits.test_y
+  )[1]
   assert np.median(other) < 0.6
 
 
@@ -210,10 +213,10 @@ def test_the_networks_of_a_task_are_on_one_side(tmp_path, target):
       "config.classes": tasks,
     }
   )
-  weights = np.zeros((count, networks.layout_of(target).size), np.float32)
-  store.write(tmp_path / "zoo", weights, metrics, networks.layout_of(target))
-  files = store.read(tmp_path / "zoo")
-  sides = store.split(files, np.arange(count), (0.6, 0.2, 0.2))
+  weights = np.zeros((count, codec.layout_of(target).size), np.float32)
+  store.write_zoo(tmp_path / "zoo", weights, metrics, codec.layout_of(target))
+  files = store.read_zoo(tmp_path / "zoo")
+  sides = split.split(files, np.arange(count), (0.6, 0.2, 0.2))
   assert [len(side) for side in sides] == [12, 4, 4]
   of_side = [{tasks[row] for row in side} for side in sides]
   assert len(set.union(*of_side)) == sum(map(len, of_side))
@@ -229,7 +232,7 @@ def test_a_task_that_is_none(tmp_path, target, task):
       "config.classes": ["0 1 2", task],
     }
   )
-  weights = np.zeros((2, networks.layout_of(target).size), np.float32)
-  store.write(tmp_path / "zoo", weights, metrics, networks.layout_of(target))
+  weights = np.zeros((2, codec.layout_of(target).size), np.float32)
+  store.write_zoo(tmp_path / "zoo", weights, metrics, codec.layout_of(target))
   with pytest.raises(InputError, match="row 1: config.classes is '"):
-    networks.load(target, store.read(tmp_path / "zoo"), np.arange(2))
+    codec.load_networks(target, store.read_zoo(tmp_path / "zoo"), np.arange(2))

@@ -7,7 +7,7 @@ import pytest
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import images, pictures
 from scalegmn_jax.targets.mlp import mlp
-from scalegmn_jax.zoo import inrs, networks, store
+from scalegmn_jax.zoo import codec, inrs, store
 
 SETTINGS = {
   "epochs": 40,
@@ -33,7 +33,7 @@ def chosen(digits):
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory, chosen):
   folder = tmp_path_factory.mktemp("zoos")
-  return inrs.fitted(folder, TARGET, chosen, **SETTINGS)
+  return inrs.cached_inrs(folder, TARGET, chosen, **SETTINGS)
 
 
 def test_every_network_renders_its_picture(zoo, digits):
@@ -69,8 +69,8 @@ def test_an_interrupted_zoo_goes_on_and_is_made_once(zoo, chosen, tmp_path):
       raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
-    inrs.fitted(tmp_path, TARGET, chosen, on_epoch=interrupted, **SETTINGS)
-  resumed = inrs.fitted(
+    inrs.cached_inrs(tmp_path, TARGET, chosen, on_epoch=interrupted, **SETTINGS)
+  resumed = inrs.cached_inrs(
     tmp_path, TARGET, chosen, on_epoch=lambda: epochs.append(1), **SETTINGS
   )
   assert len(epochs) == 50 + 80
@@ -82,10 +82,12 @@ def test_an_interrupted_zoo_goes_on_and_is_made_once(zoo, chosen, tmp_path):
   def never():
     raise AssertionError("fitted again")
 
-  inrs.fitted(resumed.path.parent, TARGET, chosen, on_epoch=never, **SETTINGS)
+  inrs.cached_inrs(
+    resumed.path.parent, TARGET, chosen, on_epoch=never, **SETTINGS
+  )
   other = chosen._replace(pixels=1 - chosen.pixels)
   with pytest.raises(AssertionError, match="fitted again"):
-    inrs.fitted(tmp_path, TARGET, other, on_epoch=never, **SETTINGS)
+    inrs.cached_inrs(tmp_path, TARGET, other, on_epoch=never, **SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -99,16 +101,16 @@ def test_an_interrupted_zoo_goes_on_and_is_made_once(zoo, chosen, tmp_path):
 )
 def test_bad_settings(change, message, chosen, tmp_path):
   with pytest.raises(InputError, match=message):
-    inrs.fitted(tmp_path, TARGET, chosen, **(SETTINGS | change))
+    inrs.cached_inrs(tmp_path, TARGET, chosen, **(SETTINGS | change))
 
 
 def test_files_of_another_zoo_are_refused(zoo, digits, tmp_path):
   def written(name, metrics):
-    networks.write(
+    codec.write_networks(
       tmp_path / name, TARGET,
-      networks.to_weights(TARGET, np.asarray(zoo.weights)), metrics,
+      codec.to_weights(TARGET, np.asarray(zoo.weights)), metrics,
     )  # fmt: skip
-    return store.read(tmp_path / name)
+    return store.read_zoo(tmp_path / name)
 
   files = written("plain", zoo.metrics.drop(columns="part"))
   with pytest.raises(InputError, match="no column part"):

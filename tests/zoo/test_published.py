@@ -15,14 +15,18 @@ N = RUNS * len(STEPS)
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
   path = tmp_path_factory.mktemp("published") / "zoo"
-  frame = pd.DataFrame({
-    "modeldir": np.repeat([f"run{i}" for i in range(RUNS)], len(STEPS)),
-    "step": np.tile(STEPS, RUNS),
-    "config.activation": np.repeat(["relu", "tanh"] * (RUNS // 2), len(STEPS)),
-  })
+  frame = pd.DataFrame(
+    {
+      "modeldir": np.repeat([f"run{i}" for i in range(RUNS)], len(STEPS)),
+      "step": np.tile(STEPS, RUNS),
+      "config.activation": np.repeat(
+        ["relu", "tanh"] * (RUNS // 2), len(STEPS)
+      ),
+    }
+  )
   weights = np.arange(N, dtype=np.float32)[:, None]
-  store.write(path, weights, frame, Layout.from_shapes(["w"], [(1,)]))
-  return store.read(path)
+  store.write_zoo(path, weights, frame, Layout.from_shapes(["w"], [(1,)]))
+  return store.read_zoo(path)
 
 
 @pytest.fixture
@@ -44,20 +48,22 @@ def test_sides(zoo, order):
   path, rows = order
   last = [row for row in rows if row % 3 == 2]  # the third step of each run
   assert len(last) == RUNS
-  train, val, test = published.split(zoo, path)
+  train, val, test = published.published_split(zoo, path)
   np.testing.assert_array_equal(test, last[20:])
   assert train.tolist() == [last[i] for i in SHUFFLED[:16]]
   assert val.tolist() == [last[i] for i in SHUFFLED[16:]]
   for side, again in zip(
-    (train, val, test), published.split(zoo, path, "last"), strict=True
+    (train, val, test),
+    published.published_split(zoo, path, "last"),
+    strict=True,
   ):
     np.testing.assert_array_equal(side, again)
 
 
 def test_one_activation_is_a_part_of_the_split_of_all(zoo, order):
-  whole = published.split(zoo, order[0])
+  whole = published.published_split(zoo, order[0])
   for name in ("relu", "tanh"):
-    part = published.split(zoo, order[0], activations=(name,))
+    part = published.published_split(zoo, order[0], activations=(name,))
     for some, every in zip(part, whole, strict=True):
       kept = zoo.metrics["config.activation"].to_numpy()[every] == name
       np.testing.assert_array_equal(some, every[kept])
@@ -85,12 +91,12 @@ def test_files_that_are_no_order(zoo, tmp_path, content, message):
   if content is not None:
     path.write_text(content)
   with pytest.raises(InputError, match=message) as error:
-    published.split(zoo, path)
+    published.published_split(zoo, path)
   assert "order.csv" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_steps_and_activations_that_are_not_there(zoo, order):
   with pytest.raises(InputError, match="no row with step 5"):
-    published.split(zoo, order[0], 5)
+    published.published_split(zoo, order[0], 5)
   with pytest.raises(InputError, match="no row with step 86 and activ"):
-    published.split(zoo, order[0], activations=("gelu",))
+    published.published_split(zoo, order[0], activations=("gelu",))

@@ -17,7 +17,7 @@ import safetensors.numpy
 from scalegmn_jax.base import InputError
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
-from scalegmn_jax.zoo import networks, pytorch, state_dict, store
+from scalegmn_jax.zoo import codec, pytorch, state_dict, store
 
 ACTIVATIONS = {
   "relu": lambda x: np.maximum(x, 0),
@@ -125,7 +125,7 @@ def test_cnn_has_the_outputs_of_torch(x64, saved, name):
   target = make(activation)
   x = images(target.description["input_shape"])
   state = cnn_state(name)
-  weights = pytorch.read(saved(state), target)
+  weights = pytorch.read_network(saved(state), target)
   assert {w.dtype for w in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
   got = target.apply(weights, jnp.asarray(x))
   d = target.description
@@ -151,7 +151,7 @@ def test_mlp_has_the_outputs_of_torch(x64, saved, activation):
   for name in ("fc1", "fc2"):
     h = ACTIVATIONS[activation](dense(state, name, h))
   expected = dense(state, "fc3", h)
-  weights = pytorch.read(saved(state), target)
+  weights = pytorch.read_network(saved(state), target)
   np.testing.assert_allclose(
     target.apply(weights, jnp.asarray(x)), expected, rtol=1e-10, atol=1e-10
   )
@@ -163,7 +163,7 @@ def test_order_of_layers(saved):
 
   def first(names, *args):
     state = random(chain(names, shapes))
-    weights = pytorch.read(saved(state), target, *args)
+    weights = pytorch.read_network(saved(state), target, *args)
     return [
       next(n for n in names if (state[f"{n}.bias"] == layer["bias"]).all())
       for layer in weights
@@ -199,22 +199,22 @@ def test_write_inverts_read(saved, tmp_path):
   for name, (make, _) in CNNS.items():
     target, state = make("relu"), cnn_state(name)
     path = saved(state)
-    weights = pytorch.read(path, target)
+    weights = pytorch.read_network(path, target)
     new = tmp_path / f"{name}.safetensors"
-    pytorch.write(new, target, weights, pytorch.layers(path))
+    pytorch.write_network(new, target, weights, pytorch.layers(path))
     written = safetensors.numpy.load_file(new)
     assert written.keys() == state.keys()
     for key, value in state.items():
       np.testing.assert_array_equal(written[key], value)
   with pytest.raises(InputError, match="cannot be written"):
-    pytorch.write(new, target, weights, pytorch.layers(path))
+    pytorch.write_network(new, target, weights, pytorch.layers(path))
 
 
 def test_bare_layer(saved):
   target = mlp((3, 2))
   state = random({"weight": (2, 3), "bias": (2,)})
   path = saved(state)
-  weights = pytorch.read(path, target)
+  weights = pytorch.read_network(path, target)
   np.testing.assert_array_equal(weights[0]["kernel"], state["weight"].T)
   assert pytorch.layers(path) == ("",)
   back = state_dict.from_weights(weights, target, ("",))
@@ -226,7 +226,7 @@ def test_precision_becomes_float32(saved, dtype):
   target = mlp((3, 2))
   state = random({"0.weight": (2, 3), "0.bias": (2,)})
   state = {k: v.astype(jnp.dtype(dtype)) for k, v in state.items()}
-  weights = pytorch.read(saved(state), target)
+  weights = pytorch.read_network(saved(state), target)
   assert weights[0]["bias"].dtype == jnp.float32
   np.testing.assert_array_equal(
     weights[0]["bias"], state["0.bias"].astype(np.float32)
@@ -269,7 +269,7 @@ F32 = np.float32
 def test_other_networks_are_refused(saved, state, message):
   path = saved(state)
   with pytest.raises(InputError, match=message) as error:
-    pytorch.read(path, mlp((3, 4, 2)))
+    pytorch.read_network(path, mlp((3, 4, 2)))
   assert str(error.value).startswith(f"{path}: ")
   assert "\n" not in str(error.value)
 
@@ -280,7 +280,7 @@ def test_flattened_for_average_is_refused(saved):
   state = cnn_state("flatten-valid")
   state["10.weight"] = state["10.weight"][:, :4]
   with pytest.raises(InputError, match=r"10.weight has shape \(5, 4\), expect"):
-    pytorch.read(saved(state), target)
+    pytorch.read_network(saved(state), target)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_damaged_files(tmp_path, data, message):
   if data is not None:
     path.write_bytes(data)
   with pytest.raises(InputError, match=message) as error:
-    pytorch.read(path, mlp((3, 2)))
+    pytorch.read_network(path, mlp((3, 2)))
   assert str(error.value).startswith(f"{path}: ")
   assert "\n" not in str(error.value)
 
@@ -311,7 +311,7 @@ def test_truncated_and_mutated_files(saved):
     broken[rng.integers(100)] = rng.integers(256)
     path.write_bytes(broken[: rng.integers(len(data))])
     with pytest.raises(InputError):
-      pytorch.read(path, mlp((3, 4, 2)))
+      pytorch.read_network(path, mlp((3, 4, 2)))
     refused += 1
   assert refused == 200
 
@@ -319,19 +319,19 @@ def test_truncated_and_mutated_files(saved):
 def test_other_files_and_targets(saved, tmp_path):
   target = mlp((3, 4, 2))
   with pytest.raises(InputError, match="network.h5: expected a file that ends"):
-    pytorch.read(tmp_path / "network.h5", target)
+    pytorch.read_network(tmp_path / "network.h5", target)
   with pytest.raises(InputError, match="expected a name that ends in .safet"):
-    pytorch.write(tmp_path / "network.pt", target, (), ())
+    pytorch.write_network(tmp_path / "network.pt", target, (), ())
   with pytest.raises(InputError, match="only a cnn or an mlp"):
-    pytorch.read(saved(spoiled()), target._replace(description={}))
-  weights = pytorch.read(saved(spoiled()), target)
+    pytorch.read_network(saved(spoiled()), target._replace(description={}))
+  weights = pytorch.read_network(saved(spoiled()), target)
   new = tmp_path / "new.safetensors"
   for order in (("a",), ("a", "a"), ("a", "b", "c")):
     with pytest.raises(InputError, match="expected 2 different names"):
-      pytorch.write(new, target, weights, order)
+      pytorch.write_network(new, target, weights, order)
   stacked = jax.tree.map(lambda w: w[None], weights)
   with pytest.raises(InputError, match="expected one network's"):
-    pytorch.write(new, target, stacked, ("a", "b"))
+    pytorch.write_network(new, target, stacked, ("a", "b"))
   assert not new.exists()
 
 
@@ -342,7 +342,7 @@ def test_many_networks_make_a_zoo(saved, tmp_path):
   ]
   paths = [saved(s, f"n{i}.safetensors") for i, s in enumerate(states)]
   names = ("tanh", "relu", "tanh")
-  zoo = pytorch.read_zoo(tmp_path, target, names)
+  zoo = pytorch.read_networks(tmp_path, target, names)
   assert zoo.activation.tolist() == [1, 0, 1]
   for i, state in enumerate(states):
     np.testing.assert_array_equal(
@@ -351,11 +351,11 @@ def test_many_networks_make_a_zoo(saved, tmp_path):
   metrics = pd.DataFrame({"test_accuracy": [0.1, 0.2, 0.3]})
   folder = tmp_path / "zoo"
   pytorch.convert(paths[::-1], target, folder, names, metrics=metrics)
-  files = store.read(folder)
+  files = store.read_zoo(folder)
   assert files.metrics["modeldir"].tolist() == [str(p) for p in paths[::-1]]
   assert files.metrics["step"].tolist() == [0, 0, 0]
   assert files.metrics["test_accuracy"].tolist() == [0.1, 0.2, 0.3]
-  again = networks.load(target, files, np.arange(3))
+  again = codec.load_networks(target, files, np.arange(3))
   assert again.activation.tolist() == [1, 0, 1]
   for a, b in zip(
     jax.tree.leaves(again.weights), jax.tree.leaves(zoo.weights), strict=True
@@ -363,7 +363,7 @@ def test_many_networks_make_a_zoo(saved, tmp_path):
     np.testing.assert_array_equal(a, b[::-1])
   runs = pd.DataFrame({"modeldir": ["a", "a", "b"], "step": [1, 2, 1]})
   pytorch.convert(tmp_path, target, tmp_path / "runs", "relu", metrics=runs)
-  got = store.read(tmp_path / "runs").metrics
+  got = store.read_zoo(tmp_path / "runs").metrics
   assert got["modeldir"].tolist() == ["a", "a", "b"]
   assert got["step"].tolist() == [1, 2, 1]
 
@@ -371,13 +371,13 @@ def test_many_networks_make_a_zoo(saved, tmp_path):
 def test_zoos_that_do_not_fit(saved, tmp_path):
   target = mlp((3, 4, 2), ("relu", "tanh"))
   with pytest.raises(InputError, match="no file that ends in"):
-    pytorch.read_zoo(tmp_path, target, "relu")
+    pytorch.read_networks(tmp_path, target, "relu")
   with pytest.raises(InputError, match="absent: no such folder"):
-    pytorch.read_zoo(tmp_path / "absent", target, "relu")
+    pytorch.read_networks(tmp_path / "absent", target, "relu")
   saved(spoiled())
   for names in (None, "sine", ("relu", "tanh")):
     with pytest.raises(InputError, match="of 1 networks: expected one of relu"):
-      pytorch.read_zoo(tmp_path, target, names)
+      pytorch.read_networks(tmp_path, target, names)
   with pytest.raises(InputError, match="metrics: 2 rows, expected 1"):
     pytorch.convert(
       tmp_path, target, tmp_path / "zoo", "relu",
@@ -395,14 +395,14 @@ def stand_in(monkeypatch, version, load):
 def test_pickled_files_without_torch(monkeypatch, tmp_path):
   monkeypatch.setitem(sys.modules, "torch", None)
   with pytest.raises(InputError, match=r"a.pt: needs PyTorch .*\[torch\]"):
-    pytorch.read(tmp_path / "a.pt", mlp((3, 2)))
+    pytorch.read_network(tmp_path / "a.pt", mlp((3, 2)))
 
 
 @pytest.mark.parametrize("version", ["1.13.1", "2.9.1+cpu"])
 def test_unsafe_versions_of_torch(monkeypatch, tmp_path, version):
   stand_in(monkeypatch, version, None)
   with pytest.raises(InputError, match="expected 2.10 or newer"):
-    pytorch.read(tmp_path / "a.pt", mlp((3, 2)))
+    pytorch.read_network(tmp_path / "a.pt", mlp((3, 2)))
 
 
 def test_what_torch_may_load(monkeypatch, tmp_path):
@@ -417,7 +417,7 @@ def test_what_torch_may_load(monkeypatch, tmp_path):
       return result
 
     stand_in(monkeypatch, "2.10.0", load)
-    return pytorch.read(tmp_path / "a.pth", target)
+    return pytorch.read_network(tmp_path / "a.pth", target)
 
   # In the order of the file, whatever the names.
   np.testing.assert_array_equal(of(state)[0]["bias"], state["b.bias"])
@@ -492,7 +492,7 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
     save_file(network.state_dict(), paths[0])
     for path in paths[1:]:
       torch.save(network.state_dict(), path)
-    found = [pytorch.read(path, target) for path in paths]
+    found = [pytorch.read_network(path, target) for path in paths]
     found.append(state_dict.to_weights(network.state_dict(), target))
     for other in found[1:]:
       assert jax.tree.all(jax.tree.map(np.array_equal, found[0], other))
@@ -512,7 +512,7 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
     # And back: torch loads what was written.
     new = tmp_path / f"new{i}.safetensors"
     doubled = jax.tree.map(lambda w: 2 * w, found[0])
-    pytorch.write(new, target, doubled, pytorch.layers(paths[1]))
+    pytorch.write_network(new, target, doubled, pytorch.layers(paths[1]))
     network.load_state_dict(load_file(new))
     np.testing.assert_allclose(
       target.apply(doubled, jnp.asarray(x)), outputs(), rtol=1e-10, atol=1e-10
@@ -525,21 +525,21 @@ def test_files_of_torch(torch, tmp_path):
   network = torch.nn.Linear(3, 2)
   path = tmp_path / "network.pt"
   torch.save(network.to(torch.bfloat16).state_dict(), path)
-  weights = pytorch.read(path, target)
+  weights = pytorch.read_network(path, target)
   np.testing.assert_array_equal(
     weights[0]["kernel"], network.weight.detach().float().numpy().T
   )
   data = path.read_bytes()
   torch.save({"model": network.state_dict(), "epoch": 3}, path)
   with pytest.raises(InputError, match="'model' is of type OrderedDict"):
-    pytorch.read(path, target)
-  again = state_dict.to_weights(pytorch.load(path)["model"], target)
+    pytorch.read_network(path, target)
+  again = state_dict.to_weights(pytorch.load_state_dict(path)["model"], target)
   np.testing.assert_array_equal(again[0]["bias"], weights[0]["bias"])
   torch.save(network, path)  # the module itself, which is pickled code
   with pytest.raises(InputError, match="cannot be read .Weights only load fa"):
-    pytorch.read(path, target)
+    pytorch.read_network(path, target)
   for broken in (b"", data[:100], data[:-50], data[100:], b"\x80\x02}q\x00."):
     path.write_bytes(broken)
     with pytest.raises(InputError) as error:
-      pytorch.read(path, target)
+      pytorch.read_network(path, target)
     assert "\n" not in str(error.value)

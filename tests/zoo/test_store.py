@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from scalegmn_jax import base
-from scalegmn_jax.zoo import store
+from scalegmn_jax.zoo import split, store
 from scalegmn_jax.zoo.layout import Layout
 
 SHARED = os.environ.get("SCALEGMN_SHARED", "")
@@ -25,20 +25,22 @@ RUNS = ["NA", "b/00", "b/01", "c,1"]
 
 
 def metrics() -> pd.DataFrame:
-  return pd.DataFrame({
-    "modeldir": np.repeat(RUNS, 3),
-    "step": [0, 4, 9, 0, 4, 9, 9, 4, 0, 0, 1, 2],
-    "test_loss": np.linspace(0.1, 1, N),
-    "config.activation": np.repeat(["relu", "tanh"], 6),
-    "config.w_init": ["he_normal"] * N,
-    "config.dropout": [None, 0.5] * 6,
-  })
+  return pd.DataFrame(
+    {
+      "modeldir": np.repeat(RUNS, 3),
+      "step": [0, 4, 9, 0, 4, 9, 9, 4, 0, 0, 1, 2],
+      "test_loss": np.linspace(0.1, 1, N),
+      "config.activation": np.repeat(["relu", "tanh"], 6),
+      "config.w_init": ["he_normal"] * N,
+      "config.dropout": [None, 0.5] * 6,
+    }
+  )
 
 
 @pytest.fixture
 def zoo(tmp_path) -> pathlib.Path:
   path = tmp_path / "zoo"
-  store.write(path, WEIGHTS, metrics(), LAYOUT)
+  store.write_zoo(path, WEIGHTS, metrics(), LAYOUT)
   return path
 
 
@@ -53,7 +55,7 @@ def change_layout(zoo: pathlib.Path, old: str, new: str) -> None:
 
 
 def test_round_trip(zoo):
-  files = store.read(str(zoo))
+  files = store.read_zoo(str(zoo))
   assert isinstance(files.weights, np.memmap)
   assert not files.weights.flags.writeable
   np.testing.assert_array_equal(files.weights, WEIGHTS)
@@ -77,7 +79,7 @@ def test_bytes_depend_on_the_content_alone(tmp_path):
   frame = metrics()
   shuffled_index = frame.set_axis(np.arange(N)[::-1])
   for name, table in (("a", frame), ("b", shuffled_index)):
-    store.write(tmp_path / name, WEIGHTS, table, LAYOUT)
+    store.write_zoo(tmp_path / name, WEIGHTS, table, LAYOUT)
   for name in (store.WEIGHTS, store.METRICS, store.LAYOUT):
     a, b = ((tmp_path / folder / name).read_bytes() for folder in "ab")
     assert a == b
@@ -93,10 +95,10 @@ def test_write_is_all_or_nothing(tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(Layout, "text", fail)
     with pytest.raises(base.InputError, match="zoo: cannot be written .disk"):
-      store.write(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
+      store.write_zoo(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
   assert not list(tmp_path.iterdir())
   (tmp_path / "zoo").mkdir()  # an empty folder is all right
-  store.write(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
+  store.write_zoo(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
   assert list(tmp_path.iterdir()) == [tmp_path / "zoo"]
   (tmp_path / "normal").mkdir()
   mode = (tmp_path / "normal").stat().st_mode
@@ -105,11 +107,11 @@ def test_write_is_all_or_nothing(tmp_path, monkeypatch):
 
 def test_write_does_not_overwrite(zoo, tmp_path):
   with pytest.raises(base.InputError, match="zoo: exists, expected no folder"):
-    store.write(zoo, WEIGHTS + 1, metrics(), LAYOUT)
-  np.testing.assert_array_equal(store.read(zoo).weights, WEIGHTS)
+    store.write_zoo(zoo, WEIGHTS + 1, metrics(), LAYOUT)
+  np.testing.assert_array_equal(store.read_zoo(zoo).weights, WEIGHTS)
   (tmp_path / "file").write_text("mine")
   with pytest.raises(base.InputError, match="file: exists"):
-    store.write(tmp_path / "file", WEIGHTS, metrics(), LAYOUT)
+    store.write_zoo(tmp_path / "file", WEIGHTS, metrics(), LAYOUT)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_write_does_not_overwrite(zoo, tmp_path):
 )
 def test_write_refuses(tmp_path, weights, frame, message):
   with pytest.raises(base.InputError) as error:
-    store.write(tmp_path / "zoo", weights, frame, LAYOUT)
+    store.write_zoo(tmp_path / "zoo", weights, frame, LAYOUT)
   assert message in str(error.value) and not list(tmp_path.iterdir())
 
 
@@ -247,7 +249,7 @@ def _layout(old, new):
 def test_broken_zoo(zoo, spoil, file, message):
   spoil(zoo)
   with pytest.raises(base.InputError) as error:
-    store.read(zoo)
+    store.read_zoo(zoo)
   assert str(error.value).startswith(f"{zoo / file}: ")
   assert message in str(error.value) and "expected" in str(error.value)
   assert "\n" not in str(error.value)
@@ -258,7 +260,7 @@ def test_layout_of_nothing(zoo):
   for text, message in ((header, "no rows"), ("", "header []")):
     (zoo / store.LAYOUT).write_text(text)
     with pytest.raises(base.InputError, match="layout.csv: ") as error:
-      store.read(zoo)
+      store.read_zoo(zoo)
     assert message in str(error.value)
   with pytest.raises(base.InputError, match="1 names, 0 shapes"):
     Layout.from_shapes(["a"], [])
@@ -268,14 +270,14 @@ def test_layout_of_nothing(zoo):
 
 def test_missing_folder(tmp_path):
   with pytest.raises(base.InputError, match="absent: no such folder, expected"):
-    store.read(tmp_path / "absent")
+    store.read_zoo(tmp_path / "absent")
 
 
 def test_foreign_metrics(zoo):
   """An unnamed index, whole steps as floats, and more columns."""
   frame = metrics().assign(step=metrics()["step"].astype(float), extra="x")
   frame.to_csv(zoo / store.METRICS)
-  got = store.read(zoo).metrics
+  got = store.read_zoo(zoo).metrics
   assert got.columns.tolist() == [*metrics().columns, "extra"]
   assert got["step"].tolist() == metrics()["step"].tolist()
 
@@ -284,7 +286,7 @@ def test_check_finite(zoo, monkeypatch):
   weights = WEIGHTS.copy()
   weights[7, 3], weights[10, 0] = np.nan, np.inf
   np.save(zoo / store.WEIGHTS, weights)
-  files = store.read(zoo)
+  files = store.read_zoo(zoo)
   for chunk in (1, 2 * D, 1 << 22):
     monkeypatch.setattr(store, "_CHUNK", chunk)
     store.check_finite(files, np.array([11, 0, 6]))
@@ -296,13 +298,13 @@ def test_check_finite(zoo, monkeypatch):
 
 
 def test_select(zoo):
-  files = store.read(zoo)
-  assert store.select(files).tolist() == list(range(12))
-  assert store.select(files, step=4).tolist() == [1, 4, 7]
+  files = store.read_zoo(zoo)
+  assert split.select(files).tolist() == list(range(12))
+  assert split.select(files, step=4).tolist() == [1, 4, 7]
   # Greatest, not lowest in the file: the third run goes backwards.
-  assert store.select(files, "last").tolist() == [2, 5, 6, 11]
-  assert store.select(files, "last", ("tanh",)).tolist() == [6, 11]
-  assert store.select(files, 9, ("relu", "tanh")).tolist() == [2, 5, 6]
+  assert split.select(files, "last").tolist() == [2, 5, 6, 11]
+  assert split.select(files, "last", ("tanh",)).tolist() == [6, 11]
+  assert split.select(files, 9, ("relu", "tanh")).tolist() == [2, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -317,37 +319,39 @@ def test_select(zoo):
 )
 def test_select_refuses(zoo, step, activations, message):
   with pytest.raises(base.InputError) as error:
-    store.select(store.read(zoo), step, activations)
+    split.select(store.read_zoo(zoo), step, activations)
   assert message in str(error.value)
 
 
 def test_split_is_by_run(zoo):
-  files = store.read(zoo)
+  files = store.read_zoo(zoo)
   rows = np.arange(N)
   thirds = (0.5, 0.25, 0.25)
-  sides = store.split(files, rows, thirds)
+  sides = split.split(files, rows, thirds)
   assert [len(side) for side in sides] == [6, 3, 3]
   assert sorted(np.concatenate(sides)) == rows.tolist()
-  store.check_disjoint(files, *sides)
+  split.check_disjoint(files, *sides)
   # The order of the rows changes the order in the sides and nothing else.
   shuffled = np.random.default_rng(0).permutation(rows)
-  for a, b in zip(sides, store.split(files, shuffled, thirds), strict=True):
+  for a, b in zip(sides, split.split(files, shuffled, thirds), strict=True):
     assert a.tolist() == sorted(b)
     assert b.tolist() == [row for row in shuffled if row in a]
   # One checkpoint of each run is split as all of them are.
-  last = store.select(files, "last")
-  for a, b in zip(sides, store.split(files, last, thirds), strict=True):
+  last = split.select(files, "last")
+  for a, b in zip(sides, split.split(files, last, thirds), strict=True):
     assert set(b) == set(a) & set(last)
   splits = {
-    str(store.split(files, rows, thirds, seed)[1]) for seed in range(20)
+    str(split.split(files, rows, thirds, seed)[1]) for seed in range(20)
   }
   assert len(splits) == 4
-  assert len(store.split(files, rows, (1, 0, 0))[0]) == N
+  assert len(split.split(files, rows, (1, 0, 0))[0]) == N
 
 
 def test_split_is_frozen(zoo):
   """Results of other days are of the same split."""
-  sides = store.split(store.read(zoo), np.arange(N), (0.5, 0.25, 0.25), seed=3)
+  sides = split.split(
+    store.read_zoo(zoo), np.arange(N), (0.5, 0.25, 0.25), seed=3
+  )
   assert [side[0] for side in sides] == [3, 0, 9]
 
 
@@ -363,31 +367,31 @@ def test_split_is_frozen(zoo):
 )
 def test_split_refuses(zoo, fractions, message):
   with pytest.raises(base.InputError) as error:
-    store.split(store.read(zoo), np.arange(N), fractions)
+    split.split(store.read_zoo(zoo), np.arange(N), fractions)
   assert message in str(error.value)
 
 
 def test_overlapping_sides(zoo):
-  files = store.read(zoo)
+  files = store.read_zoo(zoo)
   with pytest.raises(base.InputError, match="modeldir 'b/00' is on sides 0 an"):
-    store.check_disjoint(files, np.arange(4), np.array([4, 8]))
+    split.check_disjoint(files, np.arange(4), np.array([4, 8]))
 
 
 def test_take(zoo, monkeypatch):
-  files = store.read(zoo)
+  files = store.read_zoo(zoo)
   rows = np.array([5, 0, 11, 5, 3])
   for chunk in (1, 2 * D, 1 << 22):
     monkeypatch.setattr(store, "_CHUNK", chunk)
-    got = store.take(files, rows)
+    got = store.read_rows(files, rows)
     assert type(got) is np.ndarray and got.dtype == np.float32
     np.testing.assert_array_equal(got, WEIGHTS[rows])
-  assert store.take(files, np.array([], int)).shape == (0, D)
+  assert store.read_rows(files, np.array([], int)).shape == (0, D)
 
 
 @pytest.mark.parametrize("rows", [[12], [-1], [0.5], [[1]], [True]])
 def test_take_refuses(zoo, rows):
   with pytest.raises(base.InputError, match="expected integers .n. in 0..11"):
-    store.take(store.read(zoo), np.array(rows))
+    store.read_rows(store.read_zoo(zoo), np.array(rows))
 
 
 def shared(name: str) -> pathlib.Path:
@@ -398,24 +402,24 @@ def shared(name: str) -> pathlib.Path:
 
 
 def test_real_zoo(tmp_path):
-  files = store.read(shared("mini_zoo_cifar10_gs"))
+  files = store.read_zoo(shared("mini_zoo_cifar10_gs"))
   assert files.weights.shape == (1728, 4970)
   assert len(set(files.metrics["modeldir"])) == 288
   store.check_finite(files)
-  last = store.select(files, "last")
+  last = split.select(files, "last")
   assert len(last) == 288
   assert set(np.asarray(files.metrics["step"])[last]) == {10}
-  assert len(store.select(files, 10, ("relu",))) == 142
-  assert len(store.select(files, 10, ("tanh",))) == 146
-  sides = store.split(files, store.select(files))
+  assert len(split.select(files, 10, ("relu",))) == 142
+  assert len(split.select(files, 10, ("tanh",))) == 146
+  sides = split.split(files, split.select(files))
   assert [len(side) // 6 for side in sides] == [230, 29, 29]
   names = np.asarray(files.metrics["modeldir"])
   assert len(set.union(*(set(names[side]) for side in sides))) == 288
   assert sum(len(set(names[side])) for side in sides) == 288
   # What is written from it reads back the same.
-  taken = store.take(files, last)
-  store.write(tmp_path / "a", taken, files.metrics.loc[last], files.layout)
-  again = store.read(tmp_path / "a")
+  taken = store.read_rows(files, last)
+  store.write_zoo(tmp_path / "a", taken, files.metrics.loc[last], files.layout)
+  again = store.read_zoo(tmp_path / "a")
   np.testing.assert_array_equal(again.weights, files.weights[last])
   pd.testing.assert_frame_equal(
     again.metrics, files.metrics.loc[last].reset_index(drop=True)

@@ -1,0 +1,129 @@
+"""Predicting the test accuracy of networks of many architectures with one
+metanetwork.
+
+  python -m experiments.run --config=configs/multi_arch.py
+
+Trains a zoo of small CNNs on 8x8 digits for each of 20 architectures (depth 1
+to 4, 8 to 32 channels, kernels of 1, 3 and 5, strides 1, 2 and 4, average pool
+or flattened maps, relu and tanh) and one ScaleGMN on batches in which they are
+mixed; measured on networks held out, and on all networks of 4 architectures
+that it never saw. No download.
+
+Variants, after a colon:
+  (none)  40 networks per architecture.
+  full    160 networks per architecture, a wider metanetwork, three seeds.
+  tiny    the same path in seconds with 3 architectures, for tests.
+
+A collection of one's own is read with --config.zoo.path: a folder with a zoo
+per architecture, each with a `target.json` (`scalegmn_jax.zoo.collection`); the
+last --config.zoo.unseen folders by name are not trained on.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+ARCHITECTURES = (
+  # channels, kernel sizes, strides, pool
+  ((8,), (5,), (2,), "average"),
+  ((32,), (3,), (2,), "average"),
+  ((16,), (3,), (2,), "flatten"),
+  ((8,), (5,), (4,), "flatten"),
+  ((8, 16), (3, 3), (2, 1), "average"),
+  ((16, 16), (3, 3), (2, 2), "average"),
+  ((16, 8), (5, 3), (2, 1), "average"),
+  ((24, 12), (3, 1), (2, 1), "average"),
+  ((8, 8), (5, 5), (2, 2), "flatten"),
+  ((32, 16), (1, 3), (2, 2), "average"),
+  ((8, 16, 16), (3, 3, 3), (2, 1, 1), "average"),
+  ((16, 16, 16), (3, 3, 3), (2, 2, 2), "average"),
+  ((12, 24, 12), (5, 1, 3), (2, 1, 2), "average"),
+  ((8, 8, 8), (3, 3, 3), (2, 2, 1), "flatten"),
+  ((8, 8, 8, 8), (3, 3, 3, 3), (2, 1, 2, 1), "average"),
+  ((12, 16, 16, 12), (3, 1, 3, 1), (2, 1, 2, 1), "average"),
+  # Not trained on.
+  ((12,), (5,), (2,), "flatten"),
+  ((12, 20), (3, 3), (2, 1), "average"),
+  ((16, 8, 24), (3, 3, 1), (2, 2, 1), "average"),
+  ((12, 12, 12, 12), (3, 3, 1, 3), (2, 1, 1, 2), "average"),
+)
+
+
+def get_config(variant: str = ""):
+  config = common.start("multi_arch")
+  common.data(config)
+  common.zoo(config)
+  common.model(config)
+  common.train(config)
+  config.train.seeds = (0,)  # of φ; `seed` is that of the zoos and their splits
+  config.architectures = ARCHITECTURES
+  config.methods = (
+    "scalegmn",
+    "permutation",  # as many FLOPs as the first
+    "statistics",
+    "architecture",
+    "constant",
+  )
+  config.loss = ConfigDict()
+  config.loss.name = "cross_entropy"  # or "squared_error"
+  del config.eval  # all networks that are held out are used
+  del config.model.symmetry
+  del config.model.edge_block
+  del config.zoo.test_path
+
+  config.target.name = "cnn"
+  config.target.activation = ("relu", "tanh")
+  config.target.padding = "SAME"
+  config.zoo.size = 40  # of each architecture
+  config.zoo.save_every = 40
+  config.zoo.epochs = (2, 4, 8)
+  config.zoo.fractions = (0.6, 0.15, 0.25)  # of each architecture
+  config.zoo.unseen = 4  # architectures at the end that are not trained on
+
+  config.train.batch_networks = 16
+  config.train.buckets = 3  # shapes of batches, each compiled once
+  config.train.steps = 1000
+  config.train.weight_decay = 1e-2
+  config.train.log_every = 50
+  config.train.eval_every = 100
+  if variant == "full":
+    config.train.seeds = (0, 1, 2)
+    config.zoo.size = 160
+    config.zoo.epochs = (2, 4, 8, 16)
+    config.model.width = 64
+    config.model.depth = 3
+    config.train.batch_networks = 32
+    config.train.steps = 10_000
+    config.train.eval_every = 500
+  elif variant == "tiny":
+    _tiny(config)
+  elif variant:
+    raise ValueError(
+      f"configs/multi_arch.py has no variant {variant!r}: expected full or tiny"
+    )
+  return config
+
+
+def _tiny(config: ConfigDict) -> None:
+  config.architectures = (
+    ((4,), (3,), (4,), "average"),
+    ((4, 4), (1, 3), (4, 1), "flatten"),
+    ((6,), (3,), (4,), "average"),
+  )
+  config.methods = ("scalegmn", "architecture")
+  config.zoo.size = 12
+  config.zoo.save_every = 12
+  config.zoo.epochs = (2,)
+  config.zoo.optimizer = ("adam",)
+  config.zoo.initializer = ("he_normal",)
+  config.zoo.fractions = (0.5, 0.25, 0.25)
+  config.zoo.unseen = 1
+  config.model.width = 4
+  config.model.depth = 1
+  config.model.bidirectional = False
+  config.train.batch_networks = 4
+  config.train.buckets = 1
+  config.train.steps = 20
+  config.train.warmup = 5
+  config.train.log_every = 5
+  config.train.eval_every = 10

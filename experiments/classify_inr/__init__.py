@@ -1,0 +1,1 @@
+"""Classification of images by the weights of their INRs."""

@@ -1,0 +1,1 @@
+"""Editing of images in the weights of their INRs."""

@@ -1,0 +1,1 @@
+"""Amortized fine-tuning of a zoo."""

@@ -1,0 +1,1 @@
+"""Gauge freedom of networks and what it costs."""

@@ -1,0 +1,1 @@
+"""Prediction of accuracy for several architectures in one batch."""

@@ -1,0 +1,1 @@
+"""Quality of an operator against networks and steps of training."""

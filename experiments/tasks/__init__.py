@@ -1,1 +1,0 @@
-"""The experiments: what each of them trains and measures."""

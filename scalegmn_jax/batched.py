@@ -1,0 +1,137 @@
+"""Functions of one network, mapped over many: the only place that maps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scalegmn_jax.base import (
+  Functional,
+  Network,
+  Networks,
+  Operator,
+  Params,
+  Weights,
+)
+
+EditFn = Callable[[Params, Networks], Networks]
+"""(φ, networks) -> edited networks."""
+
+ReadFn = Callable[[Params, Networks], jax.Array]
+"""(φ, networks) -> [B, K]."""
+
+CPU_BATCH, ACCELERATOR_BATCH = 16, 64
+"""Networks per compiled call where the caller does not say. Every number of
+networks below it is one more program to compile."""
+
+
+def _single(tree: Any) -> Any:
+  """The same pytree with every `Networks` as a `Network`."""
+  return jax.tree.map(
+    lambda node: Network(*node) if isinstance(node, Networks) else node,
+    tree,
+    is_leaf=lambda node: isinstance(node, Networks),
+  )
+
+
+def map_networks(
+  f: Callable[..., Any], *stacked: Any, vmap_size: int | None = 1
+) -> Any:
+  """f of every network, stacked; to be called inside `jax.jit`.
+
+  Args:
+    f: arguments without the axis [B] -> a pytree; a `Networks` becomes a
+      `Network`.
+    *stacked: pytrees with leaves [B, ...].
+    vmap_size: networks computed side by side by `vmap`; None for all of them.
+      With 1 they are computed one after another, so that memory does not grow
+      with B: on a CPU the features of one network stay in the cache.
+
+  Returns:
+    The results of f with leaves [B, ...].
+  """
+
+  def one(items):
+    return f(*_single(items))
+
+  if vmap_size is None:
+    return jax.vmap(one)(stacked)
+  # A batch of one has no axis to be mapped over.
+  batch_size = vmap_size if vmap_size > 1 else None
+  return jax.lax.map(one, stacked, batch_size=batch_size)
+
+
+def apply_batched(
+  f: Callable[..., Any], *, batch_size: int | None = None
+) -> Callable[..., Any]:
+  """f compiled for batches of networks, and applied to any number of them.
+
+  Args:
+    f: (shared, network) -> a pytree. `network` is a `Network`, or any pytree
+      without its axis [B].
+    batch_size: networks per call of the compiled program; None for what is
+      fast on the device. With 1, one program serves any number of networks.
+
+  Returns:
+    (shared, networks with leaves [B, ...]) -> the results with leaves
+    [B, ...]. Networks are sent to the device one batch at a time.
+  """
+  cpu = jax.default_backend() == "cpu"
+  size = batch_size or (CPU_BATCH if cpu else ACCELERATOR_BATCH)
+
+  @jax.jit
+  def compiled(shared, stacked):
+    count = jax.tree.leaves(stacked)[0].shape[0]
+    # One at a time takes no longer on a CPU, and an axis of one is slow
+    # anywhere.
+    vmap_size = 1 if cpu or count == 1 else None
+    return map_networks(
+      lambda item: f(shared, item), stacked, vmap_size=vmap_size
+    )
+
+  def apply(shared, stacked):
+    count = jax.tree.leaves(stacked)[0].shape[0]
+    if count <= size:
+      return compiled(shared, stacked)
+    host = jax.device_get(stacked)
+    parts = []
+    for start in range(0, count, size):
+      # The last batch overlaps the one before: all have the same shape.
+      begin = min(start, count - size)
+      batch = jax.tree.map(lambda a, b=begin: a[b : b + size], host)
+      part = compiled(shared, jax.device_put(batch))
+      parts.append(jax.tree.map(lambda a, b=start - begin: a[b:], part))
+    return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
+
+  return apply
+
+
+def edit_networks(operator: Operator) -> EditFn:
+  """An operator applied to any number of networks, see `apply_batched`.
+
+  Equivariant in every network, as the operator is.
+  """
+
+  def edit(params: Params, network: Network) -> Weights:
+    return operator.apply(params, network.weights, network.activation)
+
+  apply = apply_batched(edit)
+
+  def edited(params, networks):
+    given = Networks(networks.weights, networks.activation)
+    return networks._replace(weights=apply(params, given))
+
+  return edited
+
+
+def read_networks(functional: Functional) -> ReadFn:
+  """A functional applied to any number of networks, see `apply_batched`.
+
+  Invariant in every network, as the functional is.
+  """
+
+  def read(params: Params, network: Network) -> jax.Array:
+    return functional.apply(params, network.weights, network.activation)
+
+  return apply_batched(read)

@@ -1,0 +1,177 @@
+"""Readers of the files that image sets come in: idx, npz, CIFAR-10 batches.
+
+Nothing here unpickles, and no file, however broken, raises anything but
+`base.InputError`.
+"""
+
+import contextlib
+import gzip
+import lzma
+import math
+import os
+import pathlib
+import struct
+import tarfile
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from scalegmn_jax import base
+
+# What truncated or altered files were seen to raise in gzip, tarfile, zipfile,
+# numpy and pandas. RuntimeError is an encrypted zip, NotImplementedError an
+# unknown compression, MemoryError a header that claims an absurd size, and
+# SyntaxError and TokenError come from numpy's parser of array headers.
+BROKEN = (
+  ArithmeticError,
+  EOFError,
+  KeyError,
+  MemoryError,
+  OSError,
+  RuntimeError,
+  SyntaxError,
+  TypeError,
+  ValueError,
+  lzma.LZMAError,
+  struct.error,
+  tarfile.TarError,
+  tokenize.TokenError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
+
+CIFAR10_RECORD = 1 + 3 * 32 * 32
+"""Bytes of one image of the binary CIFAR-10: its label, then R, G, B planes."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_IDX_UINT8 = 0x08
+
+
+@contextlib.contextmanager
+def input_errors(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
+  """Makes whatever a broken file raises inside an `InputError` of one line.
+
+  Args:
+    path: the file that is being read.
+    expected: what it should have been, as the message ends.
+  """
+  try:
+    yield
+  except base.InputError:
+    raise
+  except FileNotFoundError:
+    raise base.InputError(
+      f"{path}: no such file; expected {expected}"
+    ) from None
+  except BROKEN as error:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    raise base.InputError(
+      f"{path}: cannot be read ({reason}); expected {expected}"
+    ) from error
+
+
+def read_idx(path: str | os.PathLike[str], ndim: int) -> np.ndarray:
+  """Reads an idx file of bytes, the format of MNIST; gzipped or not.
+
+  Args:
+    path: the file. Whether it is gzipped is seen from its content.
+    ndim: number of axes that it must have: 3 for images, 1 for labels.
+
+  Returns:
+    uint8 array with `ndim` axes.
+
+  Raises:
+    InputError: not such a file, or shorter or longer than its header says.
+  """
+  expected = f"an idx file of uint8 with {ndim} axes"
+  with input_errors(path, expected):
+    with open(path, "rb") as file:
+      zipped = file.read(2) == _GZIP_MAGIC
+    with (gzip.open if zipped else open)(path, "rb") as file:
+      header, body = file.read(4 + 4 * ndim), file.read()
+    magic = bytes((0, 0, _IDX_UINT8, ndim))
+    if header[:4] != magic:
+      raise base.InputError(
+        f"{path}: starts with 0x{header[:4].hex()}, expected 0x{magic.hex()},"
+        f" {expected}"
+      )
+    shape = struct.unpack(f">{ndim}I", header[4:])
+    size = math.prod(shape)
+    if len(body) != size:
+      raise base.InputError(
+        f"{path}: {len(body)} bytes after the header, expected {size} for the"
+        f" shape {list(shape)} in it"
+      )
+  return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def read_npz(
+  path: str | os.PathLike[str],
+  needed: tuple[str, ...],
+  optional: tuple[str, ...] = (),
+) -> dict[str, np.ndarray]:
+  """Reads named arrays of an npz file; others in it are left alone.
+
+  Raises:
+    InputError: not an npz file, a needed key is missing, or an array holds
+      pickled objects.
+  """
+  expected = f"an npz file with the arrays {', '.join(needed)}"
+  with input_errors(path, expected):
+    # Opened here: numpy would take anything that is not a zip for a pickle.
+    with zipfile.ZipFile(path) as archive:
+      present = {name.removesuffix(".npy") for name in archive.namelist()}
+    for key in needed:
+      if key not in present:
+        raise base.InputError(
+          f"{path}: has no array {key!r}, only {sorted(present)}; expected"
+          f" {expected}"
+        )
+    arrays = {}
+    with np.load(path, allow_pickle=False) as file:
+      for key in needed + tuple(key for key in optional if key in present):
+        with input_errors(f"{path}: {key}", "an array without pickled objects"):
+          array = file[key]
+          if not isinstance(array, np.ndarray):  # a member that is no array
+            raise base.InputError(f"{path}: {key}: expected an array")
+          arrays[key] = array
+  return arrays
+
+
+def read_cifar10_batch(
+  path: str | os.PathLike[str],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Reads one batch of the binary CIFAR-10, of any number of records.
+
+  Returns:
+    images [N, 32, 32, 3] uint8 and labels [N] uint8, both as in the file.
+
+  Raises:
+    InputError: empty, or not a whole number of records.
+  """
+  with input_errors(path, f"records of {CIFAR10_RECORD} bytes"):
+    body = pathlib.Path(path).read_bytes()
+  if not body or len(body) % CIFAR10_RECORD:
+    raise base.InputError(
+      f"{path}: {len(body)} bytes, expected a multiple of {CIFAR10_RECORD}: a"
+      " byte of label and 3,072 of image per record"
+    )
+  records = np.frombuffer(body, np.uint8).reshape(-1, CIFAR10_RECORD)
+  planes = records[:, 1:].reshape(-1, 3, 32, 32)
+  return planes.transpose(0, 2, 3, 1), records[:, 0]
+
+
+def unpack(
+  archive: str | os.PathLike[str], folder: str | os.PathLike[str]
+) -> None:
+  """Unpacks a tar file, compressed or not, into an existing folder.
+
+  Raises:
+    InputError: broken, or a member of it would land outside of the folder.
+  """
+  with input_errors(archive, "a tar file whose members stay inside its folder"):
+    with tarfile.open(archive) as tar:
+      tar.extractall(folder, filter="data")

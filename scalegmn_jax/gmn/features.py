@@ -1,0 +1,190 @@
+"""How one network is read: its features, and what of them is invariant."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jraph
+
+from scalegmn_jax.base import InputError, Weights
+from scalegmn_jax.graph import convert
+from scalegmn_jax.graph.batch.batch_connectivity import BatchConnectivity
+from scalegmn_jax.graph.batch.pack import GraphBatch
+from scalegmn_jax.graph.connectivity import NetworkConnectivity
+from scalegmn_jax.graph.interface import Connectivity
+from scalegmn_jax.graph.topology import Topology
+from scalegmn_jax.symmetry import canonical, gauge
+from scalegmn_jax.symmetry.canonical import Canonical
+
+Backward = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""(e [E, k], s_j [E, 1], s_i [E, 1]) -> features [E, k] that carry q_j / q_i,
+from e → q_i e / q_j and the sizes s → q s of senders j and receivers i."""
+
+
+def carrier(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
+  """e (s_j / s_i)²: bounded by the sizes of the vertices, zero where e is."""
+  # Twice by the ratio, since its square can be out of range where the product
+  # is not: neurons that weight decay drove down have sizes near 1e-33.
+  ratio = s_sender * canonical.inverse(s_receiver)
+  return e * ratio * ratio
+
+
+def vector_inverse(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
+  """e / ‖e‖², 0 where e is 0; grows without bound as e becomes small."""
+  del s_sender, s_receiver
+  return canonical.unit(e) * canonical.inverse_norm(e)
+
+
+Groups = tuple[jax.Array, jax.Array]
+
+BACKWARD: dict[str, Backward] = {"carrier": carrier, "inverse": vector_inverse}
+
+
+def resolve_backward(symmetry: str, backward: str | Backward) -> Backward:
+  """`backward` as a function, for any of the symmetries of a metanetwork.
+
+  Raises:
+    InputError: no such symmetry or backward edge.
+  """
+  if symmetry not in ("target", "permutation"):
+    raise InputError(
+      f"model.symmetry is {symmetry!r}, expected target or permutation"
+    )
+  if not isinstance(backward, str):
+    return backward
+  if backward not in BACKWARD:
+    raise InputError(
+      f"model.backward is {backward!r}, expected one of {', '.join(BACKWARD)}"
+    )
+  return BACKWARD[backward]
+
+
+class GraphFeatures(NamedTuple):
+  """One network as the layers see it.
+
+  Attributes:
+    graph: nodes [V, b] → q b, edges [E, k] → q_i e / q_j.
+    backward_edges: [E, k] → q_j e / q_i.
+    sizes: [V, 1] → q s, see `gauge.vertex_sizes`; 1 where no multiplier acts,
+      0 for neurons without any weight.
+    canonical: rows of `groups` -> the canonical map of vectors in those rows.
+    groups: ([V, 1], [V, 1]) bool, the vertices that positive multipliers and
+      that signs act on.
+  """
+
+  graph: jraph.GraphsTuple
+  backward_edges: jax.Array
+  sizes: jax.Array
+  canonical: Callable[[Groups], Canonical]
+  groups: Groups
+
+  @property
+  def scaled(self) -> jax.Array:
+    """[V, 1] bool, the vertices that positive multipliers act on."""
+    return self.groups[0]
+
+  @property
+  def additive(self) -> jax.Array:
+    """[V, 1] bool, the vertices on which no multiplier acts."""
+    return ~(self.groups[0] | self.groups[1])
+
+  def hidden(self, wiring: Connectivity) -> Canonical:
+    """The canonical map of vectors at the hidden vertices."""
+    return self.canonical(jax.tree.map(lambda m: m[wiring.hidden], self.groups))
+
+
+def _groups(topology: Topology, activation) -> tuple[Groups, str | None]:
+  """(masks of vertices, the group of all hidden vertices or None)."""
+  groups = topology.groups[:, topology.hidden]
+  names = set(groups.ravel()) or {"permutation"}
+  scale, sign = (
+    jnp.asarray(topology.groups == name)[activation][:, None]
+    for name in ("scale", "sign")
+  )
+  return (scale, sign), names.pop() if len(names) == 1 else None
+
+
+def _reading(
+  wiring: Connectivity,
+  graph: jraph.GraphsTuple,
+  sizes: jax.Array,
+  groups: Groups,
+  group: str | None,
+  backward: Backward,
+) -> GraphFeatures:
+  """The `Reading` of a graph.
+
+  Args:
+    wiring: of the graph.
+    graph: nodes [V, b], edges [E, k].
+    sizes: [V, 1] → q s.
+    groups: see `Reading`.
+    group: of all hidden vertices, None if they have several.
+    backward: see `Backward`.
+  """
+  scale, sign = groups
+  sizes = jnp.where(scale | sign, sizes, 1)
+
+  def invert(senders, e, receivers):
+    """An edge is inverted where either end is scaled: 1 and signs are their own
+    inverse."""
+    (s, s_scaled), (r, r_scaled) = senders, receivers
+    return jnp.where(s_scaled | r_scaled, backward(e, s, r), e)
+
+  edges: Any = graph.edges
+  if group is None or group == "scale":
+    ends = (sizes, scale)
+    inverted = wiring.every.map(invert, ends, edges, ends)
+  else:
+    inverted = edges
+
+  def canonical_map(rows):
+    return getattr(canonical, group) if group else canonical.mixed(*rows)
+
+  return GraphFeatures(
+    graph=graph,
+    backward_edges=inverted,
+    sizes=sizes,
+    canonical=canonical_map,
+    groups=groups,
+  )
+
+
+def featurize(
+  wiring: NetworkConnectivity,
+  weights: Weights,
+  activation: jax.Array | int = 0,
+  backward: Backward = carrier,
+) -> GraphFeatures:
+  """Reads the weights of one network under the groups of its activation."""
+  topology = wiring.topology
+  groups, group = _groups(topology, activation)
+  # Nothing of a neuron without weights tells its q. Its size is 0 here, so all
+  # its features are, and it is left alone.
+  sizes = convert.vertex_vector(
+    topology, gauge.vertex_sizes(topology.spec, weights, isolated=0.0)
+  )[:, None]
+  graph = convert.to_graph(topology, weights)
+  return _reading(wiring, graph, sizes, groups, group, backward)
+
+
+def featurize_batch(
+  batch: GraphBatch, *, symmetry: str = "target", backward: Backward = carrier
+) -> tuple[BatchConnectivity, GraphFeatures]:
+  """Reads a batch of networks of several architectures.
+
+  Args:
+    batch: see `graph.packing`.
+    symmetry: "target", or "permutation" for a model that no multiplier
+      concerns.
+    backward: see `Backward`.
+  """
+  nodes: Any = batch.graph.nodes
+  edges: Any = batch.graph.edges
+  wiring = BatchConnectivity(batch)
+  group, groups = batch.vocabulary.group, (nodes["scale"], nodes["sign"])
+  if symmetry == "permutation":
+    group, groups = "permutation", jax.tree.map(jnp.zeros_like, groups)
+  graph = batch.graph._replace(nodes=nodes["bias"], edges=edges["kernel"])
+  return wiring, _reading(wiring, graph, nodes["size"], groups, group, backward)

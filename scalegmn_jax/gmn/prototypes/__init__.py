@@ -1,0 +1,1 @@
+"""Learned networks that an operator writes."""

@@ -1,0 +1,1 @@
+"""Graphs of several architectures in one batch."""

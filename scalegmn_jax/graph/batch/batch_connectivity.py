@@ -1,0 +1,152 @@
+"""Following the edges of a batch: its `interface.GraphWiring`."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+
+from scalegmn_jax.graph.batch.pack import GraphBatch
+from scalegmn_jax.graph.interface import EdgeFn
+from scalegmn_jax.graph.topology import FeatureSizes
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchEdges:
+  """Some of the edges of a batch, by the vertices at their ends.
+
+  Sums are scatters, whose order is that of the edges on a CPU and open on
+  accelerators.
+
+  Attributes:
+    senders, receivers: [E].
+    rows: ranges of edges.
+    vertices: V.
+  """
+
+  senders: jax.Array
+  receivers: jax.Array
+  rows: tuple[slice, ...]
+  vertices: int
+
+  def map(
+    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
+  ) -> jax.Array:
+    """See `interface.GraphEdges`."""
+    return f(
+      _take(senders, self._own(self.senders)),
+      self._own(edges),
+      _take(receivers, self._own(self.receivers)),
+    )
+
+  def sum(
+    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
+  ) -> jax.Array:
+    """See `interface.GraphEdges`."""
+    if not self.rows:
+      return jnp.zeros(())
+    return jraph.segment_sum(
+      self.map(f, senders, edges, receivers),
+      self._own(self.receivers),
+      self.vertices,
+    )
+
+  def _own(self, x: jax.Array) -> jax.Array:
+    parts = [x[rows] for rows in self.rows]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+def _take(features: Any, at: jax.Array) -> Any:
+  return jax.tree.map(
+    lambda x: x.at[at].get(mode="promise_in_bounds"), features
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchConnectivity:
+  """The `interface.GraphWiring` of a batch, with the networks of its padding.
+
+  Attributes:
+    batch: of networks.
+    reversed: every edge is turned round.
+  """
+
+  batch: GraphBatch
+  reversed: bool = False
+
+  def reverse(self) -> "BatchConnectivity":
+    return dataclasses.replace(self, reversed=not self.reversed)
+
+  @property
+  def features(self) -> FeatureSizes:
+    return self.batch.vocabulary.features
+
+  @property
+  def vertex_type(self) -> jax.Array:
+    return self._nodes["type"]
+
+  @property
+  def edge_type(self) -> jax.Array:
+    edges: Any = self.batch.graph.edges
+    return edges["type"]
+
+  @property
+  def hidden(self) -> slice:
+    return slice(0, self.batch.sections.hidden)
+
+  @property
+  def every(self) -> BatchEdges:
+    return self._edges(0, 1, 2, 3)
+
+  @property
+  def into_hidden(self) -> BatchEdges:
+    return self._edges(2, 3) if self.reversed else self._edges(1, 2)
+
+  @property
+  def into_fixed(self) -> BatchEdges:
+    return self._edges(0, 1) if self.reversed else self._edges(0, 3)
+
+  def mean_hidden(self, y: jax.Array) -> jax.Array:
+    graph = self._nodes["graph"][self.hidden]
+    return jraph.segment_mean(y, graph, self._graphs)
+
+  def by_position(self, x: jax.Array) -> jax.Array:
+    vocabulary, fixed = self.batch.vocabulary, self.batch.sections.hidden
+    kind = self._nodes["type"][fixed:]
+    # Ids of outputs follow those of hidden vertices.
+    place = jnp.where(kind < vocabulary.inputs, kind, kind - vocabulary.depth)
+    count = vocabulary.inputs + vocabulary.outputs
+    rows = jraph.segment_sum(
+      x[fixed:],
+      self._nodes["graph"][fixed:] * count + place,
+      self._graphs * count,
+    )
+    return rows.reshape(self._graphs, -1)
+
+  @property
+  def _nodes(self) -> Any:
+    return self.batch.graph.nodes
+
+  @property
+  def _graphs(self) -> int:
+    return self.batch.graph.n_node.shape[0]
+
+  def _edges(self, *sections: int) -> BatchEdges:
+    """The edges of these sections, ascending, counted from `direct`."""
+    stops = np.cumsum(self.batch.sections[2:]).tolist()
+    rows: list[slice] = []
+    for section in sections:
+      start, stop = [0, *stops][section], stops[section]
+      if rows and rows[-1].stop == start:
+        rows[-1] = slice(rows[-1].start, stop)
+      elif stop > start:
+        rows.append(slice(start, stop))
+    graph: Any = self.batch.graph
+    senders, receivers = graph.senders, graph.receivers
+    if self.reversed:
+      senders, receivers = receivers, senders
+    return BatchEdges(
+      senders, receivers, tuple(rows), self.batch.sections.vertices
+    )

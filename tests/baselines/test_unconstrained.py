@@ -1,0 +1,170 @@
+"""Metanetworks without the scale symmetry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import Operator
+from scalegmn_jax.baselines import unconstrained
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.graph.batch import pack
+from scalegmn_jax.symmetry import actions
+from scalegmn_jax.targets import mlp
+from scalegmn_jax.training.optimizer import make_optimizer
+
+TARGET = mlp.mlp((4, 6, 3), ("relu", "tanh"))
+PER = ("entry", "tensor")
+
+
+def population():
+  """Weights of different means and sizes, leaves [5, ...]."""
+  keys = jax.random.split(jax.random.key(0), 5)
+  weights = jax.vmap(TARGET.init)(keys)
+  leaves, structure = jax.tree.flatten(weights)
+  rng = np.random.default_rng(0)
+  return jax.tree.unflatten(
+    structure,
+    [
+      jnp.asarray(rng.normal(i, i + 1, w.shape).astype(w.dtype))
+      for i, w in enumerate(leaves)
+    ],
+  )
+
+
+@pytest.mark.parametrize("per", PER)
+def test_standardized_operators_start_at_the_identity(per):
+  weights = population()
+  operator = unconstrained.standardized_operator(
+    unconstrained.flat_operator(TARGET, width=8, step=0.0), weights, per=per
+  )
+  params = jax.jit(operator.init)(jax.random.key(0))
+  edited = jax.vmap(lambda w: operator.apply(params, w))(weights)
+  for a, b in zip(*map(jax.tree.leaves, (edited, weights)), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("per", PER)
+def test_functionals_see_standardized_weights(per):
+  """Of mean 0 and deviation 1 over networks, per tensor or per entry."""
+  weights = population()
+  spy = Operator(lambda key: None, lambda params, w, activation: w)
+  functional = unconstrained.standardized_functional(spy, weights, per=per)
+  params = jax.jit(functional.init)(jax.random.key(0))
+  seen = jax.vmap(lambda w: functional.apply(params, w))(weights)
+  for leaf in jax.tree.leaves(seen):
+    axes = 0 if per == "entry" else tuple(range(leaf.ndim))
+    np.testing.assert_allclose(leaf.mean(axes), 0, atol=1e-4)
+    np.testing.assert_allclose(leaf.std(axes), 1, atol=1e-4)
+    if per == "tensor":  # entries keep what they differ by
+      assert abs(leaf.mean(0)).max() > 0.1
+
+
+@pytest.mark.parametrize("per", PER)
+def test_statistics_are_not_trained(per):
+  """They have no gradient, and weight decay leaves them alone."""
+  flat = unconstrained.flat_functional(TARGET, width=8)
+  functional = unconstrained.standardized_functional(
+    flat, population(), per=per
+  )
+  params = jax.jit(functional.init)(jax.random.key(0))
+  optimizer = make_optimizer(
+    learning_rate=1.0, steps=3, warmup=1, weight_decay=0.1, clip=1.0
+  )
+  weights = TARGET.init(jax.random.key(1))
+  gradient = jax.grad(lambda p: functional.apply(p, weights).sum())(params)
+  state = optimizer.init(params)
+  for _ in range(2):  # the rate of the first step is 0
+    updates, state = optimizer.update(gradient, state, params)
+  for name in ("mean", "std"):
+    assert not any(u.any() for u in jax.tree.leaves(updates[name]))
+  assert any(u.any() for u in jax.tree.leaves(updates["model"]))
+
+
+def values_of(functional):
+  """(weights [B, ...], activation) -> values [B, K], at some parameters."""
+  params = jax.jit(functional.init)(jax.random.key(2))
+
+  @jax.jit
+  def values(weights, activation=0):
+    return jax.vmap(lambda w: functional.apply(params, w, activation))(weights)
+
+  return values
+
+
+def relative(a, b):
+  return float(jnp.abs(a - b).max() / b.std())
+
+
+def moved(weights, decades):
+  """Permuted, and scaled by 10**±decades."""
+  g = actions.sample(jax.random.key(3), TARGET.spec, 0, decades=decades)
+  return jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(weights)
+
+
+def test_what_the_permutation_only_functional_is_invariant_to(x64):
+  weights = jax.tree.map(lambda w: w.astype(float), population())
+  functional = unconstrained.standardized_functional(
+    metanetworks.functional(TARGET, width=6, depth=1, symmetry="permutation"),
+    weights,
+    per="tensor",
+  )
+  f = values_of(functional)
+  assert f(weights).std() > 1e-3
+  permuted, scaled = (moved(weights, d) for d in (0.0, 1.0))
+  assert relative(f(permuted), f(weights)) < 1e-10
+  assert relative(f(scaled), f(weights)) > 1e-2
+
+
+def test_the_flat_functional_is_invariant_to_nothing():
+  weights = population()
+  f = values_of(unconstrained.flat_functional(TARGET, width=8, outputs=2))
+  assert f(weights).shape == (5, 2)
+  assert relative(f(moved(weights, 0.0)), f(weights)) > 1e-2
+
+
+def test_a_head_for_each_activation():
+  weights = population()
+  heads = unconstrained.flat_functional(TARGET, width=8, outputs=6)
+  all_heads = values_of(heads)(weights)
+  told = values_of(unconstrained.select_head(heads, 2))
+  np.testing.assert_allclose(told(weights, 0), all_heads[:, :3], 1e-6)
+  np.testing.assert_allclose(told(weights, 1), all_heads[:, 3:], 1e-6)
+  # A rival that is not told cannot tell.
+  np.testing.assert_array_equal(values_of(heads)(weights, 1), all_heads)
+
+
+def test_batches_are_standardized_by_id(mixed_population):
+  """To root mean square 1 over the networks that are named."""
+  _, networks = mixed_population
+  chosen = np.array([0, 3, 5, 6, 9, 14])
+  seen = []
+  heads = jnp.array([1.0, 2.0, 3.0, 4.0])  # two of each activation
+  spy = Operator(
+    lambda key: None,
+    lambda params, batch: (
+      seen.append(batch) or jnp.tile(heads, (batch.graph.n_node.shape[0], 1))
+    ),
+  )
+  functional = unconstrained.standardized_batch_functional(
+    spy, networks, chosen
+  )
+  sections = pack.SectionSizes(*networks.rows(chosen).tolist())
+  batch = networks.batch(chosen, sections, 7)
+  jax.eval_shape(functional.apply, None, batch)  # as within a program
+  seen.clear()
+  read = np.asarray(functional.apply(None, batch))
+  # Activations take turns in pairs.
+  assert read[:6].tolist() == [
+    [3.0, 4.0] if n // 2 % 2 else [1.0, 2.0] for n in chosen
+  ]
+  (scaled,) = seen
+  for rows, name in (("nodes", "bias"), ("edges", "kernel")):
+    before, after = (getattr(b.graph, rows) for b in (batch, scaled))
+    values, kinds = np.asarray(after[name]), np.asarray(after["type"])
+    for kind in np.unique(kinds):
+      used = values[kinds == kind]
+      used = used[used != 0]
+      if used.size:
+        np.testing.assert_allclose(np.square(used).mean(), 1, 1e-5)
+    np.testing.assert_array_equal(values == 0, before[name] == 0)

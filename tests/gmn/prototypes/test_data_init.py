@@ -1,0 +1,119 @@
+"""Operators that begin from data."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import scalegmn_jax as sg
+from scalegmn_jax.base import InputError
+from scalegmn_jax.gmn import modules
+from scalegmn_jax.gmn.prototypes import data_init
+
+TARGET = sg.mlp((6, 5, 4))
+KINDS, COPIES, PROBES = 3, 4, 8
+
+
+@pytest.fixture(scope="module")
+def images():
+  return np.random.RandomState(0).normal(size=(50, 6)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def zoo():
+  """Networks of three kinds, with their outputs in orders of their own."""
+  kinds = jax.vmap(TARGET.init)(jax.random.split(jax.random.key(0), KINDS))
+
+  def one(kind, key):
+    weights = jax.tree.map(lambda w: 3 * w[kind], kinds)
+    order = jax.random.permutation(key, 4)
+    last = jax.tree.map(lambda w: w[..., order], weights[-1])
+    return (*weights[:-1], last)
+
+  kind = jnp.arange(KINDS * COPIES) % KINDS
+  keys = jax.random.split(jax.random.key(1), KINDS * COPIES)
+  return sg.Networks(jax.vmap(one)(kind, keys), jnp.zeros_like(kind))
+
+
+def operator(**arguments):
+  return sg.operator(
+    TARGET, width=4, depth=1, **{"classes": 4, "probes": PROBES} | arguments
+  )
+
+
+def test_each_kind_of_network_begins_with_a_prototype_of_its_own(zoo, images):
+  plain = operator(prototypes=KINDS)
+  begun = data_init.init_from_data(plain, TARGET, zoo, images, 0)
+  params = begun.init(jax.random.key(0))
+  head = params["prototypes"]
+  probes = head["classes"]["probes"]
+  found = (probes[:, None] == images[None]).all(-1)
+  assert (found.sum(1) == 1).all()
+
+  def mixed(weights):
+    answers = jax.nn.softmax(TARGET.apply(weights, probes))
+    mixture = head["mixture"]
+    logits = modules.confidence(answers) @ mixture["kernel"] + mixture["bias"]
+    return jax.nn.softmax(logits)
+
+  shares = np.asarray(jax.jit(jax.vmap(mixed))(zoo.weights))
+  assert (shares.max(1) > 0.9).all()
+  chosen = shares.argmax(1)
+  assert set(chosen) == set(range(KINDS))
+  assert (chosen == chosen[np.arange(len(chosen)) % KINDS]).all()
+  # All else begins as without data.
+  before = plain.init(jax.random.key(0))
+  for given in (before, params):
+    del given["prototypes"]["mixture"]
+    del given["prototypes"]["classes"]["probes"]
+    del given["prototypes"]["classes"]["keys"]
+  jax.tree.map(np.testing.assert_array_equal, before, params)
+
+
+def test_probes_of_one_output_begin_as_one_class():
+  """Networks that tell four kinds of inputs apart, at outputs in any order."""
+  target = sg.mlp((4, 4), "relu")
+  orders = np.stack([np.random.RandomState(i).permutation(4) for i in range(9)])
+  kernels = 9 * np.eye(4, dtype=np.float32)[:, orders].swapaxes(0, 1)
+  zoo = sg.Networks(
+    ({"bias": np.zeros((9, 4), np.float32), "kernel": kernels},),
+    jnp.zeros(9, int),
+  )
+  kinds = np.arange(40) % 4
+  images = np.eye(4, dtype=np.float32)[kinds]
+  plain = sg.operator(
+    target, width=4, depth=1, prototypes=1, classes=4, probes=20
+  )
+  begun = data_init.init_from_data(plain, target, zoo, images, 0)
+  head = begun.init(jax.random.key(0))["prototypes"]["classes"]
+  kind, keys = head["probes"].argmax(1), head["keys"]
+  np.testing.assert_array_equal((keys > 0).sum(1), 1)
+  np.testing.assert_allclose(keys.sum(0), data_init.CONTRAST, 1e-6)
+  assert len(set(zip(kind.tolist(), keys.argmax(1).tolist(), strict=True))) == 4
+
+
+def test_a_network_that_overflows_changes_nothing_else(zoo, images):
+  broken = jax.tree.map(lambda w: w.at[0].multiply(1e38), zoo.weights)
+  zoo = zoo._replace(weights=broken)
+  plain = operator(prototypes=KINDS + 1)
+  begun = data_init.init_from_data(plain, TARGET, zoo, images, 0)
+  head = begun.init(jax.random.key(0))["prototypes"]
+  assert all(jnp.isfinite(a).all() for a in jax.tree.leaves(head))
+
+
+def test_operators_without_classes_begin_as_they_are(zoo, images):
+  for plain in (operator(classes=0, prototypes=1), operator(classes=0)):
+    assert data_init.init_from_data(plain, TARGET, zoo, images, 0) is plain
+
+
+@pytest.mark.parametrize(
+  ("arguments", "says"),
+  [
+    ({"prototypes": 1, "probes": 51}, "model.probes is 51, .* images, 50"),
+    ({"prototypes": 1, "classes": 9}, "model.classes is 9, .* probes, 8"),
+    ({"prototypes": 13}, "model.prototypes is 13, .* networks, 12"),
+  ],
+)
+def test_too_little_data(zoo, images, arguments, says):
+  with pytest.raises(InputError, match=says):
+    data_init.init_from_data(operator(**arguments), TARGET, zoo, images, 0)

@@ -1,0 +1,91 @@
+"""Neurons assigned to roles, and weights written in roles."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.gmn.prototypes import slots
+from scalegmn_jax.symmetry import actions, canonical, gauge
+from scalegmn_jax.targets import mlp
+
+KEY = jax.random.key(0)
+
+
+TARGET = mlp.mlp((3, 5, 4, 2), ("relu", "tanh"))
+
+
+def parts(weights, activation):
+  """(ranks, signs) of a network, hidden layers alone."""
+  spec = TARGET.spec
+  sizes = gauge.vertex_sizes(spec, weights)
+  hidden = {name: sizes[name] for name, s in spec.spaces.items() if not s.fixed}
+  inverse = jax.tree.map(canonical.inverse, hidden)
+  fixed = gauge.scale_axes(spec, weights, inverse, hidden)
+  signed = {n: jnp.full(len(s), activation == 1) for n, s in hidden.items()}
+  return slots.assign_slots(spec, fixed), slots.canonical_signs(
+    spec, fixed, signed
+  )
+
+
+def test_neurons_are_ranked_by_what_is_read_of_them():
+  weights = (
+    {"bias": jnp.zeros(3), "kernel": jnp.eye(3)},
+    {"bias": jnp.zeros(1), "kernel": jnp.array([[2.0], [-3.0], [1.0]])},
+  )
+  target = mlp.mlp((3, 3, 1), "relu")
+  ranks = slots.assign_slots(target.spec, weights)
+  assert set(ranks) == {"hidden_1"}
+  np.testing.assert_array_equal(ranks["hidden_1"].argmax(1), [1, 2, 0])
+
+
+def test_neurons_that_nothing_reads_are_ranked_by_what_they_read():
+  weights = (
+    {"bias": jnp.array([0.0, 5.0, 0.0]), "kernel": jnp.eye(3)},
+    {"bias": jnp.zeros(1), "kernel": jnp.array([[0.0], [0.0], [1.0]])},
+  )
+  target = mlp.mlp((3, 3, 1), "relu")
+  ranks = slots.assign_slots(target.spec, weights)["hidden_1"]
+  np.testing.assert_array_equal(ranks.argmax(1), [0, 1, 2])
+
+
+@pytest.mark.parametrize("activation", [0, 1])
+def test_roles_follow_the_neurons(x64, activation):
+  weights = TARGET.init(KEY)
+  ranks, signs = parts(weights, activation)
+  g = actions.sample(
+    jax.random.key(2), TARGET.spec, activation=activation, dtype=float
+  )
+  moved, turned = parts(actions.act(g, TARGET.spec, weights), activation)
+  assert set(ranks) == set(g)
+  for name, (permutation, q) in g.items():
+    np.testing.assert_array_equal(moved[name], ranks[name][permutation])
+    np.testing.assert_allclose(ranks[name].sum(0), 1)
+    expected = signs[name][permutation]
+    if activation:
+      expected = expected * q
+      assert (q < 0).any()
+    np.testing.assert_array_equal(turned[name], expected)
+
+
+def test_a_neuron_that_reads_nothing_takes_the_sign_of_what_is_read_of_it():
+  weights = TARGET.init(KEY)
+  weights[0]["kernel"] = weights[0]["kernel"].at[:, 2].set(0.0)
+  _, signs = parts(weights, 1)
+  sent = weights[1]["kernel"][2] * signs["hidden_2"]
+  assert signs["hidden_1"][2] == jnp.sign(sent.sum())
+
+
+def test_placing_permutes_like_the_group(x64):
+  """A permutation matrix with signs is what a group element is."""
+  target = mlp.mlp((3, 5, 4, 2), "tanh")
+  weights = target.init(KEY)
+  g = actions.sample(jax.random.key(2), target.spec, dtype=float)
+  matrices = {
+    name: jnp.eye(len(q))[permutation] * q[:, None]
+    for name, (permutation, q) in g.items()
+  }
+  placed = slots.place(target.spec, weights, matrices)
+  expected = actions.act(g, target.spec, weights)
+  for a, b in zip(*map(jax.tree.leaves, (placed, expected)), strict=True):
+    np.testing.assert_allclose(a, b, 1e-12, 1e-12)

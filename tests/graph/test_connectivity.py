@@ -1,0 +1,152 @@
+"""Wiring, whole and in chunks, against gathers and segment sums."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+import pytest
+
+from scalegmn_jax.graph.connectivity import NetworkConnectivity
+from scalegmn_jax.graph.topology import topology_of
+from scalegmn_jax.targets.mlp import mlp
+
+
+@pytest.fixture(params=[None, 4], ids=["whole", "chunks"])
+def chunk(request):
+  return request.param
+
+
+def on_edge(sender, edge, receiver):
+  """Something of all three that does not commute."""
+  return jnp.sin(sender["x"] + 2 * receiver["x"]) * edge + sender["y"]
+
+
+def by_index(topology, x, e, edges):
+  """(map, sum) of `on_edge`, by gathers and segment sums."""
+  rows = np.concatenate(
+    [np.arange(b.edges.start, b.edges.stop) for b in edges.blocks]
+  )
+  senders, receivers = topology.senders[rows], topology.receivers[rows]
+  if edges.reversed:
+    senders, receivers = receivers, senders
+  features = {"x": x, "y": x * x}
+  m = on_edge(
+    jax.tree.map(lambda a: a[senders], features),
+    e[rows],
+    jax.tree.map(lambda a: a[receivers], features),
+  )
+  return m, jraph.segment_sum(m, jnp.asarray(receivers), topology.vertices)
+
+
+def by_blocks(x, e, edges):
+  features = {"x": x, "y": x * x}
+  return (
+    edges.map(on_edge, features, e, features),
+    edges.sum(on_edge, features, e, features),
+  )
+
+
+def features(topology, d=3):
+  rng = np.random.default_rng(0)
+  return (
+    jnp.asarray(rng.normal(size=(topology.vertices, d))),
+    jnp.asarray(rng.normal(size=(topology.edges, d))),
+  )
+
+
+def parts(topology, chunk):
+  """Every kind of edges that a wiring has, none of them empty."""
+  wiring = NetworkConnectivity(topology, chunk)
+  return [
+    edges
+    for w in (wiring, wiring.reverse())
+    for edges in (w.every, w.into_hidden, w.into_fixed)
+    if edges.blocks
+  ]
+
+
+def assert_close(a, b):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_allclose(x, y, 1e-12, 1e-12)
+
+
+def test_it_is_gathers_and_segment_sums(x64, kind, chunk):
+  topology = topology_of(kind)
+  x, e = features(topology)
+  kinds = parts(topology, chunk)
+  found = jax.jit(lambda x, e: [by_blocks(x, e, p) for p in kinds])(x, e)
+  assert_close(found, [by_index(topology, x, e, p) for p in kinds])
+
+
+def test_it_is_differentiated_like_gathers(x64, residual_mlp, chunk):
+  topology = topology_of(residual_mlp)
+  x, e = features(topology)
+
+  def gradients(f):
+    def loss(x, e):
+      values = [f(x, e, p) for p in parts(topology, chunk)]
+      return sum(jnp.sin(y).sum() for y in jax.tree.leaves(values))
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, e)
+
+  assert_close(
+    gradients(by_blocks), gradients(functools.partial(by_index, topology))
+  )
+
+
+def test_parts_are_by_receiver(kind):
+  topology = topology_of(kind)
+  wiring = NetworkConnectivity(topology)
+  for w, ends in (
+    (wiring, topology.receivers),
+    (wiring.reverse(), topology.senders),
+  ):
+    hidden = np.zeros(topology.vertices, bool)
+    hidden[w.hidden] = True
+    rows = np.flatnonzero(hidden[ends])
+    every = np.arange(topology.edges)
+    found = np.concatenate([every[b.edges] for b in w.into_hidden.blocks])
+    np.testing.assert_array_equal(found, rows)
+    both = [b.leaf for b in w.into_hidden.blocks + w.into_fixed.blocks]
+    assert sorted(both) == sorted(b.leaf for b in topology.blocks)
+    assert w.every.blocks == topology.blocks
+  assert wiring.reverse().reverse() == wiring
+
+
+def test_in_chunks_memory_is_that_of_a_chunk():
+  """Of the temporary arrays; what is kept for the backward pass is not."""
+  topology = topology_of(mlp((30, 40, 40, 30)))
+  x, e = features(topology, 64)
+
+  def temporary(chunk):
+    def loss(x, e):
+      return NetworkConnectivity(topology, chunk).every.sum(
+        lambda s, e, r: jnp.sin(jnp.cos(s["x"] * e) * jnp.cos(r["x"])),
+        {"x": x}, e, {"x": x},
+      ).sum()  # fmt: skip
+
+    compiled = jax.jit(jax.grad(loss)).lower(x, e).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert temporary(100) < temporary(None) / 2
+
+
+def test_sums_at_vertices_without_edges_are_zero(residual_mlp):
+  topology = topology_of(residual_mlp)
+  wiring = NetworkConnectivity(topology)
+
+  @jax.jit
+  def degrees(ones):
+    def count(edges):
+      return edges.sum(lambda _, e, __: e, None, ones, None)
+
+    return count(wiring.every), count(wiring.reverse().every)
+
+  sums = jax.tree.map(np.asarray, degrees(jnp.ones((topology.edges, 1))))
+  assert (sums[0][topology.spaces["input"]] == 0).all()
+  assert (sums[1][topology.spaces["output"]] == 0).all()
+  # Of the stream: 3 inputs and 9 inner neurons write, 9 and 2 outputs read.
+  assert (sums[0][topology.spaces["stream"]] == 12).all()
+  assert (sums[1][topology.spaces["stream"]] == 11).all()

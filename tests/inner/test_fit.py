@@ -1,0 +1,264 @@
+"""The inner trainer: networks in a batch do not know of each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from scalegmn_jax.base import Networks
+from scalegmn_jax.inner import fit
+from scalegmn_jax.targets.mlp import mlp
+
+TARGET = mlp((4, 8, 3), ("relu", "tanh"))
+B, N = 4, 26
+
+
+def loss(network, images, labels, hyper, key):
+  dropout = (hyper["dropout"], key)
+  logits = TARGET.apply(network.weights, images, network.activation, dropout)
+  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def adam(hyper):
+  return optax.chain(
+    optax.add_decayed_weights(hyper["decay"]), optax.adam(hyper["rate"])
+  )
+
+
+def sgd(hyper):
+  return optax.sgd(hyper["rate"])
+
+
+FITS = {
+  name: fit.fit(
+    loss, optimizer, batch_size=8, fraction=lambda hyper: hyper["fraction"]
+  )
+  for name, optimizer in {"adam": adam, "sgd": sgd}.items()
+}
+
+
+@pytest.fixture
+def task(x64, random_weights):
+  """(weights, hyper, networks, keys, images, labels) of B networks."""
+  rng = np.random.default_rng(0)
+  networks = [random_weights(TARGET, i, dead=False) for i in range(B)]
+  labels = jnp.asarray(rng.integers(0, 3, N))
+  images = rng.normal(size=(N, 4)) + 2 * jax.nn.one_hot(labels, 4)
+  hyper = {
+    "rate": jnp.full(B, 0.01),
+    "decay": jnp.asarray([0, 0.1, 0, 0.01]),
+    "dropout": jnp.asarray([0, 0.2, 0.5, 0]),
+    "fraction": jnp.asarray([1, 0.5, 0.3, 1]),
+  }
+  weights = jax.tree.map(lambda *w: jnp.stack(w), *networks)
+  return (
+    weights,
+    hyper,
+    Networks(weights, jnp.asarray([0, 1, 1, 0])),
+    jax.random.split(jax.random.key(1), B),
+    images,
+    labels,
+  )
+
+
+def train(task, epochs=2, optimizer="adam"):
+  weights, hyper, networks, keys, images, labels = task
+  trainer = FITS[optimizer]
+  state = trainer.init(weights, hyper)
+  for epoch in range(epochs):
+    keys_now = jax.vmap(jax.random.fold_in, (0, None))(keys, epoch)
+    state = trainer.epoch(state, hyper, networks, keys_now, images, labels)
+  return state
+
+
+def with_hyper(task, **settings):
+  hyper = {**task[1], **{k: jnp.asarray(v) for k, v in settings.items()}}
+  return (task[0], hyper, *task[2:])
+
+
+def network(tree, i):
+  return jax.tree.map(lambda w: w[i], tree)
+
+
+def gradient_of(weights, *rest):
+  """Of the loss of a network with the second activation."""
+  return jax.grad(lambda w: loss(Networks(w, 1), *rest))(weights)
+
+
+def differ(a, b):
+  """Whether each network differs between two populations, [B]."""
+  pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  return np.any([(x != y).reshape(len(x), -1).any(1) for x, y in pairs], axis=0)
+
+
+def test_a_network_trains_to_the_same_weights_alone(task):
+  together = train(task).weights
+  i = slice(1, 2)
+  alone = train((*network(task[:4], i), *task[4:]))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[i], b, 1e-10, 1e-12),
+    together,
+    alone.weights,
+  )
+
+
+def test_epoch_is_the_loop_over_shuffled_batches(task):
+  """Against a plain loop; steps of the whole number of batches."""
+  weights, hyper, networks, keys, images, labels = with_hyper(
+    task, fraction=[1.0] * B, dropout=[0.0] * B
+  )
+  state = FITS["sgd"].init(weights, hyper)
+  after = FITS["sgd"].epoch(state, hyper, networks, keys, images, labels)
+  k_order, _ = jax.random.split(keys[2])
+  order = jax.random.permutation(k_order, N)
+  expected, h = network(weights, 2), network(hyper, 2)
+  gradient = jax.jit(gradient_of)
+  for rows in order[:24].reshape(3, 8):
+    g = gradient(expected, images[rows], labels[rows], h, keys[0])
+    expected = jax.tree.map(lambda w, g: w - 0.01 * g, expected, g)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-10, 1e-12),
+    network(after.weights, 2),
+    expected,
+  )
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_networks_in_chunks_are_those_side_by_side(task, chunk):
+  weights, hyper, *data = task
+  trainer = fit.fit(loss, sgd, batch_size=8, chunk=chunk)
+  whole = fit.fit(loss, sgd, batch_size=8)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-10, 1e-12),
+    trainer.epoch(trainer.init(weights, hyper), hyper, *data),
+    whole.epoch(whole.init(weights, hyper), hyper, *data),
+  )
+
+
+def test_a_batch_of_all_images_is_one_step_of_gradient_descent(task):
+  weights, hyper, networks, keys, images, labels = with_hyper(
+    task, dropout=[0.0] * B
+  )
+  trainer = fit.fit(loss, sgd, batch_size=N)
+  state = trainer.epoch(
+    trainer.init(weights, hyper), hyper, networks, keys, images, labels
+  )
+  h = network(hyper, 2)
+  g = gradient_of(network(weights, 2), images, labels, h, keys[0])
+  jax.tree.map(
+    lambda w, g, b: np.testing.assert_allclose(w - 0.01 * g, b, 1e-10, 1e-12),
+    network(weights, 2),
+    g,
+    network(state.weights, 2),
+  )
+
+
+def test_settings_act_on_their_own_network_alone(task):
+  before = train(task).weights
+  for name, values in (
+    ("rate", [0.01, 0.02, 0.01, 0.01]),
+    ("decay", [0, 0.2, 0, 0.01]),
+    ("dropout", [0, 0.9, 0.5, 0]),
+    ("fraction", [1, 0.9, 0.3, 1]),
+  ):
+    after = train(with_hyper(task, **{name: values})).weights
+    assert differ(before, after).tolist() == [False, True, False, False], name
+  other_key = task[3].at[1].set(jax.random.key(9))
+  after = train((*task[:3], other_key, *task[4:])).weights
+  assert differ(before, after).tolist() == [False, True, False, False]
+
+
+def test_rate_zero_leaves_weights_alone(task):
+  after = train(with_hyper(task, rate=[0.0, 0.01, 0.0, 0.01])).weights
+  assert differ(task[0], after).tolist() == [False, True, False, True]
+
+
+def test_a_diverging_run_keeps_finite_weights_and_the_others_go_on(task):
+  fine = train(task, optimizer="sgd").weights
+  rates = jnp.asarray([0.01, 1e200, 0.01, 0.01])
+  state = train(with_hyper(task, rate=rates), optimizer="sgd")
+  for leaf in jax.tree.leaves(state):
+    assert np.isfinite(leaf).all()
+  assert differ(fine, state.weights).tolist() == [False, True, False, False]
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(task):
+  images = jnp.full_like(task[4], jnp.nan)
+  state = train((*task[:4], images, task[5]))
+  assert not differ(task[0], state.weights).any()
+  initial = FITS["adam"].init(*task[:2])
+  jax.tree.map(np.testing.assert_array_equal, initial, state)
+
+
+def test_fraction_restricts_the_images_to_the_first_ones(task):
+  """Networks see floor(fraction 26) images: 26, 13, 7 and 26."""
+  before = train(task).weights
+  for first, changed in (
+    (13, [True, False, False, True]),
+    (12, [True, True, False, True]),
+    (7, [True, True, False, True]),
+    (6, [True] * B),
+  ):
+    images = task[4].at[first:].add(1.0)
+    after = train((*task[:4], images, task[5])).weights
+    assert differ(before, after).tolist() == changed, first
+
+
+@pytest.mark.parametrize("optimizer", FITS)
+def test_loss_goes_down(task, optimizer):
+  task = with_hyper(task, rate=[0.05] * B, decay=[0.0] * B, fraction=[1.0] * B)
+  _, _, networks, _, images, labels = task
+  before = fit.evaluate_networks(TARGET.apply, networks, images, labels)
+  state = train(task, epochs=15, optimizer=optimizer)
+  after = fit.evaluate_networks(
+    TARGET.apply, networks._replace(weights=state.weights), images, labels
+  )
+  assert (after[0] < 0.8 * before[0]).all()
+
+
+def test_measure_is_that_of_each_network(task):
+  weights, _, networks, _, images, labels = task
+  ce, accuracy, predictions = fit.evaluate_networks(
+    TARGET.apply, networks, images, labels
+  )
+  assert predictions.shape == (B, N) and predictions.dtype == jnp.int32
+  apply = jax.jit(TARGET.apply)
+  for i in range(B):
+    activation = networks.activation[i]
+    logits = np.asarray(apply(network(weights, i), images, activation))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    losses = -np.log(p[np.arange(N), labels])
+    hits = logits.argmax(1) == np.asarray(labels)
+    np.testing.assert_allclose(ce[i], losses.mean(), 1e-12)
+    np.testing.assert_array_equal(predictions[i], logits.argmax(1))
+    np.testing.assert_allclose(accuracy[i], hits.mean(), 1e-6)
+
+
+def test_a_network_with_a_task_sees_its_images_with_its_labels(task):
+  """Network 1 has classes 0 and 2, network 2 all of them in another order."""
+  weights, hyper, networks, keys, images, labels = with_hyper(
+    task, fraction=[1.0] * B, dropout=[0.0] * B
+  )
+  classes = jnp.asarray([[0, 1, 2], [2, -1, 0], [1, 2, 0], [0, 1, 2]])
+
+  def wanted_of_task(network, images, labels, hyper, key):
+    del hyper, key
+    return fit.evaluate_network(TARGET.apply, network, images, labels)[0]
+
+  trainer = fit.fit(wanted_of_task, sgd, batch_size=8)
+
+  def trained(images, labels, classes):
+    state = trainer.init(weights, hyper)
+    zoo = networks._replace(class_to_output=classes)
+    return trainer.epoch(state, hyper, zoo, keys, images, labels).weights
+
+  found = trained(images, labels, classes)
+  absent = (labels == 1)[:, None]
+  other = trained(jnp.where(absent, images + 1, images), labels, classes)
+  assert differ(found, other).tolist() == [True, False, True, True]
+  # The labels that network 2 has, given to all.
+  same = jnp.tile(classes[:1], (4, 1))
+  relabelled = trained(images, classes[2][labels], same)
+  assert not differ(network(found, slice(2, 3)),
+                    network(relabelled, slice(2, 3))).any()  # fmt: skip

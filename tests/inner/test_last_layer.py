@@ -1,0 +1,194 @@
+"""The last layer alone: the optimum, whatever the gauge, and nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scalegmn_jax.base import Axes, Axis, InputError, Networks, SymmetrySpec
+from scalegmn_jax.inner import last_layer, objective
+from scalegmn_jax.inner.losses import finetune_losses
+from scalegmn_jax.symmetry import actions, gauge, measure
+from scalegmn_jax.targets import mlp
+
+L1 = 1e-2
+TARGET = mlp.mlp((5, 7, 4), ("relu", "tanh"))
+SOLVE = last_layer.last_layer_solver(TARGET, l1=L1, steps=6)
+
+
+def networks(dtype=float):
+  weights = jax.vmap(TARGET.init)(jax.random.split(jax.random.key(0), 4))
+  return Networks(
+    jax.tree.map(lambda w: w.astype(dtype), weights), jnp.arange(4) % 2
+  )
+
+
+def images():
+  x = jax.random.normal(jax.random.key(9), (60, 5))
+  return x, (x[:, :4] ** 2).argmax(1)
+
+
+def objectives(zoo):
+  losses = finetune_losses(TARGET, l1=L1)
+  return jax.lax.map(lambda n: losses(n, *images()).objective, zoo)
+
+
+def problem():
+  keys = jax.random.split(jax.random.key(1), 3)
+  f = jax.random.normal(keys[0], (80, 6)) + 1
+  truth = jax.random.normal(keys[1], (6, 4))
+  labels = (f @ truth + jax.random.gumbel(keys[2], (80, 4))).argmax(1)
+  return f, labels, jnp.zeros((6, 4))
+
+
+def test_the_optimum(x64):
+  """A convex problem, whose subgradient at the optimum has zero in it."""
+  f, labels, start = problem()
+  wanted = jax.nn.one_hot(labels, 4)
+  found = last_layer.proximal_newton(
+    f, wanted, start, l1=L1, steps=30, sweeps=20
+  )
+  gradient = jax.grad(lambda w: objective.kl_divergence(f @ w, wanted))(found)
+  pull = np.where(found == 0, np.clip(-gradient, -L1, L1), L1 * np.sign(found))
+  np.testing.assert_allclose(gradient + pull, 0, atol=5e-5)
+  # With as many weights above zero as below in each row, one of them at zero.
+  assert (found == 0).any(1).all()
+
+
+@pytest.mark.parametrize("size", [0, 3, 30])
+def test_each_step_is_no_worse_and_few_are_enough(x64, size):
+  """From far away too, where p (1 - p) vanishes and all answers are sure."""
+  f, labels, zero = problem()
+  start = size * jax.random.normal(jax.random.key(2), zero.shape)
+  wanted = jax.nn.one_hot(labels, 4)
+  values = []
+  for steps in range(6):
+    w = last_layer.proximal_newton(
+      f, wanted, start, l1=L1, steps=steps, sweeps=3
+    )
+    values.append(
+      float(objective.kl_divergence(f @ w, wanted) + L1 * jnp.abs(w).sum())
+    )
+  assert values == sorted(values, reverse=True)
+  assert values[-1] == pytest.approx(0.5728, rel=5e-3)  # the optimum
+
+
+def test_only_the_last_layer_changes_and_pays(x64):
+  zoo = networks()
+  solved = SOLVE(zoo, *images())
+  assert (objectives(solved) < objectives(zoo)).all()
+  even = jax.vmap(lambda w, a: gauge.balance(TARGET.spec, w, a))(
+    zoo.weights, zoo.activation
+  )
+  jax.tree.map(np.testing.assert_array_equal, solved.weights[0], even[0])
+  assert (solved.weights[1]["kernel"] != even[1]["kernel"]).any()
+
+
+def test_gauge_and_order_of_neurons_do_not_matter(x64):
+  zoo = networks()
+  for index in range(2):
+    network = jax.tree.map(lambda a, i=index: a[i : i + 1], zoo)
+    g = actions.sample(jax.random.key(3), TARGET.spec, index, decades=2)
+    moved = actions.act(
+      g, TARGET.spec, jax.tree.map(lambda w: w[0], network.weights)
+    )
+    after, after_moved = (
+      jax.tree.map(lambda w: w[0], SOLVE(z, *images()).weights)
+      for z in (
+        network,
+        network._replace(weights=jax.tree.map(lambda w: w[None], moved)),
+      )
+    )
+    # Both are balanced; permutations and signs are left.
+    assert float(gauge.l1(after)) == pytest.approx(
+      float(gauge.l1(after_moved)), rel=1e-9
+    )
+    x = images()[0]
+    np.testing.assert_allclose(
+      TARGET.apply(after_moved, x, index),
+      TARGET.apply(after, x, index),
+      rtol=1e-7,
+      atol=1e-9,
+    )
+
+
+def test_tasks_and_teachers_of_their_own(x64):
+  zoo = networks()
+  x, labels = images()
+  classes = jnp.array([[1, 0, -1, 3], [2, 3, 0, 1], [0, 0, 1, 1], [3, 2, 1, 0]])
+  own = zoo._replace(class_to_output=classes)
+  solved = SOLVE(own, x, labels)
+  assert (objectives(solved) < objectives(own)).all()
+  for index, network in enumerate(classes):
+    # Images of classes that it does not have might as well not be there.
+    inside = network[labels] >= 0
+    alone = jax.tree.map(lambda a, i=index: a[i : i + 1], own)
+    again = SOLVE(alone, x[inside], labels[inside])
+    np.testing.assert_allclose(
+      again.weights[1]["kernel"][0],
+      solved.weights[1]["kernel"][index],
+      rtol=1e-6,
+      atol=1e-9,
+    )
+  taught = zoo._replace(teacher=zoo.weights)
+  assert (objectives(SOLVE(taught, x, labels)) < objectives(taught)).all()
+
+
+def test_every_architecture_is_linear_in_its_last_layer(
+  x64, kind, random_weights, images
+):
+  """No step: the same function, in the balanced gauge, dead neurons and all."""
+  weights = random_weights(kind, 0)
+  zoo = Networks(jax.tree.map(lambda w: w[None], weights), jnp.zeros(1, int))
+  x = images(kind, 5)
+  labels = jnp.zeros(5, int)
+  same, solved = (
+    jax.tree.map(
+      lambda w: w[0],
+      last_layer.last_layer_solver(kind, l1=L1, steps=n)(
+        zoo, x, labels
+      ).weights,
+    )
+    for n in (0, 2)
+  )
+  np.testing.assert_allclose(
+    kind.apply(same, x, 0), kind.apply(weights, x, 0), rtol=1e-8, atol=1e-10
+  )
+  # All images are of output 0.
+  assert (kind.apply(solved, x, 0).argmax(1) == 0).all()
+  changed = {
+    name
+    for name, value in measure.relative_error(kind.spec, same, solved).items()
+    if value > 0
+  }
+  assert len(changed) == 2
+
+
+def test_networks_that_are_not_finite_stay_apart(x64):
+  zoo = networks()
+  spoilt = jax.tree.map(lambda w: w.at[1].set(jnp.nan), zoo.weights)
+  solved = SOLVE(zoo._replace(weights=spoilt), *images())
+  expected = SOLVE(zoo, *images())
+  for after, before in zip(
+    jax.tree.leaves(solved.weights),
+    jax.tree.leaves(expected.weights),
+    strict=True,
+  ):
+    np.testing.assert_allclose(after[jnp.array([0, 2, 3])],
+                               before[jnp.array([0, 2, 3])])  # fmt: skip
+
+
+def test_outputs_with_other_weights_are_refused():
+  """Here a skip from the inputs."""
+  skip = {"skip": Axes((Axis("input", -1), Axis("output", 1)))}
+  axes = TARGET.spec.axes
+  bent = TARGET._replace(
+    spec=SymmetrySpec(TARGET.spec.spaces, (axes[0], axes[1] | skip))
+  )
+  zoo = networks(dtype=jnp.float32)
+  first, last = zoo.weights
+  weights = first, last | {"skip": jnp.ones((4, 5, 4))}
+  with pytest.raises(InputError, match="1/bias, 1/kernel, 1/skip; expected"):
+    last_layer.last_layer_solver(bent, l1=L1)(
+      zoo._replace(weights=weights), *images()
+    )

@@ -1,0 +1,213 @@
+"""The run command: killed and resumed, and what it leaves behind."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import scalegmn_jax
+from scalegmn_jax.zoo import codec, store
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# The tiny MLP run with more steps, so that there is time to kill it.
+ARGUMENTS = [
+  "--config=configs/mlp.py:tiny",
+  "--config.train.steps=60",
+  "--config.train.eval_every=20",
+  "--config.train.log_every=10",
+]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+  """A cache of their own; compiled programs are shared by the runs."""
+  return os.environ | {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+
+
+def start(environment, workdir, *more):
+  return subprocess.Popen(
+    [
+      *(sys.executable, "-m", "experiments.run", *ARGUMENTS),
+      *(f"--workdir={workdir}", *more),
+    ],
+    cwd=ROOT,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def finish(process, status=0):
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == status, err
+  return out, err
+
+
+def results(workdir):
+  return json.loads((workdir / "results.json").read_text())
+
+
+def table(workdir):
+  return results(workdir)["tables"][0]["rows"]
+
+
+def rows(workdir):
+  file = workdir / "operator" / "metrics.jsonl"
+  if not file.exists():
+    return []
+  lines = file.read_text().splitlines(keepends=True)
+  return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def wait_for(process, condition):
+  end = time.monotonic() + 240
+  while not condition():
+    assert process.poll() is None, process.communicate()
+    assert time.monotonic() < end
+    time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def finished(environment, tmp_path_factory):
+  """A run without interruption."""
+  workdir = tmp_path_factory.mktemp("runs") / "whole"
+  finish(start(environment, workdir))
+  return workdir
+
+
+def test_a_killed_run_ends_with_the_same_bits(environment, finished, tmp_path):
+  """SIGKILL, then SIGTERM, then to the end."""
+  workdir = tmp_path / "killed"
+  process = start(environment, workdir)
+  wait_for(process, lambda: len(rows(workdir)) >= 3)
+  process.kill()
+  process.communicate()
+  done = rows(workdir)[-1]["step"]
+  assert done < 60
+
+  process = start(environment, workdir)
+  wait_for(process, lambda: rows(workdir) and rows(workdir)[-1]["step"] > 30)
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate(timeout=300)
+  # The last steps may be over before the signal comes.
+  assert process.returncode in (0, 128 + signal.SIGTERM), err
+  if process.returncode:
+    assert "the same command goes on" in err
+    out, _ = finish(start(environment, workdir))
+    assert "resumed at step" in out
+
+  ours, theirs = (
+    np.load(path / "operator.npz", allow_pickle=False)
+    for path in (workdir, finished)
+  )
+  assert set(ours.files) == set(theirs.files) and len(ours.files) > 10
+  for name in ours.files:
+    np.testing.assert_array_equal(ours[name], theirs[name], strict=True)
+
+  timed = ("steps_per_second",)
+  ours, theirs = (
+    [{k: v for k, v in row.items() if k not in timed} for row in rows(path)]
+    for path in (workdir, finished)
+  )
+  assert [row["step"] for row in ours] == [10, 20, 30, 40, 50, 60]
+  assert ours == theirs
+
+  # The first run compiled the programs that this one found in the cache.
+  cache = pathlib.Path(environment["XDG_CACHE_HOME"], "scalegmn_jax", "xla")
+  assert list(cache.glob("*-cache"))
+  timed = ("seconds_alone", "seconds_batched")
+  ours, theirs = (
+    [{k: v for k, v in row.items() if k not in timed} for row in table(path)]
+    for path in (workdir, finished)
+  )
+  assert ours == theirs
+
+
+def test_results_have_the_agreed_form(finished):
+  found = results(finished)
+  assert set(found) >= {
+    "config", "zoo", "tables", "lines", "symmetry_error", "device",
+    "versions", "seconds",
+  }  # fmt: skip
+  assert max(found["symmetry_error"]["functions"]) <= 1e-4
+  assert 0 < found["seconds"]["compiling"] <= found["seconds"]["total"]
+  methods = [row["method"] for row in table(finished)]
+  for name in (
+    "as is", "balanced", "one shot", "Adam, 1 epoch", "Adam, 2 epochs",
+    "constant: best of the zoo", "constant: one network, 2 epochs",
+    "last layer", "one shot + last layer", "pretrained + last layer",
+  ):  # fmt: skip
+    assert name in methods
+  for row in table(finished):
+    assert set(row) == {
+      "method", "objective", "cross_entropy", "objective_plain", "l1",
+      "l1_balanced", "accuracy_mean", "accuracy_std", "accuracy_min",
+      "accuracy_change_min", "sparsity", "accuracy_pruned", "agreement",
+      "seconds_alone", "seconds_batched", "data_passes",
+    }  # fmt: skip
+    assert all(np.isfinite(v) for k, v in row.items() if k != "method")
+    assert row["l1_balanced"] <= row["l1"] * (1 + 1e-5)
+  elsewhere = results(finished)["tables"][1]["rows"]
+  assert [row["method"].partition(": ")[0] for row in elsewhere[::4]] == [
+    "test networks, re-gauged", "trained otherwise"
+  ]  # fmt: skip
+  shot, moved = table(finished)[2], elsewhere[1]
+  assert shot["method"] == "one shot"
+  assert moved["objective"] == pytest.approx(shot["objective"], rel=1e-4)
+  as_is, balanced = table(finished)[:2]
+  assert balanced["cross_entropy"] == pytest.approx(as_is["cross_entropy"])
+  assert as_is["agreement"] == 1
+  for picture in ("training", "before_after", "time", "sparsity"):
+    assert (finished / f"{picture}.png").stat().st_size > 5000
+  text = (finished / "results.md").read_text()
+  assert "| one shot |" in text and "compiling took" in text
+
+
+def test_a_finished_run_shows_its_table(environment, finished):
+  before = (finished / "results.json").stat().st_mtime_ns
+  out, _ = finish(start(environment, finished))
+  assert "finished before" in out and "one shot" in out
+  assert (finished / "results.json").stat().st_mtime_ns == before
+
+
+def test_another_config_is_refused(environment, finished):
+  process = start(environment, finished, "--config.loss.l1=0.5")
+  out, err = finish(process, 1)
+  assert "holds a run with loss.l1 = 0.001, not 0.5" in err
+  assert "Traceback" not in err and len(err.strip().splitlines()) == 1
+
+
+def test_apply_writes_the_improved_zoo(environment, finished, tmp_path):
+  cache = pathlib.Path(environment["XDG_CACHE_HOME"], "scalegmn_jax", "zoos")
+  zoo = max(cache.glob("zoo-*"), key=lambda z: len(store.read_zoo(z).weights))
+  command = [
+    *(sys.executable, "-m", "experiments.apply", f"--workdir={finished}"),
+    *(f"--zoo.path={zoo}", f"--out={tmp_path / 'better'}"),
+  ]
+  arguments = {"cwd": ROOT, "env": environment, "text": True}
+  subprocess.run(command, check=True, capture_output=True, **arguments)
+  before, after = store.read_zoo(zoo), store.read_zoo(tmp_path / "better")
+  assert after.layout == before.layout
+  assert (after.metrics.modeldir == before.metrics.modeldir).all()
+  assert after.metrics.test_accuracy.isna().all()
+
+  # What it writes is what the library computes.
+  operator = scalegmn_jax.load_operator(finished)
+  network = codec.load_networks(operator.target, before, np.arange(5, 6))
+  expected = jax.vmap(operator)(network.weights, network.activation)
+  np.testing.assert_allclose(
+    after.weights[5:6], codec.to_rows(expected), rtol=1e-4, atol=1e-5
+  )
+  assert np.abs(after.weights[5] - before.weights[5]).max() > 1e-3
+
+  again = subprocess.run(command, capture_output=True, **arguments)
+  assert again.returncode == 1 and "exists already" in again.stderr
