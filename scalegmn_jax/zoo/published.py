@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from scalegmn_jax.base import InputError
-from scalegmn_jax.data import formats as data_files
+from scalegmn_jax.io import input_errors
 from scalegmn_jax.zoo import split, store
 
 STEP = 86
@@ -29,7 +29,7 @@ def read_order(path: str | os.PathLike[str], count: int) -> np.ndarray:
     InputError: it is not.
   """
   path = Path(path).expanduser()
-  with data_files.input_errors(path, _EXPECTED):
+  with input_errors(path, _EXPECTED):
     header, *lines = path.read_text().split()
     order = np.array([int(line) for line in lines], np.int64)
     if header != "0":
