@@ -60,10 +60,10 @@ def load_multi_arch(config: ConfigDict) -> MultiArchData:
   parts = {name: [] for name in ("train", "val", "test", "unseen")}
   zoos, values, lasts, start = [], [], [], 0
   for number, (target, files) in enumerate(members):
-    last = split.select(files, "last", target.activations)
+    last = split.select_rows(files, "last", target.activations)
     sides = {"unseen": last}
     if number < count:
-      rows = split.select(files, None, target.activations)
+      rows = split.select_rows(files, None, target.activations)
       train, val, test = split.split(
         files, rows, tuple(config.zoo.fractions), config.seed
       )

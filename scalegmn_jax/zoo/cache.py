@@ -132,6 +132,6 @@ def _columns(
     tasks = [
       codec.task_text(row) for row in np.asarray(trained.class_to_output)
     ]
-    columns[store.TASK] = np.repeat(tasks, repeat)
+    columns[store.CLASS_TO_OUTPUT] = np.repeat(tasks, repeat)
   columns["config.b_init"] = np.full(count * repeat, "zeros")
   return columns

@@ -101,9 +101,9 @@ def _tasks(
   files: store.ZooFiles, rows: np.ndarray, outputs: int
 ) -> jax.Array | None:
   """[len(rows), K] int32, of networks that have tasks."""
-  if store.TASK not in files.metrics:
+  if store.CLASS_TO_OUTPUT not in files.metrics:
     return None
-  texts = files.metrics[store.TASK].to_numpy()[rows]
+  texts = files.metrics[store.CLASS_TO_OUTPUT].to_numpy()[rows]
   found = {}
   length = None
   for row, text in zip(rows, texts, strict=True):
@@ -121,7 +121,7 @@ def _tasks(
       or classes.max() >= outputs
     ):
       raise InputError(
-        f"{files.path / store.METRICS}: row {row}: {store.TASK} is {text!r}, "
+        f"{files.path / store.METRICS}: row {row}: {store.CLASS_TO_OUTPUT} is {text!r}, "
         f"expected the output of each class: numbers below {outputs}, not all "
         "of them -1, as many in every row"
       )

@@ -36,8 +36,8 @@ from scalegmn_jax.zoo.layout import Layout
 WEIGHTS = "weights.npy"
 METRICS = "metrics.csv.gz"
 LAYOUT = "layout.csv"
-TASK = "config.classes"
-"""The column of `WEIGHTS`' networks with tasks of their own."""
+CLASS_TO_OUTPUT = "config.classes"
+"""The column with the `class_to_output` of each network."""
 
 _NAMES = ("modeldir", "config.activation")
 _NEEDED = ("modeldir", "step", "config.activation")
@@ -138,40 +138,17 @@ def write_zoo(
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
-  """Raises InputError if a row (default: any) holds NaN or infinity."""
-  if rows is None:
-    rows = np.arange(len(files.weights))
-  bad = [
-    chunk[~np.isfinite(files.weights[chunk]).all(axis=1)]
-    for chunk in _chunks(files, np.sort(_rows(files, rows)))
-  ]
-  bad = np.concatenate([np.zeros(0, np.int64), *bad])
-  if len(bad):
-    raise base.InputError(
-      f"{files.path / WEIGHTS}: row {bad[0]} ({len(bad)} of {len(rows)} rows)"
-      " holds NaN or infinity, expected finite weights"
-    )
+def column(files: ZooFiles, name: str) -> np.ndarray:
+  """One column of the metrics [N]; names are Python strings."""
+  return np.asarray(files.metrics[name])
 
 
-def read_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
-  """Reads networks into memory: [len(rows), D] float32, in the asked order."""
-  rows = _rows(files, rows)
-  taken = np.empty((len(rows), files.layout.size), np.float32)
-  # Ascending: neighbours in the file are read together.
-  for chunk in _chunks(files, np.argsort(rows, kind="stable")):
-    taken[chunk] = files.weights[rows[chunk]]
-  return taken
+def check_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
+  """Row numbers as int64 [n].
 
-
-def _chunks(files: ZooFiles, values: np.ndarray) -> Iterator[np.ndarray]:
-  """`values`, one per network, in pieces of at most 16 MiB of networks."""
-  size = max(1, _CHUNK // files.layout.size)
-  for start in range(0, len(values), size):
-    yield values[start : start + size]
-
-
-def _rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
+  Raises:
+    InputError: other than integers, or numbers beyond the zoo.
+  """
   rows = np.asarray(rows)
   if not rows.size:
     return np.zeros(0, np.int64)
@@ -189,16 +166,37 @@ def _rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
   return rows.astype(np.int64)
 
 
-def _column(metrics: pd.DataFrame, name: str) -> np.ndarray:
-  """One column [N]; names come as Python's strings."""
-  return np.asarray(metrics[name])
+def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
+  """Raises InputError if a row (default: any) holds NaN or infinity."""
+  if rows is None:
+    rows = np.arange(len(files.weights))
+  bad = [
+    chunk[~np.isfinite(files.weights[chunk]).all(axis=1)]
+    for chunk in _chunks(files, np.sort(check_rows(files, rows)))
+  ]
+  bad = np.concatenate([np.zeros(0, np.int64), *bad])
+  if len(bad):
+    raise base.InputError(
+      f"{files.path / WEIGHTS}: row {bad[0]} ({len(bad)} of {len(rows)} rows)"
+      " holds NaN or infinity, expected finite weights"
+    )
 
 
-def _listed(column: np.ndarray) -> str:
-  """The values of a column in words, the first few of many."""
-  values = sorted(set(column.tolist()))
-  text = ", ".join(repr(value) for value in values[:20])
-  return text + ", ..." * (len(values) > 20)
+def read_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
+  """Reads networks into memory: [len(rows), D] float32, in the asked order."""
+  rows = check_rows(files, rows)
+  taken = np.empty((len(rows), files.layout.size), np.float32)
+  # Ascending: neighbours in the file are read together.
+  for chunk in _chunks(files, np.argsort(rows, kind="stable")):
+    taken[chunk] = files.weights[rows[chunk]]
+  return taken
+
+
+def _chunks(files: ZooFiles, values: np.ndarray) -> Iterator[np.ndarray]:
+  """`values`, one per network, in pieces of at most 16 MiB of networks."""
+  size = max(1, _CHUNK // files.layout.size)
+  for start in range(0, len(values), size):
+    yield values[start : start + size]
 
 
 def _check_weights(weights: np.ndarray, layout: Layout, source: str) -> None:
@@ -258,22 +256,22 @@ def _check_metrics(
       f" {WEIGHTS}"
     )
   for name in _NAMES:
-    values = _column(metrics, name)
-    _check_rows(
+    values = np.asarray(metrics[name])
+    _check_values(
       [isinstance(value, str) and value != "" for value in values],
       values, f"{source}: {name}", "a name",
     )  # fmt: skip
-  values = _column(metrics, "step")
+  values = np.asarray(metrics["step"])
   steps = np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
   # Whole numbers may come as 86.0.
-  _check_rows(
+  _check_values(
     np.isfinite(steps) & (steps == np.round(steps)) & (abs(steps) < 2**53),
     values, f"{source}: step", "an integer",
   )  # fmt: skip
   return metrics.assign(step=steps.astype(np.int64))
 
 
-def _check_rows(
+def _check_values(
   good: Sequence[bool] | np.ndarray,
   values: np.ndarray,
   source: str,

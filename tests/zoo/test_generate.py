@@ -125,8 +125,7 @@ def test_one_process_makes_a_zoo_and_others_wait(
 
 
 def test_sides_share_no_network(zoo):
-  rows = split.select(zoo)
-  sides = split.split(zoo, rows, (0.5, 0.25, 0.25))
+  sides = split.split_zoo(zoo, fractions=(0.5, 0.25, 0.25), eval_step=None)
   names = [set(zoo.metrics.modeldir[side]) for side in sides]
   assert sum(map(len, sides)) == 72 and all(names)
   assert not names[0] & names[1] | names[0] & names[2] | names[1] & names[2]
@@ -185,7 +184,7 @@ def test_networks_learn_tasks_of_their_own(tmp_path, digits, target):
     )
   }
   zoo = cache.cached_zoo(tmp_path, target, digits, seed=0, **settings)
-  rows = split.select(zoo, "last")
+  rows = split.select_rows(zoo, "last")
   loaded = codec.load_networks(target, zoo, rows)
   assert loaded.class_to_output.shape == (24, 10)
   accuracy = fit.evaluate_networks(
@@ -200,26 +199,6 @@ def test_networks_learn_tasks_of_their_own(tmp_path, digits, target):
     target.apply, others, digits.test_x, digits.test_y
   )[1]
   assert np.median(other) < 0.6
-
-
-def test_the_networks_of_a_task_are_on_one_side(tmp_path, target):
-  count = 20
-  tasks = [f"{i % 10} 0 -1" for i in range(count)]
-  metrics = pd.DataFrame(
-    {
-      "modeldir": [str(i) for i in range(count)],
-      "step": 0,
-      "config.activation": "relu",
-      "config.classes": tasks,
-    }
-  )
-  weights = np.zeros((count, codec.layout_of(target).size), np.float32)
-  store.write_zoo(tmp_path / "zoo", weights, metrics, codec.layout_of(target))
-  files = store.read_zoo(tmp_path / "zoo")
-  sides = split.split(files, np.arange(count), (0.6, 0.2, 0.2))
-  assert [len(side) for side in sides] == [12, 4, 4]
-  of_side = [{tasks[row] for row in side} for side in sides]
-  assert len(set.union(*of_side)) == sum(map(len, of_side))
 
 
 @pytest.mark.parametrize("task", ["10 0 1", "-1 -1 -1", "0 1", "one", "0 -2 1"])

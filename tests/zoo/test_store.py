@@ -1,4 +1,4 @@
-"""The zoo's files: round trips, selections, splits, and what is refused."""
+"""Zoo files: round trips, and refusal of broken files."""
 
 import gzip
 import io
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from scalegmn_jax import base
-from scalegmn_jax.zoo import split, store
+from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
 
 SHARED = os.environ.get("SCALEGMN_SHARED", "")
@@ -297,86 +297,6 @@ def test_check_finite(zoo, monkeypatch):
       store.check_finite(files, np.array([11, 10]))
 
 
-def test_select(zoo):
-  files = store.read_zoo(zoo)
-  assert split.select(files).tolist() == list(range(12))
-  assert split.select(files, step=4).tolist() == [1, 4, 7]
-  # Greatest, not lowest in the file: the third run goes backwards.
-  assert split.select(files, "last").tolist() == [2, 5, 6, 11]
-  assert split.select(files, "last", ("tanh",)).tolist() == [6, 11]
-  assert split.select(files, 9, ("relu", "tanh")).tolist() == [2, 5, 6]
-
-
-@pytest.mark.parametrize(
-  "step, activations, message",
-  [
-    (3, None, "no row with step 3 and activations None, expected steps of 0, "),
-    (2, ("relu",), "expected steps of 0, 1, 2, 4, 9 and activations of 'relu'"),
-    (None, (), "no row with"),
-    (None, "relu", "activations 'relu': expected a tuple"),
-    ("first", None, "step 'first': expected None, an integer or 'last'"),
-  ],
-)
-def test_select_refuses(zoo, step, activations, message):
-  with pytest.raises(base.InputError) as error:
-    split.select(store.read_zoo(zoo), step, activations)
-  assert message in str(error.value)
-
-
-def test_split_is_by_run(zoo):
-  files = store.read_zoo(zoo)
-  rows = np.arange(N)
-  thirds = (0.5, 0.25, 0.25)
-  sides = split.split(files, rows, thirds)
-  assert [len(side) for side in sides] == [6, 3, 3]
-  assert sorted(np.concatenate(sides)) == rows.tolist()
-  split.check_disjoint(files, *sides)
-  # The order of the rows changes the order in the sides and nothing else.
-  shuffled = np.random.default_rng(0).permutation(rows)
-  for a, b in zip(sides, split.split(files, shuffled, thirds), strict=True):
-    assert a.tolist() == sorted(b)
-    assert b.tolist() == [row for row in shuffled if row in a]
-  # One checkpoint of each run is split as all of them are.
-  last = split.select(files, "last")
-  for a, b in zip(sides, split.split(files, last, thirds), strict=True):
-    assert set(b) == set(a) & set(last)
-  splits = {
-    str(split.split(files, rows, thirds, seed)[1]) for seed in range(20)
-  }
-  assert len(splits) == 4
-  assert len(split.split(files, rows, (1, 0, 0))[0]) == N
-
-
-def test_split_is_frozen(zoo):
-  """Results of other days are of the same split."""
-  sides = split.split(
-    store.read_zoo(zoo), np.arange(N), (0.5, 0.25, 0.25), seed=3
-  )
-  assert [side[0] for side in sides] == [3, 0, 9]
-
-
-@pytest.mark.parametrize(
-  "fractions, message",
-  [
-    ((0.8, 0.1, 0.1), "4 runs split by"),
-    ((0.5, 0.5, 0.5), "expected three of 0 or more that add up to 1"),
-    ((1.5, -0.25, -0.25), "expected three of 0 or more"),
-    ((0.5, 0.5), "expected three"),
-    ((float("nan"), 0.5, 0.5), "expected three"),
-  ],
-)
-def test_split_refuses(zoo, fractions, message):
-  with pytest.raises(base.InputError) as error:
-    split.split(store.read_zoo(zoo), np.arange(N), fractions)
-  assert message in str(error.value)
-
-
-def test_overlapping_sides(zoo):
-  files = store.read_zoo(zoo)
-  with pytest.raises(base.InputError, match="modeldir 'b/00' is on sides 0 an"):
-    split.check_disjoint(files, np.arange(4), np.array([4, 8]))
-
-
 def test_take(zoo, monkeypatch):
   files = store.read_zoo(zoo)
   rows = np.array([5, 0, 11, 5, 3])
@@ -406,17 +326,8 @@ def test_real_zoo(tmp_path):
   assert files.weights.shape == (1728, 4970)
   assert len(set(files.metrics["modeldir"])) == 288
   store.check_finite(files)
-  last = split.select(files, "last")
-  assert len(last) == 288
-  assert set(np.asarray(files.metrics["step"])[last]) == {10}
-  assert len(split.select(files, 10, ("relu",))) == 142
-  assert len(split.select(files, 10, ("tanh",))) == 146
-  sides = split.split(files, split.select(files))
-  assert [len(side) // 6 for side in sides] == [230, 29, 29]
-  names = np.asarray(files.metrics["modeldir"])
-  assert len(set.union(*(set(names[side]) for side in sides))) == 288
-  assert sum(len(set(names[side])) for side in sides) == 288
-  # What is written from it reads back the same.
+  # What is written reads back the same.
+  last = np.flatnonzero(files.metrics["step"] == 10)
   taken = store.read_rows(files, last)
   store.write_zoo(tmp_path / "a", taken, files.metrics.loc[last], files.layout)
   again = store.read_zoo(tmp_path / "a")
