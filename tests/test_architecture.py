@@ -19,9 +19,10 @@ ALLOWED = {
   "gmn": {"base", "symmetry", "targets", "graph"},
   "data": {"base", "io"},
   "zoo": {"base", "symmetry", "targets", "inner", "data", "io"},
-  "training": {"base", "io", "inner"},
+  "training": {"base", "batched", "io", "inner"},
   "baselines": {"base", "symmetry", "graph", "gmn", "inner", "training"},
   "eval": {"base", "symmetry", "inner"},
+  "runtime": {"base", "data"},
   "saved": {"base", "targets", "gmn"},
   "testing": {"base", "symmetry"},
 }  # fmt: skip

@@ -119,7 +119,9 @@ def predict_objective(
       symmetry_levels.functional_with_symmetry, model, config, target, zoo
     ),
     task=lambda metanetwork: regression_objective(
-      metanetwork, networks=config.train.batch_networks, loss=config.loss.name
+      metanetwork,
+      batch_networks=config.train.batch_networks,
+      loss=config.loss.name,
     ),
     data=lambda networks: (networks.zoo, networks.values),
     numbers=numbers,
@@ -161,8 +163,8 @@ def finetune_objective(
     task=lambda metanetwork: amortized_objective(
       metanetwork,
       losses,
-      networks=config.train.batch_networks,
-      images=config.train.batch_images,
+      batch_networks=config.train.batch_networks,
+      batch_images=config.train.batch_images,
     ),
     data=lambda networks: (networks.zoo, images.train_x, images.train_y),
     numbers=numbers,

@@ -98,7 +98,7 @@ def plan(config: ConfigDict) -> Plan:
     method, metanetwork = METHODS[name], trained[name]
     task = classification_objective(
       metanetwork,
-      networks=config.train.batch_networks,
+      batch_networks=config.train.batch_networks,
       vary=_vary(method, config, target),
     )
 

@@ -76,7 +76,7 @@ def plan(config: ConfigDict) -> Plan:
 
   def maker(name: str) -> Callable[[str, float], TrainingJob]:
     task = rendering_objective(
-      operators[name], target, networks=config.train.batch_networks
+      operators[name], target, batch_networks=config.train.batch_networks
     )
 
     def validate(params):

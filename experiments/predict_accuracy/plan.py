@@ -81,7 +81,9 @@ def plan(config: ConfigDict) -> Plan:
 
   def task(metanetwork):
     return regression_objective(
-      metanetwork, networks=config.train.batch_networks, loss=config.loss.name
+      metanetwork,
+      batch_networks=config.train.batch_networks,
+      loss=config.loss.name,
     )
 
   def validator(read):
