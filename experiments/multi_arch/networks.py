@@ -134,6 +134,6 @@ def _members(config: ConfigDict) -> list[collection.Member]:
       batch_size=c.batch_size,
       ranges=build.build_ranges(config),
       seed=config.seed,
-      chunk=c.save_every,
+      save_every=c.save_every,
       on_epoch=advance,
     )

@@ -242,7 +242,7 @@ def _layout(old, new):
     (_layout("(2,)", "[2]"), store.LAYOUT, "row 0: shape '[2]'"),
     (_layout("(2,)", "(-2, -1)"), store.LAYOUT, "row 0: shape '(-2, -1)'"),
     (_layout("(2,)", "exit()"), store.LAYOUT, "row 0: shape 'exit()'"),
-    (_layout("scale", "conv/bias:0"), store.LAYOUT, "varname of its own"),
+    (_layout("scale", "conv/bias:0"), store.LAYOUT, "unique varname"),
     (_layout('"(2,)"', '"(2,)'), store.LAYOUT, "cannot be read"),
   ],
 )
@@ -287,8 +287,8 @@ def test_check_finite(zoo, monkeypatch):
   weights[7, 3], weights[10, 0] = np.nan, np.inf
   np.save(zoo / store.WEIGHTS, weights)
   files = store.read_zoo(zoo)
-  for chunk in (1, 2 * D, 1 << 22):
-    monkeypatch.setattr(store, "_CHUNK", chunk)
+  for block in (1, 2 * D, 1 << 22):
+    monkeypatch.setattr(store, "_BLOCK", block)
     store.check_finite(files, np.array([11, 0, 6]))
     store.check_finite(files, np.array([], int))
     with pytest.raises(base.InputError, match=r"weights.npy: row 7 \(2 of 12"):
@@ -300,8 +300,8 @@ def test_check_finite(zoo, monkeypatch):
 def test_take(zoo, monkeypatch):
   files = store.read_zoo(zoo)
   rows = np.array([5, 0, 11, 5, 3])
-  for chunk in (1, 2 * D, 1 << 22):
-    monkeypatch.setattr(store, "_CHUNK", chunk)
+  for block in (1, 2 * D, 1 << 22):
+    monkeypatch.setattr(store, "_BLOCK", block)
     got = store.read_rows(files, rows)
     assert type(got) is np.ndarray and got.dtype == np.float32
     np.testing.assert_array_equal(got, WEIGHTS[rows])
