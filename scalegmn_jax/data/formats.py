@@ -3,73 +3,24 @@
 Nothing is unpickled, and a broken file raises `base.InputError` only.
 """
 
-import contextlib
 import gzip
-import lzma
 import math
 import os
 import pathlib
 import struct
 import tarfile
-import tokenize
 import zipfile
-import zlib
-from collections.abc import Iterator
 
 import numpy as np
 
 from scalegmn_jax import base
-
-# What truncated or altered files were seen to raise in gzip, tarfile, zipfile,
-# numpy and pandas. RuntimeError is an encrypted zip, NotImplementedError an
-# unknown compression, MemoryError a header that claims an absurd size, and
-# SyntaxError and TokenError come from numpy's parser of array headers.
-BROKEN = (
-  ArithmeticError,
-  EOFError,
-  KeyError,
-  MemoryError,
-  OSError,
-  RuntimeError,
-  SyntaxError,
-  TypeError,
-  ValueError,
-  lzma.LZMAError,
-  struct.error,
-  tarfile.TarError,
-  tokenize.TokenError,
-  zipfile.BadZipFile,
-  zlib.error,
-)
+from scalegmn_jax.io import input_errors
 
 CIFAR10_RECORD = 1 + 3 * 32 * 32
 """Bytes of one image of the binary CIFAR-10: its label, then R, G, B planes."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _IDX_UINT8 = 0x08
-
-
-@contextlib.contextmanager
-def input_errors(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
-  """Makes whatever a broken file raises inside an `InputError` of one line.
-
-  Args:
-    path: the file that is being read.
-    expected: what it should have been, as the message ends.
-  """
-  try:
-    yield
-  except base.InputError:
-    raise
-  except FileNotFoundError:
-    raise base.InputError(
-      f"{path}: no such file; expected {expected}"
-    ) from None
-  except BROKEN as error:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    raise base.InputError(
-      f"{path}: cannot be read ({reason}); expected {expected}"
-    ) from error
 
 
 def read_idx(path: str | os.PathLike[str], ndim: int) -> np.ndarray:

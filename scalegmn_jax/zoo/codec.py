@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
-from scalegmn_jax.data import formats as data_files
+from scalegmn_jax.io import input_errors
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
@@ -167,7 +167,7 @@ def read_npy_row(path: str | Path, target: TargetNetwork) -> np.ndarray:
   """
   size = layout_of(target).size
   expected = f"a .npy file of {size} numbers, one network"
-  with data_files.input_errors(path, expected):
+  with input_errors(path, expected):
     row = np.load(Path(path).expanduser(), allow_pickle=False)
     if row.size != size or not np.isfinite(row).all():
       raise InputError(f"{path}: {row.size} numbers; expected {expected}")

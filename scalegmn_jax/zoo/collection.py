@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scalegmn_jax.base import InputError, TargetNetwork
-from scalegmn_jax.data import formats as data_files
 from scalegmn_jax.data.images import Images
+from scalegmn_jax.io import input_errors, write_text
 from scalegmn_jax.targets.registry import make_target
 from scalegmn_jax.zoo import cache, codec, parts, store
 
@@ -55,7 +55,7 @@ def read_collection(folder: str | os.PathLike[str]) -> list[Member]:
     raise InputError(f"{folder}: no such folder, expected one with zoos")
   members = []
   for file in sorted(folder.glob(f"*/{TARGET}")):
-    with data_files.input_errors(file, "the description of a target network"):
+    with input_errors(file, "the description of a target network"):
       description = json.loads(file.read_text(encoding="utf-8"))
       if not isinstance(description, dict):
         raise ValueError(f"{type(description).__name__}, not an object")
@@ -102,9 +102,7 @@ def cached_collection(
     )
     file = files.path / TARGET
     if not file.exists():
-      temporary = file.with_suffix(".tmp")
-      temporary.write_text(json.dumps(dict(target.description)) + "\n")
-      os.replace(temporary, file)
+      write_text(file, json.dumps(dict(target.description)) + "\n")
     members.append(Member(target, files))
   return members
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from scalegmn_jax import base
-from scalegmn_jax.data import formats as data_files
+from scalegmn_jax.io import input_errors
 
 _COLUMNS = ["varname", "start_idx", "end_idx", "size", "shape"]
 _SHAPE = re.compile(r"\((?:[0-9]{1,9},|[0-9]{1,9}(?:, ?[0-9]{1,9})+,?)?\)")
@@ -96,7 +96,7 @@ class Layout:
       InputError: other columns, a malformed number or shape, or a gap between
         the weights.
     """
-    with data_files.input_errors(path, f"a CSV with {','.join(_COLUMNS)}"):
+    with input_errors(path, f"a CSV with {','.join(_COLUMNS)}"):
       with open(path, encoding="utf-8", newline="") as file:
         try:
           lines = list(csv.reader(file, strict=True))

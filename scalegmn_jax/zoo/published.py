@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scalegmn_jax.data import formats as data_files
+from scalegmn_jax.io import input_errors
 
 _EXPECTED = "a CSV with the header 0 and a permutation of the zoo's rows"
 
@@ -33,7 +33,7 @@ def read_order(path: str | os.PathLike[str], count: int) -> np.ndarray:
     InputError: the file holds anything else.
   """
   path = Path(path).expanduser()
-  with data_files.input_errors(path, _EXPECTED):
+  with input_errors(path, _EXPECTED):
     header, *lines = path.read_text().split()
     order = np.array([int(line) for line in lines], np.int64)
     if header != "0":

@@ -26,7 +26,7 @@ import safetensors
 import safetensors.numpy
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
-from scalegmn_jax.data import formats as data_files
+from scalegmn_jax.io import input_errors
 from scalegmn_jax.zoo import codec, state_dict
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -51,7 +51,7 @@ def load_state_dict(path: PathLike) -> state_dict.StateDict:
     )
   if path.suffix != SUFFIXES[0]:
     return _load_pickled(path)
-  with data_files.input_errors(path, "a safetensors file of floats"):
+  with input_errors(path, "a safetensors file of floats"):
     try:
       return safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, AttributeError) as error:
@@ -221,9 +221,7 @@ def _load_pickled(path: Path) -> state_dict.StateDict:
       f"{path}: PyTorch {torch.__version__} does not read it safely, expected "
       "2.10 or newer"
     )
-  with data_files.input_errors(
-    path, "a file of torch.save(model.state_dict())"
-  ):
+  with input_errors(path, "a file of torch.save(model.state_dict())"):
     try:
       state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from scalegmn_jax import base
-from scalegmn_jax.data import formats as data_files
+from scalegmn_jax.io import input_errors
 from scalegmn_jax.zoo.layout import Layout
 
 WEIGHTS = "weights.npy"
@@ -81,7 +81,7 @@ def read_zoo(path: str | os.PathLike[str]) -> ZooFiles:
   layout = Layout.read(path / LAYOUT)
   expected = f"float32 [N, {layout.size}], as {LAYOUT} says"
   file = path / WEIGHTS
-  with data_files.input_errors(file, expected):
+  with input_errors(file, expected):
     weights = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(weights, np.memmap):
       weights.close()
@@ -214,7 +214,7 @@ def _check_weights(weights: np.ndarray, layout: Layout, source: str) -> None:
 
 def _read_metrics(file: pathlib.Path, count: int) -> pd.DataFrame:
   with (
-    data_files.input_errors(file, "a gzipped CSV"),
+    input_errors(file, "a gzipped CSV"),
     warnings.catch_warnings(),
   ):
     # Otherwise fields beyond the header are dropped with a mere warning.
