@@ -21,7 +21,7 @@ LAYOUT = Layout.from_shapes(
 N, D = 12, 21
 WEIGHTS = np.arange(N * D, dtype=np.float32).reshape(N, D)
 RUNS = ["NA", "b/00", "b/01", "c,1"]
-"""Four runs of three checkpoints; names that a CSV reader may trip over."""
+"""Four runs of three checkpoints; names that a CSV reader may misread."""
 
 
 def metrics() -> pd.DataFrame:
@@ -64,7 +64,7 @@ def test_round_trip(zoo):
   pd.testing.assert_frame_equal(files.metrics, metrics(), check_dtype=False)
 
 
-def test_layout_is_written_as_published():
+def test_layout_has_the_published_format():
   assert LAYOUT.size == D
   assert LAYOUT.entries[1] == ("conv/kernel:0", 2, 20, (3, 3, 1, 2))
   assert LAYOUT.text() == (
@@ -75,7 +75,7 @@ def test_layout_is_written_as_published():
   )
 
 
-def test_bytes_depend_on_the_content_alone(tmp_path):
+def test_bytes_depend_on_the_content_only(tmp_path):
   frame = metrics()
   shuffled_index = frame.set_axis(np.arange(N)[::-1])
   for name, table in (("a", frame), ("b", shuffled_index)):
@@ -97,7 +97,7 @@ def test_write_is_all_or_nothing(tmp_path, monkeypatch):
     with pytest.raises(base.InputError, match="zoo: cannot be written .disk"):
       store.write_zoo(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
   assert not list(tmp_path.iterdir())
-  (tmp_path / "zoo").mkdir()  # an empty folder is all right
+  (tmp_path / "zoo").mkdir()  # an empty folder is accepted
   store.write_zoo(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
   assert list(tmp_path.iterdir()) == [tmp_path / "zoo"]
   (tmp_path / "normal").mkdir()
@@ -255,7 +255,7 @@ def test_broken_zoo(zoo, spoil, file, message):
   assert "\n" not in str(error.value)
 
 
-def test_layout_of_nothing(zoo):
+def test_empty_layout(zoo):
   header = (zoo / store.LAYOUT).read_text().splitlines()[0]
   for text, message in ((header, "no rows"), ("", "header []")):
     (zoo / store.LAYOUT).write_text(text)
@@ -297,7 +297,7 @@ def test_check_finite(zoo, monkeypatch):
       store.check_finite(files, np.array([11, 10]))
 
 
-def test_take(zoo, monkeypatch):
+def test_read_rows(zoo, monkeypatch):
   files = store.read_zoo(zoo)
   rows = np.array([5, 0, 11, 5, 3])
   for block in (1, 2 * D, 1 << 22):
@@ -309,7 +309,7 @@ def test_take(zoo, monkeypatch):
 
 
 @pytest.mark.parametrize("rows", [[12], [-1], [0.5], [[1]], [True]])
-def test_take_refuses(zoo, rows):
+def test_read_rows_refuses(zoo, rows):
   with pytest.raises(base.InputError, match="expected integers .n. in 0..11"):
     store.read_rows(store.read_zoo(zoo), np.array(rows))
 
