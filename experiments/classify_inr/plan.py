@@ -85,7 +85,9 @@ def plan(config: ConfigDict) -> Plan:
   given = renderings.fitted(config)
   target = given.target
   classes = int(given.train.pictures.label.max()) + 1
-  device_data = jax.device_put((given.train.networks, given.train.pictures.label))
+  device_data = jax.device_put(
+    (given.train.networks, given.train.pictures.label)
+  )
   # What rivals are standardized by: the weights as they will see them.
   canonical = renderings.folded(target, given.train.networks).weights
   trained = {

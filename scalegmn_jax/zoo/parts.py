@@ -1,4 +1,4 @@
-"""Generated zoos, made part by part: resumable, and made once per config."""
+"""Generated zoos, made in parts: resumable, and made once per config."""
 
 import contextlib
 import hashlib
@@ -44,13 +44,13 @@ def describe(target: TargetNetwork) -> dict[str, Any]:
   """The description of a target, as part of the config of its zoos.
 
   Raises:
-    InputError: the target has none: its cached zoos could not be told from
-      zoos of other targets.
+    InputError: the description is empty, so that cached zoos of different
+      targets could not be told apart.
   """
   if not target.description:
     raise InputError(
-      "target has an empty description, expected one that tells its cached "
-      "zoos from those of other targets"
+      "target has an empty description, expected one: it tells cached zoos of "
+      "different targets apart"
     )
   return dict(target.description)
 
@@ -112,7 +112,7 @@ def assemble(
     return store.read_zoo(path)
   folder.mkdir(parents=True, exist_ok=True)
   with _lock(path):
-    # Another process may have made it meanwhile, or have been stopped.
+    # Another process may have made the zoo meanwhile, or left parts of it.
     if not path.exists():
       # Beside the zoo: a rename is atomic within one file system only.
       parts = path.with_suffix(".unfinished")

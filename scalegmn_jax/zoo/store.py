@@ -125,7 +125,7 @@ def write_zoo(
   try:
     temporary.mkdir(parents=True)
     np.save(temporary / WEIGHTS, weights, allow_pickle=False)
-    (temporary / METRICS).write_bytes(_zipped(metrics))
+    (temporary / METRICS).write_bytes(_csv_gz(metrics))
     (temporary / LAYOUT).write_bytes(layout.text().encode())
     os.replace(temporary, path)
   except OSError as error:
@@ -144,7 +144,7 @@ def column(files: ZooFiles, name: str) -> np.ndarray:
 
 
 def check_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
-  """Row numbers as int64 [n].
+  """Validates row numbers and returns them as int64 [n].
 
   Raises:
     InputError: other than integers, or numbers beyond the zoo.
@@ -285,7 +285,7 @@ def _check_values(
     )
 
 
-def _zipped(metrics: pd.DataFrame) -> bytes:
+def _csv_gz(metrics: pd.DataFrame) -> bytes:
   text = metrics.to_csv(index=False, lineterminator="\n")
   buffer = io.BytesIO()
   # No file name and no time in the header: the bytes depend on metrics alone.

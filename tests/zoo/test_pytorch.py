@@ -180,7 +180,7 @@ def test_order_of_layers(saved):
   assert first(names, names) == list(names)
   with pytest.raises(InputError, match="layers hidden, input, output, expec"):
     first(names, ("input", "output"))
-  # In memory the order is that of the dict.
+  # In memory the dict decides the order.
   state = random(chain(names, shapes))
   weights = state_dict.to_weights(state, target)
   np.testing.assert_array_equal(weights[0]["bias"], state["input.bias"])
@@ -494,10 +494,10 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
     save_file(network.state_dict(), paths[0])
     for path in paths[1:]:
       torch.save(network.state_dict(), path)
-    found = [pytorch.read_network(path, target) for path in paths]
-    found.append(state_dict.to_weights(network.state_dict(), target))
-    for other in found[1:]:
-      assert jax.tree.all(jax.tree.map(np.array_equal, found[0], other))
+    results = [pytorch.read_network(path, target) for path in paths]
+    results.append(state_dict.to_weights(network.state_dict(), target))
+    for other in results[1:]:
+      assert jax.tree.all(jax.tree.map(np.array_equal, results[0], other))
 
     d = target.description
     x = images(d["input_shape"] if d["name"] == "cnn" else d["sizes"][:1])
@@ -509,11 +509,11 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
 
     expected = outputs()
     np.testing.assert_allclose(
-      target.apply(found[0], jnp.asarray(x)), expected, rtol=1e-10, atol=1e-10
+      target.apply(results[0], jnp.asarray(x)), expected, rtol=1e-10, atol=1e-10
     )
-    # And back: torch loads what was written.
+    # And back: torch loads the written file.
     new = tmp_path / f"new{i}.safetensors"
-    doubled = jax.tree.map(lambda w: 2 * w, found[0])
+    doubled = jax.tree.map(lambda w: 2 * w, results[0])
     pytorch.write_network(new, target, doubled, pytorch.layers(paths[1]))
     network.load_state_dict(load_file(new))
     np.testing.assert_allclose(

@@ -326,7 +326,7 @@ def test_real_zoo(tmp_path):
   assert files.weights.shape == (1728, 4970)
   assert len(set(files.metrics["modeldir"])) == 288
   store.check_finite(files)
-  # What is written reads back the same.
+  # Written files read back the same.
   last = np.flatnonzero(files.metrics["step"] == 10)
   taken = store.read_rows(files, last)
   store.write_zoo(tmp_path / "a", taken, files.metrics.loc[last], files.layout)
