@@ -131,7 +131,7 @@ def select_rows(
   elif step is not None:
     keep &= column(files, "step") == step
   if activations is not None:
-    if isinstance(activations, str):  # else its letters would be looked for
+    if isinstance(activations, str):  # a string would match by its letters
       raise base.InputError(
         f"activations {activations!r}: expected a tuple of names"
       )
