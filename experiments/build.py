@@ -262,8 +262,8 @@ def build_zoo_files(
       batch_size=c.batch_size,
       ranges=build_ranges(config),
       seed=config.seed,
-      chunk=c.save_every,
-      together=default_vmap_size(target),
+      save_every=c.save_every,
+      vmap_size=default_vmap_size(target),
       on_epoch=advance,
     )
 
@@ -275,8 +275,8 @@ def build_zoos(
   c = config.zoo
   files = build_zoo_files(config, target, data)
   codec.check_layout(target, files)
-  rows = split.select(files, None, target.activations)
-  last = split.select(files, "last", target.activations)
+  rows = split.select_rows(files, None, target.activations)
+  last = split.select_rows(files, "last", target.activations)
   train, val, test = split.split(files, rows, tuple(c.fractions), config.seed)
   test_files = files
   if c.test_path:
@@ -284,7 +284,7 @@ def build_zoos(
     codec.check_layout(target, test_files)
     # Test networks of their own: nothing of the first zoo is kept back.
     val = np.concatenate([val, test])
-    test = split.select(test_files, "last", target.activations)
+    test = split.select_rows(test_files, "last", target.activations)
   else:
     test = np.intersect1d(test, last)
   val = np.intersect1d(val, last)
@@ -320,7 +320,7 @@ def _check_classes(
   own = zoo.class_to_output
   if own is not None and own.shape[1] != data.num_classes:
     raise InputError(
-      f"{files.path / store.METRICS}: {store.TASK} is of "
+      f"{files.path / store.METRICS}: {store.CLASS_TO_OUTPUT} is of "
       f"{own.shape[1]} classes, the images {config.data.name!r} have "
       f"{data.num_classes}"
     )
@@ -356,14 +356,14 @@ def build_ood(
     # With another seed, so that tasks are others as well.
     other.seed = (int(config.seed) + 1) % 2**32
     files = build_zoo_files(other, target, data)
-    rows = split.select(files, "last", target.activations)
+    rows = split.select_rows(files, "last", target.activations)
     found["trained otherwise"] = codec.load_networks(target, files, rows)
   for path in c.paths:
     if path.endswith(".npy"):
       zoo = build_network(path, target)
     else:
       files = store.read_zoo(path)
-      rows = split.select(files, "last", target.activations)
+      rows = split.select_rows(files, "last", target.activations)
       order = np.random.RandomState(config.seed).permutation(rows)
       zoo = codec.load_networks(
         target, files, order[: config.eval.test_networks]

@@ -204,7 +204,7 @@ def _case(config: ConfigDict, name: str, data: Images) -> Case:
   learned = tasks.TASKS[config.objective](config, target, data)
   files = build.build_zoo_files(part, target, data)
   codec.check_layout(target, files)
-  last = split.select(files, "last", target.activations)
+  last = split.select_rows(files, "last", target.activations)
   if len(last) < need:
     raise InputError(
       f"{files.path}: {len(last)} networks, expected {need}: "
@@ -213,7 +213,7 @@ def _case(config: ConfigDict, name: str, data: Images) -> Case:
     )
   # All that are not held out may be trained on.
   shares = [count / len(last) for count in held_out]
-  rows = split.select(files, learned.steps, target.activations)
+  rows = split.select_rows(files, learned.steps, target.activations)
   train, val, test = split.split(
     files, rows, (1 - sum(shares), *shares), config.seed
   )

@@ -20,8 +20,9 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import build
 from experiments.bench import cases, measure, report, worker
-from experiments.runner import command, progress, workdir
+from experiments.runner import command, progress
 from scalegmn_jax.base import InputError
+from scalegmn_jax.io import write_json, write_text
 
 
 def bench(config: ConfigDict, folder: Path) -> None:
@@ -64,8 +65,8 @@ def bench(config: ConfigDict, folder: Path) -> None:
       rows.append(row)
       # After every case: one who stops a long bench keeps what is there.
       results["rows"] = report.with_rivals(rows)
-      workdir.write_json(folder / "bench.json", results)
-  workdir.write_text(folder / "bench.md", report.markdown(results))
+      write_json(folder / "bench.json", results)
+  write_text(folder / "bench.md", report.markdown(results))
   report.picture(folder / "bench.png", results)
   for table in report.tables(results):
     progress.console.print(table)

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from rich.table import Table
 
 from scalegmn_jax.base import InputError
-from scalegmn_jax.training.checkpoints import read_json
+from scalegmn_jax.io import read_json
 
 Row = Mapping[str, Any]
 

@@ -85,9 +85,11 @@ def plan(config: ConfigDict) -> Plan:
   given = renderings.fitted(config)
   target = given.target
   classes = int(given.train.pictures.label.max()) + 1
-  device_data = jax.device_put((given.train.zoo, given.train.pictures.label))
+  device_data = jax.device_put(
+    (given.train.networks, given.train.pictures.label)
+  )
   # What rivals are standardized by: the weights as they will see them.
-  canonical = renderings.folded(target, given.train.zoo).weights
+  canonical = renderings.folded(target, given.train.networks).weights
   trained = {
     name: _metanetwork(METHODS[name], config, target, classes, canonical)
     for name in tuple(config.methods)
@@ -103,7 +105,7 @@ def plan(config: ConfigDict) -> Plan:
     )
 
     def validate(params):
-      found = _measured(readers[name](params, given.val.zoo), given.val)
+      found = _measured(readers[name](params, given.val.networks), given.val)
       return {
         "val_objective": found.cross_entropy,
         "val_accuracy": found.hits.mean(),
@@ -207,7 +209,7 @@ def _row(
   read: Callable[[Params, Networks], jax.Array],
   params: Params,
 ) -> dict[str, Any]:
-  target, zoo = given.target, given.test.zoo
+  target, zoo = given.target, given.test.networks
   found = _measured(read(params, zoo), given.test)
   right = int(found.hits.sum())
   interval = scipy.stats.binomtest(right, len(found.hits)).proportion_ci(
@@ -255,7 +257,7 @@ def _outcome(
     f"The INRs render their images to {psnr:.1f} dB",
   ]
   examples = renderings.one_of_each(given)
-  shown = jax.tree.map(lambda a: a[examples], given.test.zoo)
+  shown = jax.tree.map(lambda a: a[examples], given.test.networks)
   return Outcome(
     [table],
     lines,

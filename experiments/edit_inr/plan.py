@@ -57,7 +57,7 @@ def plan(config: ConfigDict) -> Plan:
   given = renderings.fitted(config)
   target = given.target
   zoos = {
-    part: renderings.folded(target, getattr(given, part).zoo)
+    part: renderings.folded(target, getattr(given, part).networks)
     for part in pictures.PARTS
   }
   wanted = {

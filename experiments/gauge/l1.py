@@ -57,7 +57,7 @@ def of_zoo(
   random = np.random.RandomState(config.seed)
   found = {}
   for step in sorted(set(files.metrics["step"])):
-    rows = split.select(files, step, target.activations)
+    rows = split.select_rows(files, step, target.activations)
     rows = random.permutation(rows)[: config.gauge.sample]
     zoo = codec.load_networks(target, files, rows)
     loss = files.metrics["test_loss"].to_numpy()[rows]

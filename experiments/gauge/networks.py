@@ -57,7 +57,7 @@ def of_zoo(
 ) -> Network:
   """That of a zoo with the least training loss."""
   files = build.build_zoo_files(config, target, data)
-  rows = split.select(files, "last", target.activations)
+  rows = split.select_rows(files, "last", target.activations)
   losses = files.metrics["train_loss"].to_numpy()[rows]
   best = np.asarray([rows[np.nanargmin(losses)]])
   return Network(name, target, _first(target, store.read_rows(files, best)))

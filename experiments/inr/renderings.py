@@ -135,8 +135,8 @@ def fitted(config: ConfigDict) -> Renderings:
         batch_size=c.batch_size,
         learning_rate=c.learning_rate,
         seed=config.seed,
-        chunk=c.save_every,
-        together=build.default_grad_chunk(c.vmap_size),
+        save_every=c.save_every,
+        vmap_size=build.default_grad_chunk(c.vmap_size),
         on_epoch=advance,
       )
   train, val, test = (

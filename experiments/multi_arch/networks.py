@@ -60,10 +60,10 @@ def load_multi_arch(config: ConfigDict) -> MultiArchData:
   parts = {name: [] for name in ("train", "val", "test", "unseen")}
   zoos, values, lasts, start = [], [], [], 0
   for number, (target, files) in enumerate(members):
-    last = split.select(files, "last", target.activations)
+    last = split.select_rows(files, "last", target.activations)
     sides = {"unseen": last}
     if number < count:
-      rows = split.select(files, None, target.activations)
+      rows = split.select_rows(files, None, target.activations)
       train, val, test = split.split(
         files, rows, tuple(config.zoo.fractions), config.seed
       )
@@ -134,6 +134,6 @@ def _members(config: ConfigDict) -> list[collection.Member]:
       batch_size=c.batch_size,
       ranges=build.build_ranges(config),
       seed=config.seed,
-      chunk=c.save_every,
+      save_every=c.save_every,
       on_epoch=advance,
     )

@@ -174,7 +174,7 @@ def _sides(
         files, c.split, step, target.activations
       )
     else:
-      rows = split.select(files, step, target.activations)
+      rows = split.select_rows(files, step, target.activations)
       split = split.split(files, rows, tuple(c.fractions), config.seed)
     for part, rows in zip(parts, split, strict=True):
       part.append(

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.runner import compilation, progress, report, workdir
 from scalegmn_jax.base import InputError, MetaNetwork, Params
-from scalegmn_jax.training.checkpoints import read_json
+from scalegmn_jax.io import read_json, write_json, write_text
 from scalegmn_jax.training.loop import Watch, train
 from scalegmn_jax.training.metrics import Metrics
 from scalegmn_jax.training.step import Objective, TrainState
@@ -209,8 +209,8 @@ def write(
   }
   for name, figure in outcome.pictures.items():
     report.save(figure, folder / name)
-  workdir.write_text(folder / workdir.TABLES, report.markdown(results))
-  workdir.write_json(folder / workdir.RESULTS, results)
+  write_text(folder / workdir.TABLES, report.markdown(results))
+  write_json(folder / workdir.RESULTS, results)
   return results
 
 
@@ -248,7 +248,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     )
     if job.save is not None:
       job.save(folder, params[name])
-  workdir.write_json(folder / workdir.TRAINED, list(params))
+  write_json(folder / workdir.TRAINED, list(params))
 
   outcome = plan.evaluate(params)
   if histories:
@@ -259,7 +259,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
     )
   results = write(folder, config, outcome, clock.stop())
   if eval_only:  # perhaps with other baselines
-    workdir.write_json(folder / workdir.CONFIG, results["config"])
+    write_json(folder / workdir.CONFIG, results["config"])
   report.show(results)
   say(report.compiling(results["seconds"]))
   say(f"tables, pictures and what was trained are in {folder}")

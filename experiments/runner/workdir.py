@@ -1,7 +1,5 @@
 """The folder of a run: what is in it, and whose it is."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,7 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from scalegmn_jax.base import InputError
-from scalegmn_jax.training.checkpoints import read_json
+from scalegmn_jax.io import read_json, write_json
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -24,17 +22,6 @@ def default(config_file: str, config: ConfigDict, prefix: str = "") -> Path:
   variant = config_file.partition(":")[2]
   parts = [p for p in (prefix, name, variant, build.config_hash(config)) if p]
   return Path("runs") / "-".join(parts)
-
-
-def write_text(path: Path, text: str) -> None:
-  """Writes a file whole or not at all."""
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(text)
-  os.replace(temporary, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-  write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:

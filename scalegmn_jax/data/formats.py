@@ -1,47 +1,20 @@
-"""Readers of the files that image sets come in: idx, npz, CIFAR-10 batches.
+"""Readers of the file formats of image sets: idx, npz, CIFAR-10 batches.
 
-Nothing here unpickles, and no file, however broken, raises anything but
-`base.InputError`.
+Nothing is unpickled, and a broken file raises `base.InputError` only.
 """
 
-import contextlib
 import gzip
-import lzma
 import math
 import os
 import pathlib
 import struct
 import tarfile
-import tokenize
 import zipfile
-import zlib
-from collections.abc import Iterator
 
 import numpy as np
 
 from scalegmn_jax import base
-
-# What truncated or altered files were seen to raise in gzip, tarfile, zipfile,
-# numpy and pandas. RuntimeError is an encrypted zip, NotImplementedError an
-# unknown compression, MemoryError a header that claims an absurd size, and
-# SyntaxError and TokenError come from numpy's parser of array headers.
-BROKEN = (
-  ArithmeticError,
-  EOFError,
-  KeyError,
-  MemoryError,
-  OSError,
-  RuntimeError,
-  SyntaxError,
-  TypeError,
-  ValueError,
-  lzma.LZMAError,
-  struct.error,
-  tarfile.TarError,
-  tokenize.TokenError,
-  zipfile.BadZipFile,
-  zlib.error,
-)
+from scalegmn_jax.io import input_errors
 
 CIFAR10_RECORD = 1 + 3 * 32 * 32
 """Bytes of one image of the binary CIFAR-10: its label, then R, G, B planes."""
@@ -50,41 +23,18 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _IDX_UINT8 = 0x08
 
 
-@contextlib.contextmanager
-def input_errors(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
-  """Makes whatever a broken file raises inside an `InputError` of one line.
-
-  Args:
-    path: the file that is being read.
-    expected: what it should have been, as the message ends.
-  """
-  try:
-    yield
-  except base.InputError:
-    raise
-  except FileNotFoundError:
-    raise base.InputError(
-      f"{path}: no such file; expected {expected}"
-    ) from None
-  except BROKEN as error:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    raise base.InputError(
-      f"{path}: cannot be read ({reason}); expected {expected}"
-    ) from error
-
-
 def read_idx(path: str | os.PathLike[str], ndim: int) -> np.ndarray:
-  """Reads an idx file of bytes, the format of MNIST; gzipped or not.
+  """Reads an idx file of bytes, the format of MNIST.
 
   Args:
-    path: the file. Whether it is gzipped is seen from its content.
-    ndim: number of axes that it must have: 3 for images, 1 for labels.
+    path: the file, gzipped or not.
+    ndim: the expected number of axes: 3 for images, 1 for labels.
 
   Returns:
     uint8 array with `ndim` axes.
 
   Raises:
-    InputError: not such a file, or shorter or longer than its header says.
+    InputError: another format, or another length than its header says.
   """
   expected = f"an idx file of uint8 with {ndim} axes"
   with input_errors(path, expected):
@@ -113,7 +63,7 @@ def read_npz(
   needed: tuple[str, ...],
   optional: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
-  """Reads named arrays of an npz file; others in it are left alone.
+  """Reads named arrays of an npz file; other arrays are ignored.
 
   Raises:
     InputError: not an npz file, a needed key is missing, or an array holds
@@ -121,7 +71,7 @@ def read_npz(
   """
   expected = f"an npz file with the arrays {', '.join(needed)}"
   with input_errors(path, expected):
-    # Opened here: numpy would take anything that is not a zip for a pickle.
+    # Opened as a zip first: numpy takes any other file for a pickle.
     with zipfile.ZipFile(path) as archive:
       present = {name.removesuffix(".npy") for name in archive.namelist()}
     for key in needed:
@@ -135,7 +85,7 @@ def read_npz(
       for key in needed + tuple(key for key in optional if key in present):
         with input_errors(f"{path}: {key}", "an array without pickled objects"):
           array = file[key]
-          if not isinstance(array, np.ndarray):  # a member that is no array
+          if not isinstance(array, np.ndarray):  # a member of another type
             raise base.InputError(f"{path}: {key}: expected an array")
           arrays[key] = array
   return arrays
@@ -147,7 +97,7 @@ def read_cifar10_batch(
   """Reads one batch of the binary CIFAR-10, of any number of records.
 
   Returns:
-    images [N, 32, 32, 3] uint8 and labels [N] uint8, both as in the file.
+    (images [N, 32, 32, 3] uint8, labels [N] uint8), both as in the file.
 
   Raises:
     InputError: empty, or not a whole number of records.
@@ -170,7 +120,7 @@ def unpack(
   """Unpacks a tar file, compressed or not, into an existing folder.
 
   Raises:
-    InputError: broken, or a member of it would land outside of the folder.
+    InputError: a broken file, or a member that would leave the folder.
   """
   with input_errors(archive, "a tar file whose members stay inside its folder"):
     with tarfile.open(archive) as tar:

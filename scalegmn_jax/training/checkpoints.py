@@ -1,6 +1,5 @@
 """Checkpoints of the training state: the only file that knows orbax."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,13 +71,3 @@ class Checkpoints:
     """Waits until everything is on disk."""
     self._manager.wait_until_finished()
     self._manager.close()
-
-
-def read_json(path: Path) -> Any:
-  """A JSON file; InputError if it is missing or damaged."""
-  try:
-    return json.loads(path.read_text())
-  except FileNotFoundError:
-    raise InputError(f"{path}: no such file") from None
-  except (OSError, ValueError) as error:
-    raise InputError(f"{path}: not a JSON file: {error}") from None

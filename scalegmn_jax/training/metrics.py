@@ -1,9 +1,10 @@
 """metrics.jsonl: one row of numbers per log step."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from scalegmn_jax.io import write_text
 
 
 class Metrics:
@@ -17,9 +18,7 @@ class Metrics:
   def __init__(self, path: Path, step: int = 0):
     self._path = path
     rows = [row for row in self.read() if row["step"] <= step]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(temporary, path)
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     row = {"step": step} | {k: float(v) for k, v in values.items()}

@@ -1,28 +1,158 @@
-"""Which networks of a zoo are for training, validation and test."""
+"""Rows of a zoo for training, validation and test."""
 
 import hashlib
+import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from scalegmn_jax import base
+from scalegmn_jax.zoo import published
 from scalegmn_jax.zoo.store import (
+  CLASS_TO_OUTPUT,
   METRICS,
-  TASK,
   ZooFiles,
-  _column,
-  _listed,
-  _rows,
+  check_rows,
+  column,
 )
+
+Step = int | Literal["last"] | None
+"""A checkpoint: its `step`, the last one of each run, or None for all."""
+
+
+class Split(NamedTuple):
+  """Rows of a zoo; no training run has rows on two sides.
+
+  Attributes:
+    train, val, test: row numbers, integers.
+  """
+
+  train: np.ndarray
+  val: np.ndarray
+  test: np.ndarray
+
+
+def split_zoo(
+  files: ZooFiles,
+  *,
+  activations: Sequence[str] | None = None,
+  fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+  seed: int = 0,
+  train_step: Step = None,
+  eval_step: Step = "last",
+  order_file: str | os.PathLike[str] = "",
+) -> Split:
+  """Splits a zoo by training run.
+
+  All checkpoints of a run (`modeldir`) are on one side. Where networks differ
+  in `class_to_output`, all runs with the same one are on one side.
+
+  Args:
+    files: the zoo.
+    activations: names in `config.activation`; None for all.
+    fractions: shares of the runs for training, validation and test; they add
+      up to 1.
+    seed: decides the split, together with the set of runs; the order of the
+      rows in the files does not.
+    train_step: the checkpoints to train on.
+    eval_step: the checkpoints to validate and test on.
+    order_file: CSV with the published order of the rows. The rows of
+      `eval_step` are then cut by `published.cut_order`, which replaces
+      `fractions` and `seed`.
+
+  Returns:
+    Ascending rows. With `order_file` they are in the published order, except
+    training rows of another step than `eval_step`.
+
+  Raises:
+    InputError: no rows of these steps and activations, fractions that do not
+      add up to 1, a broken `order_file`, or an empty side.
+  """
+  train_rows = select_rows(files, train_step, activations)
+  eval_rows = select_rows(files, eval_step, activations)
+  if order_file:
+    # All activations are cut together: a network is on the same side whether
+    # the zoo is read with one activation or with all.
+    order = published.read_order(order_file, len(files.weights))
+    order = order[np.isin(order, select_rows(files, eval_step))]
+    sides = published.cut_order(order)
+    if train_step != eval_step:
+      runs = column(files, "modeldir")
+      sides = (np.flatnonzero(np.isin(runs, runs[sides[0]])), *sides[1:])
+    source, fractions = str(order_file), (0.4, 0.1, 0.5)
+  else:
+    rows = np.union1d(train_rows, eval_rows)
+    sides = _split_by_hash(files, rows, fractions, seed)
+    source = str(files.path / METRICS)
+  step_rows = train_rows, eval_rows, eval_rows
+  split = Split(
+    *(
+      side[np.isin(side, rows)]
+      for side, rows in zip(sides, step_rows, strict=True)
+    )
+  )
+  if any(f > 0 and not len(s) for f, s in zip(fractions, split, strict=True)):
+    raise base.InputError(
+      f"{source}: {', '.join(str(len(side)) for side in split)} networks for "
+      "training, validation and test, expected some of each"
+    )
+  check_disjoint(files, *split)
+  return split
+
+
+def select_rows(
+  files: ZooFiles,
+  step: Step = None,
+  activations: Sequence[str] | None = None,
+) -> np.ndarray:
+  """Rows of one checkpoint step and of some activations, ascending.
+
+  Args:
+    files: the zoo.
+    step: None for all rows, an integer for the rows with this `step`, or "last"
+      for the row with the greatest `step` of each `modeldir`.
+    activations: names in `config.activation`; None for all.
+
+  Returns:
+    Integers, at least one.
+
+  Raises:
+    InputError: no such row; the message says what the file has.
+  """
+  keep = np.ones(len(files.metrics), bool)
+  if isinstance(step, str):
+    if step != "last":
+      raise base.InputError(
+        f"step {step!r}: expected None, an integer or 'last'"
+      )
+    steps = files.metrics.groupby("modeldir", sort=False)["step"]
+    keep[:] = False
+    keep[steps.idxmax().to_numpy()] = True
+  elif step is not None:
+    keep &= column(files, "step") == step
+  if activations is not None:
+    if isinstance(activations, str):  # a string would match by its letters
+      raise base.InputError(
+        f"activations {activations!r}: expected a tuple of names"
+      )
+    names = column(files, "config.activation")
+    keep &= np.array([name in activations for name in names])
+  if not keep.any():
+    raise base.InputError(
+      f"{files.path / METRICS}: no row with step {step} and activations"
+      f" {activations}, expected steps of {_list_values(files, 'step')} and"
+      f" activations of {_list_values(files, 'config.activation')}"
+    )
+  return np.flatnonzero(keep)
 
 
 def check_disjoint(files: ZooFiles, *sides: np.ndarray) -> None:
   """Raises InputError if two of these row arrays share a training run."""
-  names = _column(files.metrics, "modeldir")
+  names = column(files, "modeldir")
   seen: dict[str, int] = {}
   for side, rows in enumerate(sides):
-    for run in set(names[_rows(files, rows)]):
+    for run in set(names[check_rows(files, rows)]):
       if seen.setdefault(run, side) != side:
         raise base.InputError(
           f"{files.path / METRICS}: modeldir {run!r} is on sides {seen[run]}"
@@ -30,31 +160,13 @@ def check_disjoint(files: ZooFiles, *sides: np.ndarray) -> None:
         )
 
 
-def split(
+def _split_by_hash(
   files: ZooFiles,
   rows: np.ndarray,
-  fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
-  seed: int = 0,
+  fractions: tuple[float, float, float],
+  seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Splits rows by training run into train, validation and test.
-
-  All checkpoints of a `modeldir` land on one side; in a zoo of several tasks,
-  all runs of a task. The side depends on the set of runs and on `seed` alone,
-  not on the order of the rows.
-
-  Args:
-    files: the zoo.
-    rows: the rows to split.
-    fractions: of the runs; they add up to 1.
-    seed: another one gives another split.
-
-  Returns:
-    (train, validation, test) rows, each in the order that `rows` had.
-
-  Raises:
-    InputError: fractions that do not add up to 1, or fewer runs than needed to
-      leave none of the wanted sides empty.
-  """
+  """(train, validation, test) rows, each in the order of `rows`."""
   if (
     len(fractions) != 3
     or any(not fraction >= 0 for fraction in fractions)
@@ -63,11 +175,10 @@ def split(
     raise base.InputError(
       f"fractions {fractions}: expected three of 0 or more that add up to 1"
     )
-  rows = _rows(files, rows)
-  names = _column(files.metrics, "modeldir")[rows]
-  if TASK in files.metrics:
-    tasks = _column(files.metrics, TASK)[rows]
-    names = tasks if len(set(tasks)) > 1 else names
+  names = column(files, "modeldir")[rows]
+  if CLASS_TO_OUTPUT in files.metrics:
+    labels = column(files, CLASS_TO_OUTPUT)[rows]
+    names = labels if len(set(labels)) > 1 else names
   # Ranked by a hash, not by numpy's generator: the same in every version.
   runs = sorted(
     set(names),
@@ -84,56 +195,13 @@ def split(
       f"{files.path / METRICS}: {len(runs)} runs split by {fractions} would"
       " leave a side empty, expected more runs"
     )
-  sides = dict(zip(runs, np.repeat(np.arange(3), counts), strict=True))
-  side = np.array([sides[name] for name in names], np.int64)
-  train, val, test = (rows[side == i] for i in range(3))
-  check_disjoint(files, train, val, test)
-  return train, val, test
+  side_of_run = dict(zip(runs, np.repeat(np.arange(3), counts), strict=True))
+  side = np.array([side_of_run[name] for name in names], np.int64)
+  return rows[side == 0], rows[side == 1], rows[side == 2]
 
 
-def select(
-  files: ZooFiles,
-  step: int | Literal["last"] | None = None,
-  activations: Sequence[str] | None = None,
-) -> np.ndarray:
-  """Rows of one checkpoint step and of some activations, ascending.
-
-  Args:
-    files: the zoo.
-    step: None for all rows, an integer for those of this `step`, or "last" for
-      the row of greatest `step` of each `modeldir`.
-    activations: names in `config.activation`; None for all.
-
-  Returns:
-    Integers, at least one.
-
-  Raises:
-    InputError: no such row; the message says what the file has.
-  """
-  metrics = files.metrics
-  file = files.path / METRICS
-  keep = np.ones(len(metrics), bool)
-  if isinstance(step, str):
-    if step != "last":
-      raise base.InputError(
-        f"step {step!r}: expected None, an integer or 'last'"
-      )
-    last = metrics.groupby("modeldir", sort=False)["step"].idxmax().to_numpy()
-    keep[:] = False
-    keep[last] = True
-  elif step is not None:
-    keep &= _column(metrics, "step") == step
-  if activations is not None:
-    if isinstance(activations, str):  # else its letters would be looked for
-      raise base.InputError(
-        f"activations {activations!r}: expected a tuple of names"
-      )
-    names = _column(metrics, "config.activation")
-    keep &= np.array([name in activations for name in names])
-  if not keep.any():
-    raise base.InputError(
-      f"{file}: no row with step {step} and activations {activations},"
-      f" expected steps of {_listed(_column(metrics, 'step'))} and activations"
-      f" of {_listed(_column(metrics, 'config.activation'))}"
-    )
-  return np.flatnonzero(keep)
+def _list_values(files: ZooFiles, name: str) -> str:
+  """The values of a column as text, the first few of many."""
+  values = sorted(set(column(files, name).tolist()))
+  text = ", ".join(repr(value) for value in values[:20])
+  return text + ", ..." * (len(values) > 20)

@@ -53,11 +53,11 @@ VALUES = [
   ),
   (
     {"zoo.classes_per_network": (2, 11)},
-    "(2, 11): an image set has 10 classes",
+    "classes_per_network is (2, 11), expected at most 10",
   ),
   (
     {"zoo.outputs_per_network": (2, 3)},
-    "groups of classes need zoo.classes_per_network",
+    "outputs_per_network is (2, 3) without classes_per_network",
   ),
   (
     {"data.name": "digits+digits"},

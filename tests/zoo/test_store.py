@@ -1,4 +1,4 @@
-"""The zoo's files: round trips, selections, splits, and what is refused."""
+"""Zoo files: round trips, and refusal of broken files."""
 
 import gzip
 import io
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from scalegmn_jax import base
-from scalegmn_jax.zoo import split, store
+from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
 
 SHARED = os.environ.get("SCALEGMN_SHARED", "")
@@ -21,7 +21,7 @@ LAYOUT = Layout.from_shapes(
 N, D = 12, 21
 WEIGHTS = np.arange(N * D, dtype=np.float32).reshape(N, D)
 RUNS = ["NA", "b/00", "b/01", "c,1"]
-"""Four runs of three checkpoints; names that a CSV reader may trip over."""
+"""Four runs of three checkpoints; names that a CSV reader may misread."""
 
 
 def metrics() -> pd.DataFrame:
@@ -64,7 +64,7 @@ def test_round_trip(zoo):
   pd.testing.assert_frame_equal(files.metrics, metrics(), check_dtype=False)
 
 
-def test_layout_is_written_as_published():
+def test_layout_has_the_published_format():
   assert LAYOUT.size == D
   assert LAYOUT.entries[1] == ("conv/kernel:0", 2, 20, (3, 3, 1, 2))
   assert LAYOUT.text() == (
@@ -75,7 +75,7 @@ def test_layout_is_written_as_published():
   )
 
 
-def test_bytes_depend_on_the_content_alone(tmp_path):
+def test_bytes_depend_on_the_content_only(tmp_path):
   frame = metrics()
   shuffled_index = frame.set_axis(np.arange(N)[::-1])
   for name, table in (("a", frame), ("b", shuffled_index)):
@@ -97,7 +97,7 @@ def test_write_is_all_or_nothing(tmp_path, monkeypatch):
     with pytest.raises(base.InputError, match="zoo: cannot be written .disk"):
       store.write_zoo(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
   assert not list(tmp_path.iterdir())
-  (tmp_path / "zoo").mkdir()  # an empty folder is all right
+  (tmp_path / "zoo").mkdir()  # an empty folder is accepted
   store.write_zoo(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
   assert list(tmp_path.iterdir()) == [tmp_path / "zoo"]
   (tmp_path / "normal").mkdir()
@@ -242,7 +242,7 @@ def _layout(old, new):
     (_layout("(2,)", "[2]"), store.LAYOUT, "row 0: shape '[2]'"),
     (_layout("(2,)", "(-2, -1)"), store.LAYOUT, "row 0: shape '(-2, -1)'"),
     (_layout("(2,)", "exit()"), store.LAYOUT, "row 0: shape 'exit()'"),
-    (_layout("scale", "conv/bias:0"), store.LAYOUT, "varname of its own"),
+    (_layout("scale", "conv/bias:0"), store.LAYOUT, "unique varname"),
     (_layout('"(2,)"', '"(2,)'), store.LAYOUT, "cannot be read"),
   ],
 )
@@ -255,7 +255,7 @@ def test_broken_zoo(zoo, spoil, file, message):
   assert "\n" not in str(error.value)
 
 
-def test_layout_of_nothing(zoo):
+def test_empty_layout(zoo):
   header = (zoo / store.LAYOUT).read_text().splitlines()[0]
   for text, message in ((header, "no rows"), ("", "header []")):
     (zoo / store.LAYOUT).write_text(text)
@@ -287,8 +287,8 @@ def test_check_finite(zoo, monkeypatch):
   weights[7, 3], weights[10, 0] = np.nan, np.inf
   np.save(zoo / store.WEIGHTS, weights)
   files = store.read_zoo(zoo)
-  for chunk in (1, 2 * D, 1 << 22):
-    monkeypatch.setattr(store, "_CHUNK", chunk)
+  for block in (1, 2 * D, 1 << 22):
+    monkeypatch.setattr(store, "_BLOCK", block)
     store.check_finite(files, np.array([11, 0, 6]))
     store.check_finite(files, np.array([], int))
     with pytest.raises(base.InputError, match=r"weights.npy: row 7 \(2 of 12"):
@@ -297,91 +297,11 @@ def test_check_finite(zoo, monkeypatch):
       store.check_finite(files, np.array([11, 10]))
 
 
-def test_select(zoo):
-  files = store.read_zoo(zoo)
-  assert split.select(files).tolist() == list(range(12))
-  assert split.select(files, step=4).tolist() == [1, 4, 7]
-  # Greatest, not lowest in the file: the third run goes backwards.
-  assert split.select(files, "last").tolist() == [2, 5, 6, 11]
-  assert split.select(files, "last", ("tanh",)).tolist() == [6, 11]
-  assert split.select(files, 9, ("relu", "tanh")).tolist() == [2, 5, 6]
-
-
-@pytest.mark.parametrize(
-  "step, activations, message",
-  [
-    (3, None, "no row with step 3 and activations None, expected steps of 0, "),
-    (2, ("relu",), "expected steps of 0, 1, 2, 4, 9 and activations of 'relu'"),
-    (None, (), "no row with"),
-    (None, "relu", "activations 'relu': expected a tuple"),
-    ("first", None, "step 'first': expected None, an integer or 'last'"),
-  ],
-)
-def test_select_refuses(zoo, step, activations, message):
-  with pytest.raises(base.InputError) as error:
-    split.select(store.read_zoo(zoo), step, activations)
-  assert message in str(error.value)
-
-
-def test_split_is_by_run(zoo):
-  files = store.read_zoo(zoo)
-  rows = np.arange(N)
-  thirds = (0.5, 0.25, 0.25)
-  sides = split.split(files, rows, thirds)
-  assert [len(side) for side in sides] == [6, 3, 3]
-  assert sorted(np.concatenate(sides)) == rows.tolist()
-  split.check_disjoint(files, *sides)
-  # The order of the rows changes the order in the sides and nothing else.
-  shuffled = np.random.default_rng(0).permutation(rows)
-  for a, b in zip(sides, split.split(files, shuffled, thirds), strict=True):
-    assert a.tolist() == sorted(b)
-    assert b.tolist() == [row for row in shuffled if row in a]
-  # One checkpoint of each run is split as all of them are.
-  last = split.select(files, "last")
-  for a, b in zip(sides, split.split(files, last, thirds), strict=True):
-    assert set(b) == set(a) & set(last)
-  splits = {
-    str(split.split(files, rows, thirds, seed)[1]) for seed in range(20)
-  }
-  assert len(splits) == 4
-  assert len(split.split(files, rows, (1, 0, 0))[0]) == N
-
-
-def test_split_is_frozen(zoo):
-  """Results of other days are of the same split."""
-  sides = split.split(
-    store.read_zoo(zoo), np.arange(N), (0.5, 0.25, 0.25), seed=3
-  )
-  assert [side[0] for side in sides] == [3, 0, 9]
-
-
-@pytest.mark.parametrize(
-  "fractions, message",
-  [
-    ((0.8, 0.1, 0.1), "4 runs split by"),
-    ((0.5, 0.5, 0.5), "expected three of 0 or more that add up to 1"),
-    ((1.5, -0.25, -0.25), "expected three of 0 or more"),
-    ((0.5, 0.5), "expected three"),
-    ((float("nan"), 0.5, 0.5), "expected three"),
-  ],
-)
-def test_split_refuses(zoo, fractions, message):
-  with pytest.raises(base.InputError) as error:
-    split.split(store.read_zoo(zoo), np.arange(N), fractions)
-  assert message in str(error.value)
-
-
-def test_overlapping_sides(zoo):
-  files = store.read_zoo(zoo)
-  with pytest.raises(base.InputError, match="modeldir 'b/00' is on sides 0 an"):
-    split.check_disjoint(files, np.arange(4), np.array([4, 8]))
-
-
-def test_take(zoo, monkeypatch):
+def test_read_rows(zoo, monkeypatch):
   files = store.read_zoo(zoo)
   rows = np.array([5, 0, 11, 5, 3])
-  for chunk in (1, 2 * D, 1 << 22):
-    monkeypatch.setattr(store, "_CHUNK", chunk)
+  for block in (1, 2 * D, 1 << 22):
+    monkeypatch.setattr(store, "_BLOCK", block)
     got = store.read_rows(files, rows)
     assert type(got) is np.ndarray and got.dtype == np.float32
     np.testing.assert_array_equal(got, WEIGHTS[rows])
@@ -389,7 +309,7 @@ def test_take(zoo, monkeypatch):
 
 
 @pytest.mark.parametrize("rows", [[12], [-1], [0.5], [[1]], [True]])
-def test_take_refuses(zoo, rows):
+def test_read_rows_refuses(zoo, rows):
   with pytest.raises(base.InputError, match="expected integers .n. in 0..11"):
     store.read_rows(store.read_zoo(zoo), np.array(rows))
 
@@ -406,17 +326,8 @@ def test_real_zoo(tmp_path):
   assert files.weights.shape == (1728, 4970)
   assert len(set(files.metrics["modeldir"])) == 288
   store.check_finite(files)
-  last = split.select(files, "last")
-  assert len(last) == 288
-  assert set(np.asarray(files.metrics["step"])[last]) == {10}
-  assert len(split.select(files, 10, ("relu",))) == 142
-  assert len(split.select(files, 10, ("tanh",))) == 146
-  sides = split.split(files, split.select(files))
-  assert [len(side) // 6 for side in sides] == [230, 29, 29]
-  names = np.asarray(files.metrics["modeldir"])
-  assert len(set.union(*(set(names[side]) for side in sides))) == 288
-  assert sum(len(set(names[side])) for side in sides) == 288
-  # What is written from it reads back the same.
+  # Written files read back the same.
+  last = np.flatnonzero(files.metrics["step"] == 10)
   taken = store.read_rows(files, last)
   store.write_zoo(tmp_path / "a", taken, files.metrics.loc[last], files.layout)
   again = store.read_zoo(tmp_path / "a")
