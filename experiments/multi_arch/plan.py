@@ -147,7 +147,7 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 def _metanetwork(
   name: str, config: ConfigDict, data: MultiArchData
 ) -> MetaNetwork:
-  words = data.population.vocabulary
+  words = data.population.schema
   model = config.model.to_dict()
   if name == "scalegmn":
     return batches.functional(words, **model)
@@ -177,7 +177,7 @@ def _reader(
 
 def _statistics(data: MultiArchData) -> dict[str, np.ndarray]:
   """Layer statistics, pooled over layers."""
-  words = data.population.vocabulary
+  words = data.population.schema
   rows = []
   for one, zoo in zip(data.population.architectures, data.zoos, strict=True):
     index = [words.activations.index(n) for n in one.target.activations]
@@ -204,11 +204,11 @@ def _architecture(data: MultiArchData) -> dict[str, np.ndarray]:
   training networks where there are none."""
   every = data.values[data.trained]
   means = np.full(len(data.names), every.mean())
-  for number in np.unique(data.population.of[data.trained]):
-    own = data.trained & (data.population.of == number)
+  for number in np.unique(data.population.architecture_index[data.trained]):
+    own = data.trained & (data.population.architecture_index == number)
     means[number] = data.values[own].mean()
   return {
-    name: means[data.population.of[data.parts[name]]][None]
+    name: means[data.population.architecture_index[data.parts[name]]][None]
     for name in ("test", "unseen")
   }
 

@@ -89,7 +89,10 @@ def outcome(
     seeds: of φ.
   """
   true = {name: data.values[rows] for name, rows in data.parts.items()}
-  of = {name: data.population.of[rows] for name, rows in data.parts.items()}
+  of = {
+    name: data.population.architecture_index[rows]
+    for name, rows in data.parts.items()
+  }
   rows = [_row(name, p, true, of) for name, p in found.items()]
   trained = len(np.unique(of["train"]))
   padding = load.padding(PADDING)

@@ -146,7 +146,7 @@ def standardized_batch_functional(
   of_vertex, of_edge = map(
     jnp.asarray, _root_mean_squares(population, networks)
   )
-  activations = len(population.vocabulary.activations)
+  activations = len(population.schema.activations)
 
   def apply(params, batch):
     nodes, edges = batch.graph.nodes, batch.graph.edges
@@ -168,7 +168,7 @@ def _root_mean_squares(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Of the numbers that are not 0 at each id of vertices, and of edges; 1 where
   there are none."""
-  sums = [np.zeros((2, n)) for n in population.vocabulary.features[:2]]
+  sums = [np.zeros((2, n)) for n in population.schema.features[:2]]
   for network in networks:
     graph = population.graph(network)
     for total, rows, values in (

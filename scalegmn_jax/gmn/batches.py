@@ -49,7 +49,7 @@ def functional(
     return module.init(key, *read(pack.blank_batch(vocabulary)))["params"]
 
   def apply(params, batch):
-    if batch.vocabulary != vocabulary:
+    if batch.schema != vocabulary:
       raise ValueError("the batch has another vocabulary than the metanetwork")
     return module.apply({"params": params}, *read(batch))
 

@@ -9,7 +9,7 @@ import jraph
 
 from scalegmn_jax.base import InputError, Weights
 from scalegmn_jax.graph import convert
-from scalegmn_jax.graph.batch.batch_connectivity import BatchConnectivity
+from scalegmn_jax.graph.batch.connectivity import BatchConnectivity
 from scalegmn_jax.graph.batch.pack import GraphBatch
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
@@ -135,7 +135,7 @@ def _reading(
   edges: Any = graph.edges
   if group is None or group == "scale":
     ends = (sizes, scale)
-    inverted = wiring.every.map(invert, ends, edges, ends)
+    inverted = wiring.all_edges.map(invert, ends, edges, ends)
   else:
     inverted = edges
 
@@ -183,7 +183,7 @@ def featurize_batch(
   nodes: Any = batch.graph.nodes
   edges: Any = batch.graph.edges
   wiring = BatchConnectivity(batch)
-  group, groups = batch.vocabulary.group, (nodes["scale"], nodes["sign"])
+  group, groups = batch.schema.group, (nodes["scale"], nodes["sign"])
   if symmetry == "permutation":
     group, groups = "permutation", jax.tree.map(jnp.zeros_like, groups)
   graph = batch.graph._replace(nodes=nodes["bias"], edges=edges["kernel"])

@@ -323,7 +323,7 @@ def edge_update(
       new = new + senders[2] * receivers[2] * gate
     return new
 
-  return wiring.every.map(update, senders, e, receivers)
+  return wiring.all_edges.map(update, senders, e, receivers)
 
 
 def gated(params: Params, e: jax.Array, h: jax.Array) -> jax.Array:

@@ -84,8 +84,8 @@ def test_weights_that_overflow():
     statistics.fit_regressor((x, np.ones(4)), (x, np.ones(4)))
 
 
-def test_pooled_features_are_those_of_any_architecture(mixed_population):
-  zoos, _ = mixed_population
+def test_pooled_features_are_those_of_any_architecture(mixed_dataset):
+  zoos, _ = mixed_dataset
   found = [statistics.pooled_layer_statistics(zoo, 2) for zoo in zoos[:3]]
   assert {f.shape for f in found} == {(4, 4 * 7 + 2 + 2)}
   # Biases, first, all and last kernels, each from its least to its greatest.

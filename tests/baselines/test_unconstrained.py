@@ -134,9 +134,9 @@ def test_a_head_for_each_activation():
   np.testing.assert_array_equal(values_of(heads)(weights, 1), all_heads)
 
 
-def test_batches_are_standardized_by_id(mixed_population):
+def test_batches_are_standardized_by_id(mixed_dataset):
   """To root mean square 1 over the networks that are named."""
-  _, networks = mixed_population
+  _, networks = mixed_dataset
   chosen = np.array([0, 3, 5, 6, 9, 14])
   seen = []
   heads = jnp.array([1.0, 2.0, 3.0, 4.0])  # two of each activation

@@ -59,7 +59,7 @@ def test_networks_are_split_and_numbered(config):
   assert counts == {"train": 16, "val": 4, "test": 4, "unseen": 8}
   every = np.concatenate(list(data.parts.values()))
   assert len(set(every)) == len(every) == len(data.values)
-  assert set(data.population.of[data.parts["unseen"]]) == {2}
+  assert set(data.population.architecture_index[data.parts["unseen"]]) == {2}
   # The last checkpoints have odd numbers; in "train" are the others as well.
   last = np.round(data.values * 100).astype(int) % 2 == 1
   for name in ("val", "test", "unseen"):
@@ -72,7 +72,11 @@ def test_networks_are_split_and_numbered(config):
   run = np.round(data.values * 100).astype(int) // 2
   for number in (0, 1):
     sides = [
-      {run[n] for n in data.parts[name] if data.population.of[n] == number}
+      {
+        run[n]
+        for n in data.parts[name]
+        if data.population.architecture_index[n] == number
+      }
       for name in ("train", "val", "test")
     ]
     assert sum(map(len, sides)) == len(set.union(*sides)) == RUNS
@@ -84,7 +88,7 @@ def test_networks_are_split_and_numbered(config):
 
 def test_constants_are_means_of_training_networks(config):
   data = load_multi_arch(config)
-  of = data.population.of
+  of = data.population.architecture_index
   found = plan.BASELINES["architecture"](data)
   means = [data.values[data.trained & (of == i)].mean() for i in (0, 1)]
   np.testing.assert_allclose(

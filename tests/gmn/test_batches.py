@@ -36,9 +36,9 @@ def params_of(words, symmetry="target", depth=2):
 
 
 @pytest.fixture
-def networks(x64, mixed_population):
+def networks(x64, mixed_dataset):
   """(zoos, population)."""
-  return mixed_population
+  return mixed_dataset
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def read(f, networks, numbers, sections, size):
 
 def wide(networks):
   """Sections for all networks, and some more."""
-  rows = networks.rows(np.arange(len(networks.of))) + 5
+  rows = networks.rows(np.arange(networks.size)) + 5
   return pack.SectionSizes(*rows.tolist())
 
 
@@ -69,8 +69,8 @@ def assert_same(a, b, tolerance=1e-10):
 def test_neither_neighbours_nor_padding_are_seen(networks):
   """Each network alone, in two batches, and in one that padding fills."""
   _, networks = networks
-  f, sections = reader(networks.vocabulary), wide(networks)
-  everyone = np.arange(len(networks.of))
+  f, sections = reader(networks.schema), wide(networks)
+  everyone = np.arange(networks.size)
   size = len(everyone)
   together = read(f, networks, everyone, sections, size)
   assert together.std(0).min() > 1e-2
@@ -86,8 +86,8 @@ def test_neither_neighbours_nor_padding_are_seen(networks):
 
 def test_an_edge_between_two_networks_would_be_seen(networks):
   _, networks = networks
-  f = reader(networks.vocabulary)
-  everyone = np.arange(len(networks.of))
+  f = reader(networks.schema)
+  everyone = np.arange(networks.size)
   batch = networks.batch(everyone, wide(networks), len(everyone))
   graph = batch.graph
   edge = batch.sections.direct + batch.sections.into  # between hidden vertices
@@ -96,7 +96,7 @@ def test_an_edge_between_two_networks_would_be_seen(networks):
   crossed = pack.GraphBatch(
     graph._replace(senders=graph.senders.at[edge].set(other)),
     batch.sections,
-    batch.vocabulary,
+    batch.schema,
   )
   change = jnp.abs(f(crossed) - f(batch))[:-1].max(1)
   assert change[own] > 1e-3
@@ -155,13 +155,13 @@ def test_which_groups_a_batch_is_invariant_to(
 ):
   zoos, before = networks
   after = dataset.GraphDataset(
-    before.vocabulary,
+    before.schema,
     before.architectures,
     moved(zoos, several, scaled),
     [{"value": np.zeros(COUNT)}] * len(several),
   )
-  f = reader(before.vocabulary, symmetry)
-  everyone = np.arange(len(before.of))
+  f = reader(before.schema, symmetry)
+  everyone = np.arange(before.size)
   a, b = (
     read(f, n, everyone, wide(before), len(everyone)) for n in (after, before)
   )
@@ -172,11 +172,11 @@ def test_which_groups_a_batch_is_invariant_to(
     assert change.max(2).min() > 1e-3
 
 
-def test_one_architecture_is_read_as_by_the_functional(x64, population_of):
+def test_one_architecture_is_read_as_by_the_functional(x64, dataset_of):
   """The same parameters, layers and head; of kernels of one size."""
   target = mlp((3, 8, 9, 8, 2), ("relu", "tanh"))
-  (zoo,), networks = population_of([target], COUNT)
-  words = networks.vocabulary
+  (zoo,), networks = dataset_of([target], COUNT)
+  words = networks.schema
   one = metanetworks.functional(target, **SMALL)
   params = params_of(words)
   shapes = jax.eval_shape(one.init, jax.random.key(0))
@@ -191,10 +191,10 @@ def test_one_architecture_is_read_as_by_the_functional(x64, population_of):
 def test_gradients_are_finite_and_add_up(networks):
   """With dead neurons, and padding of which nothing is seen."""
   _, networks = networks
-  words, sections = networks.vocabulary, wide(networks)
+  words, sections = networks.schema, wide(networks)
   functional = batches.functional(words, **SMALL | {"depth": 1})
   params = params_of(words, depth=1)
-  everyone = np.arange(len(networks.of))
+  everyone = np.arange(networks.size)
 
   @jax.jit
   def gradients(params, kernels, batch):
@@ -226,10 +226,10 @@ def test_gradients_are_finite_and_add_up(networks):
 
 def test_an_epoch_compiles_no_more_programs_than_there_are_buckets(networks):
   _, networks = networks
-  everyone = np.arange(len(networks.of))
+  everyone = np.arange(networks.size)
   load = dataset.batch_loader(networks, everyone, size=3, seed=0, buckets=3)
   functional = batches.functional(
-    networks.vocabulary, width=2, depth=1, bidirectional=False
+    networks.schema, width=2, depth=1, bidirectional=False
   )
   shapes = jax.eval_shape(functional.init, jax.random.key(0))
   params = jax.tree.map(lambda s: jnp.ones(s.shape), shapes)

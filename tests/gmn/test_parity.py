@@ -245,12 +245,14 @@ class Model(NamedTuple):
     inner = f"{name}.message_fn"
     whole = f"{inner}.eq_layers_in"
     if not self.has(whole) or self.has(f"{inner}.eq_layers_last"):
-      z = wires.every.map(
+      z = wires.all_edges.map(
         lambda v, e, _: v * layers.linear(edge, e),
         layers.linear(vertex, x), e, None,
       )  # fmt: skip
       self.seen[inner] = self.equivariant(inner, span(wires.into_hidden), z)
-      return wires.every.sum(lambda _, m, __: m, None, self.seen[inner], None)
+      return wires.all_edges.sum(
+        lambda _, m, __: m, None, self.seen[inner], None
+      )
     params = {
       "vertex": vertex,
       "edge": edge,
@@ -270,7 +272,7 @@ class Model(NamedTuple):
     # Of all vertices: inputs and outputs are made canonical too.
     (u,) = self.canonical(f"{name}.g1")(x, jnp.eye(x.shape[-1]))
     senders, receivers = layers.ends(params["gate"], u)
-    return self.wires.every.map(
+    return self.wires.all_edges.map(
       lambda s, e, r: layers.gated(params, e, s + r), senders, e, receivers
     )
 
