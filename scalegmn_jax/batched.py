@@ -26,7 +26,7 @@ CPU_BATCH, ACCELERATOR_BATCH = 16, 64
 networks compiles one more program."""
 
 
-def _single(tree: Any) -> Any:
+def as_network(tree: Any) -> Any:
   """The same pytree with every `Networks` as a `Network`."""
   return jax.tree.map(
     lambda node: Network(*node) if isinstance(node, Networks) else node,
@@ -53,7 +53,7 @@ def map_networks(
   """
 
   def one(items):
-    return f(*_single(items))
+    return f(*as_network(items))
 
   if vmap_size is None:
     return jax.vmap(one)(stacked)

@@ -78,7 +78,9 @@ def predict_objective(
       symmetry_levels.functional_with_symmetry, method, config, target, networks
     ),
     objective=lambda functional: regression_objective(
-      functional, networks=config.train.batch_networks, loss=config.loss.name
+      functional,
+      batch_networks=config.train.batch_networks,
+      loss=config.loss.name,
     ),
     data=lambda train: (train.networks, train.accuracies),
     numbers=numbers,
@@ -123,8 +125,8 @@ def finetune_objective(
     objective=lambda operator: amortized_objective(
       operator,
       losses,
-      networks=config.train.batch_networks,
-      images=config.train.batch_images,
+      batch_networks=config.train.batch_networks,
+      batch_images=config.train.batch_images,
     ),
     data=lambda train: (train.networks, images.train_x, images.train_y),
     numbers=numbers,

@@ -106,9 +106,7 @@ def _both(row: Row | None) -> str:
   return f"{row['objective']:.3f}, {100 * row['accuracy_mean']:.1f} %"
 
 
-def _each_seed(
-  runs: Sequence[Tracked], text: Callable[[Tracked], str]
-) -> str:
+def _each_seed(runs: Sequence[Tracked], text: Callable[[Tracked], str]) -> str:
   """A cell with one entry per seed."""
   return " / ".join(text(run) for run in runs)
 
@@ -324,13 +322,14 @@ def experiment_table(
   rows = [
     [
       label(row),
-      *(
-        _cell([row], key, contents["columns"][key][1]) for key in columns
-      ),
+      *(_cell([row], key, contents["columns"][key][1]) for key in columns),
     ]
     for row in contents["rows"]
   ]
-  header = (contents["first"], *(contents["columns"][key][0] for key in columns))
+  header = (
+    contents["first"],
+    *(contents["columns"][key][0] for key in columns),
+  )
   return markdown(header, rows)
 
 

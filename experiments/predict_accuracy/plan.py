@@ -47,7 +47,7 @@ def plan(config: ConfigDict) -> Plan:
   train_data = jax.device_put((data.train.networks, data.train.accuracies))
   objective = functools.partial(
     regression_objective,
-    networks=config.train.batch_networks,
+    batch_networks=config.train.batch_networks,
     loss=config.loss.name,
   )
   functionals = {

@@ -115,7 +115,10 @@ def plan(config: ConfigDict) -> Plan:
       return validate_networks(shot(params, chosen_on))
 
     task = objectives.amortized_objective(
-      operator, losses, networks=count, images=config.train.batch_images
+      operator,
+      losses,
+      batch_networks=count,
+      batch_images=config.train.batch_images,
     )
     data = (zoo, *train)
     return TrainingJob(operator, task, data, validate, steps, seed, save)
@@ -133,7 +136,7 @@ def plan(config: ConfigDict) -> Plan:
     save_operator(folder, target, config.model.to_dict(), params)
 
   regression = objectives.regression_objective(
-    predictor, networks=config.train.batch_networks
+    predictor, batch_networks=config.train.batch_networks
   )
   jobs = {}
   for name, seed in zip(
