@@ -83,18 +83,21 @@ def functional_with_symmetry(
 def equal_steps(
   steps: int,
   metanetwork: MetaNetwork,
-  rival: MetaNetwork,
-  task: Callable[[MetaNetwork], Objective],
+  baseline: MetaNetwork,
+  objective: Callable[[MetaNetwork], Objective],
   data: Any,
+  *,
+  at_least: int = 1,
 ) -> int:
-  """Steps of the rival that cost what `steps` of the metanetwork do.
+  """Steps of a baseline that cost as much as `steps` of a metanetwork.
 
   Args:
     steps: of the metanetwork.
-    metanetwork: the one to be equalled.
-    rival: another one for the same task.
-    task: what a metanetwork is trained to do.
-    data: of the task.
+    metanetwork: the metanetwork that the baseline is compared with.
+    baseline: another metanetwork for the same objective.
+    objective: metanetwork -> the objective that it is trained on.
+    data: the data of the objective.
+    at_least: the least number of steps that is returned.
   """
 
   def flops(metanetwork):
@@ -102,8 +105,8 @@ def equal_steps(
     params = jax.eval_shape(metanetwork.init, key)
     # All networks at once: of a loop the cost analysis sees one turn. And of
     # the program as it is written, which need not be compiled.
-    compute = jax.jit(gradient(task(metanetwork)))
+    compute = jax.jit(gradient(objective(metanetwork)))
     cost: Any = compute.lower(params, key, 0, data).cost_analysis()
     return cost["flops"]
 
-  return max(round(steps * flops(metanetwork) / flops(rival)), 1)
+  return max(round(steps * flops(metanetwork) / flops(baseline)), at_least)

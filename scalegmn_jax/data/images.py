@@ -49,6 +49,16 @@ class Images(NamedTuple):
     """K, of all image sets together."""
     return sum(self.sets)
 
+  def device_splits(self) -> tuple[tuple[jax.Array, jax.Array], ...]:
+    """(images, labels) of training, validation and test, on the device."""
+    return jax.device_put(
+      (
+        (self.train_x, self.train_y),
+        (self.val_x, self.val_y),
+        (self.test_x, self.test_y),
+      )
+    )
+
 
 _MNIST_VAL = 5_000
 _CIFAR10_ENDS = (35_000, 40_000, 50_000)
