@@ -374,9 +374,7 @@ def operator_candidates(
     {"method": "operator"}, edited, operator.seconds, at_sparsity=True
   )
   # An equivariant operator keeps the gauge of its input.
-  yield Candidate(
-    operator.keys("balanced"), balance(edited), operator.seconds
-  )
+  yield Candidate(operator.keys("balanced"), balance(edited), operator.seconds)
 
   def edit_where_better(networks: Networks) -> Networks:
     return evaluator.keep_better(networks, operator.edit(networks))

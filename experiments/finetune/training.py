@@ -45,7 +45,9 @@ class Training(NamedTuple):
   function_error: measure.ErrorFn
 
 
-def operator_losses(config: ConfigDict, inputs: Inputs) -> Callable[..., Losses]:
+def operator_losses(
+  config: ConfigDict, inputs: Inputs
+) -> Callable[..., Losses]:
   """The terms of the objective that operators are trained on."""
   return finetune_losses(
     inputs.target, l1=config.loss.l1, penalty=config.loss.penalty
