@@ -482,7 +482,7 @@ def descent_candidates(
 
 
 def constant_networks(setting: Setting) -> tuple[Networks, Networks]:
-  """Networks to put in place of all others, for methods that ignore their input.
+  """Networks to put in place of all others: edits that ignore their input.
 
   Returns:
     (the training network with the least mean objective under the supervision
