@@ -15,6 +15,7 @@ from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
 from scalegmn_jax import batched
 from scalegmn_jax.base import InputError
 from scalegmn_jax.eval import scores as scoring
+from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.gmn.prototypes import data_init
 from scalegmn_jax.inner.losses import finetune_losses
@@ -123,7 +124,7 @@ def plan(config: ConfigDict) -> Plan:
           for seed in config.train.seeds
         ]
         found = row(f"{count} networks, {steps} steps", edited)
-        worth = report.epochs_worth(
+        worth = epochs_to_match(
           points, float(balanced.objective.mean()), found["objective"]
         )
         curves.setdefault(count, []).append(worth)
