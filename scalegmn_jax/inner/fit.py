@@ -138,7 +138,9 @@ def fit(
   @functools.partial(jax.jit, static_argnums=6)
   def compiled(state, hyper, networks, keys, images, labels, count):
     return batched.map_networks(
-      lambda *one: epoch_of_one(*one, images, labels, count),
+      lambda network, state, hyper, key: epoch_of_one(
+        network, state, hyper, key, images, labels, count
+      ),
       networks,
       state,
       hyper,

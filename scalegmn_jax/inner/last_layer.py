@@ -130,7 +130,7 @@ def proximal_newton(
     diagonal = diagonal.T + ridge
 
     def coordinate(i, carry):
-      """Updates one row; `slope` is the Hessian times the change of W so far."""
+      """Updates one row; `slope` is the Hessian times the change of W."""
       u, slope = carry
       row = order[i % size]
       best = diagonal[row] * u[row] - gradient[row] - slope[row]
