@@ -155,7 +155,7 @@ def _row(
 
 
 def _mean(
-  measure: regression_metrics.Measure, values: np.ndarray, true: np.ndarray
+  measure: regression_metrics.Metric, values: np.ndarray, true: np.ndarray
 ) -> float:
   """The mean of a measure over seeds."""
   return float(np.mean([measure(v, true) for v in values]))
