@@ -116,7 +116,7 @@ class BatchConnectivity:
   def by_position(self, x: jax.Array) -> jax.Array:
     schema, fixed = self.batch.schema, self.batch.sections.hidden
     types = self._nodes["type"][fixed:]
-    # Ids of outputs follow those of hidden vertices.
+    # The ids of outputs follow the ids of hidden vertices.
     position = jnp.where(types < schema.inputs, types, types - schema.depth)
     count = schema.inputs + schema.outputs
     rows = jraph.segment_sum(

@@ -22,7 +22,7 @@ def edge_sets(connectivity):
 
 
 @pytest.fixture
-def packed(mixed_dataset):
+def example(mixed_dataset):
   """(dataset, numbers of networks, the batch of these networks)."""
   _, dataset = mixed_dataset
   numbers = np.array([11, 0, 6, 13, 2])
@@ -34,8 +34,8 @@ def packed(mixed_dataset):
   )
 
 
-def test_rows_are_the_rows_of_the_networks(packed):
-  dataset, numbers, batch = packed
+def test_rows_are_the_rows_of_the_networks(example):
+  dataset, numbers, batch = example
   graph, sections = jax.device_get(batch.graph), batch.sections
   assert graph.n_node.shape == (8,)
   assert graph.globals["real"].tolist() == [True] * 5 + [False] * 3
@@ -63,9 +63,9 @@ def test_rows_are_the_rows_of_the_networks(packed):
   assert (graph.nodes["bias"][graph.nodes["graph"] == 5] == 0).all()
 
 
-def test_maps_and_sums_of_a_batch_are_those_of_its_networks(packed):
+def test_maps_and_sums_of_a_batch_are_those_of_its_networks(example):
   """All edge sets, in both directions."""
-  _, numbers, batch = packed
+  _, numbers, batch = example
   nodes, sections = batch.graph.nodes, batch.sections
   x, e = (
     jnp.asarray(np.random.default_rng(0).normal(size=(n, 1)))
@@ -98,8 +98,8 @@ def test_maps_and_sums_of_a_batch_are_those_of_its_networks(packed):
       assert {round(float(v), 12) for v in expected[selected, 0]} <= counts
 
 
-def test_means_and_positions_by_network(packed):
-  dataset, numbers, batch = packed
+def test_means_and_positions_by_network(example):
+  dataset, numbers, batch = example
   nodes = jax.device_get(batch.graph.nodes)
   x = np.arange(batch.sections.vertices * 2.0).reshape(-1, 2) + 1
 
@@ -127,8 +127,8 @@ def test_means_and_positions_by_network(packed):
     np.testing.assert_array_equal(placed[i], expected)
 
 
-def test_sections_that_are_too_small_are_refused(packed):
-  dataset, numbers, _ = packed
+def test_sections_that_are_too_small_are_refused(example):
+  dataset, numbers, _ = example
   rows = dataset.rows(numbers)
   exact = pack.SectionSizes(*rows.tolist())
   dataset.batch(numbers, exact, 5)
