@@ -95,7 +95,8 @@ def plan(config: ConfigDict) -> Plan:
     def row(name, edited, **more):
       """The mean over zoos, those of the seeds."""
       found = [
-        scoring.score_row(name, judge.scores(zoo), original) for zoo in edited
+        scoring.score_row({"method": name}, judge.scores(zoo), original)
+        for zoo in edited
       ]
       keys = ("objective", "accuracy_mean", "accuracy_min")
       means = {k: float(np.mean([f[k] for f in found])) for k in keys}
@@ -105,7 +106,7 @@ def plan(config: ConfigDict) -> Plan:
     (adam,) = methods.descents(config, target, zoos, judge)
     iterations = [
       row(
-        f"{adam.tuner.name}, {methods.epoch_word(h)}",
+        f"{methods.tuner_label(adam.tuner)}, {methods.epoch_word(h)}",
         [zoo],
         worth=str(h),
       )

@@ -83,7 +83,10 @@ def cached_inrs(
   steps = epochs * (count // batch_size)
   rate = optax.cosine_decay_schedule(learning_rate, steps)
   trainer = fits.fit(
-    loss, lambda own: optax.adam(rate), batch_size=batch_size, chunk=together
+    loss,
+    lambda own: optax.adam(rate),
+    batch_size=batch_size,
+    vmap_size=together,
   )
 
   @jax.jit

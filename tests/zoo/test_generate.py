@@ -10,7 +10,7 @@ import pytest
 
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import images
-from scalegmn_jax.inner import fit
+from scalegmn_jax.inner import objective
 from scalegmn_jax.targets import mlp
 from scalegmn_jax.zoo import cache, codec, generate, split, store
 
@@ -188,7 +188,7 @@ def test_networks_learn_tasks_of_their_own(tmp_path, digits, target):
   rows = split.select(zoo, "last")
   loaded = codec.load_networks(target, zoo, rows)
   assert loaded.class_to_output.shape == (24, 10)
-  accuracy = fit.evaluate_networks(
+  accuracy = objective.evaluate_networks(
     target.apply, loaded, digits.test_x, digits.test_y
   )[1]
   found = codec.read_metric(zoo, rows)
@@ -196,7 +196,7 @@ def test_networks_learn_tasks_of_their_own(tmp_path, digits, target):
   assert np.median(found) > 0.8
   # What they were trained for is what they know.
   others = loaded._replace(class_to_output=loaded.class_to_output[::-1])
-  other = fit.evaluate_networks(
+  other = objective.evaluate_networks(
     target.apply, others, digits.test_x, digits.test_y
   )[1]
   assert np.median(other) < 0.6
