@@ -26,7 +26,7 @@ from scalegmn_jax.saved import (
 )
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
-from scalegmn_jax.targets.registry import make_target
+from scalegmn_jax.targets.registry import make_target, register_target
 
 __all__ = [
   "Axes",
@@ -50,6 +50,7 @@ __all__ = [
   "mlp",
   "operator",
   "pretrained",
+  "register_target",
   "save_functional",
   "save_operator",
   "finetune_losses",

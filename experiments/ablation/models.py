@@ -69,7 +69,7 @@ class Learned(NamedTuple):
     [MetaNetwork], Callable[[Params, Networks, str], np.ndarray]
   ]
   objective: Callable[[np.ndarray, np.ndarray], float]
-  measure: regression_metrics.Measure
+  measure: regression_metrics.Metric
 
 
 def models(config: ConfigDict, target: TargetNetwork) -> list[str]:

@@ -152,11 +152,11 @@ def descents(
       schedule=schedule,
       l1=config.loss.l1,
       batch_size=c.batch_size,
-      together=build.default_vmap_size(target),
+      vmap_size=build.default_vmap_size(target),
     )
     rates = [r * (10 if optimizer == "sgd" else 1) for r in c.learning_rates]
     length = max(horizons) if schedule == "constant" else sum(horizons)
-    with progress.bar(f"tune {tuner.name}", length) as advance:
+    with progress.bar(f"tune {tuner_label(tuner)}", length) as advance:
       tuned = finetune.tune_learning_rates(
         tuner,
         zoos.val,
@@ -168,7 +168,9 @@ def descents(
         on_epoch=advance,
       )
     epochs = _epochs(tuned.rates, schedule)
-    with progress.bar(f"test networks, {tuner.name}", epochs) as advance:
+    with progress.bar(
+      f"test networks, {tuner_label(tuner)}", epochs
+    ) as advance:
       start = time.perf_counter()
       results = finetune.run_at_tuned_rates(
         tuner, tuned, zoos.test, key, judge.train, advance
@@ -182,6 +184,14 @@ def descents(
       {h: zoos.test._replace(weights=w) for h, w in results.items()},
       Seconds(alone, batched),
     )
+
+
+def tuner_label(tuner: finetune.FineTuner) -> str:
+  """The display name of a fine-tuning method, such as "Adam (cosine)"."""
+  label = {"adam": "Adam", "sgd": "SGD"}[tuner.optimizer]
+  return (
+    label if tuner.schedule == "constant" else f"{label} ({tuner.schedule})"
+  )
 
 
 def order_of_images(config: ConfigDict) -> jax.Array:
@@ -218,7 +228,7 @@ def compare(
     result = judge.scores(zoo)
     measured.rows.append(
       scoring.score_row(
-        method,
+        {"method": method},
         result,
         original,
         seconds_alone=seconds.alone,
@@ -252,10 +262,10 @@ def compare(
 
   first = None
   for descent in descents(config, target, zoos, judge):
-    measured.tuning[descent.tuner.name] = descent.tuned.objective
+    measured.tuning[tuner_label(descent.tuner)] = descent.tuned.objective
     for h, zoo in descent.networks.items():
       add(
-        f"{descent.tuner.name}, {epoch_word(h)}",
+        f"{tuner_label(descent.tuner)}, {epoch_word(h)}",
         zoo,
         FREE.then(h, descent.seconds),
         passes=float(h),
@@ -302,7 +312,7 @@ def compare(
   for name, (horizons, begin, before) in starts.items():
     for h, zoo in _further(config, zoos, judge, first, name, begin, horizons):
       add(
-        f"{name} + {first.tuner.name}, {epoch_word(h)}",
+        f"{name} + {tuner_label(first.tuner)}, {epoch_word(h)}",
         zoo,
         before.then(h, first.seconds),
         passes=float(h),
@@ -337,7 +347,8 @@ def ood_rows(
       methods[SOLVED] = judge.solve(edited)
     for method, after in methods.items():
       scores = judge.scores(after)
-      rows.append(scoring.score_row(f"{name}: {method}", scores, original))
+      keys = {"method": f"{name}: {method}"}
+      rows.append(scoring.score_row(keys, scores, original))
   return rows
 
 
@@ -395,8 +406,8 @@ def _offline(config, target, judge, start, evaluate, tasks=None) -> Networks:
     schedule="constant",
     l1=config.loss.l1,
     batch_size=c.batch_size,
-    tasks=tasks,
-    together=build.default_vmap_size(target),
+    supervision=tasks,
+    vmap_size=build.default_vmap_size(target),
   )
   with progress.bar("one network offline", c.constant_epochs) as advance:
     weights = constant.train_offline(

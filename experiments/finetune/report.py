@@ -13,6 +13,7 @@ from experiments.finetune.methods import (
   Measured,
   epoch_word,
 )
+from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -36,7 +37,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
       )
     for method in (ONE_SHOT, SOLVED):
       if method in by_name:
-        worth = epochs_worth(
+        worth = epochs_to_match(
           points, start["objective"], by_name[method]["objective"]
         )
         lines.append(
@@ -53,29 +54,8 @@ def _horizon(method: str) -> tuple[str, int]:
   return (name, int(found[1])) if found else (method, 0)
 
 
-def epochs_worth(
-  points: Sequence[tuple[int, float]], start: float, objective: float
-) -> float:
-  """Epochs after which a curve reaches an objective, linear in between.
-
-  Args:
-    points: (epochs, objective), ascending.
-    start: the objective after none.
-    objective: to be reached; infinitely many epochs if it never is.
-  """
-  if objective >= start:
-    return 0.0
-  before = (0, start)
-  for epoch, value in points:
-    if value <= objective:
-      share = (before[1] - objective) / (before[1] - value)
-      return before[0] + share * (epoch - before[0])
-    before = (epoch, value)
-  return float("inf")
-
-
 def worth_text(worth: float, last: int) -> str:
-  """`epochs_worth` in words, of a curve of so many epochs."""
+  """`epochs_to_match` in words, of a curve of so many epochs."""
   return f"{worth:.1f}" if worth <= last else f"more than {last}"
 
 

@@ -12,7 +12,7 @@ from experiments.multi_arch.networks import MultiArchData, load_multi_arch
 from experiments.runner import progress
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import MetaNetwork, Params
-from scalegmn_jax.baselines import statistics, symmetry_levels, unconstrained
+from scalegmn_jax.baselines import standardized, statistics, symmetry_levels
 from scalegmn_jax.eval import regression_metrics
 from scalegmn_jax.gmn import batches
 from scalegmn_jax.graph.batch import dataset as populations
@@ -154,7 +154,7 @@ def _metanetwork(
   rival = batches.functional(
     words, symmetry="permutation", outputs=len(words.activations), **model
   )
-  return unconstrained.standardized_batch_functional(
+  return standardized.standardized_batch_functional(
     rival, data.population, data.parts["train"]
   )
 

@@ -168,7 +168,7 @@ def _row(name: str, found: Predicted, true, of) -> dict[str, Any]:
 
 
 def _mean(
-  measure: regression_metrics.Measure, values: np.ndarray, true: np.ndarray
+  measure: regression_metrics.Metric, values: np.ndarray, true: np.ndarray
 ) -> float:
   return float(np.mean([measure(v, true) for v in values]))
 

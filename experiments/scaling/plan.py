@@ -15,6 +15,7 @@ from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
 from scalegmn_jax import batched
 from scalegmn_jax.base import InputError
 from scalegmn_jax.eval import scores as scoring
+from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.gmn.prototypes import data_init
 from scalegmn_jax.inner.losses import finetune_losses
@@ -94,7 +95,8 @@ def plan(config: ConfigDict) -> Plan:
     def row(name, edited, **more):
       """The mean over zoos, those of the seeds."""
       found = [
-        scoring.score_row(name, judge.scores(zoo), original) for zoo in edited
+        scoring.score_row({"method": name}, judge.scores(zoo), original)
+        for zoo in edited
       ]
       keys = ("objective", "accuracy_mean", "accuracy_min")
       means = {k: float(np.mean([f[k] for f in found])) for k in keys}
@@ -104,7 +106,7 @@ def plan(config: ConfigDict) -> Plan:
     (adam,) = methods.descents(config, target, zoos, judge)
     iterations = [
       row(
-        f"{adam.tuner.name}, {methods.epoch_word(h)}",
+        f"{methods.tuner_label(adam.tuner)}, {methods.epoch_word(h)}",
         [zoo],
         worth=str(h),
       )
@@ -123,7 +125,7 @@ def plan(config: ConfigDict) -> Plan:
           for seed in config.train.seeds
         ]
         found = row(f"{count} networks, {steps} steps", edited)
-        worth = report.epochs_worth(
+        worth = epochs_to_match(
           points, float(balanced.objective.mean()), found["objective"]
         )
         curves.setdefault(count, []).append(worth)

@@ -39,7 +39,7 @@ VALUES = [
   ({"target.activation": ("relu6",)}, "unknown activation 'relu6'"),
   ({"target.padding": "FULL"}, "padding 'FULL'"),
   ({"target.channels": (4, 0)}, "channels"),
-  ({"target.stride": 9, "target.padding": "VALID"}, "nothing is left"),
+  ({"target.stride": 9, "target.padding": "VALID"}, "are too small"),
   ({"model.symmetry": "none"}, "model.symmetry is 'none'"),
   ({"model.backward": "edge"}, "model.backward is 'edge'"),
   ({"model.width": 0}, "config.model.width is 0"),
