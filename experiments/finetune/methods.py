@@ -412,7 +412,7 @@ def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
     )
     rates = [r * (10 if optimizer == "sgd" else 1) for r in c.learning_rates]
     length = max(horizons) if schedule == "constant" else sum(horizons)
-    with progress.bar(f"tune {tuner.name}", length) as advance:
+    with progress.bar(f"tune {optimizer} ({schedule})", length) as advance:
       tuned = finetune.tune_learning_rates(
         tuner,
         setting.inputs.zoos.val,
@@ -424,7 +424,7 @@ def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
         on_epoch=advance,
       )
     epochs = _total_epochs(tuned.rates, schedule)
-    with progress.bar(f"test networks, {tuner.name}", epochs) as advance:
+    with progress.bar(f"test networks, {optimizer} ({schedule})", epochs) as advance:
       start = time.perf_counter()
       weights = finetune.run_at_tuned_rates(
         tuner, tuned, test, setting.image_order, evaluator.train, advance

@@ -64,10 +64,10 @@ def operator_objective(
   return amortized_objective(
     operator,
     losses,
-    networks=config.train.batch_networks,
-    images=config.train.batch_images,
+    batch_networks=config.train.batch_networks,
+    batch_images=config.train.batch_images,
     ramp=tuple(share * steps for share in config.loss.ramp),
-    noise=config.train.image_noise,
+    image_noise=config.train.image_noise,
   )
 
 

@@ -13,7 +13,7 @@ from experiments.predict_accuracy.methods import (
   predict_seeds,
 )
 from scalegmn_jax.base import BatchFunctional, Params
-from scalegmn_jax.baselines import statistics, unconstrained
+from scalegmn_jax.baselines import standardized, statistics
 from scalegmn_jax.gmn import batches
 from scalegmn_jax.graph.batch.pack import GraphBatch
 
@@ -52,7 +52,7 @@ def build_functional(
   baseline = batches.functional(
     schema, symmetry="permutation", outputs=len(schema.activations), **model
   )
-  return unconstrained.standardized_batch_functional(
+  return standardized.standardized_batch_functional(
     baseline, data.dataset, data.parts["train"]
   )
 

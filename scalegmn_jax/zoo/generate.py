@@ -17,6 +17,7 @@ import optax
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
 from scalegmn_jax.inner import fit as fits
+from scalegmn_jax.inner.objective import evaluate_network, evaluate_networks
 from scalegmn_jax.symmetry.spec import output_size
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
@@ -299,7 +300,7 @@ def train_networks(
 
   def loss(network, images, labels, settings, key):
     apply = functools.partial(target.apply, dropout=(settings.dropout, key))
-    ce, _, _ = fits.evaluate_network(apply, network, images, labels)
+    ce, _, _ = evaluate_network(apply, network, images, labels)
     kernels = [w for w in jax.tree.leaves(network.weights) if w.ndim > 1]
     return ce + settings.l2 * sum((w * w).sum() for w in kernels)
 
@@ -308,11 +309,9 @@ def train_networks(
     functools.partial(_optimizer, ranges.optimizer),
     batch_size=batch_size,
     fraction=lambda settings: settings.train_fraction,
-    chunk=vmap_size,
+    vmap_size=vmap_size,
   )
-  measure = jax.jit(
-    lambda *args: fits.evaluate_networks(target.apply, *args)[:2]
-  )
+  measure = jax.jit(lambda *args: evaluate_networks(target.apply, *args)[:2])
   samples = [[a[:MEASURED] for a in images] for images in (train, test)]
   settings, networks = begin(keys)
   state = jax.jit(trainer.init)(networks.weights, settings)

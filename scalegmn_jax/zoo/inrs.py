@@ -86,7 +86,10 @@ def cached_inrs(
   steps = epochs * (count // batch_size)
   rate = optax.cosine_decay_schedule(learning_rate, steps)
   trainer = fits.fit(
-    loss, lambda _: optax.adam(rate), batch_size=batch_size, chunk=vmap_size
+    loss,
+    lambda _: optax.adam(rate),
+    batch_size=batch_size,
+    vmap_size=vmap_size,
   )
 
   @jax.jit

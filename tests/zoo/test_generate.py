@@ -10,7 +10,7 @@ import pytest
 
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import images
-from scalegmn_jax.inner import fit
+from scalegmn_jax.inner import objective
 from scalegmn_jax.targets import mlp
 from scalegmn_jax.zoo import cache, codec, generate, split, store
 
@@ -210,7 +210,7 @@ def test_networks_learn_network_specific_labels(tmp_path, digits, target):
   rows = split.select_rows(zoo, "last")
   loaded = codec.load_networks(target, zoo, rows)
   assert loaded.class_to_output.shape == (24, 10)
-  accuracy = fit.evaluate_networks(
+  accuracy = objective.evaluate_networks(
     target.apply, loaded, digits.test_x, digits.test_y
   )[1]
   measured = codec.read_metric(zoo, rows)
@@ -218,7 +218,7 @@ def test_networks_learn_network_specific_labels(tmp_path, digits, target):
   assert np.median(measured) > 0.8
   # Other labels than the ones they were trained on are not predicted.
   others = loaded._replace(class_to_output=loaded.class_to_output[::-1])
-  other = fit.evaluate_networks(
+  other = objective.evaluate_networks(
     target.apply, others, digits.test_x, digits.test_y
   )[1]
   assert np.median(other) < 0.6
