@@ -132,6 +132,9 @@ def plan(config: ConfigDict) -> Plan:
     zoos.train,
     data.train_x,
     config.seed,
+    prototypes=config.model.prototypes,
+    classes=config.model.classes,
+    probes=config.model.probes,
   )
   others = build.build_ood(config, target, data)
   if config.loss.supervision == "outputs":

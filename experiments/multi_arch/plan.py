@@ -151,6 +151,7 @@ def _metanetwork(
   model = config.model.to_dict()
   if name == "scalegmn":
     return batches.functional(words, **model)
+  model.pop("backward")  # has no effect on that symmetry
   rival = batches.functional(
     words, symmetry="permutation", outputs=len(words.activations), **model
   )

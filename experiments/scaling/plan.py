@@ -74,7 +74,14 @@ def plan(config: ConfigDict) -> Plan:
     device_data = jax.device_put((train, data.train_x, data.train_y))
     for seed in config.train.seeds:
       begun = data_init.init_from_data(
-        operator, target, train, data.train_x, seed
+        operator,
+        target,
+        train,
+        data.train_x,
+        seed,
+        prototypes=config.model.prototypes,
+        classes=config.model.classes,
+        probes=config.model.probes,
       )
       for steps in c.steps:
         jobs[_name(count, steps, seed)] = TrainingJob(

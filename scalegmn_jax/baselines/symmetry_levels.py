@@ -48,6 +48,7 @@ def operator_with_symmetry(
   else:
     per = "tensor"
     arguments = {**model, "symmetry": symmetry}
+    arguments.pop("backward", None)  # has no effect there
     rival = metanetworks.operator(target, **arguments)
   return unconstrained.standardized_operator(rival, weights, per=per)
 
@@ -75,6 +76,7 @@ def functional_with_symmetry(
   else:
     per = "tensor"
     arguments = {**model, "symmetry": symmetry, "outputs": outputs}
+    arguments.pop("backward", None)  # has no effect there
     rival = metanetworks.functional(target, **arguments)
   rival = unconstrained.standardized_functional(rival, weights, per=per)
   return unconstrained.select_head(rival, kinds)
