@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Axes, SymmetrySpec, Weights
+from scalegmn_jax.base import Axes, Params, SymmetrySpec, Weights
 from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.gmn.modules import Module
@@ -66,6 +66,28 @@ def class_pairs(shares: jax.Array) -> jax.Array:
   pairs = shares[:, :-1].T @ shares[:, :-1]
   pairs -= jnp.eye(pairs.shape[0]) / 2
   return pairs[jnp.triu_indices(pairs.shape[0])]
+
+
+def mixture_params(d_in: int, count: int) -> Params:
+  """Parameters of `mixture`: of [d_in] to N prototypes."""
+  return layers.linear_params(d_in, count, bias=True)
+
+
+def mixture(params: Params, evidence: jax.Array) -> jax.Array:
+  """Shares of the prototypes, [N] with sum one."""
+  return jax.nn.softmax(layers.linear(params, evidence))
+
+
+def gates_params(d_in: int, d: int, weights: int) -> Params:
+  """Parameters of `gates`: of [d_in] to one gate per weight tensor."""
+  # Gates begin at nearly one: half of one network and half of another is worse
+  # than either, and training does not cross that.
+  return layers.mlp_params(d_in, d, weights, offset=5.0)
+
+
+def gates(params: Params, summary: jax.Array) -> jax.Array:
+  """The share of each weight tensor that is replaced, in (0, 1)."""
+  return jax.nn.sigmoid(layers.mlp(params, summary))
 
 
 class FixedGauge(NamedTuple):
@@ -170,7 +192,7 @@ def prototype_params(
 
 def mix(
   prototypes: jax.Array,
-  mixture: jax.Array,
+  shares: jax.Array,
   changes: jax.Array | None = None,
   pairs: jax.Array | None = None,
 ) -> jax.Array:
@@ -178,14 +200,14 @@ def mix(
 
   Args:
     prototypes: P [N, ...].
-    mixture: m [N].
+    shares: m [N], see `mixture`.
     changes: C [C (C + 1) / 2, ...], per pair of classes, or None.
     pairs: p, see `class_pairs`.
   """
-  mixed = jnp.tensordot(mixture, prototypes, 1)
+  result = jnp.tensordot(shares, prototypes, 1)
   if changes is not None and pairs is not None:
-    mixed += jnp.tensordot(pairs, changes, 1)
-  return mixed
+    result += jnp.tensordot(pairs, changes, 1)
+  return result
 
 
 class Prototypes(Module):
@@ -232,13 +254,10 @@ class Prototypes(Module):
         pairs = class_pairs(shares)
     summary = summarize(u, connectivity, shares)
     evidence = summary if confidence is None else confidence
-    params = layers.linear_params(evidence.shape[0], self.count, bias=True)
-    logits = layers.linear(self.make("mixture", params), evidence)
-    mixture = jax.nn.softmax(logits)
-    # Gates begin at nearly one: half of one network and half of another is
-    # worse than either, and training does not cross that.
-    params = layers.mlp_params(summary.shape[0], d, len(leaves), offset=5.0)
-    gates = jax.nn.sigmoid(layers.mlp(self.make("gates", params), summary))
+    params = mixture_params(evidence.shape[0], self.count)
+    mixed = mixture(self.make("mixture", params), evidence)
+    params = gates_params(summary.shape[0], d, len(leaves))
+    replaced = gates(self.make("gates", params), summary)
 
     fixed = fix_gauge(topology, features, weights)
     assigned = assign(topology, features, fixed.weights)
@@ -258,9 +277,9 @@ class Prototypes(Module):
         changes = self.make(
           f"changes_{i}", layers.Normal((activations, *pairs.shape, *shape))
         )[activation]
-      written.append(mix(prototypes[activation], mixture, changes, pairs))
+      written.append(mix(prototypes[activation], mixed, changes, pairs))
     placed = slots.place(spec, jax.tree.unflatten(structure, written), assigned)
     return (
       fixed.restore(spec, placed),
-      jax.tree.unflatten(structure, list(gates)),
+      jax.tree.unflatten(structure, list(replaced)),
     )
