@@ -82,7 +82,8 @@ def operator(
 
   Args:
     target: the architecture.
-    width, depth, bidirectional, symmetry, backward, edge_block: see `Options`.
+    width, depth, bidirectional, symmetry, backward, edge_block: see
+      `options.Options`.
     step: initial size of the update.
     prototypes: number of learned networks that it writes in place of the input
       network, see `prototypes.writer`; 0 for an operator that only updates. φ
@@ -163,7 +164,8 @@ def functional(
   Args:
     target: the architecture.
     outputs: numbers per network.
-    width, depth, bidirectional, symmetry, backward, edge_block: see `Options`.
+    width, depth, bidirectional, symmetry, backward, edge_block: see
+      `options.Options`.
 
   Raises:
     InputError: an argument is out of its range, or has no effect in this

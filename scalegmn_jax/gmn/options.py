@@ -8,7 +8,10 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn.features import SYMMETRIES, Backward, resolve_backward
 
 STEP = 0.01
+"""Default initial size of an operator's update."""
+
 PROBES = 128
+"""Default number of probes of an operator with classes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -121,8 +121,8 @@ def fix_gauge(
   topology: Topology, features: GraphFeatures, weights: Weights
 ) -> FixedGauge:
   """Divides out the positive multipliers of a network."""
-  # Where signs act the sizes are not a gauge but part of the function: what is
-  # written in them would be another function for each network.
+  # Where signs act the sizes are not a gauge but part of the function: with
+  # them a prototype would be another function in each network.
   sizes = {
     name: jnp.where(features.scaled, features.sizes, 1)[rows, 0]
     for name, rows in hidden_spaces(topology).items()
@@ -165,7 +165,7 @@ def slot_shape(
   Args:
     shape: of the weight between neurons.
     axes: its axes.
-    slot_counts: {space: number of slots}, where it is not that of neurons.
+    slot_counts: {space: number of slots}, where it differs from the neurons.
   """
   return tuple(
     n if axis is None else slot_counts.get(axis.space, n)
