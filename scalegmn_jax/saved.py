@@ -220,8 +220,8 @@ def _save(
 ) -> Path:
   if not target.description:
     raise InputError(
-      f"{path}: a target without description cannot be saved, since it cannot "
-      f"be rebuilt; expected one of make_target"
+      f"{path}: a target without description cannot be saved: loading could "
+      f"not rebuild it"
     )
   header = {"format": FORMAT, "target": dict(target.description), **header}
   try:
@@ -247,7 +247,7 @@ def _upgraded(
     return model
   model = {RENAMED_SINCE_1.get(name) or name: v for name, v in model.items()}
   # Version 0.1 accepted arguments without effect.
-  unused = options.unused(model, metanetworks.groups_of(target.spec))
+  unused = options.unused(model, metanetworks.acting_groups(target.spec))
   return {name: v for name, v in model.items() if name not in unused}
 
 

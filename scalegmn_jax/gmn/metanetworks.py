@@ -37,7 +37,7 @@ FeaturizeFn = Callable[[Weights, jax.Array | int], GraphFeatures]
 """(weights, activation) -> features of one network."""
 
 
-def groups_of(spec: SymmetrySpec) -> set[str]:
+def acting_groups(spec: SymmetrySpec) -> set[str]:
   """Names of all groups that act on neurons, see `base.Space.groups`."""
   return {group for space in spec.spaces.values() for group in space.groups}
 
@@ -122,7 +122,7 @@ def operator(
     "probes": probes,
     "class_combinations": class_combinations,
   }
-  refuse_unused(vars(options) | writing, groups_of(target.spec))
+  refuse_unused(vars(options) | writing, acting_groups(target.spec))
   connectivity, features_of = _graph_of(target, options, classes)
   reader = writer = None
   if classes:
@@ -176,7 +176,7 @@ def functional(
     backward=backward, edge_block=edge_block,
   )  # fmt: skip
   at_least("outputs", outputs, 1)
-  refuse_unused(vars(options), groups_of(target.spec))
+  refuse_unused(vars(options), acting_groups(target.spec))
   connectivity, features_of = _graph_of(target, options)
   module: Any = modules.Functional(_body(options, writes=False), outputs)
 
