@@ -27,7 +27,7 @@ ALLOWED = {
 # Packages that only some files may know.
 GUARDED = {
   "orbax": ("scalegmn_jax/training/checkpoints.py",),
-  "flax": ("scalegmn_jax/gmn/", "scalegmn_jax/saved.py"),
+  "flax": ("scalegmn_jax/gmn/modules.py", "scalegmn_jax/saved.py"),
   "ml_collections": ("experiments/", "configs/"),
   "absl": ("experiments/", "configs/"),
   "matplotlib": ("experiments/",),
