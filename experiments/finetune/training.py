@@ -85,6 +85,9 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
     zoos.train,
     images.train_x,
     seed,
+    prototypes=config.model.prototypes,
+    classes=config.model.classes,
+    probes=config.model.probes,
   )
   device_data = jax.device_put((zoos.train, images.train_x, images.train_y))
   validate_networks = validation.validation_metrics(

@@ -49,6 +49,7 @@ def build_functional(
   model = config.model.to_dict()
   if method == "scalegmn":
     return batches.functional(schema, **model)
+  model.pop("backward", None)  # has no effect without multipliers
   baseline = batches.functional(
     schema, symmetry="permutation", outputs=len(schema.activations), **model
   )

@@ -48,6 +48,7 @@ def operator_with_symmetry(
   else:
     per = "tensor"
     arguments = {**model, "symmetry": symmetry}
+    arguments.pop("backward", None)  # has no effect without multipliers
     baseline = metanetworks.operator(target, **arguments)
   return standardized.standardized_operator(baseline, weights, per=per)
 
@@ -81,6 +82,7 @@ def functional_with_symmetry(
   else:
     per = "tensor"
     arguments = {**model, "symmetry": symmetry, "outputs": outputs}
+    arguments.pop("backward", None)  # has no effect without multipliers
     baseline = metanetworks.functional(target, **arguments)
   baseline = standardized.standardized_functional(baseline, weights, per=per)
   return standardized.select_head(baseline, activations)
