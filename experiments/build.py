@@ -262,8 +262,8 @@ def build_zoo_files(
       batch_size=c.batch_size,
       ranges=build_ranges(config),
       seed=config.seed,
-      chunk=c.save_every,
-      together=default_vmap_size(target),
+      save_every=c.save_every,
+      vmap_size=default_vmap_size(target),
       on_epoch=advance,
     )
 

@@ -38,15 +38,16 @@ class Sizes(NamedTuple):
 def sizes(target: TargetNetwork, zoo: Networks) -> Sizes:
   """The norms of every network of a zoo."""
 
-  @jax.jit
-  def one(network):
+  def one(shared, network):
+    del shared
     even = gauge.balance(target.spec, network.weights, network.activation)
     return Sizes(
       jnp.stack([gauge.l1(layer) for layer in network.weights]),
       jnp.stack([gauge.l1(layer) for layer in even]),
     )
 
-  return scoring.map_networks(one, zoo)
+  norms = batched.apply_batched(one, batch_size=1)
+  return jax.device_get(norms(None, zoo))
 
 
 def of_zoo(

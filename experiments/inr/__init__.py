@@ -1,1 +1,1 @@
-"""Implicit neural representations that two experiments share."""
+"""Code that the experiments on implicit neural representations share."""

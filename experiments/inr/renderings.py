@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.runner import progress
 from experiments.runner.experiment import TrainingJob
+from scalegmn_jax import batched
 from scalegmn_jax.base import Networks, Params, TargetNetwork
 from scalegmn_jax.data import download, pictures
-from scalegmn_jax.eval import scores
 from scalegmn_jax.symmetry import phase
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.zoo import inrs, parts, store
@@ -177,12 +177,12 @@ def rendered(given: Renderings, zoo: Networks) -> np.ndarray:
   """What networks show: [B, H, W, C]."""
   grid = jnp.asarray(given.grid)
 
-  @jax.jit
-  def render(network):
+  def render(grid, network):
     return given.target.apply(network.weights, grid, network.activation)
 
   shape = given.test.pictures.pixels.shape[1:]
-  return scores.map_networks(render, zoo).reshape(-1, *shape)
+  rendering = batched.apply_batched(render, batch_size=1)
+  return np.asarray(rendering(grid, zoo)).reshape(-1, *shape)
 
 
 def counts(given: Renderings) -> dict[str, int]:

@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.runner import progress
+from scalegmn_jax import batched
 from scalegmn_jax.base import Networks, Params, TargetNetwork
 from scalegmn_jax.baselines import constant, importance, pruning
 from scalegmn_jax.batched import EditFn
 from scalegmn_jax.data.images import Images
-from scalegmn_jax.eval import scores as scoring
-from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner import tune_grid
+from scalegmn_jax.inner.objective import evaluate_network
 
 UNTUNED = ", no fine-tuning"
 
@@ -87,10 +87,15 @@ def by_predictor(
 ) -> Editor:
   """Up the predicted accuracy (`pruning.ascent`), for several φ."""
 
+  climbed = batched.apply_batched(
+    lambda shared, network: climb(shared[0], network, *shared[1:]),
+    batch_size=1,
+  )
+
   def edit(params):
     def up(zoo, settings):
       rate, l1 = settings["ascent_rate"], settings["ascent_l1"]
-      weights = scoring.map_networks(lambda n: climb(params, n, rate, l1), zoo)
+      weights = climbed((params, rate, l1), zoo)
       return zoo._replace(weights=weights)
 
     return up
@@ -176,7 +181,7 @@ def comparer(
   """
   c = config.prune
   run = pruning.pruner(
-    target, batch_size=c.batch_size, chunk=build.default_vmap_size(target)
+    target, batch_size=c.batch_size, vmap_size=build.default_vmap_size(target)
   )
   key = jax.random.fold_in(jax.random.key(config.seed), 1)
   train, val, test = jax.device_put(
@@ -187,12 +192,13 @@ def comparer(
     )
   )
 
-  @jax.jit
-  def accurate(network, images, labels):
-    return fits.evaluate_network(target.apply, network, images, labels)[1]
+  accurate = batched.apply_batched(
+    lambda images, network: evaluate_network(target.apply, network, *images)[1],
+    batch_size=1,
+  )
 
   def accuracy(zoo, images) -> np.ndarray:
-    return scoring.map_networks(accurate, zoo, *images)
+    return np.asarray(accurate(images, zoo))
 
   def choose(method, zoo, on_epoch) -> tune_grid.GridResult:
     edited: dict[tuple, Networks] = {}

@@ -18,7 +18,7 @@ from scalegmn_jax import batched
 from scalegmn_jax.base import Networks
 from scalegmn_jax.baselines import constant, pruning
 from scalegmn_jax.gmn import metanetworks
-from scalegmn_jax.inner import fit as fits
+from scalegmn_jax.inner import objective
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.training import objectives, validation
@@ -89,7 +89,7 @@ def plan(config: ConfigDict) -> Plan:
   )
 
   # How good a network is, on images that neither it nor the tables have seen.
-  measure = jax.jit(partial(fits.evaluate_networks, target.apply))
+  measure = jax.jit(partial(objective.evaluate_networks, target.apply))
   sample = [a[:MEASURED] for a in val]
   loss, accuracy, _ = measure(zoos.train, *sample)
   val_accuracy = measure(zoos.val, *sample)[1]

@@ -1,1 +1,1 @@
-"""What a one-shot operator is measured against."""
+"""Baselines of trained metanetworks."""

@@ -1,7 +1,8 @@
-"""Methods that do the same whatever network they are given.
+"""Baselines whose result does not depend on the input network.
 
-In a zoo of one task nothing in the objective asks an operator to look at its
-input, so the best constant is a rival that a table has to show.
+If all networks of a zoo are trained on the same labels, nothing in the
+objective forces an operator to look at its input. Tables of results therefore
+show the best constant too.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,51 +11,56 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from scalegmn_jax import batched
 from scalegmn_jax.base import Networks, Operator, TargetNetwork, Weights
-from scalegmn_jax.inner import objective
 from scalegmn_jax.inner.finetune import FineTuner
+from scalegmn_jax.inner.objective import kl_divergence, target_probs
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry.spec import output_size
 
 
-def best_network(zoo: Networks, objective: jax.Array) -> Networks:
-  """The network of least objective [B], as a zoo of one."""
-  best = jnp.nanargmin(objective)
-  return jax.tree.map(lambda a: a[best][None], zoo)
+def best_network(networks: Networks, objectives: jax.Array) -> Networks:
+  """The network with the lowest objective [B], as `Networks` of size 1."""
+  best = jnp.nanargmin(objectives)
+  return jax.tree.map(lambda a: a[best][None], networks)
 
 
 def mean_objectives(
   target: TargetNetwork, *, l1: float
 ) -> Callable[[Networks, Networks, jax.Array, jax.Array], jax.Array]:
-  """(zoo, tasks, images, labels) -> [B], of each network in place of others.
+  """Makes a function that rates networks as constant baselines.
 
-  That of network b is the mean of cross-entropy + λ·balanced L1 over the tasks
-  of the networks `tasks`.
+  Args:
+    target: the architecture.
+    l1: λ.
+
+  Returns:
+    (networks, supervision, images, labels) -> [B]: for each network, the mean
+    of cross-entropy + λ·balanced L1 over the target probabilities of all
+    networks in `supervision`.
   """
 
   @jax.jit
-  def measure(zoo, tasks, images, labels):
+  def measure(networks, supervision, images, labels):
     outputs = output_size(target.spec)
-    wanted = jax.lax.map(
-      lambda n: objective.target_probs(
-        target.apply, n, images, labels, outputs
-      ),
-      tasks,
+    probs = batched.map_networks(
+      lambda n: target_probs(target.apply, n, images, labels, outputs),
+      supervision,
     )
 
-    def one(network):
+    def measure_one(network):
       logits = target.apply(network.weights, images, network.activation)
-      found = jax.vmap(objective.kl_divergence, (None, 0))(logits, wanted)
+      divergences = jax.vmap(kl_divergence, (None, 0))(logits, probs)
       norm = gauge.balanced_l1(target.spec, network.weights, network.activation)
-      return found.mean() + l1 * norm
+      return divergences.mean() + l1 * norm
 
-    return jax.lax.map(one, zoo)
+    return batched.map_networks(measure_one, networks)
 
   return measure
 
 
 def constant_operator(target: TargetNetwork) -> Operator:
-  """θ' = θ + φ: one update for all networks. φ begins at zero."""
+  """θ' = θ + φ: the same update for all networks. The initial φ is zero."""
   shapes = jax.eval_shape(target.init, jax.random.key(0))
 
   def init(key):
@@ -68,18 +74,22 @@ def constant_operator(target: TargetNetwork) -> Operator:
   return Operator(init, apply)
 
 
-def repeat_network(zoo: Any, count: int) -> Any:
-  """A zoo of one network, `count` times."""
-  return jax.tree.map(lambda a: jnp.repeat(a, count, axis=0), zoo)
+def repeat_network(network: Any, count: int) -> Any:
+  """Repeats a pytree with leaves [1, ...]: leaves [count, ...]."""
+  return jax.tree.map(lambda a: jnp.repeat(a, count, axis=0), network)
 
 
-def replace_all(network: Networks, zoo: Networks) -> Networks:
-  """A zoo of one network in place of each of another, whose tasks it gets."""
-  count = zoo.activation.shape[0]
+def replace_all(network: Networks, networks: Networks) -> Networks:
+  """Replaces every network by one network; labels and teachers stay.
+
+  Args:
+    network: the replacement, `Networks` of size 1.
+    networks: the networks to be replaced.
+  """
   weights, activation = repeat_network(
-    (network.weights, network.activation), count
+    (network.weights, network.activation), networks.size
   )
-  return zoo._replace(weights=weights, activation=activation)
+  return networks._replace(weights=weights, activation=activation)
 
 
 def train_offline(
@@ -92,24 +102,22 @@ def train_offline(
   evaluate: Callable[[Networks], jax.Array],
   on_epoch: Callable[[], Any] = lambda: None,
 ) -> Weights:
-  """One network trained for long: the best over rates on validation images.
+  """Trains one network at several rates and keeps the best on validation.
 
   Args:
-    tuner: how it is trained.
-    start: a zoo of one network.
-    rates: of which the best is kept.
-    epochs: of training.
-    key: of the minibatches.
+    tuner: the fine-tuning method.
+    start: the initial network, `Networks` of size 1.
+    rates: learning rates.
+    epochs: number of epochs.
+    key: decides the minibatches.
     data: training (images, labels).
-    evaluate: zoo -> objectives on validation images.
+    evaluate: networks -> objectives [B] on validation images.
     on_epoch: called after every epoch.
 
   Returns:
-    The weights, with a leading axis of one.
+    The weights, leaves [1, ...].
   """
-  many = repeat_network(start, len(rates))
-  trained = tuner.run(many, jnp.array(rates), [epochs], key, data, on_epoch)[
-    epochs
-  ]
-  zoo = many._replace(weights=trained)
-  return best_network(zoo, evaluate(zoo)).weights
+  copies = repeat_network(start, len(rates))
+  results = tuner.run(copies, jnp.array(rates), [epochs], key, data, on_epoch)
+  trained = copies._replace(weights=results[epochs])
+  return best_network(trained, evaluate(trained)).weights

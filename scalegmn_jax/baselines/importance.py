@@ -1,7 +1,7 @@
-"""Which weights of a network matter: what pruning keeps.
+"""Importance scores of weights, by which pruning selects.
 
-Kernels are pruned; biases, one or two of a hundred weights, are neither pruned
-nor counted. The entries that are kept are those of the highest scores in the
+Kernels are pruned; biases, one or two percent of the weights, are neither
+pruned nor counted. Pruning keeps the entries with the highest scores in the
 whole network, not layer by layer.
 """
 
@@ -10,25 +10,27 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Networks, TargetNetwork, Weights
-from scalegmn_jax.inner import fit as fits
+from scalegmn_jax.base import Network, TargetNetwork, Weights
+from scalegmn_jax.inner.objective import evaluate_network
 from scalegmn_jax.symmetry import gauge
 
-Score = Callable[[Networks, jax.Array, jax.Array], Weights]
-"""(one network, images, labels) -> a number >= 0 per weight: the importance."""
+Score = Callable[[Network, jax.Array, jax.Array], Weights]
+"""(network, images, labels) -> the importance of each weight, at least 0."""
 
 
 def magnitude(target: TargetNetwork, *, power: int = 2) -> Score:
-  """|w|^p in the gauge in which Σ|w|^p is least. Invariant under positive
-  scaling: that gauge does not depend on where on its orbit a network is. For
-  the other groups, which leave |w| alone, |w|^p as it is.
+  """|w|^p in the gauge that minimizes Σ|w|^p.
 
-  The gauge decides how the layers share the weights that are kept. For p = 1
-  each neuron's incoming and outgoing weights have the same sum of |w|, so those
-  of a layer with many are small and all of them may go (16-16 CNNs on digits,
-  90 % pruned: 0.7 % of the middle layer's 2,304 weights are left, 3.5 % with
-  p = 2). Training itself drives networks towards p = 2: gradient flow keeps the
-  difference of the sums of squares, and weight decay removes it.
+  Invariant under positive scaling, because this gauge does not depend on the
+  position of the network on its orbit. The other groups leave |w| unchanged.
+
+  The gauge decides how the kept weights are distributed over the layers. For
+  p = 1, each neuron's incoming and outgoing weights have the same sum of |w|;
+  the weights of a layer with many weights are then small, and all of them may
+  be pruned (16-16 CNNs on digits, 90 % pruned: 0.7 % of the 2,304 weights of
+  the middle layer are left, 3.5 % with p = 2). Training drives networks towards
+  p = 2: gradient flow conserves the difference of the sums of squares, and
+  weight decay removes it.
 
   Args:
     target: the architecture.
@@ -37,17 +39,21 @@ def magnitude(target: TargetNetwork, *, power: int = 2) -> Score:
 
   def score(network, images, labels):
     del images, labels
-    # Of moderate size whatever the gauge: powers of it do not underflow.
-    even = gauge.balance(target.spec, network.weights, network.activation)
-    powers = jax.tree.map(lambda w: jnp.abs(w) ** power, even)
+    # Balance first: powers of balanced weights do not underflow.
+    balanced = gauge.balance(target.spec, network.weights, network.activation)
+    powers = jax.tree.map(lambda w: jnp.abs(w) ** power, balanced)
     return gauge.balance(target.spec, powers, network.activation)
 
   return score
 
 
-def magnitude_as_stored(network: Networks, images, labels) -> Weights:
-  """|w| as it is. Not invariant: with multipliers that differ between neurons
-  any weight that is not zero can be made the largest."""
+def magnitude_as_stored(
+  network: Network, images: jax.Array, labels: jax.Array
+) -> Weights:
+  """|w| of the stored weights.
+
+  Not invariant: multipliers can make any nonzero weight the largest.
+  """
   del images, labels
   return jax.tree.map(jnp.abs, network.weights)
 
@@ -55,19 +61,23 @@ def magnitude_as_stored(network: Networks, images, labels) -> Weights:
 def snip(target: TargetNetwork, *, images: int) -> Score:
   """|w ∂L/∂w| of the cross-entropy on the first `images` training images.
 
-  Invariant under positive scaling: w carries q_i/q_j and ∂L/∂w its inverse.
+  Invariant under positive scaling: w → q w gives ∂L/∂w → ∂L/∂w / q.
 
   Lee, Ajanthan, Torr, "SNIP: Single-shot Network Pruning based on Connection
   Sensitivity", ICLR 2019, arXiv:1810.02340, eq. 3 and 6 without the
-  normalization, which does not change the order; there of a network at its
-  initialization, here of a trained one.
+  normalization, which does not change the order. The paper scores networks at
+  initialization; here the networks are trained.
+
+  Args:
+    target: the architecture.
+    images: number of images.
   """
 
   def score(network, x, y):
     x, y = x[:images], y[:images]
 
     def loss(weights):
-      return fits.evaluate_network(
+      return evaluate_network(
         target.apply, network._replace(weights=weights), x, y
       )[0]
 
@@ -78,23 +88,25 @@ def snip(target: TargetNetwork, *, images: int) -> Score:
 
 
 def kernels(weights: Weights) -> int:
-  """Number of the weights of one network that count."""
+  """Number of kernel entries of one network."""
   return sum(w.size for w in jax.tree.leaves(weights) if w.ndim > 1)
 
 
 def keep_highest(
   scores: Weights, kept: Weights, count: jax.Array | int
 ) -> Weights:
-  """The mask of a network without its least important kernel entries.
+  """A mask that removes the kernel entries with the lowest scores.
 
   Args:
-    scores: >= 0, a pytree like the weights; a mask carries nothing: it is as
-      invariant as they are.
-    kept: the mask before; what is 0 there goes first.
-    count: entries to prune, exactly; among equals the first ones.
+    scores: at least 0, a pytree like the weights. The mask is invariant if the
+      scores are.
+    kept: the previous mask; entries that are 0 there are pruned first.
+    count: the exact number of entries to prune; among equal scores, the first
+      ones are pruned.
 
   Returns:
-    1 for what is kept, 0 for what is pruned. Biases are kept.
+    A pytree like the weights: 1 for kept entries and for biases, 0 for pruned
+    entries.
   """
   ordered = jax.tree.map(lambda s, k: jnp.where(k > 0, s, -1), scores, kept)
   leaves, structure = jax.tree.flatten(ordered)

@@ -1,12 +1,12 @@
-"""Pruning: most weights of a network set to zero, and the rest fine-tuned.
+"""Pruning: sets most weights of a network to zero and fine-tunes the rest.
 
-Methods differ in what they do to a network before (`Method.edit`), in which
-weights they keep (`Method.score`, of `importance`) and in how they divide the
-epochs that all of them have (`Method.phases`).
+Methods differ in how they edit a network first (`PruneMethod.edit`), in which
+weights they keep (`PruneMethod.score`, see `importance`) and in how they divide
+their epochs (`PruneMethod.phases`).
 
-Fine-tuning starts from the balanced gauge (`symmetry.gauge.balance`), so that a
-method whose score is invariant returns the same function whatever the gauge in
-which a network was stored.
+Fine-tuning starts from the balanced gauge (`symmetry.gauge.balance`). If the
+score of a method is invariant, the resulting function therefore does not depend
+on the gauge of the stored network.
 """
 
 import functools
@@ -17,25 +17,33 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scalegmn_jax.base import Networks, Params, TargetNetwork, Weights
+from scalegmn_jax import batched
+from scalegmn_jax.base import (
+  Network,
+  Networks,
+  Params,
+  TargetNetwork,
+  Weights,
+)
 from scalegmn_jax.baselines import importance
 from scalegmn_jax.inner import fit as fits
+from scalegmn_jax.inner.objective import evaluate_network
 from scalegmn_jax.symmetry import gauge
 
 PruneSettings = Mapping[str, float]
-"""Values of `Method.axes`: "rate", of Adam; "l1", λ; and those of an edit."""
+"""{setting: value} for the settings in `PruneMethod.axes`."""
 
 
 class Phase(NamedTuple):
-  """Pruning, then fine-tuning.
+  """A pruning step followed by fine-tuning.
 
   Attributes:
-    cut: how far to prune, 0 (nothing) to 1 (all the way), linear in the
-      logarithm of the share of weights that are kept: 1 - (1 - s)^cut are zero
-      where s are in the end.
-    epochs: of fine-tuning.
-    penalized: whether fine-tuning is on cross-entropy + λ‖θ‖₁, or on
-      cross-entropy alone.
+    cut: progress of pruning, from 0 (none) to 1 (final sparsity s). The share
+      1 - (1 - s)^cut of the weights is zero: the logarithm of the kept share is
+      linear in `cut`.
+    epochs: epochs of fine-tuning.
+    penalized: whether fine-tuning minimizes cross-entropy + λ‖θ‖₁ or only
+      cross-entropy.
   """
 
   cut: float
@@ -43,19 +51,23 @@ class Phase(NamedTuple):
   penalized: bool = False
 
 
-def unedited(zoo: Networks, settings: PruneSettings) -> Networks:
+def unedited(networks: Networks, settings: PruneSettings) -> Networks:
+  """Returns the networks unchanged, the default of `PruneMethod.edit`."""
   del settings
-  return zoo
+  return networks
 
 
 class PruneMethod(NamedTuple):
-  """Attributes:
-  phases: one after the other; weights that are zero stay zero.
-  score: of the network at the start of each phase.
-  axes: {setting: values to choose from}; "rate" if there are epochs, "l1" if a
-    phase is penalized.
-  edit: (zoo, settings) -> zoo, before the first phase.
-  data_passes: over the training images by edit and score, for one network.
+  """A pruning method.
+
+  Attributes:
+    phases: run in order; pruned weights stay zero.
+    score: applied to the network at the start of each phase.
+    axes: {setting: candidate values}; "rate", the learning rate of Adam, if
+      there are epochs; "l1", λ, if a phase is penalized; settings of `edit`.
+    edit: (networks, settings) -> networks, applied before the first phase.
+    data_passes: passes over the training images by `edit` and `score`, per
+      network.
   """
 
   phases: tuple[Phase, ...]
@@ -66,17 +78,24 @@ class PruneMethod(NamedTuple):
 
   @property
   def epochs(self) -> int:
+    """Epochs of fine-tuning in all phases."""
     return sum(phase.epochs for phase in self.phases)
 
 
 def once(epochs: int) -> tuple[Phase, ...]:
-  """Prune, then fine-tune."""
+  """Prunes in one step, then fine-tunes."""
   return (Phase(1, epochs),)
 
 
 def gradually(epochs: int, rounds: int) -> tuple[Phase, ...]:
-  """Prune a little and fine-tune a little, `rounds` times, at most once per
-  epoch; each round removes the same share of what is left."""
+  """Alternates pruning and fine-tuning.
+
+  Each round removes the same share of the remaining weights.
+
+  Args:
+    epochs: epochs of fine-tuning in all rounds.
+    rounds: number of rounds; at most one per epoch is used.
+  """
   rounds = max(min(rounds, epochs), 1)
   ends = [epochs * i // rounds for i in range(rounds + 1)]
   return tuple(
@@ -85,13 +104,13 @@ def gradually(epochs: int, rounds: int) -> tuple[Phase, ...]:
 
 
 def penalized_first(epochs: int) -> tuple[Phase, ...]:
-  """Half of the epochs with an L1 penalty, then prune, then the rest."""
+  """Fine-tunes with an L1 penalty for half of the epochs, then prunes."""
   half = epochs // 2
   return (Phase(0, half, penalized=True), Phase(1, epochs - half))
 
 
 class _Hyper(NamedTuple):
-  """Per network: learning rate, λ, and the mask of its weights."""
+  """Learning rate [B], λ [B], and the masks of the weights, leaves [B, ...]."""
 
   rate: jax.Array
   l1: jax.Array
@@ -99,28 +118,30 @@ class _Hyper(NamedTuple):
 
 
 def pruner(
-  target: TargetNetwork, *, batch_size: int, chunk: int | None = None
+  target: TargetNetwork, *, batch_size: int, vmap_size: int | None = None
 ) -> Callable[..., Weights]:
-  """(method, zoo, share, settings, key, data, on_epoch) -> pruned weights.
-
-  `share` of the kernel entries of each network are exactly zero in the end
-  (more if some were zero before), the rest is fine-tuned by Adam at a constant
-  rate. `settings` has a value for each of the method's axes. `data` are
-  training (images, labels); minibatches depend on the key and are the same for
-  all networks. The method's edit is not applied: it does not depend on `share`,
-  so its caller does it once. `on_epoch` is called once per network and epoch.
+  """Makes a function that runs a pruning method.
 
   Args:
     target: the architecture.
     batch_size: images per step.
-    chunk: networks trained side by side, None for all. On a CPU core one at a
-      time is 2.3 times faster than five (the Small CNN Zoo's architecture).
+    vmap_size: networks trained side by side, None for all. On one CPU core, 1
+      is 2.3 times faster than 5 (architecture of the Small CNN Zoo).
+
+  Returns:
+    (method, networks, share, settings, key, data, on_epoch) -> weights, leaves
+    [B, ...]. The given share of the kernel entries of each network is exactly
+    zero (more if more were zero at the start); Adam fine-tunes the rest at a
+    constant rate. `settings` has a value for each of the method's axes. `data`
+    is training (images, labels); the key decides the minibatches, which all
+    networks share. The caller applies `method.edit`, which does not depend on
+    the share. `on_epoch(count=B)` is called after every epoch.
   """
 
   def loss(network, images, labels, hyper, key):
     del key
-    ce, _, _ = fits.evaluate_network(target.apply, network, images, labels)
-    # Plain: in the balanced gauge its gradient is that of the balanced norm.
+    ce, _, _ = evaluate_network(target.apply, network, images, labels)
+    # In the balanced gauge, plain and balanced norm have the same gradient.
     return ce + hyper.l1 * gauge.l1(network.weights)
 
   def masked_adam(hyper):
@@ -131,54 +152,56 @@ def pruner(
       ),
     )
 
-  trainer = fits.fit(loss, masked_adam, batch_size=batch_size, chunk=chunk)
+  trainer = fits.fit(
+    loss, masked_adam, batch_size=batch_size, vmap_size=vmap_size
+  )
   init = jax.jit(trainer.init)
 
   @functools.partial(jax.jit, static_argnums=0)
-  def cut(score, zoo, masks, count, images, labels):
-    def one(given):
-      network, kept = given
+  def cut(score, networks, masks, count, images, labels):
+    def cut_one(network, kept):
       scores = score(network, images, labels)
       mask = importance.keep_highest(scores, kept, count)
-      even = gauge.balance(target.spec, network.weights, network.activation)
-      return jax.tree.map(jnp.multiply, even, mask), mask
+      balanced = gauge.balance(target.spec, network.weights, network.activation)
+      return jax.tree.map(jnp.multiply, balanced, mask), mask
 
-    return jax.lax.map(one, (zoo, masks))
+    return batched.map_networks(cut_one, networks, masks)
 
   def run(
     method: PruneMethod,
-    zoo: Networks,
+    networks: Networks,
     share: float,
     settings: PruneSettings,
     key: jax.Array,
     data: tuple[jax.Array, jax.Array],
     on_epoch: Callable[..., Any] = lambda count: None,
   ) -> Weights:
-    networks = zoo.activation.size
-    entries = importance.kernels(jax.tree.map(lambda a: a[0], zoo.weights))
-    masks = jax.tree.map(jnp.ones_like, zoo.weights)
+    entries = importance.kernels(networks.take(0).weights)
+    masks = jax.tree.map(jnp.ones_like, networks.weights)
     epoch = 0
     for phase in method.phases:
       pruned = 1 - (1 - share) ** phase.cut
       count = round(pruned * entries)
-      weights, masks = cut(method.score, zoo, masks, count, *data)
-      zoo = zoo._replace(weights=weights)
+      weights, masks = cut(method.score, networks, masks, count, *data)
+      networks = networks._replace(weights=weights)
       if not phase.epochs:
         continue
       hyper = _Hyper(
-        jnp.full(networks, settings["rate"]),
-        jnp.full(networks, settings["l1"] if phase.penalized else 0.0),
+        jnp.full(networks.size, settings["rate"]),
+        jnp.full(networks.size, settings["l1"] if phase.penalized else 0.0),
         masks,
       )
       state = init(weights, hyper)
       for _ in range(phase.epochs):
         epoch += 1
-        keys = jnp.broadcast_to(jax.random.fold_in(key, epoch), (networks,))
-        state = trainer.epoch(state, hyper, zoo, keys, *data)
+        keys = jnp.broadcast_to(
+          jax.random.fold_in(key, epoch), (networks.size,)
+        )
+        state = trainer.epoch(state, hyper, networks, keys, *data)
         jax.block_until_ready(state)
-        on_epoch(count=networks)
-      zoo = zoo._replace(weights=state.weights)
-    return zoo.weights
+        on_epoch(count=networks.size)
+      networks = networks._replace(weights=state.weights)
+    return networks.weights
 
   return run
 
@@ -188,17 +211,21 @@ def ascent(
   value: Callable[[Params, Weights, jax.Array], jax.Array],
   *,
   steps: int,
-) -> Callable[..., Weights]:
-  """(φ, one network, rate, λ) -> weights of a higher value - λ·balanced L1.
+) -> Callable[[Params, Network, float, float], Weights]:
+  """Makes a function that maximizes value - λ·balanced L1 over the weights.
 
-  Adam on the weights, from the balanced network: a metanetwork that predicts
-  how good a network is as a differentiable objective. A step that is not finite
-  ends the ascent where it was. Invariant if the value is.
+  The value is the prediction of a metanetwork, such as the accuracy of the
+  network. Adam starts from the balanced network; a step whose result is not
+  finite ends the ascent. If the value is invariant, the function of the result
+  does not depend on the gauge of the network.
 
   Args:
     target: the architecture.
-    value: (φ, weights, activation) -> what is to grow, a scalar.
-    steps: of Adam.
+    value: (φ, weights, activation) -> scalar.
+    steps: steps of Adam.
+
+  Returns:
+    (φ, network, learning rate, λ) -> weights, jitted.
   """
 
   @jax.jit
@@ -206,9 +233,8 @@ def ascent(
     adam = optax.adam(rate)
 
     def loss(weights):
-      found = value(params, weights, network.activation)
       norm = gauge.balanced_l1(target.spec, weights, network.activation)
-      return l1 * norm - found
+      return l1 * norm - value(params, weights, network.activation)
 
     def step(state, _):
       weights, inner = state
@@ -219,7 +245,7 @@ def ascent(
         lambda a, b: jnp.where(finite, a, b), new, state
       ), None
 
-    even = gauge.balance(target.spec, network.weights, network.activation)
-    return jax.lax.scan(step, (even, adam.init(even)), length=steps)[0][0]
+    start = gauge.balance(target.spec, network.weights, network.activation)
+    return jax.lax.scan(step, (start, adam.init(start)), length=steps)[0][0]
 
   return climb

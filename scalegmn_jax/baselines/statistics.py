@@ -1,8 +1,8 @@
-"""Layer statistics: a network as a few numbers per weight tensor.
+"""Regression on layer statistics of networks.
 
-The baseline of Unterthiner et al., "Predicting Neural Network Accuracy from
-Weights", arXiv:2002.11448: mean, variance and quantiles of each weight tensor,
-and a regressor on them.
+This is the baseline of Unterthiner et al., "Predicting Neural Network Accuracy
+from Weights", arXiv:2002.11448: a regressor on mean, variance and quantiles of
+each weight tensor.
 """
 
 import itertools
@@ -22,41 +22,48 @@ BOOSTING = {
   "min_samples_leaf": (5, 20),
   "max_iter": (100, 300),
 }
-"""Grid of the boosted trees."""
+"""Grid of hyper-parameters of the boosted trees."""
 
 RIDGE = {"alpha": (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)}
-"""Grid of the linear regressor, on standardized features."""
+"""Grid of hyper-parameters of ridge regression on standardized features."""
 
 
-def layer_statistics(zoo: Networks, activations: int = 1) -> np.ndarray:
-  """Mean, variance and `QUANTILES` of every weight tensor: [B, F].
+def layer_statistics(networks: Networks, activations: int = 1) -> np.ndarray:
+  """Mean, variance and `QUANTILES` of every weight tensor, [B, F].
 
-  Invariant to permutations, not to scaling: they depend on the gauge. Several
-  activations are told apart by an indicator each.
+  The statistics are invariant under permutations, but not under scaling. If
+  there are several activations, one-hot features of the activation are added.
 
   Args:
-    zoo: B networks.
-    activations: how many kinds there are.
+    networks: B networks.
+    activations: number of activations of the target.
   """
   columns = []
-  for leaf in jax.tree.leaves(jax.device_get(zoo.weights)):
+  for leaf in jax.tree.leaves(jax.device_get(networks.weights)):
     values = np.asarray(leaf, np.float64).reshape(len(leaf), -1)
     columns += [values.mean(1), values.var(1)]
     columns += list(np.quantile(values, QUANTILES, axis=1))
   if activations > 1:
-    columns += list(np.eye(activations)[:, np.asarray(zoo.activation)])
+    columns += list(np.eye(activations)[:, np.asarray(networks.activation)])
   return np.stack(columns, axis=1)
 
 
-def pooled_layer_statistics(zoo: Networks, activations: int = 1) -> np.ndarray:
-  """Features that networks of all architectures have: [B, F].
+def pooled_layer_statistics(
+  networks: Networks, activations: int = 1
+) -> np.ndarray:
+  """Statistics that are defined for networks of every architecture, [B, F].
 
-  Those of `features`, of all kernels, of the first one, of the last one and of
-  all biases; and the number of kernels and the logarithm of that of weights.
-  The arguments are those of `features`.
+  They are `layer_statistics` of all biases, the first kernel, all kernels and
+  the last kernel, the number of kernels and the logarithm of the number of
+  weights.
+
+  Args:
+    networks: B networks of one architecture.
+    activations: number of activations.
   """
   leaves = [
-    np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(zoo.weights))
+    np.asarray(leaf)
+    for leaf in jax.tree.leaves(jax.device_get(networks.weights))
   ]
   kernels = [a.reshape(len(a), -1) for a in leaves if a.ndim > 2]
   biases = [a for a in leaves if a.ndim == 2]
@@ -70,7 +77,7 @@ def pooled_layer_statistics(zoo: Networks, activations: int = 1) -> np.ndarray:
   counts = np.array([[len(kernels), np.log(size)]])
   return np.concatenate(
     [
-      layer_statistics(Networks(pooled, zoo.activation), activations),
+      layer_statistics(Networks(pooled, networks.activation), activations),
       np.repeat(counts, len(kernels[0]), axis=0),
     ],
     axis=1,
@@ -78,12 +85,12 @@ def pooled_layer_statistics(zoo: Networks, activations: int = 1) -> np.ndarray:
 
 
 class Regressor(NamedTuple):
-  """A regressor that was chosen on validation networks.
+  """A regressor chosen on validation networks.
 
   Attributes:
     predict: features [B, F] -> values [B].
-    name: its kind and hyper-parameters.
-    error: its mean squared error on the validation networks.
+    name: the model and its hyper-parameters.
+    error: mean squared error on the validation networks.
   """
 
   predict: Callable[[np.ndarray], np.ndarray]
@@ -97,17 +104,17 @@ def fit_regressor(
   *,
   seed: int = 0,
 ) -> Regressor:
-  """Boosted trees or ridge regression, whichever is best on validation.
+  """Fits boosted trees and ridge regression; returns the best on validation.
 
   Args:
-    train: (features [B, F], values [B]).
-    val: likewise, of other networks.
-    seed: of the trees.
+    train: (features [B, F], values [B]) of training networks.
+    val: (features [B', F], values [B']) of validation networks.
+    seed: random seed of the trees.
 
   Raises:
-    InputError: features that are not finite.
+    InputError: features are not finite.
   """
-  # Here, since it takes seconds that few need to spend.
+  # Imported here, because the import takes seconds.
   from sklearn.ensemble import HistGradientBoostingRegressor
   from sklearn.linear_model import Ridge
   from sklearn.pipeline import make_pipeline

@@ -1,8 +1,8 @@
-"""Metanetworks with less symmetry, trained with as many operations.
+"""Metanetworks with less symmetry, trained with the same number of operations.
 
-Each reads weights with the input normalization that its symmetry allows:
-ScaleGMN the weights as they are, a permutation-only model weights standardized
-per tensor, a flat MLP weights standardized per entry.
+The input normalization is the strongest one that the symmetry allows: none for
+ScaleGMN, standardization per tensor for a permutation-only model,
+standardization per entry for a flat MLP.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ from scalegmn_jax.base import (
   TargetNetwork,
   Weights,
 )
-from scalegmn_jax.baselines import unconstrained
+from scalegmn_jax.baselines import flat, standardized
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.training.step import Objective, gradient
 
 SYMMETRIES = ("target", "permutation", "mlp")
-"""From most to least: the target's own group, permutations alone, none."""
+"""From most to least symmetry: all groups, only permutations, none."""
 
 
 def operator_with_symmetry(
@@ -31,25 +31,26 @@ def operator_with_symmetry(
   target: TargetNetwork,
   weights: Weights,
 ) -> Operator:
-  """An operator with that symmetry.
+  """An operator with one of the `SYMMETRIES`.
 
   Args:
     symmetry: one of `SYMMETRIES`.
-    model: keyword arguments of `metanetworks.operator`; the flat MLP has eight
-      times its width.
+    model: keyword arguments of `metanetworks.operator`. For the flat MLP only
+      "width" is used, times eight.
     target: the architecture.
-    weights: of the training networks, leaves [B, ...].
+    weights: weights of the training networks, leaves [B, ...].
   """
   if symmetry == "target":
     return metanetworks.operator(target, **model)
   if symmetry == "mlp":
     per = "entry"
-    rival = unconstrained.flat_operator(target, width=8 * model["width"])
+    baseline = flat.flat_operator(target, width=8 * model["width"])
   else:
     per = "tensor"
     arguments = {**model, "symmetry": symmetry}
-    rival = metanetworks.operator(target, **arguments)
-  return unconstrained.standardized_operator(rival, weights, per=per)
+    arguments.pop("backward", None)  # has no effect without multipliers
+    baseline = metanetworks.operator(target, **arguments)
+  return standardized.standardized_operator(baseline, weights, per=per)
 
 
 def functional_with_symmetry(
@@ -58,52 +59,62 @@ def functional_with_symmetry(
   target: TargetNetwork,
   weights: Weights,
 ) -> Functional:
-  """A functional with that symmetry.
+  """A functional with one of the `SYMMETRIES`.
 
-  The arguments are those of `operator`, but `model` is for
-  `metanetworks.functional`. A rival has a head for each activation of the
-  target, since it would not know of it otherwise.
+  Functionals with less symmetry have one head per activation of the target,
+  see `standardized.select_head`.
+
+  Args:
+    symmetry: one of `SYMMETRIES`.
+    model: keyword arguments of `metanetworks.functional`. For the flat MLP only
+      "width", times eight, and "outputs" are used.
+    target: the architecture.
+    weights: weights of the training networks, leaves [B, ...].
   """
   if symmetry == "target":
     return metanetworks.functional(target, **model)
-  kinds = len(target.activations)
-  outputs = kinds * model.get("outputs", 1)
+  activations = len(target.activations)
+  outputs = activations * model.get("outputs", 1)
   if symmetry == "mlp":
     per = "entry"
     width = 8 * model["width"]
-    rival = unconstrained.flat_functional(target, width=width, outputs=outputs)
+    baseline = flat.flat_functional(target, width=width, outputs=outputs)
   else:
     per = "tensor"
     arguments = {**model, "symmetry": symmetry, "outputs": outputs}
-    rival = metanetworks.functional(target, **arguments)
-  rival = unconstrained.standardized_functional(rival, weights, per=per)
-  return unconstrained.select_head(rival, kinds)
+    arguments.pop("backward", None)  # has no effect without multipliers
+    baseline = metanetworks.functional(target, **arguments)
+  baseline = standardized.standardized_functional(baseline, weights, per=per)
+  return standardized.select_head(baseline, activations)
 
 
 def equal_steps(
   steps: int,
   metanetwork: MetaNetwork,
-  rival: MetaNetwork,
-  task: Callable[[MetaNetwork], Objective],
+  baseline: MetaNetwork,
+  objective: Callable[[MetaNetwork], Objective],
   data: Any,
+  *,
+  at_least: int = 1,
 ) -> int:
-  """Steps of the rival that cost what `steps` of the metanetwork do.
+  """The number of steps of a baseline that costs as much as a metanetwork's.
 
   Args:
-    steps: of the metanetwork.
-    metanetwork: the one to be equalled.
-    rival: another one for the same task.
-    task: what a metanetwork is trained to do.
-    data: of the task.
+    steps: steps of the metanetwork.
+    metanetwork: the reference.
+    baseline: another metanetwork with the same objective.
+    objective: metanetwork -> its training objective.
+    data: data of the objective.
+    at_least: lower bound of the result.
   """
 
   def flops(metanetwork):
     key = jax.random.key(0)
     params = jax.eval_shape(metanetwork.init, key)
-    # All networks at once: of a loop the cost analysis sees one turn. And of
-    # the program as it is written, which need not be compiled.
-    compute = jax.jit(gradient(task(metanetwork)))
+    # All networks at once: the cost analysis counts one iteration of a loop.
+    # The lowered program suffices; compilation is not needed.
+    compute = jax.jit(gradient(objective(metanetwork)))
     cost: Any = compute.lower(params, key, 0, data).cost_analysis()
     return cost["flops"]
 
-  return max(round(steps * flops(metanetwork) / flops(rival)), 1)
+  return max(round(steps * flops(metanetwork) / flops(baseline)), at_least)

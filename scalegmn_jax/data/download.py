@@ -1,4 +1,4 @@
-"""Published files: addresses, checksums and download."""
+"""Download of published image sets: addresses and checksums."""
 
 import contextlib
 import hashlib
@@ -13,11 +13,11 @@ from scalegmn_jax import base
 
 
 class Published(NamedTuple):
-  """An image set as its authors published it.
+  """The files of an image set, as published by its authors.
 
   Attributes:
-    address: what comes before the name of a file.
-    md5: the md5 of each file, by its name.
+    address: the address of the folder with the files.
+    md5: {file name: md5}.
   """
 
   address: str
@@ -62,33 +62,38 @@ def user_cache() -> pathlib.Path:
 
 
 def cache(name: str) -> pathlib.Path:
-  """The folder in which downloads of this image set are kept."""
+  """The folder with the downloaded files of an image set."""
   return user_cache() / "images" / name
 
 
 def published(name: str, file: str) -> pathlib.Path:
-  """Fetches one file of an entry of `PUBLISHED` into its cache folder."""
+  """Downloads one file of an image set into the cache, see `fetch`."""
   source = PUBLISHED[name]
   return fetch(source.address + file, cache(name) / file, source.md5[file])
 
 
 def fetch(address: str, file: pathlib.Path, md5: str) -> pathlib.Path:
-  """Downloads to `file`, unless it is there.
+  """Downloads a file, unless it exists.
 
-  It is written under another name and renamed after its checksum was right, so
-  that a `file` that exists is whole, also where several processes fetch it.
+  The download has a temporary name until its checksum is verified, so that
+  `file` is complete if it exists, also if several processes fetch it.
+
+  Args:
+    address: the address of the file.
+    file: the file to write.
+    md5: its checksum.
 
   Returns:
     `file`.
 
   Raises:
     InputError: no network, no such address, the folder cannot be written, or
-      another checksum. Nothing is left behind then.
+      another checksum. The download is deleted.
   """
   if file.exists():
     return file
   part = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
-  # A checksum against broken transfers, as published: no security hangs on it.
+  # The published checksum detects broken transfers; it is no security measure.
   checksum = hashlib.md5(usedforsecurity=False)
   try:
     file.parent.mkdir(parents=True, exist_ok=True)

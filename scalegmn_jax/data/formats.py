@@ -1,7 +1,6 @@
-"""Readers of the files that image sets come in: idx, npz, CIFAR-10 batches.
+"""Readers of the file formats of image sets: idx, npz, CIFAR-10 batches.
 
-Nothing here unpickles, and no file, however broken, raises anything but
-`base.InputError`.
+Nothing is unpickled, and a broken file raises `base.InputError` only.
 """
 
 import gzip
@@ -25,17 +24,17 @@ _IDX_UINT8 = 0x08
 
 
 def read_idx(path: str | os.PathLike[str], ndim: int) -> np.ndarray:
-  """Reads an idx file of bytes, the format of MNIST; gzipped or not.
+  """Reads an idx file of bytes, the format of MNIST.
 
   Args:
-    path: the file. Whether it is gzipped is seen from its content.
-    ndim: number of axes that it must have: 3 for images, 1 for labels.
+    path: the file, gzipped or not.
+    ndim: the expected number of axes: 3 for images, 1 for labels.
 
   Returns:
     uint8 array with `ndim` axes.
 
   Raises:
-    InputError: not such a file, or shorter or longer than its header says.
+    InputError: another format, or another length than its header says.
   """
   expected = f"an idx file of uint8 with {ndim} axes"
   with input_errors(path, expected):
@@ -64,7 +63,7 @@ def read_npz(
   needed: tuple[str, ...],
   optional: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
-  """Reads named arrays of an npz file; others in it are left alone.
+  """Reads named arrays of an npz file; other arrays are ignored.
 
   Raises:
     InputError: not an npz file, a needed key is missing, or an array holds
@@ -72,7 +71,7 @@ def read_npz(
   """
   expected = f"an npz file with the arrays {', '.join(needed)}"
   with input_errors(path, expected):
-    # Opened here: numpy would take anything that is not a zip for a pickle.
+    # Opened as a zip first: numpy takes any other file for a pickle.
     with zipfile.ZipFile(path) as archive:
       present = {name.removesuffix(".npy") for name in archive.namelist()}
     for key in needed:
@@ -86,7 +85,7 @@ def read_npz(
       for key in needed + tuple(key for key in optional if key in present):
         with input_errors(f"{path}: {key}", "an array without pickled objects"):
           array = file[key]
-          if not isinstance(array, np.ndarray):  # a member that is no array
+          if not isinstance(array, np.ndarray):  # a member of another type
             raise base.InputError(f"{path}: {key}: expected an array")
           arrays[key] = array
   return arrays
@@ -98,7 +97,7 @@ def read_cifar10_batch(
   """Reads one batch of the binary CIFAR-10, of any number of records.
 
   Returns:
-    images [N, 32, 32, 3] uint8 and labels [N] uint8, both as in the file.
+    (images [N, 32, 32, 3] uint8, labels [N] uint8), both as in the file.
 
   Raises:
     InputError: empty, or not a whole number of records.
@@ -121,7 +120,7 @@ def unpack(
   """Unpacks a tar file, compressed or not, into an existing folder.
 
   Raises:
-    InputError: broken, or a member of it would land outside of the folder.
+    InputError: a broken file, or a member that would leave the folder.
   """
   with input_errors(archive, "a tar file whose members stay inside its folder"):
     with tarfile.open(archive) as tar:

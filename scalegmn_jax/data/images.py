@@ -3,7 +3,7 @@
     images.load("digits")
     images.load("mnist")                      # downloaded once
     images.load("cifar10_gs", "/some/folder") # read from there, no network
-    images.load("npz", "/some/file.npz")      # one's own
+    images.load("npz", "/some/file.npz")      # a file with any images
     images.load("mnist+fashion_mnist", side=14)
 
 Letters: N images, H rows, W columns, C channels, K classes.
@@ -23,17 +23,16 @@ from scalegmn_jax.data import download, formats
 
 
 class Images(NamedTuple):
-  """An image set in three parts; images are scaled to about [-1, 1].
+  """Images and labels in three parts; images are scaled to about [-1, 1].
 
   Attributes:
     train_x: [N, H, W, C] float32. All sets but `npz` have C = 1.
     train_y: [N] int32, classes 0..K-1.
-    val_x: like `train_x`: to choose by.
+    val_x: like `train_x`: for model selection.
     val_y: like `train_y`.
-    test_x: like `train_x`: for the final table only.
+    test_x: like `train_x`: for final results only.
     test_y: like `train_y`.
-    sets: how many of the K classes are of each image set, where there are
-      several.
+    sets: the number of classes of each image set; they add up to K.
   """
 
   train_x: np.ndarray
@@ -46,8 +45,27 @@ class Images(NamedTuple):
 
   @property
   def num_classes(self) -> int:
-    """K, of all image sets together."""
+    """K, the classes of all image sets together."""
     return sum(self.sets)
+
+  @property
+  def arrays(self) -> tuple[np.ndarray, ...]:
+    """Images and labels of all parts, in the order in which they are hashed."""
+    return (
+      self.train_x, self.train_y,
+      self.val_x, self.val_y,
+      self.test_x, self.test_y,
+    )  # fmt: skip
+
+  def device_splits(self) -> tuple[tuple[jax.Array, jax.Array], ...]:
+    """(images, labels) of training, validation and test, on the device."""
+    return jax.device_put(
+      (
+        (self.train_x, self.train_y),
+        (self.val_x, self.val_y),
+        (self.test_x, self.test_y),
+      )
+    )
 
 
 _MNIST_VAL = 5_000
@@ -61,47 +79,45 @@ _CIFAR10_NPZ = "cifar10_gs.npz"
 def load(
   name: str, path: str = "", *, side: int = 0, limit: Sequence[int] = ()
 ) -> Images:
-  """Loads an image set, or several.
+  """Loads an image set, or several image sets as one.
 
-  - `digits`: the 1,797 8x8 digits inside scikit-learn, x/8 - 1. Needs neither
-    file nor network.
+  - `digits`: the 1,797 8x8 digits of scikit-learn, x/8 - 1. Needs neither file
+    nor network.
   - `mnist`, `fashion_mnist`: the four official idx files, gzipped or not,
     x/127.5 - 1. The last 5,000 training images are the validation set.
   - `cifar10_gs`: grayscale CIFAR-10, x/127.5 - 1: rows 0-34,999 of the 50,000
     training images train, 35,000-39,999 validate and 40,000-49,999, the fifth
-    batch, test. The official test batch is never read, so that numbers from
-    either file below are of the same images. Read from the first of these:
+    batch, test. The official test batch is never read, so that all of the
+    following files give the same images. Read from the first file found:
     `cifar10_gs.npz` (`x_train` [50000, 32, 32] uint8, `y_train` [50000]); the
     folder `cifar-10-batches-bin`, or `cifar-10-binary.tar.gz`, of the official
     binary version (see `grayscale`).
-  - `npz`: a file of one's own with `x_train`, `y_train`, `x_test`, `y_test` and
-    perhaps `x_val`, `y_val` (without them the last tenth of the training
-    images validates). Images [N, H, W] or [N, H, W, C]: of uint8, then
-    x/127.5 - 1, or of floats, then as they are. Labels are integers from 0;
-    the largest of `y_train` says how many classes there are.
+  - `npz`: a file with `x_train`, `y_train`, `x_test`, `y_test` and optionally
+    `x_val`, `y_val` (default: the last tenth of the training images). Images
+    are [N, H, W] or [N, H, W, C]: uint8 become x/127.5 - 1, floats stay as they
+    are. Labels are integers from 0 to the largest of `y_train`.
 
-  Several sets of one size are one with the classes of all: those of the second
-  are numbered after those of the first, and so on.
+  Several sets of the same image size are concatenated. Classes of the second
+  set are numbered after the classes of the first, and so on.
 
   Args:
     name: one of `NAMES`, or several with "+" between them.
-    path: the folder with the files, or its parent where it is called `name`;
-      for `cifar10_gs` also one of the files, for `npz` the file. Then nothing
-      is downloaded. If empty, the files are looked for in
-      $XDG_CACHE_HOME/scalegmn_jax/images/<name> (~/.cache without that
-      variable) and those missing are downloaded to there.
-    side: images are scaled to side x side (linear, antialiased); 0: as they
-      are.
-    limit: no more than these numbers of training, validation and test images
-      of each set, the first ones; empty: all.
+    path: the folder with the files, or the parent of a folder `name`; for
+      `cifar10_gs` also one of the files, for `npz` the file. Nothing is
+      downloaded then. If empty, files are read from
+      $XDG_CACHE_HOME/scalegmn_jax/images/<name> (default ~/.cache), and missing
+      files are downloaded to this folder.
+    side: images are scaled to side x side (linear, antialiased); 0: no scaling.
+    limit: the first (train, validation, test) images of each set, at most these
+      numbers; empty: all.
 
   Returns:
     The `Images`; the same on every call.
 
   Raises:
     InputError: unknown name, missing or broken files, labels out of range,
-      images that are not finite, sets of different sizes, or no network where
-      it is needed.
+      images that are not finite, sets of different sizes, or no network for a
+      download.
   """
   if limit and (len(limit) != 3 or min(limit) < 1):
     raise base.InputError(
@@ -113,14 +129,15 @@ def load(
       raise base.InputError(
         f"images {one!r}: unknown, expected one of {', '.join(NAMES)}"
       )
-  found = [
-    _sized(_LOADERS[one](one, os.path.expanduser(path)), side, limit)
+  sets = [
+    _resize(_LOADERS[one](one, os.path.expanduser(path)), side, limit)
     for one in names
   ]
-  return _joined(name, found)
+  return _concatenate(name, sets)
 
 
-def _sized(images: Images, side: int, limit: Sequence[int]) -> Images:
+def _resize(images: Images, side: int, limit: Sequence[int]) -> Images:
+  """The first `limit` images of each part, scaled to side x side."""
   parts = {}
   for i, part in enumerate(("train", "val", "test")):
     x, y = (getattr(images, f"{part}_{v}") for v in "xy")
@@ -133,7 +150,8 @@ def _sized(images: Images, side: int, limit: Sequence[int]) -> Images:
   return images._replace(**parts)
 
 
-def _joined(name: str, sets: list[Images]) -> Images:
+def _concatenate(name: str, sets: list[Images]) -> Images:
+  """Image sets as one, with the classes of all."""
   if len(sets) == 1:
     return sets[0]
   shapes = [images.train_x.shape[1:] for images in sets]
@@ -155,10 +173,10 @@ def _joined(name: str, sets: list[Images]) -> Images:
 
 
 def grayscale(rgb: np.ndarray) -> np.ndarray:
-  """Gray as TensorFlow's `tf.image.rgb_to_grayscale` makes it of uint8.
+  """Converts RGB to gray like `tf.image.rgb_to_grayscale` for uint8.
 
   In float32: rgb/255 · (0.2989, 0.5870, 0.1140), then times 255.5 and
-  truncated. It is this function that made the published zoos' images.
+  truncated. The images of the published zoos were made by this function.
 
   Args:
     rgb: [..., 3] uint8.
@@ -166,7 +184,7 @@ def grayscale(rgb: np.ndarray) -> np.ndarray:
   Returns:
     [...] uint8.
   """
-  # The weights add up to 0.9999 only: 255.5 cannot carry a pixel beyond 255.
+  # The weights add up to 0.9999, so that 255.5 does not exceed 255.
   weights = np.array((0.2989, 0.5870, 0.1140), np.float32)
   unit = rgb.astype(np.float32)
   unit *= np.float32(1 / 255)
@@ -176,12 +194,12 @@ def grayscale(rgb: np.ndarray) -> np.ndarray:
 def _digits(name: str, path: str) -> Images:
   if path:
     raise base.InputError(
-      f"images {name!r}: are inside scikit-learn, expected no path, not {path}"
+      f"images {name!r}: path is {path!r}, expected '': scikit-learn has them"
     )
-  import sklearn.datasets  # slow to import, and only this set needs it
+  import sklearn.datasets  # slow to import, and needed by this set only
 
   x, y = map(np.asarray, sklearn.datasets.load_digits(return_X_y=True))
-  # RandomState: numpy promises its stream for good, unlike default_rng's.
+  # RandomState: numpy guarantees its stream, not the stream of default_rng.
   order = np.random.RandomState(0).permutation(len(x))
   x = x[order].reshape(-1, 8, 8, 1).astype(np.float32) / 8 - 1
   y = y[order].astype(np.int32)
@@ -207,8 +225,8 @@ def _mnist(name: str, path: str) -> Images:
   train = len(x) - _MNIST_VAL
   if train <= 0:
     raise base.InputError(
-      f"{image_file.parent}: {len(x)} training images, expected more than the"
-      f" {_MNIST_VAL} that validate"
+      f"{image_file.parent}: {len(x)} training images, expected more than"
+      f" {_MNIST_VAL}, the size of the validation set"
     )
   if test_x.shape[1:] != x.shape[1:]:
     raise base.InputError(
@@ -233,11 +251,11 @@ def _idx_file(
 
 
 def _cifar10_gs(name: str, path: str) -> Images:
-  given = pathlib.Path(path)
-  if path and given.is_file():
-    if given.suffix == ".npz":
-      return _cifar10_npz(given)
-    return _cifar10_tar(given)
+  file = pathlib.Path(path)
+  if path and file.is_file():
+    if file.suffix == ".npz":
+      return _cifar10_npz(file)
+    return _cifar10_tar(file)
   folders = _folders(name, path)
   for folder in folders:
     if (folder / _CIFAR10_NPZ).is_file():
@@ -275,22 +293,22 @@ def _cifar10_tar(archive: pathlib.Path) -> Images:
     return _cifar10_folder(batches, f"{archive}:{_CIFAR10_FOLDER}")
 
 
-def _cifar10_folder(folder: pathlib.Path, shown: str = "") -> Images:
-  """Reads the five training batches; `shown` is the folder's name in errors."""
-  shown = shown or str(folder)
+def _cifar10_folder(folder: pathlib.Path, source: str = "") -> Images:
+  """Reads the five training batches; errors call the folder `source`."""
+  source = source or str(folder)
   xs, ys = [], []
   for batch in _CIFAR10_BATCHES:
     if not (folder / batch).is_file():
-      raise base.InputError(f"{shown}: has no file {batch}, expected it")
+      raise base.InputError(f"{source}: has no file {batch}, expected it")
     x, y = formats.read_cifar10_batch(folder / batch)
-    ys.append(_labels(y, f"{shown}/{batch}", len(x), 10))
+    ys.append(_labels(y, f"{source}/{batch}", len(x), 10))
     xs.append(grayscale(x))
   x, y = np.concatenate(xs), np.concatenate(ys)
   if len(x) != _CIFAR10_ENDS[-1]:
     raise base.InputError(
-      f"{shown}: {len(x)} training images, expected {_CIFAR10_ENDS[-1]}"
+      f"{source}: {len(x)} training images, expected {_CIFAR10_ENDS[-1]}"
     )
-  return _cut(_pixels(x, shown), y, _CIFAR10_ENDS, 10)
+  return _cut(_pixels(x, source), y, _CIFAR10_ENDS, 10)
 
 
 def _npz(name: str, path: str) -> Images:
@@ -329,13 +347,13 @@ def _npz(name: str, path: str) -> Images:
 
 
 def _folders(name: str, path: str) -> list[pathlib.Path]:
-  """The folders to look in, the likelier first."""
+  """The folders that may have the files of an image set, in order."""
   if not path:
     return [download.cache(name)]
   folder = pathlib.Path(path)
   if not folder.is_dir():
     raise base.InputError(
-      f"{path}: no such folder, expected the one with the files of {name!r}"
+      f"{path}: no such folder, expected a folder with the files of {name!r}"
     )
   return [folder, folder / name]
 
@@ -355,7 +373,7 @@ def _cut(
 
 
 def _pixels(x: np.ndarray, source: str) -> np.ndarray:
-  """uint8 [N, H, W(, C)] scaled, or floats as they are, to [N, H, W, C]."""
+  """Images [N, H, W(, C)] as [N, H, W, C] float32; uint8 become x/127.5 - 1."""
   if x.ndim not in (3, 4) or not x.size:
     raise base.InputError(
       f"{source}: shape {list(x.shape)}, expected [N, H, W] or [N, H, W, C],"
@@ -365,12 +383,12 @@ def _pixels(x: np.ndarray, source: str) -> np.ndarray:
     x = x[..., None]
   if x.dtype == np.uint8:
     scaled = x.astype(np.float32)
-    scaled /= 127.5  # in place: a set is large, and this is the peak of memory
+    scaled /= 127.5  # in place: the peak of memory is here
     scaled -= 1
     return scaled
   if not np.issubdtype(x.dtype, np.floating):
     raise base.InputError(f"{source}: {x.dtype}, expected uint8 or floats")
-  with np.errstate(over="ignore"):  # too large for float32: reported below
+  with np.errstate(over="ignore"):  # reported below
     x = x.astype(np.float32)
   finite = np.isfinite(x).all(axis=(1, 2, 3))
   if not finite.all():
@@ -384,7 +402,7 @@ def _pixels(x: np.ndarray, source: str) -> np.ndarray:
 def _labels(
   y: np.ndarray, source: str, count: int, num_classes: int | None
 ) -> np.ndarray:
-  """Checked labels [count] int32; without `num_classes` any from 0 will do."""
+  """Checked labels [count] int32; num_classes None: any number from 0."""
   if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
     raise base.InputError(
       f"{source}: {y.dtype} {list(y.shape)}, expected integer labels [N]"
@@ -393,7 +411,7 @@ def _labels(
     raise base.InputError(
       f"{source}: {len(y)} labels, expected {count}, one per image"
     )
-  # Without a number of classes the bound is int32's, so that none overflows.
+  # Without a number of classes the bound prevents overflow of int32.
   top = np.iinfo(np.int32).max if num_classes is None else num_classes
   wrong = (y < 0) | (y >= top)
   if wrong.any():
@@ -414,4 +432,4 @@ _LOADERS: dict[str, Callable[[str, str], Images]] = {
 }
 
 NAMES = tuple(_LOADERS)
-"""What `load` knows."""
+"""Names of the image sets that `load` accepts."""

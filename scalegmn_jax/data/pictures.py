@@ -1,4 +1,4 @@
-"""Images as functions of coordinates, which implicit networks are fitted to.
+"""Pictures: images as functions of coordinates, to which INRs are fitted.
 
 Letters: N pictures, H rows, W columns, C channels, P = H·W pixels.
 """
@@ -16,13 +16,13 @@ PARTS = ("train", "val", "test")
 
 
 class Pictures(NamedTuple):
-  """Some images of a set.
+  """Some images of an image set.
 
   Attributes:
     pixels: [N, H, W, C] float32 in [0, 1].
     label: [N] int32.
-    part: [N] str, the part of the image set that each is from.
-    image: [N] int, its row in that part.
+    part: [N] str, the part of the image set: train, val or test.
+    image: [N] int, the row in this part.
   """
 
   pixels: np.ndarray
@@ -32,21 +32,22 @@ class Pictures(NamedTuple):
 
 
 def take(images: Images, part: str, rows: np.ndarray) -> Pictures:
-  """The images of these rows of one part.
+  """Takes images of one part as pictures.
 
   Args:
-    images: in [-1, 1].
+    images: an image set in [-1, 1].
     part: one of `PARTS`.
-    rows: [N] int; one may come several times.
+    rows: [N] int; repetitions are allowed.
 
   Raises:
-    InputError: rows that are not there, or images beyond [-1, 1].
+    InputError: rows that do not exist, or images beyond [-1, 1].
   """
   x, y = getattr(images, f"{part}_x"), getattr(images, f"{part}_y")
   rows = np.asarray(rows)
   if rows.size and not (0 <= rows.min() and rows.max() < len(x)):
     raise InputError(
-      f"image {rows.max()} of the {part} images: there are {len(x)}"
+      f"{part} images: rows {rows.min()} to {rows.max()}, expected 0 to "
+      f"{len(x) - 1}"
     )
   pixels = (x[rows] + 1) / 2
   if rows.size and not (pixels.min() >= 0 and pixels.max() <= 1):
@@ -59,17 +60,17 @@ def take(images: Images, part: str, rows: np.ndarray) -> Pictures:
 def first(
   images: Images, counts: Mapping[str, int], copies: Mapping[str, int]
 ) -> Pictures:
-  """The first images of each part, some of them several times.
+  """The first images of each part, each of them repeated.
 
   Args:
-    images: in [-1, 1].
-    counts: {part: images}; more than there are is all of them.
-    copies: {part: how often each image is there}.
+    images: an image set in [-1, 1].
+    counts: {part: images}; all images if the part has fewer.
+    copies: {part: repetitions of each image}.
 
   Raises:
-    InputError: none of some part, or images beyond [-1, 1].
+    InputError: a part without images, or images beyond [-1, 1].
   """
-  taken = []
+  pictures = []
   for part in PARTS:
     if counts[part] < 1 or copies[part] < 1:
       raise InputError(
@@ -77,22 +78,23 @@ def first(
         "one"
       )
     count = min(counts[part], len(getattr(images, f"{part}_x")))
-    taken.append(take(images, part, np.repeat(np.arange(count), copies[part])))
-  return Pictures(*map(np.concatenate, zip(*taken, strict=True)))
+    rows = np.repeat(np.arange(count), copies[part])
+    pictures.append(take(images, part, rows))
+  return Pictures(*map(np.concatenate, zip(*pictures, strict=True)))
 
 
 def coordinates(height: int, width: int) -> np.ndarray:
-  """The centres of pixels on [-1, 1]²: [H·W, 2] float32, (row, column)."""
+  """Centres of pixels on [-1, 1]²: [H·W, 2] float32, (row, column)."""
   rows, columns = (np.linspace(-1, 1, n) for n in (height, width))
   grid = np.meshgrid(rows, columns, indexing="ij")
   return np.stack(grid, axis=-1).reshape(-1, 2).astype(np.float32)
 
 
 def dilated(pixels: np.ndarray) -> np.ndarray:
-  """The greatest value within 3 x 3 pixels: grey dilation of [N, H, W, C]."""
+  """Grey dilation of [N, H, W, C]: the maximum over 3 x 3 pixels."""
   return scipy.ndimage.grey_dilation(pixels, size=(1, 3, 3, 1), mode="nearest")
 
 
-def psnr(error):
-  """Peak signal to noise ratio in dB of a mean squared error of pixels."""
+def psnr(error: np.ndarray | float) -> np.ndarray:
+  """Peak signal-to-noise ratio in dB of a mean squared error of pixels."""
   return -10 * np.log10(error)

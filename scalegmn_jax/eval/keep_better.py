@@ -1,35 +1,39 @@
-"""Keeping what was better already."""
+"""Selection between two versions of each network on validation images."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Networks
+from scalegmn_jax import batched
+from scalegmn_jax.base import Network, Networks
 from scalegmn_jax.inner.losses import Losses
 
 
 def keep_better(
-  losses: Callable[..., Losses],
+  losses: Callable[[Network, jax.Array, jax.Array], Losses],
 ) -> Callable[[Networks, Networks, jax.Array, jax.Array], Networks]:
-  """(before, after, images, labels) -> of each network the better version.
+  """Makes a function that keeps the better of two versions of each network.
 
-  That of the lesser objective on the images, and the one before where the one
-  after has none that is finite. It takes two forward passes over the images and
-  no gradient. With an objective that is invariant the choice is, too, so that
-  an equivariant `after` stays one.
+  It takes two forward passes over the images and no gradient. If the objective
+  is invariant, the choice is too, and an equivariant edit stays equivariant.
 
   Args:
-    losses: see `training.losses.task_losses`.
+    losses: see `inner.losses.finetune_losses`.
+
+  Returns:
+    (before, after, images, labels) -> networks: for each network, the version
+    with the lower objective on the images; `before` if the objective of `after`
+    is not finite.
   """
 
   @jax.jit
   def choose(before, after, images, labels):
-    def one(pair):
-      old, new = (losses(n, images, labels).objective for n in pair)
+    def is_better(old, new):
+      old, new = (losses(n, images, labels).objective for n in (old, new))
       return new < old
 
-    improved = jax.lax.map(one, (before, after))
+    improved = batched.map_networks(is_better, before, after)
 
     def pick(new, old):
       return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)

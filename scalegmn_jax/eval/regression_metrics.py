@@ -1,6 +1,6 @@
-"""How well predicted values agree with true ones: rank, variance, error.
+"""Metrics of predicted values and their bootstrap intervals over networks.
 
-Letters: B networks, S seeds of one method, R resamples.
+Shapes: B networks, S seeds of one method, R resamples.
 """
 
 from collections.abc import Callable
@@ -10,25 +10,23 @@ import numpy as np
 
 from scalegmn_jax.base import InputError
 
-Measure = Callable[..., Any]
-"""(predicted [B], true [B], counts [R, B]) -> [R]: a number for each way of
-counting network b counts[r, b] times. Without counts each is counted once, and
-the result is a float. NaN if a prediction is NaN."""
+Metric = Callable[..., Any]
+"""(predicted [B], true [B], counts [R, B]) -> [R]: the metric of each resample
+r, in which network b occurs counts[r, b] times. Without counts, each network
+occurs once and the result is a float. NaN if a prediction is NaN."""
 
 _BLOCK = 1024
-"""Networks that are paired with all others at a time."""
+"""Number of networks that are paired with all others at a time."""
 
 
 def kendall_tau(
   predicted: np.ndarray, true: np.ndarray, counts: np.ndarray | None = None
 ) -> Any:
-  """Kendall's τ-b: concordant less discordant pairs, corrected for ties.
+  """Kendall's τ-b, a `Metric`: rank correlation, corrected for ties.
 
-  0 where all predictions are equal, as they rank nothing: what τ is on average
-  for predictions that do not depend on the network.
-
-  A `Measure`. Sums over pairs are quadratic forms in the counts, so that the
-  pairs of a thousand resamples are compared only once.
+  τ is 0 if all predictions are equal, its mean for predictions that do not
+  depend on the network. Sums over pairs are quadratic forms in the counts: all
+  resamples share one comparison of pairs.
   """
   if counts is None:
     return float(kendall_tau(predicted, true, _once(true))[0])
@@ -47,16 +45,17 @@ def kendall_tau(
 def mse(
   predicted: np.ndarray, true: np.ndarray, counts: np.ndarray | None = None
 ) -> Any:
-  """The mean squared error, a `Measure`."""
+  """Mean squared error, a `Metric`."""
   return mean(np.square(predicted - true), true, counts)
 
 
 def r2(
   predicted: np.ndarray, true: np.ndarray, counts: np.ndarray | None = None
 ) -> Any:
-  """1 - MSE / variance of the true values; below 0 if their mean does better.
+  """Coefficient of determination, a `Metric`: 1 - MSE / variance.
 
-  NaN where the true values do not vary. A `Measure`.
+  It is negative if the mean of the true values has a lower MSE, and NaN if the
+  true values do not vary.
   """
   if counts is None:
     return float(r2(predicted, true, _once(true))[0])
@@ -70,18 +69,25 @@ def r2(
 def mean(
   predicted: np.ndarray, true: np.ndarray, counts: np.ndarray | None = None
 ) -> Any:
-  """The mean of numbers that are a measure already, a `Measure`."""
+  """Mean of the values in `predicted`, a `Metric`; `true` gives the shape."""
   if counts is None:
     return float(mean(predicted, true, _once(true))[0])
   return (counts * predicted[None]).sum(1) / counts.sum(1)
 
 
 def _once(true: np.ndarray) -> np.ndarray:
+  """Counts [1, B] in which each network occurs once."""
   return np.ones((1, len(true)))
 
 
 class Interval(NamedTuple):
-  """A number and its bootstrap interval over networks."""
+  """A metric and its bootstrap confidence interval.
+
+  Attributes:
+    value: the metric on the networks.
+    low: lower end of the interval.
+    high: upper end of the interval.
+  """
 
   value: float
   low: float
@@ -89,7 +95,7 @@ class Interval(NamedTuple):
 
 
 def confidence_interval(
-  measure: Measure,
+  metric: Metric,
   predicted: np.ndarray,
   true: np.ndarray,
   *,
@@ -97,31 +103,30 @@ def confidence_interval(
   resamples: int = 1000,
   seed: int = 0,
 ) -> Interval:
-  """A measure on networks like these: percentile bootstrap over networks.
+  """Percentile bootstrap interval of a metric over networks.
 
   Args:
-    measure: of this module, or one's own.
-    predicted: [B], or [S, B], of which the mean of the measure over S is
-      taken. The interval is over networks; what seeds differ by is no part of
-      it.
+    metric: a function of this module or a user's own.
+    predicted: [B], or [S, B] for the mean of the metric over S seeds. The
+      interval does not include the variation between seeds.
     true: [B].
-    level: of confidence.
-    resamples: R, of the networks, with replacement.
-    seed: of the resamples.
+    level: confidence level.
+    resamples: R; networks are drawn with replacement.
+    seed: random seed of the resamples.
 
   Raises:
-    InputError: shapes do not fit, fewer than two networks, or true values that
-      are not finite.
+    InputError: shapes do not match, there are fewer than two networks, or true
+      values are not finite.
   """
   predicted, true = _checked(predicted, true)
   return _bootstrap(
-    lambda counts: _mean(measure, predicted, true, counts),
+    lambda counts: _mean(metric, predicted, true, counts),
     len(true), level, resamples, seed,
   )  # fmt: skip
 
 
 def paired_difference(
-  measure: Measure,
+  metric: Metric,
   first: np.ndarray,
   second: np.ndarray,
   true: np.ndarray,
@@ -130,29 +135,43 @@ def paired_difference(
   resamples: int = 1000,
   seed: int = 0,
 ) -> Interval:
-  """measure(first) - measure(second) on the same networks, resampled together.
+  """Bootstrap interval of metric(first) - metric(second).
 
-  What makes a network hard is hard for both: the interval is narrower than the
-  two of `interval` suggest. The arguments are those of `interval`.
+  Both predictions are evaluated on the same resamples. The errors of two
+  methods are correlated, because a network is hard for both; the interval is
+  therefore narrower than two separate intervals suggest.
+
+  Args:
+    metric: a function of this module or a user's own.
+    first: predictions [B] or [S, B].
+    second: predictions [B] or [S', B].
+    true: [B].
+    level: confidence level.
+    resamples: R; networks are drawn with replacement.
+    seed: random seed of the resamples.
+
+  Raises:
+    InputError: see `confidence_interval`.
   """
   first, true = _checked(first, true)
   second, _ = _checked(second, true)
   return _bootstrap(
     lambda counts: (
-      _mean(measure, first, true, counts)
-      - _mean(measure, second, true, counts)
+      _mean(metric, first, true, counts)
+      - _mean(metric, second, true, counts)
     ),
     len(true), level, resamples, seed,
   )  # fmt: skip
 
 
 def _mean(
-  measure: Measure,
+  metric: Metric,
   predicted: np.ndarray,
   true: np.ndarray,
   counts: np.ndarray,
 ) -> np.ndarray:
-  return np.mean([measure(p, true, counts) for p in predicted], axis=0)
+  """Mean of the metric over seeds, [R]."""
+  return np.mean([metric(p, true, counts) for p in predicted], axis=0)
 
 
 def _bootstrap(
@@ -162,9 +181,10 @@ def _bootstrap(
   resamples: int,
   seed: int,
 ) -> Interval:
+  """Percentile bootstrap of counts [R, B] -> [R]."""
   rng = np.random.default_rng(seed)
   drawn = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-  # The first of all is no resample but the networks themselves.
+  # The first row counts each network once: the metric itself.
   value, *others = statistic(np.concatenate([np.ones((1, count)), drawn]))
   tail = (1 - level) / 2
   low, high = np.quantile(others, (tail, 1 - tail))
@@ -174,14 +194,14 @@ def _bootstrap(
 def _checked(
   predicted: np.ndarray, true: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """(predicted [S, B], true [B]) in float64."""
+  """Validates and converts: (predicted [S, B], true [B]) in float64."""
   true = np.asarray(true, np.float64)
   predicted = np.atleast_2d(np.asarray(predicted, np.float64))
   if true.ndim != 1 or predicted.shape[1:] != true.shape or len(true) < 2:
     raise InputError(
-      f"predictions {list(predicted.shape)} of values {list(true.shape)}: "
-      "expected [B] or [S, B] and [B], with at least two networks"
+      f"predicted has shape {list(predicted.shape)} and true "
+      f"{list(true.shape)}, expected [B] or [S, B] and [B] with B >= 2"
     )
   if not np.isfinite(true).all():
-    raise InputError("the values to predict have NaN or infinity among them")
+    raise InputError("true has NaN or infinite values, expected finite numbers")
   return predicted, true

@@ -1,6 +1,6 @@
-"""What is measured of a population of edited networks: one row of a table."""
+"""Scores of edited networks on a set of images, and rows of tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,8 +8,9 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import Networks, TargetNetwork, Weights
-from scalegmn_jax.inner import fit as fits
+from scalegmn_jax import batched
+from scalegmn_jax.base import Network, Networks, TargetNetwork, Weights
+from scalegmn_jax.inner.objective import evaluate_network, evaluate_networks
 from scalegmn_jax.symmetry import gauge
 
 Array = np.ndarray | jax.Array
@@ -19,18 +20,21 @@ THRESHOLD = 1e-3
 
 
 class Scores(NamedTuple):
-  """Per network [B], on one set of images.
+  """Scores of B networks on one set of images; arrays [B].
 
   Attributes:
     objective: cross-entropy + λ·balanced L1. Invariant.
     objective_plain: cross-entropy + λ·plain L1. Not invariant under scaling.
-    cross_entropy: nats per image; with a teacher, divergence from its outputs.
-    l1, l1_balanced: ‖θ‖₁ as stored, and its minimum over the gauge.
-    accuracy: share of images of the network's task; labels are right, also
-      where a teacher's outputs are the target.
+    cross_entropy: nats per image; the KL divergence from the outputs of the
+      teacher if there is one.
+    l1: ‖θ‖₁ of the weights as stored.
+    l1_balanced: the minimum of ‖θ‖₁ over the gauge.
+    accuracy: share of images with the right label, also if there is a teacher;
+      images whose class the network does not have are not counted.
     sparsity: share of weights below `THRESHOLD` in the balanced gauge.
-    accuracy_pruned: accuracy once those are zero.
-    predictions: [B, N] int32, -1 of images that are not in the task.
+    accuracy_pruned: accuracy with these weights set to zero.
+    predictions: [B, N] int32; -1 for images whose class the network does not
+      have.
   """
 
   objective: Array
@@ -44,46 +48,34 @@ class Scores(NamedTuple):
   predictions: Array
 
 
-def _below(weights: Weights, threshold) -> Weights:
-  return jax.tree.map(
-    lambda w: jnp.where(jnp.abs(w) < threshold, 0, w), weights
-  )
-
-
-def map_networks(f: Callable[..., Any], zoo: Any, *shared: Any) -> Any:
-  """f(network, *shared) of every network, stacked: leaves [B, ...].
-
-  One after the other, so that one program serves populations of all sizes and
-  memory does not grow with them.
-  """
-  host = jax.device_get(zoo)
-  count = jax.tree.leaves(host)[0].shape[0]
-  results = [
-    f(jax.tree.map(lambda a, i=i: a[i], host), *shared) for i in range(count)
-  ]
-  return jax.tree.map(lambda *a: np.stack(a), *jax.device_get(results))
-
-
 def make_scorer(
   target: TargetNetwork, *, l1: float
 ) -> Callable[[Networks, jax.Array, jax.Array], Scores]:
-  """(zoo, images, labels) -> `Scores`."""
+  """Makes a function that scores networks.
 
-  @jax.jit
-  def one(network, images, labels):
-    def measure(network, weights):
-      return fits.evaluate_network(
-        target.apply, network._replace(weights=weights), images, labels
+  Args:
+    target: the architecture.
+    l1: λ.
+
+  Returns:
+    (networks, images [N, ...], labels [N]) -> `Scores`, in host memory. One
+    compiled program serves any number of networks.
+  """
+
+  def score_one(data: tuple[jax.Array, jax.Array], network: Network) -> Scores:
+    def evaluate(network, weights):
+      return evaluate_network(
+        target.apply, network._replace(weights=weights), *data
       )
 
-    even = gauge.balance(target.spec, network.weights, network.activation)
-    pruned = _below(even, THRESHOLD)
-    ce, accuracy, predictions = measure(network, network.weights)
+    balanced = gauge.balance(target.spec, network.weights, network.activation)
+    pruned = _zero_below(balanced, THRESHOLD)
+    ce, accuracy, predictions = evaluate(network, network.weights)
     labelled = network._replace(teacher=None)
     if network.teacher is not None:
-      _, accuracy, _ = measure(labelled, network.weights)
-    _, accuracy_pruned, _ = measure(labelled, pruned)
-    plain, least = gauge.l1(network.weights), gauge.l1(even)
+      _, accuracy, _ = evaluate(labelled, network.weights)
+    _, accuracy_pruned, _ = evaluate(labelled, pruned)
+    plain, least = gauge.l1(network.weights), gauge.l1(balanced)
     return Scores(
       objective=ce + l1 * least,
       objective_plain=ce + l1 * plain,
@@ -96,11 +88,21 @@ def make_scorer(
       predictions=predictions,
     )
 
-  return lambda zoo, *data: map_networks(one, zoo, *data)
+  score = batched.apply_batched(score_one, batch_size=1)
+  return lambda networks, images, labels: jax.device_get(
+    score((images, labels), networks)
+  )
+
+
+def _zero_below(weights: Weights, threshold: float) -> Weights:
+  """Sets weights with |w| < threshold to zero."""
+  return jax.tree.map(
+    lambda w: jnp.where(jnp.abs(w) < threshold, 0, w), weights
+  )
 
 
 def score_row(
-  method: str,
+  keys: Mapping[str, Any],
   scores: Scores,
   original: Scores,
   *,
@@ -108,22 +110,22 @@ def score_row(
   seconds_batched: float = 0.0,
   data_passes: float = 0.0,
 ) -> dict[str, Any]:
-  """A row of `results.json`: means over networks.
+  """A row of results: the keys of a method and statistics over networks.
 
   Args:
-    method: its name.
-    scores: of the edited networks.
-    original: of the networks as they were, for the agreement of predictions
+    keys: identify the method, such as {"method": "adam", "epochs": 50}.
+    scores: scores of the edited networks.
+    original: scores of the original networks, for the agreement of predictions
       and the change of accuracy.
-    seconds_alone, seconds_batched: per network, when edited one at a time and
-      all side by side.
-    data_passes: how often the method reads the training images per network.
+    seconds_alone: seconds per network if networks are edited one at a time.
+    seconds_batched: seconds per network if all networks are edited together.
+    data_passes: passes of the method over the training images per network.
   """
-  inside = original.predictions >= 0
-  agreement = (scores.predictions == original.predictions)[inside].mean()
+  counted = original.predictions >= 0
+  agreement = (scores.predictions == original.predictions)[counted].mean()
   accuracy = scores.accuracy
   return {
-    "method": method,
+    **keys,
     "objective": float(scores.objective.mean()),
     "cross_entropy": float(scores.cross_entropy.mean()),
     "objective_plain": float(scores.objective_plain.mean()),
@@ -145,30 +147,42 @@ def score_row(
 def accuracy_at_sparsity(
   target: TargetNetwork, shares: Sequence[float]
 ) -> Callable[[Networks, jax.Array, jax.Array], np.ndarray]:
-  """(zoo, images, labels) -> mean accuracy [len(shares)] when that share of
-  each network's smallest weights in the balanced gauge is zero."""
+  """Makes a function that measures accuracy against sparsity.
+
+  Args:
+    target: the architecture.
+    shares: shares of the weights of each network that are set to zero, the
+      smallest in the balanced gauge first.
+
+  Returns:
+    (networks, images [N, ...], labels [N]) -> mean accuracy [len(shares)].
+  """
 
   @jax.jit
-  def at(zoo, images, labels):
-    def read(weights, activation):
-      even = gauge.balance(target.spec, weights, activation)
-      return even, jnp.sort(jnp.abs(jax.flatten_util.ravel_pytree(even)[0]))
+  def at_shares(networks, images, labels):
+    def balance(network):
+      weights = gauge.balance(target.spec, network.weights, network.activation)
+      flat = jax.flatten_util.ravel_pytree(weights)[0]
+      return weights, jnp.sort(jnp.abs(flat))
 
-    even, sizes = jax.vmap(read)(zoo.weights, zoo.activation)
+    balanced, sizes = batched.map_networks(balance, networks, vmap_size=None)
 
     def accuracy(share):
       def prune(weights, sizes):
-        cut = (share * sizes.size).astype(int)
-        threshold = jnp.where(cut > 0, sizes[cut - 1], -1.0)
+        count = (share * sizes.size).astype(int)
+        threshold = jnp.where(count > 0, sizes[count - 1], -1.0)
         return jax.tree.map(
           lambda w: jnp.where(jnp.abs(w) <= threshold, 0, w), weights
         )
 
-      pruned = zoo._replace(weights=jax.vmap(prune)(even, sizes), teacher=None)
-      return fits.evaluate_networks(target.apply, pruned, images, labels)[
-        1
-      ].mean()
+      pruned = networks._replace(
+        weights=batched.map_networks(prune, balanced, sizes, vmap_size=None),
+        teacher=None,
+      )
+      return evaluate_networks(target.apply, pruned, images, labels)[1].mean()
 
     return jax.lax.map(accuracy, jnp.asarray(shares, jnp.float32))
 
-  return lambda *args: np.asarray(at(*args))
+  return lambda networks, images, labels: np.asarray(
+    at_shares(networks, images, labels)
+  )

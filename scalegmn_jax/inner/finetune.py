@@ -1,4 +1,4 @@
-"""Gradient descent on each network, at the best learning rate of a grid."""
+"""Fine-tuning by gradient descent, with learning rates tuned on a grid."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
+from scalegmn_jax.base import (
+  InputError,
+  Network,
+  Networks,
+  TargetNetwork,
+  Weights,
+)
 from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner import tune_grid
 from scalegmn_jax.inner.losses import finetune_losses
@@ -18,29 +24,35 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
   "sgd": lambda rate: optax.sgd(rate, momentum=0.9),
 }
 
-
 SCHEDULES = ("constant", "cosine")
 
 
 class _Hyper(NamedTuple):
-  """Per network: peak learning rate, and steps until it is zero (0: never)."""
+  """Peak learning rate, and steps until the rate is zero (0: never), [B]."""
 
   rate: jax.Array
   decay_steps: jax.Array
 
 
 class FineTuner(NamedTuple):
-  """Fine-tuning of many networks side by side.
+  """A fine-tuning method.
 
   Attributes:
-    name: for tables.
-    run: (zoo, rates [B], horizons, key, data, on_epoch) -> {epochs: weights
-      [B, ...]}, the networks after each horizon of one trajectory, or of one
-      trajectory per horizon if the rate decays.
+    optimizer: a key of `OPTIMIZERS`.
+    schedule: one of `SCHEDULES`.
+    run: (networks, rates [B], horizons, key, data, on_epoch) -> {epochs:
+      weights [B, ...]}, the weights after each horizon. Horizons share one
+      trajectory if the rate is constant; otherwise each horizon has its own.
   """
 
-  name: str
+  optimizer: str
+  schedule: str
   run: Callable[..., dict[int, Weights]]
+
+  @property
+  def key(self) -> dict[str, str]:
+    """The keys that identify the method in rows of results."""
+    return {"method": self.optimizer, "schedule": self.schedule}
 
 
 def fine_tuner(
@@ -50,41 +62,46 @@ def fine_tuner(
   schedule: str,
   l1: float,
   batch_size: int,
-  tasks: Networks | None = None,
-  together: int | None = None,
+  supervision: Networks | None = None,
+  vmap_size: int | None = None,
 ) -> FineTuner:
   """Fine-tuning on cross-entropy + λ‖θ‖₁ from the balanced network.
 
-  The penalty is the plain norm, whose gradient in the balanced gauge is that
-  of the balanced norm; the start in that gauge is what helps gradient descent
-  most. Minibatches are the same for all networks.
+  The penalty is the plain L1 norm; in the balanced gauge its gradient equals
+  the gradient of the balanced norm. The balanced start helps gradient descent
+  more than the choice of the penalty. All networks share the minibatches.
 
   Args:
     target: the architecture.
     optimizer: a key of `OPTIMIZERS`.
-    schedule: "constant", or "cosine" to zero at each horizon.
+    schedule: "constant", or "cosine" for a rate that reaches zero at each
+      horizon.
     l1: λ.
     batch_size: images per step.
-    tasks: networks of whose tasks another one is to be learned at every step;
-      None: each network learns its own.
-    together: networks trained side by side, see `fit.fit`.
+    supervision: networks whose labels and teachers are drawn at random, one
+      for every step; None: each network has its own.
+    vmap_size: networks trained side by side, see `fit.fit`.
 
   Raises:
-    InputError: no such optimizer or schedule.
+    InputError: unknown optimizer or schedule.
   """
   if optimizer not in OPTIMIZERS or schedule not in SCHEDULES:
     raise InputError(
-      f"baseline {optimizer!r} with schedule {schedule!r}: expected one of "
-      f"{', '.join(OPTIMIZERS)} with one of {', '.join(SCHEDULES)}"
+      f"optimizer is {optimizer!r} and schedule is {schedule!r}, expected one "
+      f"of {', '.join(OPTIMIZERS)} and one of {', '.join(SCHEDULES)}"
     )
   losses = finetune_losses(target, l1=l1, penalty="plain")
 
   def loss(network, images, labels, hyper, key):
     del hyper
-    if tasks is not None:
-      row = jax.random.randint(key, (), 0, tasks.activation.shape[0])
-      network = jax.tree.map(lambda a: a[row], tasks)._replace(
-        weights=network.weights, activation=network.activation
+    if supervision is not None:
+      row = jax.random.randint(key, (), 0, supervision.size)
+      drawn = supervision.take(row)
+      network = Network(
+        network.weights,
+        network.activation,
+        drawn.class_to_output,
+        drawn.teacher,
       )
     return losses(network, images, labels).objective
 
@@ -97,39 +114,40 @@ def fine_tuner(
     return OPTIMIZERS[optimizer](rate)
 
   trainer = fits.fit(
-    loss, transformation, batch_size=batch_size, chunk=together
+    loss, transformation, batch_size=batch_size, vmap_size=vmap_size
   )
   init = jax.jit(trainer.init)
   balance = gauge.balance_networks(target)
 
-  def run(zoo, rates, horizons, key, data, on_epoch=lambda: None):
-    start = balance(zoo)
-    count = zoo.activation.shape[0]
+  def run(networks, rates, horizons, key, data, on_epoch=lambda: None):
+    start = balance(networks)
+    count = networks.size
     steps = max(data[0].shape[0] // batch_size, 1)
     ends = sorted(horizons)
     results = {}
-    for plan in [ends] if schedule == "constant" else [[h] for h in ends]:
-      decay = 0 if schedule == "constant" else plan[-1] * steps
+    constant = schedule == "constant"
+    for trajectory in [ends] if constant else [[h] for h in ends]:
+      decay = 0 if constant else trajectory[-1] * steps
       hyper = _Hyper(rates, jnp.full(count, decay))
       state = init(start.weights, hyper)
-      for epoch in range(1, plan[-1] + 1):
+      for epoch in range(1, trajectory[-1] + 1):
         keys = jnp.broadcast_to(jax.random.fold_in(key, epoch), (count,))
-        state = trainer.epoch(state, hyper, zoo, keys, *data)
+        state = trainer.epoch(state, hyper, networks, keys, *data)
         jax.block_until_ready(state)
         on_epoch()
-        if epoch in plan:
+        if epoch in trajectory:
           results[epoch] = state.weights
     return results
 
-  label = {"adam": "Adam", "sgd": "SGD"}[optimizer]
-  name = label if schedule == "constant" else f"{label} (cosine)"
-  return FineTuner(name, run)
+  return FineTuner(optimizer, schedule, run)
 
 
 class TunedRates(NamedTuple):
-  """Attributes:
-  rates: {epochs: the best rate at that horizon}.
-  objective: {rate: {epochs: mean objective of the validation networks}}.
+  """Learning rates chosen on validation networks.
+
+  Attributes:
+    rates: {epochs: the best rate at this horizon}.
+    objective: {rate: {epochs: mean objective of the validation networks}}.
   """
 
   rates: dict[int, float]
@@ -138,7 +156,7 @@ class TunedRates(NamedTuple):
 
 def tune_learning_rates(
   tuner: FineTuner,
-  zoo: Networks,
+  networks: Networks,
   rates: Sequence[float],
   horizons: Sequence[int],
   key: jax.Array,
@@ -148,30 +166,29 @@ def tune_learning_rates(
   extensions: int = 2,
   on_epoch: Callable[[], Any] = lambda: None,
 ) -> TunedRates:
-  """The best learning rate at each horizon on validation networks.
+  """Chooses the learning rate at each horizon on validation networks.
 
-  The grid of rates grows where the best one is at its edge (`grid.search`).
+  The grid grows if the best rate lies at its edge, see `tune_grid`.
 
   Args:
     tuner: the method.
-    zoo: validation networks.
+    networks: validation networks.
     rates: the grid, ascending.
-    horizons: epochs.
-    key: of the minibatches.
+    horizons: numbers of epochs.
+    key: decides the minibatches.
     data: training (images, labels).
-    evaluate: zoo -> objectives [B] on validation images.
-    extensions: times that the grid may grow.
+    evaluate: networks -> objectives [B] on validation images.
+    extensions: maximum number of times that the grid grows.
     on_epoch: called after every epoch.
   """
-  count = zoo.activation.shape[0]
 
   def values(points):
     # All new rates at once: more networks side by side.
     copies = len(points)
-    many = jax.tree.map(lambda a: jnp.concatenate([a] * copies), zoo)
+    many = jax.tree.map(lambda a: jnp.concatenate([a] * copies), networks)
     new = jnp.array([rate for (rate,) in points])
     results = tuner.run(
-      many, jnp.repeat(new, count), horizons, key, data, on_epoch
+      many, jnp.repeat(new, networks.size), horizons, key, data, on_epoch
     )
     means = {
       h: evaluate(many._replace(weights=weights)).reshape(copies, -1).mean(1)
@@ -179,25 +196,37 @@ def tune_learning_rates(
     }
     return [{h: float(means[h][i]) for h in means} for i in range(copies)]
 
-  found = tune_grid.tune_grid(values, [rates], extensions=extensions)
+  result = tune_grid.tune_grid(values, [rates], extensions=extensions)
   return TunedRates(
-    {h: found.best[h][0] for h in horizons},
-    {rate: found.objective[(rate,)] for (rate,) in found.objective},
+    {h: result.best[h][0] for h in horizons},
+    {rate: means for (rate,), means in result.objective.items()},
   )
 
 
 def run_at_tuned_rates(
   tuner: FineTuner,
   tuned: TunedRates,
-  zoo: Networks,
+  networks: Networks,
   key: jax.Array,
   data: tuple[jax.Array, jax.Array],
   on_epoch: Callable[[], Any] = lambda: None,
 ) -> Mapping[int, Weights]:
-  """{epochs: weights [B, ...]}, each horizon at its own best rate."""
-  count = zoo.activation.shape[0]
+  """Fine-tunes networks to each horizon at the rate chosen for this horizon.
+
+  Args:
+    tuner: the method.
+    tuned: the rates.
+    networks: the networks.
+    key: decides the minibatches.
+    data: training (images, labels).
+    on_epoch: called after every epoch.
+
+  Returns:
+    {epochs: weights [B, ...]}, in ascending order of epochs.
+  """
   results: dict[int, Weights] = {}
   for rate in sorted(set(tuned.rates.values())):
     ends = [h for h, r in tuned.rates.items() if r == rate]
-    results |= tuner.run(zoo, jnp.full(count, rate), ends, key, data, on_epoch)
+    rates = jnp.full(networks.size, rate)
+    results |= tuner.run(networks, rates, ends, key, data, on_epoch)
   return dict(sorted(results.items()))

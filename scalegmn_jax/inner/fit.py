@@ -1,39 +1,65 @@
-"""The inner trainer: many networks at once, each with its own settings.
+"""Minibatch training of many target networks, each with its own settings.
 
-Zoo generation and the iterative baselines are both made of it.
+Zoo generation and the fine-tuning baselines use this trainer.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scalegmn_jax.base import Networks, Weights
+from scalegmn_jax import batched
+from scalegmn_jax.base import Network, Networks, Weights
 from scalegmn_jax.inner import objective
 
 Hyper = Any
-"""A pytree of settings; leaves have a leading axis over networks [B]."""
+"""A pytree of settings with leaves [B, ...]; without the axis [B] inside a
+function of one network."""
+
+
+class LossFn(Protocol):
+  """The training loss of one network."""
+
+  def __call__(
+    self,
+    network: Network,
+    images: jax.Array,
+    labels: jax.Array,
+    hyper: Hyper,
+    key: jax.Array,
+    /,
+  ) -> jax.Array:
+    """(network, images [N, ...], labels [N], settings, key) -> scalar."""
+    ...
 
 
 class FitState(NamedTuple):
-  """Networks in training, stacked: every leaf is [B, ...]."""
+  """Networks in training.
+
+  Attributes:
+    weights: leaves [B, ...].
+    optimizer: the optimizer state of each network, leaves [B, ...].
+  """
 
   weights: Weights
   optimizer: optax.OptState
 
 
 class Fit(NamedTuple):
-  """Attributes:
-  init: (weights [B, ...], hyper) -> FitState.
-  epoch: (state, hyper, networks, keys [B], images [N, ...], labels [N]) ->
-    FitState after one pass over the images in an order that the keys decide.
-    `networks` is a `Zoo` that says what each of them is; its weights do not
-    matter. Images and labels are those of all networks. Of tasks that do not
-    have all of the images the largest says how many steps an epoch has.
+  """A trainer of B networks: a pair of functions.
+
+  Attributes:
+    init: (weights [B, ...], hyper) -> `FitState`.
+    epoch: (state, hyper, networks, keys [B], images [N, ...], labels [N]) ->
+      `FitState` after one pass over the images; the key of each network decides
+      the order. `networks` gives the activation, the labels and the teacher of
+      each network; the weights come from `state`. Images and labels are shared
+      by all networks. If networks have different classes, the network with the
+      most images sets the number of steps.
   """
 
   init: Callable[..., FitState]
@@ -41,135 +67,127 @@ class Fit(NamedTuple):
 
 
 def fit(
-  loss: Callable[..., jax.Array],
+  loss: LossFn,
   optimizer: Callable[[Hyper], optax.GradientTransformation],
   *,
   batch_size: int,
   fraction: Callable[[Hyper], jax.Array] | None = None,
-  chunk: int | None = None,
+  vmap_size: int | None = None,
 ) -> Fit:
-  """A trainer of a population of networks.
+  """Makes a trainer of many networks.
 
-  An update that is not finite leaves that network as it was, so that a run
-  that diverged stays at its last finite weights.
+  A step whose result is not finite leaves the network and its optimizer
+  unchanged: a diverging run keeps its last finite weights.
 
   Args:
-    loss: (network, images, labels, hyper, key) -> scalar, for one network.
-    optimizer: the settings of one network -> its optimizer. Per-network
-      settings may be traced; their effect must not change shapes.
-    batch_size: images per step; the last images of an order that do not fill a
-      batch are left out of that epoch.
-    fraction: the settings of one network -> share of the images it sees, the
-      first ones; None for all. An epoch has the same number of steps for all.
-    chunk: networks trained side by side, None for all. On a CPU one at a time
-      is twice as fast where a step has many images: its features stay in the
-      cache.
+    loss: the loss of one network.
+    optimizer: settings of one network -> its optimizer. Settings may be traced;
+      their effect must not change shapes.
+    batch_size: images per step. Images that do not fill a last batch are left
+      out of the epoch.
+    fraction: settings of one network -> share of the images that it is trained
+      on, the first ones; None for all. The number of steps per epoch does not
+      depend on it.
+    vmap_size: networks trained side by side, None for all. On a CPU, 1 is twice
+      as fast where a step has many images: the features of one network stay in
+      the cache.
   """
 
   def init(weights, hyper):
-    def one(w, h):
+    def init_one(w, h):
       return FitState(w, optimizer(h).init(w))
 
-    return jax.vmap(one)(weights, hyper)
+    return batched.map_networks(init_one, weights, hyper, vmap_size=None)
 
-  def epoch(state, hyper, networks, keys, images, labels):
-    count = images.shape[0]
-    if networks.class_to_output is not None:
-      classes = np.asarray(networks.class_to_output)
-      images_of = np.bincount(np.asarray(labels), minlength=classes.shape[1])
-      count = int(((classes >= 0) @ images_of).max())
-    networks = networks._replace(weights=None)
-    return passed(state, hyper, networks, keys, images, labels, count)
+  def step(network, state, hyper, images, labels, key):
+    """One step of one network; `network` has the weights of `state`."""
+
+    def loss_of(weights):
+      return loss(network._replace(weights=weights), images, labels, hyper, key)
+
+    gradient = jax.grad(loss_of)(state.weights)
+    updates, inner = optimizer(hyper).update(
+      gradient, state.optimizer, state.weights
+    )
+    new = FitState(optax.apply_updates(state.weights, updates), inner)
+    finite = jnp.isfinite(optax.tree.norm(new.weights))
+    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+
+  def epoch_of_one(network, state, hyper, key, images, labels, count):
+    """One epoch of one network on the first `count` of its images."""
+    steps = max(count // batch_size, 1)
+    k_order, k_loss = jax.random.split(key)
+    rows = None
+    # The order of the images within a single batch has no effect.
+    ordered = batch_size < count or network.class_to_output is not None
+    if ordered or fraction is not None:
+      share = None if fraction is None else fraction(hyper)
+      order = jax.random.permutation(k_order, count)[: steps * batch_size]
+      order = _image_rows(order, network, labels, count, share)
+      rows = order.reshape(steps, -1)
+
+    def scanned(state, inputs):
+      rows, i = inputs
+      x = images if rows is None else images[rows]
+      y = labels if rows is None else labels[rows]
+      key = jax.random.fold_in(k_loss, i)
+      return step(network, state, hyper, x, y, key), None
+
+    return jax.lax.scan(scanned, state, (rows, jnp.arange(steps)))[0]
 
   @functools.partial(jax.jit, static_argnums=6)
-  def passed(state, hyper, networks, keys, images, labels, n):
-    steps = max(n // batch_size, 1)
+  def compiled(state, hyper, networks, keys, images, labels, count):
+    return batched.map_networks(
+      lambda network, state, hyper, key: epoch_of_one(
+        network, state, hyper, key, images, labels, count
+      ),
+      networks,
+      state,
+      hyper,
+      keys,
+      vmap_size=vmap_size,
+    )
 
-    def one(given):
-      state, hyper, network, key = given
-      k_order, k_loss = jax.random.split(key)
-      batches = None
-      # The order within a batch of all images is of no account.
-      if (
-        batch_size < n
-        or fraction is not None
-        or network.class_to_output is not None
-      ):
-        order = jax.random.permutation(k_order, n)[: steps * batch_size]
-        share = 1.0 if fraction is None else fraction(hyper)
-        if network.class_to_output is not None:
-          # Those of its task first.
-          inside = objective.output_labels(network, labels) >= 0
-          own = jnp.argsort(~inside, stable=True)
-          seen = jnp.floor(share * inside.sum()).astype(int)
-          order = own[order % jnp.maximum(seen, 1)]
-        elif fraction is not None:
-          seen = jnp.floor(share * n).astype(int)
-          order = order % jnp.maximum(seen, 1)
-        batches = order.reshape(steps, -1)
-
-      def step(state, inputs):
-        rows, i = inputs
-        gradient = jax.grad(
-          lambda weights: loss(
-            network._replace(weights=weights),
-            images if rows is None else images[rows],
-            labels if rows is None else labels[rows],
-            hyper,
-            jax.random.fold_in(k_loss, i),
-          )
-        )(state.weights)
-        updates, inner = optimizer(hyper).update(
-          gradient, state.optimizer, state.weights
-        )
-        new = FitState(optax.apply_updates(state.weights, updates), inner)
-        finite = jnp.isfinite(optax.tree.norm(new.weights))
-        return jax.tree.map(
-          lambda a, b: jnp.where(finite, a, b), new, state
-        ), None
-
-      return jax.lax.scan(step, state, (batches, jnp.arange(steps)))[0]
-
-    given = (state, hyper, networks, keys)
-    if chunk is None:
-      return jax.vmap(one)(given)
-    # One network has no axis to be mapped over.
-    return jax.lax.map(one, given, batch_size=chunk if chunk > 1 else None)
+  def epoch(state, hyper, networks, keys, images, labels):
+    count = _max_images(networks, labels)
+    networks = networks._replace(weights=state.weights)
+    return compiled(state, hyper, networks, keys, images, labels, count)
 
   return Fit(init, epoch)
 
 
-def evaluate_networks(
-  apply: Callable[..., jax.Array],
-  zoo: Networks,
-  images: jax.Array,
-  labels: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """(cross-entropy [B], accuracy [B], predictions [B, N]) of networks.
+def _max_images(networks: Networks, labels: jax.Array) -> int:
+  """The number of images of the network that has the most."""
+  if networks.class_to_output is None:
+    return labels.shape[0]
+  classes = np.asarray(networks.class_to_output)
+  images_per_class = np.bincount(np.asarray(labels), minlength=classes.shape[1])
+  return int(((classes >= 0) @ images_per_class).max())
 
-  Of what each is to answer, see `answers`; what it predicts for images that
-  are not in its task is -1. One network after another, so that memory does
-  not grow with B.
+
+def _image_rows(
+  order: jax.Array,
+  network: Network,
+  labels: jax.Array,
+  count: int,
+  share: jax.Array | None,
+) -> jax.Array:
+  """Image rows [M] of positions [M] among the images of one network.
+
+  Args:
+    order: positions, each in [0, count).
+    network: only images of its classes are used.
+    labels: [N], classes of the image set.
+    count: the number of images if the network has all classes.
+    share: share of the images to be used, the first ones; None for all.
   """
-  return jax.lax.map(
-    lambda network: evaluate_network(apply, network, images, labels), zoo
-  )
-
-
-def evaluate_network(
-  apply: Callable[..., jax.Array],
-  network: Networks,
-  images: jax.Array,
-  labels: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """`measure` of one network, whose leaves have no axis [B]."""
-  logits = apply(network.weights, images, network.activation)
-  wanted = objective.target_probs(
-    apply, network, images, labels, logits.shape[-1]
-  )
-  predictions = jnp.where(wanted.sum(-1) > 0, logits.argmax(-1), -1)
-  return (
-    objective.kl_divergence(logits, wanted),
-    objective.accuracy(logits, wanted),
-    predictions.astype(jnp.int32),
-  )
+  if network.class_to_output is not None:
+    has_class = objective.output_labels(network, labels) >= 0
+    first = jnp.argsort(~has_class, stable=True)
+    used = (1.0 if share is None else share) * has_class.sum()
+    used = jnp.floor(used).astype(int)
+    return first[order % jnp.maximum(used, 1)]
+  if share is not None:
+    used = jnp.floor(share * count).astype(int)
+    return order % jnp.maximum(used, 1)
+  return order

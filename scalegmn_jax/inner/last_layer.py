@@ -1,11 +1,11 @@
-"""The last layer alone: one pass over the data, and a convex problem.
+"""Optimizes the last layer of a network: a convex problem, one data pass.
 
-What a network computes before its last layer are features of the images; given
-them, cross-entropy + λ·L1 is convex in the weights of that layer, and a few
-proximal Newton steps (Lee, Sun, Saunders 2014, "Proximal Newton-Type Methods
-for Minimizing Composite Functions", arXiv:1206.1623) are all it takes. By
-itself it is what can be had without touching the other layers; after one shot
-it is what a look at the data adds.
+The layers before the last one compute features of the images. With these
+features fixed, cross-entropy + λ·L1 is convex in the weights of the last layer,
+and a few proximal Newton steps minimize it (Lee, Sun, Saunders 2014, "Proximal
+Newton-Type Methods for Minimizing Composite Functions", arXiv:1206.1623). As a
+baseline it shows what is possible without changing the other layers; after an
+operator it shows what one pass over the data adds.
 """
 
 from collections.abc import Callable
@@ -13,114 +13,116 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import InputError, Networks, TargetNetwork
-from scalegmn_jax.inner import objective
+from scalegmn_jax import batched
+from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
+from scalegmn_jax.inner.objective import kl_divergence, target_probs
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry import spec as specs
 
 _IMAGES = 1024
-"""Images whose features are computed at a time."""
+"""Number of images whose features are computed at a time."""
 
 _RIDGE = 1e-6
-"""Of the Hessian, as a share of its mean diagonal: features that are zero for
-all images have none."""
+"""Added to the diagonal of the Hessian, in units of the mean diagonal: a
+feature that is zero for all images has no curvature."""
 
 _CURVATURE = 1e-3
-"""The least that an image counts with: where a network is sure of all its
-answers there is no curvature, and no end to a Newton step."""
+"""Lower bound of the curvature per image: without curvature, where a network
+is certain of all predictions, a Newton step is unbounded."""
 
 _STEPS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
-"""Shares of a Newton step, of which the best is taken. More than one, because
-the bound of the Hessian is up to twice as large as the Hessian."""
+"""Step lengths of the line search. Steps longer than one help, because the
+upper bound of the Hessian is up to twice as large as the Hessian."""
 
 
 def last_layer_solver(
   target: TargetNetwork, *, l1: float, steps: int = 5, sweeps: int = 5
 ) -> Callable[[Networks, jax.Array, jax.Array], Networks]:
-  """Networks with another last layer, one after the other.
+  """Makes a function that optimizes the last layer of networks.
 
-  What is minimized over the kernel and the bias of the output space is the
-  divergence from what the network is to answer (`answers.wanted`) + λ times
-  their L1 norm, in the balanced gauge of the network. The objective, the steps
-  and so the functions that come out are invariant under the symmetry; the
-  networks come out in the balanced gauge.
+  It balances each network and then minimizes, over the kernel and the bias of
+  the output space, the KL divergence from the target probabilities + λ times
+  their L1 norm. The objective and the steps are invariant under the symmetry,
+  so the resulting functions are too. The results are in the balanced gauge.
 
   Args:
-    target: the architecture. Its outputs are linear in that layer.
+    target: the architecture; its outputs are linear in the last layer.
     l1: λ.
-    steps: Newton steps. None of them makes the objective worse.
-    sweeps: of coordinate descent over the weights, in each of them.
+    steps: Newton steps; none increases the objective.
+    sweeps: sweeps of coordinate descent over the weights in each step.
 
   Returns:
-    (zoo, images [N, ...], labels [N]) -> zoo, jitted. The features of all
-    images are kept, [N, inputs of the layer + 1], of one network at a time.
+    (networks, images [N, ...], labels [N]) -> networks, jitted. Networks are
+    solved one after another; the features [N, inputs of the layer + 1] of one
+    network are in memory at a time.
 
   Raises:
-    InputError: when called, if the outputs have other weights than a kernel and
-      a bias.
+    InputError: when called, if the output space has weights other than a
+      kernel and a bias.
   """
 
   @jax.jit
-  def solve(zoo, images, labels):
-    def one(network):
+  def solve(networks, images, labels):
+    def solve_one(network):
       weights = gauge.balance(target.spec, network.weights, network.activation)
       inputs, layer, replace = _split(
         target, weights, network.activation, images
       )
-      wanted = objective.target_probs(
+      probs = target_probs(
         target.apply, network, images, labels, layer.shape[1]
       )
       solved = proximal_newton(
-        inputs, wanted, layer, l1=l1, steps=steps, sweeps=sweeps
+        inputs, probs, layer, l1=l1, steps=steps, sweeps=sweeps
       )
       return network._replace(weights=replace(solved))
 
-    return jax.lax.map(one, zoo)
+    return batched.map_networks(solve_one, networks)
 
   return solve
 
 
 def proximal_newton(
   inputs: jax.Array,
-  wanted: jax.Array,
+  probs: jax.Array,
   start: jax.Array,
   *,
   l1: float,
   steps: int,
   sweeps: int,
 ) -> jax.Array:
-  """argmin_W KL(wanted ‖ softmax(inputs W)) + λ‖W‖₁, or near it.
+  """Minimizes KL(probs ‖ softmax(inputs W)) + λ‖W‖₁ over W, approximately.
 
   Each step minimizes a quadratic model of the divergence + λ‖W‖₁ by coordinate
-  descent. The model's Hessian has a block for each output, 2 Σ p (1 - p) f fᵀ;
-  together they are no less than the Hessian, since the difference is diagonally
-  dominant. So outputs are solved for side by side. What they share changes no
-  probability, and is set to its best after each step.
+  descent. The Hessian of the model is block diagonal with one block per output,
+  2 Σ p (1 - p) f fᵀ. It bounds the true Hessian from above, because the
+  difference is diagonally dominant, and lets all outputs be solved side by
+  side. Adding a vector to all columns of W changes no probability; after each
+  step this vector is chosen to minimize the norm.
 
   Args:
     inputs: f [N, d].
-    wanted: probabilities [N, K]; rows of zeros do not count.
-    start: W [d, K]; zero where that is better.
+    probs: target probabilities [N, K]; rows of zeros are not counted.
+    start: initial W [d, K]; W = 0 is the start if its objective is lower.
     l1: λ.
-    steps: of Newton.
-    sweeps: of coordinate descent, in each step.
+    steps: Newton steps.
+    sweeps: sweeps of coordinate descent in each step.
 
   Returns:
-    W [d, K]; `start` where the objective is not finite.
+    W [d, K]; `start` if the objective is not finite.
   """
   size = inputs.shape[1]
-  inside = wanted.sum(-1, keepdims=True)
-  count = jnp.maximum(wanted.sum(), 1)
-  # Rows take turns in an order that does not depend on that of the neurons.
-  order = jnp.argsort((inside * inputs**2).sum(0))
+  counted = probs.sum(-1, keepdims=True)
+  count = jnp.maximum(probs.sum(), 1)
+  # This order of the rows does not depend on the order of the neurons.
+  order = jnp.argsort((counted * inputs**2).sum(0))
 
   def objective(w):
-    return objective.divergence(inputs @ w, wanted) + l1 * jnp.abs(w).sum()
+    return kl_divergence(inputs @ w, probs) + l1 * jnp.abs(w).sum()
 
   def newton(w, _):
-    p = jax.nn.softmax(inputs @ w) * inside
-    gradient = inputs.T @ (p - wanted) / count
-    curvature = jnp.maximum(2 * p * (1 - p), _CURVATURE * inside) / count
+    p = jax.nn.softmax(inputs @ w) * counted
+    gradient = inputs.T @ (p - probs) / count
+    curvature = jnp.maximum(2 * p * (1 - p), _CURVATURE * counted) / count
     hessian = jax.vmap(lambda c: (inputs * c[:, None]).T @ inputs, 1)(curvature)
     diagonal = jnp.diagonal(hessian, axis1=1, axis2=2)  # [K, d]
     ridge = _RIDGE * diagonal.mean() + jnp.finfo(w.dtype).tiny
@@ -128,7 +130,7 @@ def proximal_newton(
     diagonal = diagonal.T + ridge
 
     def coordinate(i, carry):
-      """One row of W, given `slope`, the Hessian times what has changed."""
+      """Updates one row; `slope` is the Hessian times the change of W."""
       u, slope = carry
       row = order[i % size]
       best = diagonal[row] * u[row] - gradient[row] - slope[row]
@@ -144,29 +146,39 @@ def proximal_newton(
     values = jax.vmap(lambda t: objective(w + t * (u - w)))(shares)
     values = jnp.where(jnp.isfinite(values), values, jnp.inf)
     share = shares[jnp.argmin(values)]
-    return _unshared(jnp.where(share > 0, w + share * (u - w), w)), None
+    return _center(jnp.where(share > 0, w + share * (u - w), w)), None
 
-  # Answers that are sure and wrong are a worse start than none.
+  # Confident wrong predictions are a worse start than zero.
   zero = jnp.zeros_like(start)
-  begin = jnp.where(objective(zero) < objective(start), zero, start)
-  return jax.lax.scan(newton, begin, length=steps)[0]
+  start = jnp.where(objective(zero) < objective(start), zero, start)
+  return jax.lax.scan(newton, start, length=steps)[0]
 
 
-def _unshared(w: jax.Array) -> jax.Array:
-  """Less the median of each row: softmax is the same, the norm is the least."""
+def _center(w: jax.Array) -> jax.Array:
+  """Subtracts the median of each row: same softmax, minimal L1 norm."""
   ordered, count = jnp.sort(w, axis=1), w.shape[1]
   low, high = ordered[:, (count - 1) // 2], ordered[:, count // 2]
   median = jnp.where(jnp.abs(low) <= jnp.abs(high), low, high)
   return w - median[:, None]
 
 
-def _split(target, weights, activation, images):
-  """Inputs [N, d + 1] of the last layer, the layer [d + 1, K], and a function
-  that puts another one in its place; the last row is the bias."""
+def _split(
+  target: TargetNetwork,
+  weights: Weights,
+  activation: jax.Array | int,
+  images: jax.Array,
+) -> tuple[jax.Array, jax.Array, Callable[[jax.Array], Weights]]:
+  """Splits a network before its last layer.
+
+  Returns:
+    (inputs [N, d + 1] of the last layer, the last layer [d + 1, K] with the
+    bias as its last row, function: another last layer -> weights).
+  """
   leaves = specs.leaves(target.spec, weights)
   output = specs.output_name(target.spec)
-  ends = [axes.find(1) for _, _, axes in leaves]
-  last = [i for i, end in enumerate(ends) if end and end[1] == output]
+  receivers = ((i, axes.find(1)) for i, (_, _, axes) in enumerate(leaves))
+  ends = {i: end for i, end in receivers if end}
+  last = [i for i, end in ends.items() if end[1] == output]
   if len(last) != 2:
     names = ", ".join(leaves[i][0] for i in last) or "none"
     raise InputError(
@@ -175,26 +187,29 @@ def _split(target, weights, activation, images):
   kernel, bias = sorted(last, key=lambda i: -leaves[i][1].ndim)
   flat, structure = jax.tree.flatten(weights)
   place = ends[kernel][0]
-  moved = jnp.moveaxis(flat[kernel], place, -1)
+  outputs_last = jnp.moveaxis(flat[kernel], place, -1)
 
   def replace(layer):
     new = list(flat)
-    shaped = layer[:-1].reshape(moved.shape)
+    shaped = layer[:-1].reshape(outputs_last.shape)
     new[kernel] = jnp.moveaxis(shaped, -1, place)
     new[bias] = layer[-1]
     return jax.tree.unflatten(structure, new)
 
   layer = jnp.concatenate(
-    [moved.reshape(-1, moved.shape[-1]), flat[bias][None]]
+    [
+      outputs_last.reshape(-1, outputs_last.shape[-1]),
+      flat[bias][None],
+    ]
   )
 
-  def of_image(image):
-    # Outputs are linear in the layer, and the first one in its first column.
-    def first(column):
+  def inputs_of(image):
+    # Output 0 is linear in column 0 of the layer; its gradient is the input.
+    def first_output(column):
       changed = layer.at[:, 0].set(column)
       return target.apply(replace(changed), image[None], activation)[0, 0]
 
-    return jax.grad(first)(layer[:, 0])
+    return jax.grad(first_output)(layer[:, 0])
 
   size = min(_IMAGES, len(images))
-  return jax.lax.map(of_image, images, batch_size=size), layer, replace
+  return jax.lax.map(inputs_of, images, batch_size=size), layer, replace

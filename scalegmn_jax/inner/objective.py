@@ -1,4 +1,8 @@
-"""What a network is to answer: the labels of its task, or what another says."""
+"""Supervision of target networks: labels, or the outputs of a teacher.
+
+Each network may have its own labelling of the classes of the image set, and its
+own teacher (see `base.Network`).
+"""
 
 from collections.abc import Callable
 
@@ -6,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.special
 
-from scalegmn_jax.base import Networks
+from scalegmn_jax import batched
+from scalegmn_jax.base import Network, Networks
 
 
-def output_labels(network: Networks, labels: jax.Array) -> jax.Array:
-  """The outputs [N] at which labels [N] are in the task of one network."""
+def output_labels(network: Network, labels: jax.Array) -> jax.Array:
+  """The output [N] that stands for each label [N]; -1 for absent classes."""
   return (
     labels
     if network.class_to_output is None
@@ -20,47 +25,94 @@ def output_labels(network: Networks, labels: jax.Array) -> jax.Array:
 
 def target_probs(
   apply: Callable[..., jax.Array],
-  network: Networks,
+  network: Network,
   images: jax.Array,
   labels: jax.Array,
   outputs: int,
 ) -> jax.Array:
-  """What one network is to answer: probabilities [N, outputs].
+  """Target probabilities of one network, [N, outputs].
 
-  The label, or what the teacher says where there is one. Rows of images that
-  are not in the network's task are zero.
+  They are the softmax of the teacher's outputs if the network has a teacher,
+  and one-hot labels otherwise. Rows of images whose class the network does not
+  have are zero.
 
   Args:
-    apply: of the target.
-    network: whose weights do not matter.
+    apply: see `TargetNetwork.apply`.
+    network: the network; its weights are not used.
     images: [N, ...].
     labels: [N], classes of the image set.
-    outputs: of the network.
+    outputs: number of outputs of the network.
   """
-  own = jax.nn.one_hot(output_labels(network, labels), outputs)
+  one_hot = jax.nn.one_hot(output_labels(network, labels), outputs)
   if network.teacher is None:
-    return own
+    return one_hot
   logits = apply(network.teacher, images, network.activation)
-  return own.sum(-1, keepdims=True) * jax.nn.softmax(logits)
+  return one_hot.sum(-1, keepdims=True) * jax.nn.softmax(logits)
 
 
-def kl_divergence(logits: jax.Array, wanted: jax.Array) -> jax.Array:
-  """Mean KL(wanted ‖ softmax(logits)) in nats; of labels, the cross-entropy.
+def kl_divergence(logits: jax.Array, probs: jax.Array) -> jax.Array:
+  """Mean KL(probs ‖ softmax(logits)) in nats; for labels, the cross-entropy.
 
   Args:
     logits: [N, K].
-    wanted: [N, K], see `wanted`. Rows of zeros do not count.
+    probs: [N, K], see `target_probs`; rows of zeros are not counted.
   """
-  terms = jax.scipy.special.xlogy(wanted, wanted)
-  terms = terms - wanted * jax.nn.log_softmax(logits)
-  return terms.sum() / jnp.maximum(wanted.sum(), 1)
+  terms = jax.scipy.special.xlogy(probs, probs)
+  terms = terms - probs * jax.nn.log_softmax(logits)
+  return terms.sum() / jnp.maximum(probs.sum(), 1)
 
 
-def accuracy(logits: jax.Array, wanted: jax.Array) -> jax.Array:
-  """Share of the images of the task on which the likeliest answer is as wanted.
+def accuracy(logits: jax.Array, probs: jax.Array) -> jax.Array:
+  """Share of images whose most likely output is the most likely target.
 
-  The arguments are those of `divergence`.
+  Args:
+    logits: [N, K].
+    probs: [N, K], see `target_probs`; rows of zeros are not counted.
   """
-  inside = wanted.sum(-1)
-  same = logits.argmax(-1) == wanted.argmax(-1)
-  return (same * inside).sum() / jnp.maximum(inside.sum(), 1)
+  counted = probs.sum(-1)
+  same = logits.argmax(-1) == probs.argmax(-1)
+  return (same * counted).sum() / jnp.maximum(counted.sum(), 1)
+
+
+def evaluate_network(
+  apply: Callable[..., jax.Array],
+  network: Network,
+  images: jax.Array,
+  labels: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Evaluates one network on its target probabilities.
+
+  Args:
+    apply: see `TargetNetwork.apply`.
+    network: the network.
+    images: [N, ...].
+    labels: [N], classes of the image set.
+
+  Returns:
+    (`kl_divergence`, `accuracy`, predictions [N] int32). Predictions are -1
+    for images whose class the network does not have.
+  """
+  logits = apply(network.weights, images, network.activation)
+  probs = target_probs(apply, network, images, labels, logits.shape[-1])
+  predictions = jnp.where(probs.sum(-1) > 0, logits.argmax(-1), -1)
+  return (
+    kl_divergence(logits, probs),
+    accuracy(logits, probs),
+    predictions.astype(jnp.int32),
+  )
+
+
+def evaluate_networks(
+  apply: Callable[..., jax.Array],
+  networks: Networks,
+  images: jax.Array,
+  labels: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """`evaluate_network` of B networks, one after another, inside `jax.jit`.
+
+  Returns:
+    (divergences [B], accuracies [B], predictions [B, N]).
+  """
+  return batched.map_networks(
+    lambda network: evaluate_network(apply, network, images, labels), networks
+  )

@@ -1,4 +1,4 @@
-"""Settings of a method, chosen on validation data from a grid that grows."""
+"""Grid search of settings on validation data; the grid grows at its edges."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +8,15 @@ Point = tuple[float, ...]
 """One value of each setting."""
 
 Case = Any
-"""What a point is chosen for, by name: hashable."""
+"""One of several independent selections, such as a horizon; hashable."""
 
 
 class GridResult(NamedTuple):
-  """Attributes:
-  best: {case: the point of least objective}.
-  objective: {point: {case: objective}}, of every point that was tried.
+  """The result of a grid search.
+
+  Attributes:
+    best: {case: the point with the lowest objective}.
+    objective: {point: {case: objective}} for all points evaluated.
   """
 
   best: dict[Case, Point]
@@ -27,19 +29,19 @@ def tune_grid(
   *,
   extensions: int = 2,
 ) -> GridResult:
-  """The best point of a grid for each of several cases.
+  """Finds the best grid point for each of several cases.
 
-  A grid whose best point is at an edge says nothing about what lies beyond:
-  where that is so for any case, the axis grows by one value on that side, with
-  the ratio of its last two. An axis of one value is a constant. An objective
-  that is not a number counts as infinite.
+  If the best point of any case lies at an edge of the grid, better points may
+  lie beyond. The axis then grows by one value on that side, with the ratio of
+  its last two values. An axis of one value is constant. NaN objectives count as
+  infinite.
 
   Args:
-    evaluate: points -> the objective of each of them, {case: value}; called
-      with all new points at once.
-    axes: the positive values of each setting; none for a method without
-      settings, whose one point is ().
-    extensions: times that the grid may grow.
+    evaluate: points -> {case: objective} for each point; called with all new
+      points at once.
+    axes: the positive values of each setting; empty for a method without
+      settings, whose only point is ().
+    extensions: maximum number of times that the grid grows.
   """
   grid = [sorted(values) for values in axes]
   objective: dict[Point, dict[Case, float]] = {}
@@ -67,7 +69,7 @@ def tune_grid(
 
 
 def _grow(values: list[float], chosen: set[float]) -> bool:
-  """Adds a value beyond an edge that was chosen, the upper one first."""
+  """Adds a value beyond a chosen edge, the upper edge first; whether it did."""
   if len(values) < 2:
     return False
   if values[-1] in chosen:

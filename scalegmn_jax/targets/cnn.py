@@ -16,15 +16,15 @@ def convolve(
   """A convolution as patches and one matrix product.
 
   `vmap` of `lax.conv` over networks turns the gradient into a grouped
-  convolution, which is slow on CPU and on CUDA. Patches are slices of x; those
-  of images shared by all networks are made once. 16 small CNNs of the zoo on
-  128 images, forward and backward, 2 CPU cores: 17 times faster than
-  `lax.conv` under `vmap` (`experiments.bench`).
+  convolution, which is slow on CPU and on CUDA. Patches are slices of x; if all
+  networks share the images, the patches of the first layer are made once. For
+  16 small CNNs on 128 images, forward and backward on 2 CPU cores, patches are
+  17 times faster than `lax.conv` under `vmap` (`experiments.bench`).
 
   Args:
     x: [N, H, W, C].
     kernel: [kh, kw, C, D].
-    stride: of both axes.
+    stride: step along both spatial axes.
     padding: "SAME" or "VALID".
 
   Returns:
@@ -50,13 +50,16 @@ def convolve(
   return patches @ kernel.reshape(kh * kw * channels, features)
 
 
-def _per_layer(name, value, layers):
+def _per_layer(
+  name: str, value: int | Sequence[int], layers: int
+) -> tuple[int, ...]:
+  """One positive integer per layer; an integer stands for all layers."""
   values = (value,) * layers if isinstance(value, int) else tuple(value)
   if len(values) != layers or not all(
     isinstance(v, int) and v > 0 for v in values
   ):
     raise InputError(
-      f"cnn: {name} {values} should be {layers} positive integers"
+      f"cnn: {name} {values}, expected {layers} positive integers"
     )
   return values
 
@@ -71,33 +74,36 @@ def cnn(
   classes: int = 10,
   activation: str | Sequence[str] = "relu",
 ) -> TargetNetwork:
-  """Convolutions, a pool, one dense layer.
+  """A CNN: convolutions, a pool, one dense layer.
 
   The defaults are the architecture of the Small CNN Zoo (Unterthiner et al.
   2020, arXiv:2002.11448): 4,970 weights.
 
   Weights: ({"bias": [D], "kernel": [kh, kw, C, D]}, ..., last), where `last`
   has a kernel [C, K] after global average pooling and [H, W, C, K] after
-  flattening. Flattened in order, they are a row of the zoo's files. Inputs are
-  [N, *input_shape]. Dropout applies to the pooled features.
+  flattening. The weights, flattened in order, are one row of the zoo's files.
+  Inputs are [N, *input_shape]. Dropout applies to the pooled features.
 
   Args:
     input_shape: (H, W, C) of the images.
-    channels: of each convolution.
-    kernel_size: of each convolution, or of all.
-    stride: likewise.
+    channels: output channels of each convolution.
+    kernel_size: one per convolution, or one for all.
+    stride: one per convolution, or one for all.
     padding: "VALID" or "SAME".
     pool: "average" (over all positions) or "flatten".
-    classes: K.
-    activation: one of `activations.ACTIVATIONS`, or several in one zoo.
+    classes: K, the number of outputs.
+    activation: a key of `activations.ACTIVATIONS`, or several keys if networks
+      of several activations are stacked.
 
   Raises:
-    InputError: the arguments do not make a network.
+    InputError: the arguments do not define a network.
   """
   names = (activation,) if isinstance(activation, str) else tuple(activation)
   groups = specs.groups_of(names)
   if "sine" in names:
-    raise InputError("cnn: the sine activation is for MLPs")
+    raise InputError(
+      "cnn: the sine activation is not supported, only mlp supports it"
+    )
   if padding not in ("VALID", "SAME"):
     raise InputError(f"cnn: padding {padding!r}, expected VALID or SAME")
   if pool not in ("average", "flatten"):
@@ -106,8 +112,8 @@ def cnn(
     isinstance(n, int) and n > 0 for n in (*input_shape, classes)
   ):
     raise InputError(
-      f"cnn: input_shape {tuple(input_shape)} and classes {classes} make no "
-      "network"
+      f"cnn: input_shape {tuple(input_shape)} and classes {classes}, expected "
+      "3 positive integers and a positive integer"
     )
   channels = _per_layer("channels", channels, len(tuple(channels)))
   depth = len(channels)
@@ -121,7 +127,7 @@ def cnn(
       height, width = -(-height // s), -(-width // s)
     if min(height, width) < 1:
       raise InputError(
-        f"cnn: nothing is left of images {tuple(input_shape)} after kernels "
+        f"cnn: images {tuple(input_shape)} are too small for kernels "
         f"{kernels} with strides {strides}"
       )
   sizes = (input_shape[2], *channels, classes)

@@ -10,8 +10,10 @@ from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.activations import activate, add_bias, drop
 
 
-def _uniform(key: jax.Array, shape: tuple[int, int], bound: float):
-  """A layer of which all weights are uniform in ±bound."""
+def _uniform(
+  key: jax.Array, shape: tuple[int, int], bound: float
+) -> dict[str, jax.Array]:
+  """A layer with kernel and bias uniform in ±bound."""
   k_bias, k_kernel = jax.random.split(key)
   return {
     "bias": jax.random.uniform(k_bias, shape[1:], minval=-bound, maxval=bound),
@@ -24,19 +26,21 @@ def mlp(
   activation: str | Sequence[str] = "relu",
   omega: float = 1.0,
 ) -> TargetNetwork:
-  """A chain of dense layers.
+  """An MLP: a chain of dense layers.
 
   Weights: ({"bias": [n_l], "kernel": [n_{l-1}, n_l]}, ...). Inputs [N, ...]
   are flattened. Dropout applies to the last hidden layer.
 
-  With sines alone it is a SIREN (Sitzmann et al. 2020, arXiv:2006.09661) and
-  begins as one: kernels and biases are uniform in ±1/n_0 in the first layer and
-  in ±√(6/n_{l-1})/omega in the others. Other kernels begin normal, with
-  variance 2/n_{l-1}, and biases at zero.
+  If sine is the only activation, the network is a SIREN (Sitzmann et al. 2020,
+  arXiv:2006.09661): `init` draws kernels and biases uniformly in ±1/n_0 in the
+  first layer and in ±√(6/n_{l-1})/omega in the others. Otherwise `init` draws
+  kernels from a normal distribution with variance 2/n_{l-1} and sets biases to
+  zero.
 
   Args:
     sizes: neurons of each layer, input and output included.
-    activation: one of `activations.ACTIVATIONS`, or several in one zoo.
+    activation: a key of `activations.ACTIVATIONS`, or several keys if networks
+      of several activations are stacked.
     omega: hidden neurons compute σ(omega·(xW + b)); SIREN's ω₀.
 
   Raises:
@@ -45,7 +49,9 @@ def mlp(
   sizes = tuple(sizes)
   names = (activation,) if isinstance(activation, str) else tuple(activation)
   if len(sizes) < 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
-    raise InputError(f"mlp: sizes {sizes} do not make a network")
+    raise InputError(
+      f"mlp: sizes {sizes}, expected two or more positive integers"
+    )
   groups = specs.groups_of(names)
   last = len(sizes) - 2
 

@@ -1,11 +1,9 @@
-"""The MLP that computes the same map as a CNN.
+"""Unrolls a CNN into the MLP that computes the same function.
 
-A convolution is a dense layer between all positions of all channels, most of
-whose weights are zero and the others tied. As an MLP it has a free multiplier
-per position and channel; the ties leave one per channel (Kuipers et al. 2025,
-arXiv:2510.08300).
-
-Letters: H, W, C height, width and channels in, H', W', D out, k of a kernel.
+A convolution is a dense layer between all positions of all channels, with
+most weights zero and the others tied. The MLP has a free multiplier per
+position and channel; weight sharing leaves one per channel (Kuipers et al.
+2025, arXiv:2510.08300).
 """
 
 from collections.abc import Callable
@@ -20,17 +18,17 @@ from scalegmn_jax.targets.mlp import mlp
 
 
 class Unrolled(NamedTuple):
-  """A CNN as an MLP.
+  """A CNN unrolled into an MLP.
 
   Attributes:
-    target: the MLP: a neuron per position and channel, in the order of the
-      flattened features [H, W, C].
-    unroll: weights of the CNN -> those of the MLP, linear. Each weight of the
-      MLP is one of the CNN (over the number of positions, after an average
-      pool) or a structural zero, so that the MLP of weights that are all one
-      is zero at the structural zeros alone.
-    untied: weights of the network in between: locally connected, as the MLP
-      without its structural zeros, every position with weights of its own.
+    target: the MLP; it has one neuron per position and channel, in the order
+      of the flattened features [H, W, C].
+    unroll: weights of the CNN -> weights of the MLP, linear. Each weight of the
+      MLP equals a weight of the CNN (divided by the number of positions after
+      an average pool) or is a structural zero. If all CNN weights are one, the
+      MLP weights are zero exactly at the structural zeros.
+    untied: number of weights of the locally connected network: the MLP weights
+      without the structural zeros.
   """
 
   target: TargetNetwork
@@ -38,10 +36,11 @@ class Unrolled(NamedTuple):
   untied: int
 
 
-def _reads(length: int, k: int, stride: int, padding: str) -> np.ndarray:
-  """[k, length, positions]: 1 where a position reads a pixel through a slot.
+def _connections(length: int, k: int, stride: int, padding: str) -> np.ndarray:
+  """Connections of a one-dimensional convolution, [k, length, positions] bool.
 
-  Slots on the padding read nothing.
+  Entry (slot, pixel, position) is true where the output position receives the
+  pixel through this slot of the kernel. Slots on the padding have none.
   """
   ((before, after),) = jax.lax.padtype_to_pads(
     (length,), (k,), (stride,), padding
@@ -52,34 +51,38 @@ def _reads(length: int, k: int, stride: int, padding: str) -> np.ndarray:
 
 
 def unrolled(target: TargetNetwork) -> Unrolled:
-  """The MLP of a CNN made by `targets.cnn`.
+  """Unrolls a CNN.
+
+  Args:
+    target: made by `targets.cnn`.
 
   Raises:
-    InputError: the target is something else.
+    InputError: the target is not a CNN.
   """
-  made = target.description
-  if made.get("name") != "cnn":
+  description = target.description
+  name = description.get("name")
+  if name != "cnn":
     raise InputError(
-      f"target network {made.get('name')!r} cannot be unrolled, expected 'cnn'"
+      f"target network {name!r} cannot be unrolled, expected 'cnn'"
     )
-  height, width, inputs = made["input_shape"]
-  channels = (inputs, *made["channels"])
+  height, width, inputs = description["input_shape"]
+  channels = (inputs, *description["channels"])
   sizes, untied = [height * width * inputs], 0
-  reads = []
+  connections = []
   for k, stride, n_in, n_out in zip(
-    made["kernel_size"],
-    made["stride"],
+    description["kernel_size"],
+    description["stride"],
     channels[:-1],
     channels[1:],
     strict=True,
   ):
-    rows = _reads(height, k, stride, made["padding"])
-    columns = _reads(width, k, stride, made["padding"])
-    reads.append((rows, columns))
+    rows = _connections(height, k, stride, description["padding"])
+    columns = _connections(width, k, stride, description["padding"])
+    connections.append((rows, columns))
     height, width = rows.shape[-1], columns.shape[-1]
     sizes.append(height * width * n_out)
     untied += int(rows.sum() * columns.sum()) * n_in * n_out + sizes[-1]
-  untied += (sizes[-1] + 1) * made["classes"]
+  untied += (sizes[-1] + 1) * description["classes"]
   positions = height * width
 
   def convolution(layer, rows, columns):
@@ -97,14 +100,14 @@ def unrolled(target: TargetNetwork) -> Unrolled:
   def unroll(weights):
     *convolutions, last = weights
     kernel = last["kernel"]
-    if made["pool"] == "average":
+    if description["pool"] == "average":
       kernel = jnp.tile(kernel, (positions, 1)) / positions
-    last = last | {"kernel": kernel.reshape(-1, made["classes"])}
-    layers = zip(convolutions, reads, strict=True)
-    return (*(convolution(layer, *r) for layer, r in layers), last)
+    last = last | {"kernel": kernel.reshape(-1, description["classes"])}
+    layers = zip(convolutions, connections, strict=True)
+    return (*(convolution(layer, *c) for layer, c in layers), last)
 
   return Unrolled(
-    target=mlp((*sizes, made["classes"]), made["activation"]),
+    target=mlp((*sizes, description["classes"]), description["activation"]),
     unroll=unroll,
     untied=untied,
   )

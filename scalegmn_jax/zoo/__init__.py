@@ -1,1 +1,1 @@
-"""Zoos: files of networks, made here or public."""
+"""Zoos: populations of networks in files, generated or public."""

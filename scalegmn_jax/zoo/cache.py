@@ -1,4 +1,4 @@
-"""Zoos of classifiers made here: generated once per config, then reused."""
+"""Generated zoos of classifiers: trained once per config, then read."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +12,15 @@ from scalegmn_jax.data.images import Images
 from scalegmn_jax.zoo import codec, generate, parts, store
 
 FORMAT = 1
-"""To be raised when the same config comes to give other networks."""
+"""Has to be raised whenever the same config gives other networks."""
 
-_FORMAT_1 = {"classes_per_network": "classes", "outputs_per_network": "groups"}
+FORMAT_1_NAMES = {
+  "classes_per_network": "classes",
+  "outputs_per_network": "groups",
+  "save_every": "chunk",
+  "vmap_size": "together",
+}
+"""Names of arguments, as they are hashed into the names of cached zoos."""
 
 
 def cached_zoo(
@@ -27,41 +33,39 @@ def cached_zoo(
   batch_size: int,
   ranges: generate.TrainingRanges,
   seed: int,
-  chunk: int = 64,
-  together: int | None = None,
+  save_every: int = 64,
+  vmap_size: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
 ) -> store.ZooFiles:
-  """A zoo trained here, read from `folder` if it was made before.
-
-  Networks are kept after every `chunk` of them, see `parts.assembled`.
+  """Trains a zoo of classifiers, or reads it if it was made before.
 
   Args:
-    folder: of all cached zoos; this one is `<folder>/<hash of its config>`.
+    folder: all cached zoos; this one is `<folder>/<hash of its config>`.
     target: the architecture.
-    images: what the networks learn.
+    images: the images that the networks learn.
     size: number of networks.
     epochs: checkpoints of each network.
     batch_size: images per step.
-    ranges: of their settings.
+    ranges: ranges of the training settings.
     seed: network i depends on the seed and i.
-    chunk: networks between two saves.
-    together: of these, networks trained side by side, see `fit.fit`.
-    on_epoch: called once per network chunk and epoch.
+    save_every: networks between two saves, see `parts.assemble`.
+    vmap_size: networks trained side by side, None for `save_every`; see
+      `fit.fit`.
+    on_epoch: called once per part and epoch.
 
   Raises:
-    InputError: impossible numbers.
+    InputError: impossible numbers, or a target without description.
   """
   epochs = sorted(set(epochs))
-  if size < 1 or not epochs or epochs[0] < 0 or epochs[-1] < 1 or chunk < 1:
-    raise InputError(
-      f"zoo.size is {size}, zoo.epochs {epochs}, zoo.save_every {chunk}: expected "
-      "at least one network, chunk and epoch"
-    )
+  if not epochs or epochs[0] < 0 or epochs[-1] < 1:
+    raise InputError(f"epochs is {epochs}, expected at least one epoch")
+  parts.count_parts(size, save_every)
   if not 1 <= batch_size <= len(images.train_x):
     raise InputError(
-      f"zoo.batch_size is {batch_size}, expected 1 to the number of training "
+      f"batch_size is {batch_size}, expected 1 to the number of training "
       f"images, {len(images.train_x)}"
     )
+  description = parts.describe(target)
   key = jax.random.key(seed)
   train = jax.device_put((images.train_x, images.train_y))
   test = jax.device_put((images.test_x, images.test_y))
@@ -76,7 +80,7 @@ def cached_zoo(
       batch_size=batch_size,
       ranges=ranges,
       sets=images.sets,
-      together=together,
+      vmap_size=vmap_size,
       on_epoch=on_epoch,
     )
     columns = _columns(trained, target, epochs) | {
@@ -90,19 +94,19 @@ def cached_zoo(
     folder,
     {
       "format": FORMAT,
-      "target": dict(target.description),
-      "images": parts.digest(*images[:6]),
+      "target": description,
+      "images": parts.digest(*images.arrays),
       "epochs": epochs,
       "batch_size": batch_size,
       "ranges": {
-        _FORMAT_1.get(k, k): list(v) for k, v in vars(ranges).items() if v
+        FORMAT_1_NAMES.get(k, k): list(v) for k, v in vars(ranges).items() if v
       },
       "seed": seed,
     },
     codec.layout_of(target),
     make,
     size=size,
-    chunk=chunk,
+    save_every=save_every,
     on_kept=lambda: [on_epoch() for _ in range(epochs[-1])],
   )
 
@@ -110,7 +114,7 @@ def cached_zoo(
 def _columns(
   trained: generate.TrainedPart, target: TargetNetwork, epochs: Sequence[int]
 ) -> dict[str, np.ndarray]:
-  """The metrics of B networks at C checkpoints, columns [B·C]."""
+  """The metrics of B networks at C checkpoints: {name: [B·C]}."""
   names = {
     "optimizer": generate.OPTIMIZERS,
     "initializer": generate.INITIALIZERS,
@@ -129,9 +133,10 @@ def _columns(
       values = np.array(names[key])[values]
     columns[f"config.{renamed.get(key, key)}"] = np.repeat(values, repeat)
   if trained.class_to_output is not None:
-    tasks = [
-      codec.task_text(row) for row in np.asarray(trained.class_to_output)
+    texts = [
+      codec.format_class_to_output(row)
+      for row in np.asarray(trained.class_to_output)
     ]
-    columns[store.CLASS_TO_OUTPUT] = np.repeat(tasks, repeat)
+    columns[store.CLASS_TO_OUTPUT] = np.repeat(texts, repeat)
   columns["config.b_init"] = np.full(count * repeat, "zeros")
   return columns

@@ -1,7 +1,10 @@
-"""Rows of a zoo's files as weights of a target network, and back."""
+"""Rows of zoo files as weights of a target network, and back."""
 
+import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,39 +13,61 @@ import pandas as pd
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
 from scalegmn_jax.io import input_errors
-from scalegmn_jax.symmetry.spec import output_size
+from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
 
 
 def layout_of(target: TargetNetwork) -> Layout:
-  """The columns of a target's networks: its leaves in order, named as in the
-  Small CNN Zoo (sequential/conv2d_1/kernel:0)."""
+  """The columns of a target's networks: the leaves of the weights in order.
+
+  A chain of dense and convolutional layers has the names of the Small CNN Zoo
+  (sequential/conv2d_1/kernel:0), other targets have the paths in their pytree
+  (encoder/kernel).
+  """
   shapes = jax.eval_shape(target.init, jax.random.key(0))
+  leaves = specs.leaves(target.spec, shapes)
+  names = [name or "weights" for name, _, _ in leaves]
+  if _is_chain(shapes):
+    names = _keras_names(shapes)
+  return Layout.from_shapes(names, [shape.shape for _, shape, _ in leaves])
+
+
+def _is_chain(shapes: Weights) -> bool:
+  """Whether weights are a sequence of dense and convolutional layers."""
+  return isinstance(shapes, tuple | list) and all(
+    isinstance(layer, Mapping)
+    and set(layer) == {"bias", "kernel"}
+    and len(getattr(layer["kernel"], "shape", ())) in (2, 4)
+    and hasattr(layer["bias"], "shape")
+    for layer in shapes
+  )
+
+
+def _keras_names(layers: Sequence[Mapping[str, Any]]) -> list[str]:
   names, counts = [], {}
-  for layer in shapes:
+  for layer in layers:
     kind = "conv2d" if layer["kernel"].ndim == 4 else "dense"
     number = counts.get(kind, 0)
     counts[kind] = number + 1
     stem = f"sequential/{kind}" + (f"_{number}" if number else "")
-    names += [f"{stem}/{weight}:0" for weight in layer]
-  leaves = jax.tree.leaves(shapes)
-  return Layout.from_shapes(names, [leaf.shape for leaf in leaves])
+    names += [f"{stem}/{weight}:0" for weight in sorted(layer)]
+  return names
 
 
 def check_layout(target: TargetNetwork, files: store.ZooFiles) -> None:
   """Raises InputError unless the files hold networks of this target."""
   expected = [e.shape for e in layout_of(target).entries]
-  found = [e.shape for e in files.layout.entries]
-  if found != expected:
+  shapes = [e.shape for e in files.layout.entries]
+  if shapes != expected:
     raise InputError(
-      f"{files.path / store.LAYOUT}: networks of weights {found}, expected "
-      f"those of the target network, {expected}"
+      f"{files.path / store.LAYOUT}: networks of weights {shapes}, expected "
+      f"the weights of the target network, {expected}"
     )
 
 
 def to_weights(target: TargetNetwork, rows: np.ndarray) -> Weights:
-  """Rows [B, D] as a pytree with leaves [B, ...]."""
+  """Rows [B, D] as a pytree of weights with leaves [B, ...]."""
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   leaves, structure = jax.tree.flatten(shapes)
   ends = np.cumsum([leaf.size for leaf in leaves])
@@ -57,7 +82,7 @@ def to_weights(target: TargetNetwork, rows: np.ndarray) -> Weights:
 
 
 def to_rows(weights: Weights) -> np.ndarray:
-  """Inverse of `to_weights`: [B, D] float32."""
+  """Weights with leaves [B, ...] as rows [B, D] float32."""
   return np.concatenate(
     [np.asarray(w).reshape(w.shape[0], -1) for w in jax.tree.leaves(weights)],
     axis=1,
@@ -67,15 +92,20 @@ def to_rows(weights: Weights) -> np.ndarray:
 def load_networks(
   target: TargetNetwork, files: store.ZooFiles, rows: np.ndarray
 ) -> Networks:
-  """Networks of a zoo in memory.
+  """Loads networks of a zoo into memory.
+
+  Args:
+    target: the architecture.
+    files: the zoo.
+    rows: [B] row numbers, in the order of the result.
 
   Raises:
-    InputError: networks of another architecture or activation, or weights
-      that are not finite.
+    InputError: another architecture or activation, weights that are not
+      finite, or a broken `class_to_output`.
   """
   check_layout(target, files)
   store.check_finite(files, rows)
-  names = files.metrics["config.activation"].to_numpy()[rows]
+  names = store.column(files, "config.activation")[rows]
   unknown = ~np.isin(names, target.activations)
   if unknown.any():
     row = rows[unknown.argmax()]
@@ -88,26 +118,26 @@ def load_networks(
   return Networks(
     to_weights(target, store.read_rows(files, rows)),
     jnp.array(index, jnp.int32),
-    _tasks(files, rows, output_size(target.spec)),
+    _class_to_output(files, rows, specs.output_size(target.spec)),
   )
 
 
-def task_text(classes: np.ndarray) -> str:
-  """One network's task [K] as an entry of the files."""
+def format_class_to_output(classes: np.ndarray) -> str:
+  """The `class_to_output` [K] of one network as an entry of the metrics."""
   return " ".join(map(str, classes.tolist()))
 
 
-def _tasks(
+def _class_to_output(
   files: store.ZooFiles, rows: np.ndarray, outputs: int
 ) -> jax.Array | None:
-  """[len(rows), K] int32, of networks that have tasks."""
+  """[len(rows), K] int32, None if the zoo does not have the column."""
   if store.CLASS_TO_OUTPUT not in files.metrics:
     return None
-  texts = files.metrics[store.CLASS_TO_OUTPUT].to_numpy()[rows]
-  found = {}
+  texts = store.column(files, store.CLASS_TO_OUTPUT)[rows]
+  parsed = {}
   length = None
   for row, text in zip(rows, texts, strict=True):
-    if text in found:
+    if text in parsed:
       continue
     parts = str(text).split()
     if not all(re.fullmatch("-1|[0-9]{1,6}", part) for part in parts):
@@ -121,19 +151,19 @@ def _tasks(
       or classes.max() >= outputs
     ):
       raise InputError(
-        f"{files.path / store.METRICS}: row {row}: {store.CLASS_TO_OUTPUT} is {text!r}, "
-        f"expected the output of each class: numbers below {outputs}, not all "
-        "of them -1, as many in every row"
+        f"{files.path / store.METRICS}: row {row}: {store.CLASS_TO_OUTPUT} is "
+        f"{text!r}, expected the output of each class: numbers below {outputs},"
+        " not all of them -1, as many in every row"
       )
-    found[text] = classes
-  return jnp.array([found[text] for text in texts])
+    parsed[text] = classes
+  return jnp.array([parsed[text] for text in texts])
 
 
 def read_npy_row(path: str | Path, target: TargetNetwork) -> np.ndarray:
-  """One network from a .npy file, a row of a zoo's weights: [1, D].
+  """Reads one network from a .npy file, as a row of a zoo: [1, D].
 
   Raises:
-    InputError: there is no such file, or it holds something else.
+    InputError: no such file, or anything but the D weights of one network.
   """
   size = layout_of(target).size
   expected = f"a .npy file of {size} numbers, one network"
@@ -147,36 +177,47 @@ def read_npy_row(path: str | Path, target: TargetNetwork) -> np.ndarray:
 def read_metric(
   files: store.ZooFiles, rows: np.ndarray, column: str = "test_accuracy"
 ) -> np.ndarray:
-  """A measure of networks, such as their accuracy: [len(rows)] float32.
+  """Reads a metric of networks in [0, 1], such as accuracy: [B] float32.
+
+  Args:
+    files: the zoo.
+    rows: [B] row numbers.
+    column: name of the metric.
 
   Raises:
-    InputError: the zoo has no such column, or a value is not in [0, 1].
+    InputError: no such column, or a value that is not in [0, 1].
   """
   where = f"{files.path / store.METRICS}: {column}"
   if column not in files.metrics.columns:
     raise InputError(f"{where}: no such column, expected one with values")
-  found = np.asarray(
+  values = np.asarray(
     pd.to_numeric(files.metrics[column].iloc[rows], errors="coerce"), np.float32
   )
-  bad = ~((found >= 0) & (found <= 1))
+  bad = ~((values >= 0) & (values <= 1))
   if bad.any():
     first = bad.argmax()
     raise InputError(
       f"{where}: row {rows[first]} ({bad.sum()} of {len(rows)} rows) has "
       f"{files.metrics[column].iloc[rows[first]]!r}, expected 0 to 1"
     )
-  return found
+  return values
 
 
 def write_networks(
-  path,
+  path: str | os.PathLike[str],
   target: TargetNetwork,
   weights: Weights,
   metrics: pd.DataFrame,
 ) -> None:
-  """Writes stacked weights [B, ...] and their metrics (B rows) as a zoo.
+  """Writes networks as a zoo.
+
+  Args:
+    path: the folder: absent or empty.
+    target: the architecture.
+    weights: leaves [B, ...].
+    metrics: B rows, see `store.write_zoo`.
 
   Raises:
-    InputError: there is something at `path` already.
+    InputError: see `store.write_zoo`.
   """
   store.write_zoo(path, to_rows(weights), metrics, layout_of(target))

@@ -1,20 +1,20 @@
 """Collections: zoos of several architectures in one folder.
 
-A collection is a folder with a folder per architecture, each of which is a zoo
-(see `store`) with one more file:
+A collection has a folder per architecture. Each of them is a zoo (see `store`)
+with one more file:
 
-- `target.json`: the architecture, as `targets.make.make_target` takes it; for
-  example {"name": "cnn", "input_shape": [8, 8, 1], "channels": [16],
-  "kernel_size": [3], "stride": [2], "padding": "SAME", "pool": "average",
-  "classes": 10, "activation": ["relu", "tanh"]}.
+- `target.json`: the arguments of `targets.registry.make_target`, for example
+  {"name": "cnn", "input_shape": [8, 8, 1], "channels": [16], "kernel_size":
+  [3], "stride": [2], "padding": "SAME", "pool": "average", "classes": 10,
+  "activation": ["relu", "tanh"]}.
 
-A collection of one's own is put together of zoos by hand: nothing but that file
-says how a row of weights is to be read.
+Only this file says how a row of weights is read, so a collection can be put
+together from other zoos by hand.
 """
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,13 +42,13 @@ class Member(NamedTuple):
 
 
 def read_collection(folder: str | os.PathLike[str]) -> list[Member]:
-  """Opens a collection, in the order of the names of its folders.
+  """Opens a collection; members are in the order of their folders' names.
 
-  Folders without `target.json` are passed over.
+  Folders without `target.json` are skipped.
 
   Raises:
-    InputError: no such folder, nothing in it, a description that makes no
-      network, or a zoo that is broken or of other networks.
+    InputError: no such folder, no zoo in it, a description that makes no
+      target, a broken zoo, or a zoo of another architecture.
   """
   folder = Path(folder).expanduser()
   if not folder.is_dir():
@@ -63,9 +63,9 @@ def read_collection(folder: str | os.PathLike[str]) -> list[Member]:
       target = make_target(description)
     except InputError as error:
       raise InputError(f"{file}: {error}") from None
-    zoo = store.read_zoo(file.parent)
-    codec.check_layout(target, zoo)
-    members.append(Member(target, zoo))
+    files = store.read_zoo(file.parent)
+    codec.check_layout(target, files)
+    members.append(Member(target, files))
   if not members:
     raise InputError(f"{folder}: no zoo with {TARGET}, expected some")
   return members
@@ -79,27 +79,48 @@ def cached_collection(
   on_epoch: Callable[[], Any] = lambda: None,
   **settings: Any,
 ) -> list[Member]:
-  """A zoo of every architecture, trained here or read from `folder`.
+  """Trains a zoo per architecture, or reads the zoos that were made before.
 
   Args:
-    folder: of all cached collections. Zoos of the same settings and images
-      come into one, `<folder>/collection-<hash of these>`, so that an
-      architecture more is one zoo more to train.
+    folder: all cached collections. Zoos with the same settings and images are
+      in one of them, `<folder>/collection-<hash of settings and images>`, so
+      that one more architecture is one more zoo to train.
     targets: the architectures.
-    images: what the networks learn.
-    on_epoch: called once per network chunk and epoch.
-    settings: the other arguments of `cache.generated`, of every zoo.
+    images: the images that the networks learn.
+    on_epoch: called once per part and epoch.
+    settings: the other arguments of `cache.cached_zoo`.
 
   Raises:
-    InputError: impossible numbers.
+    InputError: see `cache.cached_zoo`.
   """
-  text = np.frombuffer(repr(sorted(settings.items())).encode(), np.uint8)
-  place = folder / f"collection-{parts.digest(text, *images[:-1])}"
+  text = np.frombuffer(_format_1(settings).encode(), np.uint8)
+  place = folder / f"collection-{parts.digest(text, *images.arrays)}"
   members = []
   for target in targets:
-    zoo = cache.cached_zoo(place, target, images, on_epoch=on_epoch, **settings)
-    file = zoo.path / TARGET
+    files = cache.cached_zoo(
+      place, target, images, on_epoch=on_epoch, **settings
+    )
+    file = files.path / TARGET
     if not file.exists():
       write_text(file, json.dumps(dict(target.description)) + "\n")
-    members.append(Member(target, zoo))
+    members.append(Member(target, files))
   return members
+
+
+def _format_1(settings: Mapping[str, Any]) -> str:
+  """The settings as text, hashed into the name of a collection's folder.
+
+  The text has the names of format 1 of `cache`, so that a cached collection is
+  found again.
+  """
+  values = dict(settings)
+  ranges = ", ".join(
+    f"{cache.FORMAT_1_NAMES.get(name, name)}={value!r}"
+    for name, value in vars(values.pop("ranges")).items()
+  )
+  items = [
+    (cache.FORMAT_1_NAMES.get(name, name), repr(value))
+    for name, value in values.items()
+  ]
+  items = sorted([*items, ("ranges", f"Ranges({ranges})")])
+  return f"[{', '.join(f'({name!r}, {text})' for name, text in items)}]"

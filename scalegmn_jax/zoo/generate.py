@@ -1,5 +1,8 @@
-"""Training a zoo of networks, with hyper-parameters drawn as in the Small CNN
-Zoo (Unterthiner et al. 2020, arXiv:2002.11448, appendix A)."""
+"""Training of zoo networks, with hyper-parameters drawn at random.
+
+The ranges follow the Small CNN Zoo (Unterthiner et al. 2020,
+arXiv:2002.11448, appendix A).
+"""
 
 import dataclasses
 import functools
@@ -14,6 +17,7 @@ import optax
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
 from scalegmn_jax.inner import fit as fits
+from scalegmn_jax.inner.objective import evaluate_network, evaluate_networks
 from scalegmn_jax.symmetry.spec import output_size
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
@@ -28,16 +32,17 @@ INITIALIZERS = (
 
 @dataclasses.dataclass(frozen=True)
 class TrainingRanges:
-  """What the settings of zoo networks are drawn from.
+  """Ranges of the settings with which zoo networks are trained.
 
   Attributes:
     learning_rate, l2, init_std: log-uniform (low, high).
     dropout: uniform (low, high).
     train_fraction, optimizer, initializer: uniform over the listed values.
-    classes_per_network, outputs_per_network: each network gets a task of its own, see `draw_classes`:
-      how many of an image set's classes it has, and how many outputs they are
-      grouped into, uniform (low, high). Without them all networks have one
-      task, and without groups every class has an output.
+    classes_per_network: how many classes of an image set each network has,
+      uniform (low, high); see `draw_classes`. Empty: all networks have the
+      same labels.
+    outputs_per_network: into how many outputs these classes are grouped,
+      uniform (low, high). Empty: every class has an output.
   """
 
   learning_rate: tuple[float, float] = (5e-4, 5e-2)
@@ -52,11 +57,11 @@ class TrainingRanges:
 
 
 MEASURED = 5000
-"""Images on which the losses and accuracies of a zoo's files are measured."""
+"""Number of images on which losses and accuracies of a zoo are measured."""
 
 
 class NetworkSettings(NamedTuple):
-  """Hyper-parameters of networks, each [B].
+  """Hyper-parameters of networks, each [B]; scalars for one network.
 
   Attributes:
     learning_rate, l2, dropout, init_std, train_fraction: float32.
@@ -75,9 +80,9 @@ class NetworkSettings(NamedTuple):
 
 
 def draw_settings(
-  key: jax.Array, ranges: TrainingRanges, activations: int
+  key: jax.Array, ranges: TrainingRanges, num_activations: int
 ) -> NetworkSettings:
-  """The settings of one network."""
+  """Draws the settings of one network; consumes the key."""
   keys = jax.random.split(key, 8)
 
   def log_uniform(key, bounds):
@@ -99,28 +104,28 @@ def draw_settings(
     ],
     optimizer=choice(keys[5], ranges.optimizer, OPTIMIZERS),
     initializer=choice(keys[6], ranges.initializer, INITIALIZERS),
-    activation=jax.random.randint(keys[7], (), 0, activations),
+    activation=jax.random.randint(keys[7], (), 0, num_activations),
   )
 
 
 def draw_classes(
   key: jax.Array, ranges: TrainingRanges, sets: Sequence[int], outputs: int
 ) -> jax.Array:
-  """The task of one network: [K] int32, see `base.Networks.class_to_output`.
+  """Draws the `class_to_output` [K] int32 of one network.
 
   Some classes of one image set, in random groups, at random outputs.
 
   Args:
     key: consumed.
     ranges: with `classes_per_network`.
-    sets: classes of each image set; they add up to K.
-    outputs: of the network.
+    sets: number of classes of each image set; they add up to K.
+    outputs: number of outputs of the network.
   """
   k_set, k_classes, k_groups, k_chosen, k_slot, k_order = jax.random.split(
     key, 6
   )
-  own = jax.random.randint(k_set, (), 0, len(sets))
-  inside = jnp.repeat(jnp.arange(len(sets)), np.array(sets)) == own
+  image_set = jax.random.randint(k_set, (), 0, len(sets))
+  inside = jnp.repeat(jnp.arange(len(sets)), np.array(sets)) == image_set
   low, high = ranges.classes_per_network
   kept = jax.random.randint(k_classes, (), low, high + 1)
   low, high = ranges.outputs_per_network or (outputs, outputs)
@@ -128,7 +133,7 @@ def draw_classes(
   groups = jnp.minimum(groups, kept)
   chance = jax.random.uniform(k_chosen, inside.shape)
   rank = jnp.argsort(jnp.argsort(jnp.where(inside, chance, 2.0)))
-  # The first classes have a group each, so that none is empty.
+  # Each of the first classes has a group to itself, so that none is empty.
   other = jax.random.randint(k_slot, inside.shape, 0, groups)
   slot = jnp.where(rank < groups, rank, other)
   order = jax.random.permutation(k_order, outputs)
@@ -141,16 +146,17 @@ def initialize(
   settings: NetworkSettings,
   initializers: Sequence[str] = INITIALIZERS,
 ) -> Weights:
-  """One network's first weights: biases 0, kernels as `settings` says.
+  """Draws the initial weights of one network; biases are 0.
 
-  Fans are those of kernels [..., in, out]. The init std is that of "normal"
-  and "truncated_normal"; "orthogonal" is scaled to gain 1.
+  Fan-in and fan-out are taken from kernels [..., in, out]. "normal" and
+  "truncated_normal" have the standard deviation `init_std`; "orthogonal" has
+  gain 1.
 
   Args:
     key: consumed.
-    shapes: of the weights.
-    settings: of one network.
-    initializers: those that the settings may be of. All of them are computed.
+    shapes: a pytree with the shapes of the weights.
+    settings: the settings of one network.
+    initializers: names that the settings may select. All of them are computed.
   """
   leaves, structure = jax.tree.flatten(shapes)
 
@@ -169,8 +175,8 @@ def initialize(
       "orthogonal": lambda: jax.nn.initializers.orthogonal()(key, shape),
       "normal": lambda: z * settings.init_std,
     }
-    made = jnp.stack([candidates[name]() for name in initializers])
-    return made[_among(INITIALIZERS, initializers)[settings.initializer]]
+    drawn = jnp.stack([candidates[name]() for name in initializers])
+    return drawn[_positions(INITIALIZERS, initializers)[settings.initializer]]
 
   weights = [
     kernel(k, s.shape) if len(s.shape) > 1 else jnp.zeros(s.shape)
@@ -179,18 +185,18 @@ def initialize(
   return jax.tree.unflatten(structure, weights)
 
 
-def _among(names: Sequence[str], some: Sequence[str]) -> jax.Array:
-  """The position among some names of each of the names, 0 if it has none."""
-  return jnp.array([some.index(n) if n in some else 0 for n in names])
+def _positions(names: Sequence[str], subset: Sequence[str]) -> jax.Array:
+  """The position of each name in a subset of the names, 0 if it has none."""
+  return jnp.array([subset.index(n) if n in subset else 0 for n in names])
 
 
 def _optimizer(
   optimizers: Sequence[str], settings: NetworkSettings
 ) -> optax.GradientTransformation:
-  """The network's own optimizer: the steps of all are taken, one is kept."""
+  """The optimizer of one network: all optimizers step, one step is kept."""
   known = {"adam": optax.adam, "sgd": optax.sgd, "rmsprop": optax.rmsprop}
   members = [known[name](settings.learning_rate) for name in optimizers]
-  own = _among(OPTIMIZERS, optimizers)[settings.optimizer]
+  selected = _positions(OPTIMIZERS, optimizers)[settings.optimizer]
 
   def init(params):
     return tuple(m.init(params) for m in members)
@@ -200,8 +206,8 @@ def _optimizer(
       m.update(updates, s, params) for m, s in zip(members, state, strict=True)
     ]
     steps = [r[0] for r in results]
-    chosen = jax.tree.map(lambda *u: jnp.stack(u)[own], *steps)
-    return chosen, tuple(r[1] for r in results)
+    step = jax.tree.map(lambda *u: jnp.stack(u)[selected], *steps)
+    return step, tuple(r[1] for r in results)
 
   return optax.GradientTransformation(init, update)
 
@@ -212,7 +218,7 @@ class TrainedPart(NamedTuple):
   Attributes:
     weights: a pytree with leaves [B, C, ...].
     settings: each [B].
-    class_to_output: [B, K] int32, their tasks; None if they have the same one.
+    class_to_output: [B, K] int32; None if all networks have the same labels.
     train_loss, train_accuracy, test_loss, test_accuracy: [B, C].
   """
 
@@ -235,37 +241,39 @@ def train_networks(
   batch_size: int,
   ranges: TrainingRanges,
   sets: Sequence[int] = (),
-  together: int | None = None,
+  vmap_size: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
 ) -> TrainedPart:
-  """Trains networks and keeps them at the given epochs.
+  """Trains networks and keeps their weights after some epochs.
 
-  A network depends on its key and on nothing else of the batch it is trained
-  in, up to the rounding of batched products.
+  Each network depends on its key alone, not on the networks beside it, up to
+  the rounding of batched products.
 
   Args:
     target: the architecture.
     keys: [B], one per network, consumed.
-    train, test: (images, labels); test images are only measured on, and no
-      more than `MEASURED` of either.
-    epochs: when to keep them, ascending; 0 is initialization.
+    train, test: (images, labels). Losses and accuracies are measured on the
+      first `MEASURED` images of both.
+    epochs: the epochs to keep, ascending; 0 is initialization.
     batch_size: images per step.
-    ranges: of the settings.
-    sets: classes of each image set, for tasks of their own.
-    together: networks trained side by side, see `fit.fit`.
+    ranges: ranges of the settings.
+    sets: number of classes of each image set, for `classes_per_network`.
+    vmap_size: networks trained side by side, see `fit.fit`.
     on_epoch: called after every epoch.
 
   Raises:
-    InputError: tasks of more classes than an image set has, or of groups of
-      classes without tasks.
+    InputError: more classes per network than an image set has, or
+      `outputs_per_network` without `classes_per_network`.
   """
   if ranges.outputs_per_network and not ranges.classes_per_network:
     raise InputError(
-      "zoo.outputs_per_network: groups of classes need zoo.classes_per_network"
+      f"outputs_per_network is {ranges.outputs_per_network} without "
+      "classes_per_network, expected both"
     )
   if ranges.classes_per_network and ranges.classes_per_network[1] > min(sets):
     raise InputError(
-      f"zoo.classes_per_network is {ranges.classes_per_network}: an image set has {min(sets)} classes"
+      f"classes_per_network is {ranges.classes_per_network}, expected at most "
+      f"{min(sets)}, the classes of an image set"
     )
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   outputs = output_size(target.spec)
@@ -282,18 +290,17 @@ def train_networks(
       weights = initialize(k_init, shapes, settings, ranges.initializer)
       if not ranges.classes_per_network:
         return settings, Networks(weights, settings.activation)
-      k_task = jax.random.fold_in(k_draw, 1)
-      classes = draw_classes(k_task, ranges, sets, outputs)
+      k_classes = jax.random.fold_in(k_draw, 1)
+      classes = draw_classes(k_classes, ranges, sets, outputs)
       return settings, Networks(weights, settings.activation, classes)
 
     # One network after another: two batched QR factorizations that run at the
-    # same time wait for each other for ever on a CPU with 2 threads (seen in
-    # jax 0.10.2).
+    # same time deadlock on a CPU with 2 threads (seen in jax 0.10.2).
     return jax.lax.map(one, keys)
 
   def loss(network, images, labels, settings, key):
     apply = functools.partial(target.apply, dropout=(settings.dropout, key))
-    ce, _, _ = fits.evaluate_network(apply, network, images, labels)
+    ce, _, _ = evaluate_network(apply, network, images, labels)
     kernels = [w for w in jax.tree.leaves(network.weights) if w.ndim > 1]
     return ce + settings.l2 * sum((w * w).sum() for w in kernels)
 
@@ -302,24 +309,22 @@ def train_networks(
     functools.partial(_optimizer, ranges.optimizer),
     batch_size=batch_size,
     fraction=lambda settings: settings.train_fraction,
-    chunk=together,
+    vmap_size=vmap_size,
   )
-  measure = jax.jit(
-    lambda *args: fits.evaluate_networks(target.apply, *args)[:2]
-  )
+  measure = jax.jit(lambda *args: evaluate_networks(target.apply, *args)[:2])
   samples = [[a[:MEASURED] for a in images] for images in (train, test)]
-  settings, zoo = begin(keys)
-  state = jax.jit(trainer.init)(zoo.weights, settings)
+  settings, networks = begin(keys)
+  state = jax.jit(trainer.init)(networks.weights, settings)
   kept = []
   for epoch in range(max(epochs) + 1):
     if epoch:
       fold = jax.vmap(lambda k, e=epoch: jax.random.fold_in(k, e))
-      state = trainer.epoch(state, settings, zoo, fold(keys), *train)
+      state = trainer.epoch(state, settings, networks, fold(keys), *train)
       jax.block_until_ready(state)
       on_epoch()
     if epoch in epochs:
-      zoo = zoo._replace(weights=state.weights)
-      scores = [x for sample in samples for x in measure(zoo, *sample)]
+      networks = networks._replace(weights=state.weights)
+      scores = [x for sample in samples for x in measure(networks, *sample)]
       kept.append((state.weights, *scores))
   weights, *scores = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept)
-  return TrainedPart(weights, settings, zoo.class_to_output, *scores)
+  return TrainedPart(weights, settings, networks.class_to_output, *scores)

@@ -1,9 +1,9 @@
-"""Zoos of implicit neural representations: a network for every picture.
+"""Zoos of implicit neural representations (INRs): one network per picture.
 
 A SIREN maps the coordinates of a pixel to its value (Sitzmann et al. 2020,
-arXiv:2006.09661). The files are those of `store`; their metrics say which image
-each network renders: `part` (train, val or test) and `image` (the row in that
-part of the image set), and have its `label` and the `psnr` of the fit.
+arXiv:2006.09661). The files have the format of `store`. Their metrics name the
+image that each network renders: `part` (train, val or test), `image` (the row
+in that part of the image set) and `label`, and the `psnr` of the fit.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from scalegmn_jax import batched
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.data import pictures as pics
 from scalegmn_jax.data.images import Images
@@ -22,11 +23,11 @@ from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.zoo import codec, parts, store
 
 FORMAT = 1
-"""To be raised when the same config comes to give other networks."""
+"""Has to be raised whenever the same config gives other networks."""
 
 
-class _Own(NamedTuple):
-  """What a network alone learns: the pixels [P, C] of its picture."""
+class _Settings(NamedTuple):
+  """Settings of one network: the pixels [P, C] of its picture."""
 
   pixels: jax.Array
 
@@ -40,89 +41,95 @@ def cached_inrs(
   batch_size: int,
   learning_rate: float,
   seed: int,
-  chunk: int = 512,
-  together: int | None = None,
+  save_every: int = 512,
+  vmap_size: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
 ) -> store.ZooFiles:
-  """One network per picture, each from its own initialization.
+  """Fits one network per picture, or reads the zoo if it was made before.
 
-  Mean squared error, Adam, cosine decay to zero. See `parts.assembled`.
+  Each network starts from an initialization of its own. The loss is the mean
+  squared error; the optimizer is Adam with cosine decay to zero.
 
   Args:
-    folder: of all cached zoos.
+    folder: all cached zoos, see `parts.assemble`.
     target: 2 inputs and C outputs, one activation.
-    pictures: N of them; network i depends on picture i, the seed and i.
+    pictures: N pictures; network i depends on picture i, the seed and i.
     epochs: passes over the pixels.
     batch_size: pixels per step, at most P; 0 for all.
-    learning_rate: its peak.
-    seed: of the initializations and of the order of pixels.
-    chunk: networks of a part.
-    together: of those, networks trained side by side, None for all.
+    learning_rate: the peak of the schedule.
+    seed: decides the initializations and the order of pixels.
+    save_every: networks between two saves.
+    vmap_size: networks trained side by side, None for `save_every`.
     on_epoch: called once per part and epoch.
 
   Raises:
-    InputError: impossible numbers.
+    InputError: impossible numbers, or a target without description.
   """
   size, height, width, channels = pictures.pixels.shape
   count = height * width
   batch_size = batch_size or count
   if epochs < 1 or not learning_rate > 0 or not 1 <= batch_size <= count:
     raise InputError(
-      f"zoo.epochs is {epochs}, zoo.learning_rate {learning_rate} and "
-      f"zoo.batch_size {batch_size}: expected at least one epoch, a positive "
-      f"rate and 0 to {count} pixels"
+      f"epochs is {epochs}, learning_rate {learning_rate} and batch_size "
+      f"{batch_size}: expected at least one epoch, a positive rate and 0 to "
+      f"{count} pixels"
     )
+  description = parts.describe(target)
   xy = jnp.asarray(pics.coordinates(height, width))
   numbers = jnp.arange(count)
 
-  def loss(network, x, rows, own, key):
+  def loss(network, x, rows, settings, key):
     del key
     rendered = target.apply(network.weights, x, network.activation)
-    return jnp.mean((rendered - own.pixels[rows]) ** 2)
+    return jnp.mean((rendered - settings.pixels[rows]) ** 2)
 
   steps = epochs * (count // batch_size)
   rate = optax.cosine_decay_schedule(learning_rate, steps)
   trainer = fits.fit(
-    loss, lambda own: optax.adam(rate), batch_size=batch_size, chunk=together
+    loss,
+    lambda _: optax.adam(rate),
+    batch_size=batch_size,
+    vmap_size=vmap_size,
   )
 
   @jax.jit
-  def begin(keys, own):
-    return trainer.init(jax.vmap(target.init)(keys), own)
+  def begin(keys, settings):
+    return trainer.init(jax.vmap(target.init)(keys), settings)
 
   @jax.jit
-  def errors(zoo, own):
-    def one(item):
-      network, own = item
-      return loss(network, xy, numbers, own, None)
-
-    return jax.lax.map(one, (zoo, own))
+  def errors(networks, settings):
+    return batched.map_networks(
+      lambda network, s: loss(network, xy, numbers, s, None), networks, settings
+    )
 
   key = jax.random.key(seed)
-  of_networks = jax.jit(
-    jax.vmap(lambda i, j: jax.random.fold_in(jax.random.fold_in(key, i), j),
-             (0, None))
-  )  # fmt: skip
+
+  @jax.jit
+  def keys_of(index, epoch):
+    def one(i):
+      return jax.random.fold_in(jax.random.fold_in(key, i), epoch)
+
+    return jax.vmap(one)(index)
 
   def make(index):
     rows = index % size
     pixels = pictures.pixels[rows].reshape(len(rows), count, channels)
-    own = _Own(jnp.asarray(pixels))
-    state = begin(of_networks(index, 0), own)
-    zoo = Networks(state.weights, jnp.zeros(len(rows), jnp.int32))
+    settings = _Settings(jnp.asarray(pixels))
+    state = begin(keys_of(index, 0), settings)
+    networks = Networks(state.weights, jnp.zeros(len(rows), jnp.int32))
     for epoch in range(1, epochs + 1):
       state = trainer.epoch(
-        state, own, zoo, of_networks(index, epoch), xy, numbers
+        state, settings, networks, keys_of(index, epoch), xy, numbers
       )
       jax.block_until_ready(state)
       on_epoch()
-    zoo = zoo._replace(weights=state.weights)
+    networks = networks._replace(weights=state.weights)
     columns = {
       "step": np.full(len(rows), epochs),
       "part": pictures.part[rows],
       "image": pictures.image[rows],
       "label": pictures.label[rows],
-      "psnr": pics.psnr(np.asarray(errors(zoo, own))),
+      "psnr": pics.psnr(np.asarray(errors(networks, settings))),
       "config.activation": np.full(len(rows), target.activations[0]),
       "config.learning_rate": np.full(len(rows), learning_rate),
       "config.batch_size": np.full(len(rows), batch_size),
@@ -133,8 +140,10 @@ def cached_inrs(
     folder,
     {
       "format": FORMAT,
-      "target": dict(target.description),
-      "pictures": parts.digest(*pictures),
+      "target": description,
+      "pictures": parts.digest(
+        pictures.pixels, pictures.label, pictures.part, pictures.image
+      ),
       "epochs": epochs,
       "batch_size": batch_size,
       "learning_rate": learning_rate,
@@ -143,21 +152,21 @@ def cached_inrs(
     codec.layout_of(target),
     make,
     size=size,
-    chunk=chunk,
+    save_every=save_every,
     on_kept=lambda: [on_epoch() for _ in range(epochs)],
   )
 
 
 class Inrs(NamedTuple):
-  """Networks and what they render.
+  """Networks and the pictures that they render.
 
   Attributes:
-    zoo: B networks.
+    networks: B networks.
     pictures: B pictures.
     psnr: [B] dB.
   """
 
-  zoo: Networks
+  networks: Networks
   pictures: pics.Pictures
   psnr: np.ndarray
 
@@ -165,10 +174,10 @@ class Inrs(NamedTuple):
 def load(
   target: TargetNetwork, files: store.ZooFiles, images: Images, part: str
 ) -> Inrs:
-  """The networks of the images of one part.
+  """Loads the networks of one part of an image set.
 
   Raises:
-    InputError: no such networks, or networks of other images than these.
+    InputError: no such networks, or networks of other images.
   """
   metrics, file = files.metrics, files.path / store.METRICS
   for name in ("part", "image", "label", "psnr"):
@@ -178,11 +187,11 @@ def load(
   if not len(rows):
     raise InputError(f"{file}: no networks of {part} images")
   numbers = np.asarray(metrics["image"])[rows].astype(np.int64)
-  found = pics.take(images, part, numbers)
-  if (found.label != np.asarray(metrics["label"])[rows]).any():
+  pictures = pics.take(images, part, numbers)
+  if (pictures.label != np.asarray(metrics["label"])[rows]).any():
     raise InputError(
-      f"{file}: labels that are not those of the {part} images: networks of "
-      "another image set"
+      f"{file}: labels differ from the labels of the {part} images: networks "
+      "of another image set"
     )
   psnr = np.asarray(metrics["psnr"])[rows]
-  return Inrs(codec.load_networks(target, files, rows), found, psnr)
+  return Inrs(codec.load_networks(target, files, rows), pictures, psnr)

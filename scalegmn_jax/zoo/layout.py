@@ -1,4 +1,4 @@
-"""layout.csv: which columns of a zoo's weights hold which weight."""
+"""layout.csv: the columns of each weight in the rows of a zoo."""
 
 import csv
 import dataclasses
@@ -27,14 +27,14 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Which columns of `weights.npy` hold which weight.
+  """The columns of each weight in `weights.npy`.
 
   Attributes:
     entries: the weights in the order of their columns; they follow each other
       from column 0 without gaps.
 
   Raises:
-    InputError: on creation, if they do not.
+    InputError: on creation, if entries overlap, leave gaps or share a name.
   """
 
   entries: tuple[Entry, ...]
@@ -45,7 +45,7 @@ class Layout:
     for row, entry in enumerate(self.entries):
       where = f"layout: row {row} ({entry.name!r})"
       if not entry.name or entry.name in names:
-        raise base.InputError(f"{where}: expected a varname of its own")
+        raise base.InputError(f"{where}: expected a unique varname")
       names.add(entry.name)
       if entry.start != end:
         raise base.InputError(
@@ -76,7 +76,7 @@ class Layout:
   def from_shapes(
     cls, names: Sequence[str], shapes: Sequence[Sequence[int]]
   ) -> "Layout":
-    """The layout of these weights, one after the other."""
+    """The layout of weights that follow each other."""
     if len(names) != len(shapes):
       raise base.InputError(
         f"layout: {len(names)} names, {len(shapes)} shapes, expected as many"
@@ -93,8 +93,8 @@ class Layout:
     """Reads a `layout.csv`.
 
     Raises:
-      InputError: other columns, something that is no number or no shape, or a
-        gap between the weights.
+      InputError: other columns, a malformed number or shape, or a gap between
+        the weights.
     """
     with input_errors(path, f"a CSV with {','.join(_COLUMNS)}"):
       with open(path, encoding="utf-8", newline="") as file:
@@ -117,7 +117,7 @@ class Layout:
           raise base.InputError(
             f"{path}: row {row}: {key} {text!r}, expected an integer"
           )
-      # Never evaluated: the file may come from anyone.
+      # Parsed, never evaluated: the file may come from anyone.
       if not _SHAPE.fullmatch(line[4]):
         raise base.InputError(
           f"{path}: row {row}: shape {line[4]!r}, expected a tuple of integers"

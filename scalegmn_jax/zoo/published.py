@@ -18,9 +18,8 @@ _EXPECTED = "a CSV with the header 0 and a permutation of the zoo's rows"
 def read_order(path: str | os.PathLike[str], count: int) -> np.ndarray:
   """Reads the published order of a zoo's rows.
 
-  Some readers take the file's header for a row number, which puts row 0 in
-  front of all others as well. The split differs only if row 0 is of the step
-  that is split.
+  Some readers take the header for a row number, which repeats row 0 at the
+  front. The split differs only if row 0 belongs to the step that is split.
 
   Args:
     path: CSV with the header 0 and one row number per line.
@@ -41,7 +40,7 @@ def read_order(path: str | os.PathLike[str], count: int) -> np.ndarray:
     if len(order) != count:
       raise ValueError(f"{len(order)} rows for a zoo of {count}")
     if not np.array_equal(np.sort(order), np.arange(count)):
-      raise ValueError("some row is in it twice")
+      raise ValueError("a row is in it twice")
   return order
 
 

@@ -1,15 +1,16 @@
-"""Files of networks that PyTorch saved, and files that it loads.
+"""Networks saved by PyTorch, read and written.
 
     target = sg.cnn((8, 8, 1), (16, 16), padding="SAME", pool="flatten")
-    weights = pytorch.read("network.safetensors", target)
-    zoo = pytorch.read_zoo("networks/", target)  # a folder of them, stacked
-    pytorch.convert("networks/", target, "zoo")  # the same as zoo files
+    weights = pytorch.read_network("network.safetensors", target)
+    networks = pytorch.read_networks("networks/", target)  # a folder, stacked
+    pytorch.convert("networks/", target, "zoo")  # a folder, as zoo files
 
     layers = pytorch.layers("network.safetensors")
-    pytorch.write("better.safetensors", target, better, layers)
+    pytorch.write_network("better.safetensors", target, better, layers)
 
-and there `model.load_state_dict(load_file("better.safetensors"))`. Which
-network of PyTorch is which target is said in `zoo.state_dict`.
+PyTorch loads the result by
+`model.load_state_dict(load_file("better.safetensors"))`. `zoo.state_dict` lists
+which networks of PyTorch are which targets.
 """
 
 import os
@@ -34,14 +35,14 @@ PathLike = str | os.PathLike[str]
 
 
 def load_state_dict(path: PathLike) -> state_dict.StateDict:
-  """The state dict in a file, for `state_dict.to_weights`.
+  """Reads the state dict in a file, for `state_dict.to_weights`.
 
-  A `.pt` or `.pth` file is read by PyTorch (the extra `torch`), which is told
-  to unpickle nothing but tensors.
+  A `.pt` or `.pth` file is read by PyTorch (the extra `torch`), which unpickles
+  nothing but tensors.
 
   Raises:
-    InputError: no such file, another suffix, a damaged file, no PyTorch or one
-      before 2.10, or something else than a state dict.
+    InputError: no such file, another suffix, a damaged file, PyTorch absent or
+      older than 2.10, or anything but a state dict.
   """
   path = Path(path)
   if path.suffix not in SUFFIXES:
@@ -60,13 +61,14 @@ def load_state_dict(path: PathLike) -> state_dict.StateDict:
 def layers(path: PathLike) -> tuple[str, ...]:
   """Names of the layers in a file, in order.
 
-  A `.pt` file has them as the module registered them. A `.safetensors` file
-  keeps no order: there the numbers in the names decide, convolutions first, if
-  names differ by nothing else ("net.0", "net.2", or "conv1", "conv2", "fc").
+  A `.pt` file has the order in which the module registered its layers. A
+  `.safetensors` file keeps no order: the numbers in the names decide,
+  convolutions first, if names differ by nothing else ("net.0", "net.2", or
+  "conv1", "conv2", "fc").
 
   Raises:
-    InputError: see `load`; something that is no layer of ours; or an order
-      that is not known.
+    InputError: see `load_state_dict` and `state_dict.layers`; or names that do
+      not decide the order.
   """
   return _layers(load_state_dict(path), Path(path))
 
@@ -76,13 +78,13 @@ def read_network(
   target: TargetNetwork,
   order: Sequence[str] | None = None,
 ) -> Weights:
-  """The weights in a file.
+  """Reads the weights of one network from a file.
 
   Args:
-    path: of a state dict, `.safetensors`, `.pt` or `.pth`.
+    path: a state dict, `.safetensors`, `.pt` or `.pth`.
     target: the architecture.
     order: names of the layers as they are computed, first to last; None for
-      that of `layers`.
+      the order of `layers`.
 
   Raises:
     InputError: see `layers` and `state_dict.to_weights`.
@@ -100,11 +102,11 @@ def write_network(
   """Writes one network as a `.safetensors` file for `load_state_dict`.
 
   Args:
-    path: does not exist.
+    path: a file that does not exist.
     target: the architecture.
-    weights: of one network.
-    order: names for its layers, first to last: ("0", "2", "5"), say, or those
-      of `layers` of another file.
+    weights: the weights of one network.
+    order: names for its layers, first to last, for example ("0", "2", "5") or
+      `layers` of another file.
 
   Raises:
     InputError: see `state_dict.from_weights`; another suffix; a file that
@@ -127,21 +129,21 @@ def read_networks(
   activation: str | Sequence[str] | None = None,
   order: Sequence[str] | None = None,
 ) -> Networks:
-  """Networks of one architecture from many files.
+  """Reads networks of one architecture from many files.
 
   Args:
-    paths: a folder, whose files of a known suffix are taken by name; or files
-      in an order of one's own.
-    target: the architecture of all of them.
-    activation: the name of theirs, or one for each of them; may be left out
-      where the target has only one.
-    order: see `read`; the same for all.
+    paths: a folder, whose files of a known suffix are read in the order of
+      their names; or a sequence of files.
+    target: the architecture of all networks.
+    activation: the name of the activation of all networks, or one name per
+      network; None if the target has only one.
+    order: see `read_network`; the same for all files.
 
   Returns:
     The networks in the order of the files.
 
   Raises:
-    InputError: see `read`; no files, or activations that do not fit.
+    InputError: see `read_network`; no files, or activations that do not fit.
   """
   files = _files(paths)
   index = _activations(target, activation, len(files))
@@ -161,42 +163,44 @@ def convert(
   order: Sequence[str] | None = None,
   metrics: pd.DataFrame | None = None,
 ) -> None:
-  """Writes networks of PyTorch as zoo files, for `--config.zoo.path`.
+  """Converts networks saved by PyTorch to zoo files.
 
   Args:
-    paths: see `read_zoo`.
+    paths: see `read_networks`.
     target: the architecture.
-    folder: to write; absent or empty.
-    activation: see `read_zoo`.
-    order: see `read_zoo`.
-    metrics: columns of the zoo's metrics, such as "test_accuracy", a row per
-      file in their order. Without "modeldir" each file is a training run of
-      its own, named by its path; without "step" all have step 0. Several
-      checkpoints of a run need both, so that no split parts them.
+    folder: the zoo to write; absent or empty.
+    activation: see `read_networks`.
+    order: see `read_networks`.
+    metrics: columns of the zoo's metrics, such as "test_accuracy", one row per
+      file in the order of the files. Without "modeldir" each file is a training
+      run named by its path; without "step" all files have step 0. Several
+      checkpoints of a run need both columns, so that a split keeps them on one
+      side.
 
   Raises:
-    InputError: see `read_zoo`; a folder that is not empty; metrics that do not
-      fit.
+    InputError: see `read_networks`; a folder that is not empty; metrics that do
+      not fit.
   """
   files = _files(paths)
   if metrics is None:
     metrics = pd.DataFrame(index=range(len(files)))
   if len(metrics) != len(files):
     raise InputError(f"metrics: {len(metrics)} rows, expected {len(files)}")
-  zoo = read_networks(files, target, activation, order)
+  networks = read_networks(files, target, activation, order)
   columns = {
     "modeldir": [file.as_posix() for file in files],
     "step": 0,
   } | {name: metrics[name].to_numpy() for name in metrics}
-  columns["config.activation"] = np.array(target.activations)[zoo.activation]
-  codec.write_networks(folder, target, zoo.weights, pd.DataFrame(columns))
+  names = np.array(target.activations)
+  columns["config.activation"] = names[networks.activation]
+  codec.write_networks(folder, target, networks.weights, pd.DataFrame(columns))
 
 
 def _read(
   path: Path,
   kernels: Sequence[state_dict.Kernel],
   order: Sequence[str] | None,
-):
+) -> tuple[dict[str, np.ndarray], ...]:
   """The weights in a file, on the host."""
   state = load_state_dict(path)
   order = _layers(state, path) if order is None else order
@@ -211,7 +215,7 @@ def _load_pickled(path: Path) -> state_dict.StateDict:
       f"{path}: needs PyTorch to be read: pip install 'scalegmn-jax[torch]', "
       "or save the network as .safetensors"
     ) from None
-  # Before, a file could make it run code in spite of `weights_only`.
+  # Before 2.10 a file could run code in spite of `weights_only`.
   if [int(n) for n in torch.__version__.split(".")[:2]] < [2, 10]:
     raise InputError(
       f"{path}: PyTorch {torch.__version__} does not read it safely, expected "
@@ -249,8 +253,8 @@ def _layers(state: state_dict.StateDict, path: Path) -> tuple[str, ...]:
     group = [name for name in names if convolution(name) is kind]
     if len({re.sub("[0-9]+", "0", name) for name in group}) > 1:
       raise InputError(
-        f"{path}: does not say in which order its layers {', '.join(group)} "
-        "are computed: give their names in order"
+        f"{path}: the order of layers {', '.join(group)} is not known, "
+        "expected their names in order"
       )
     result += sorted(group, key=numbers)
   return tuple(result)

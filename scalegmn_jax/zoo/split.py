@@ -53,16 +53,17 @@ def split_zoo(
     activations: names in `config.activation`; None for all.
     fractions: shares of the runs for training, validation and test; they add
       up to 1.
-    seed: another one gives another split. Sides depend on the seed and on the
-      set of runs alone, not on the order of the rows.
+    seed: decides the split, together with the set of runs; the order of the
+      rows in the files does not.
     train_step: the checkpoints to train on.
     eval_step: the checkpoints to validate and test on.
-    order_file: CSV with the published order of the rows. The sides are then
-      the published ones (see `published.cut_order`, applied to the rows of
-      `eval_step`), which replace `fractions` and `seed`.
+    order_file: CSV with the published order of the rows. The rows of
+      `eval_step` are then cut by `published.cut_order`, which replaces
+      `fractions` and `seed`.
 
   Returns:
-    The rows, ascending; with `order_file` in the published order.
+    Ascending rows. With `order_file` they are in the published order, except
+    training rows of another step than `eval_step`.
 
   Raises:
     InputError: no rows of these steps and activations, fractions that do not
@@ -84,11 +85,11 @@ def split_zoo(
     rows = np.union1d(train_rows, eval_rows)
     sides = _split_by_hash(files, rows, fractions, seed)
     source = str(files.path / METRICS)
-  wanted = train_rows, eval_rows, eval_rows
+  step_rows = train_rows, eval_rows, eval_rows
   split = Split(
     *(
       side[np.isin(side, rows)]
-      for side, rows in zip(sides, wanted, strict=True)
+      for side, rows in zip(sides, step_rows, strict=True)
     )
   )
   if any(f > 0 and not len(s) for f, s in zip(fractions, split, strict=True)):
@@ -131,7 +132,7 @@ def select_rows(
   elif step is not None:
     keep &= column(files, "step") == step
   if activations is not None:
-    if isinstance(activations, str):  # else its letters would be looked for
+    if isinstance(activations, str):  # a string would match by its letters
       raise base.InputError(
         f"activations {activations!r}: expected a tuple of names"
       )

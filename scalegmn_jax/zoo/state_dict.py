@@ -1,21 +1,21 @@
 """State dicts of `torch.nn` networks as weights of a target network, and back.
 
-A state dict is tensors by name. It does not say what is computed with them, so
-the caller gives the target network and every shape is checked against it; an
-activation, a stride, a padding or a pool that is not the network's own cannot
-be noticed. These networks of `torch.nn` compute what our targets do:
+A state dict has tensors by name and no computation. The caller names the target
+network, and every shape is checked against it; a wrong activation, stride,
+padding or pool cannot be noticed. These networks of `torch.nn` compute the same
+functions as our targets:
 
-- `cnn`: Conv2d and activation, as often as wanted; then Flatten, Linear for
+- `cnn`: Conv2d and activation, any number of times; then Flatten, Linear for
   pool "flatten", or AdaptiveAvgPool2d(1), Flatten, Linear for "average". Images
-  are [N, C, H, W] there and [N, H, W, C] here.
+  are [N, C, H, W] in PyTorch and [N, H, W, C] here.
 - `mlp`: Flatten, then Linear and activation, Linear last. Images of several
   channels have to be permuted to [N, H, W, C] before they are flattened.
 - Padding "VALID" is `padding=0`. "SAME" is `padding=k // 2` for an odd kernel k
   and stride 1. For stride s it pads H rows by max((⌈H/s⌉ - 1) s + k - H, 0) in
-  all, the smaller half of them above: with k = 3, s = 2 one row on either side
-  of an odd H, which is `padding=1`, and one row below an even H, which is
+  total, the smaller half of them above: with k = 3, s = 2 one row on either
+  side of an odd H, which is `padding=1`, and one row below an even H, which is
   ZeroPad2d((0, 1, 0, 1)) before `padding=0`. Conv2d(stride=2, padding=1) on an
-  even H is another function, and no target of ours.
+  even H is a different function that no target computes.
 - Activations: ReLU, LeakyReLU(0.01), Tanh, SiLU; GELU(approximate="tanh") is
   "gelu". sin(ω(Wx + b)), as in SIREN, is "sine" with `omega`.
 
@@ -39,11 +39,11 @@ StateDict = Mapping[str, Any]
 
 
 class Kernel(NamedTuple):
-  """A kernel in PyTorch.
+  """The shape of a kernel in PyTorch.
 
   Attributes:
-    stored: its shape in the state dict.
-    axes: [out, in, spatial...]: the same, its spatial axes not flattened.
+    stored: the shape in the state dict.
+    axes: [out, in, spatial...]: the shape with spatial axes not flattened.
   """
 
   stored: tuple[int, ...]
@@ -51,7 +51,7 @@ class Kernel(NamedTuple):
 
 
 def kernels(target: TargetNetwork) -> list[Kernel]:
-  """The kernels that a target's networks have in PyTorch, in order.
+  """The kernels of a target's networks in PyTorch, in order.
 
   Raises:
     InputError: the target is neither a cnn nor an mlp.
@@ -77,8 +77,8 @@ def layers(state: StateDict, source: object = "state dict") -> tuple[str, ...]:
   """Names of the layers, "0" of "0.weight", in the order of the state dict.
 
   Raises:
-    InputError: something in it is no weight or bias of a convolution or of a
-      linear layer.
+    InputError: an entry is not the weight or bias of a convolution or linear
+      layer.
   """
   names = {}
   for key, value in state.items():
@@ -88,8 +88,8 @@ def layers(state: StateDict, source: object = "state dict") -> tuple[str, ...]:
         "tensors by name, as model.state_dict() returns them"
       )
     name, _, part = key.rpartition(".")
-    least = {"weight": 2, "bias": 1}.get(part, math.inf)
-    if len(value.shape) < least:
+    min_ndim = {"weight": 2, "bias": 1}.get(part, math.inf)
+    if len(value.shape) < min_ndim:
       raise InputError(
         f"{source}: has {key} of shape {tuple(value.shape)}, expected weights "
         "and biases of convolutions and linear layers only (normalization can "
@@ -105,17 +105,24 @@ def to_arrays(
   order: Sequence[str] | None,
   source: object,
 ) -> tuple[dict[str, np.ndarray], ...]:
-  """`to_weights` with `kernels(target)`, on the host."""
-  found = layers(state, source)
-  names = found if order is None else tuple(order)
-  if set(names) != set(found):
+  """The weights of one network on the host, see `to_weights`.
+
+  Args:
+    state: the state dict.
+    expected: `kernels(target)`.
+    order: see `to_weights`.
+    source: name of the state dict in error messages.
+  """
+  stored = layers(state, source)
+  names = stored if order is None else tuple(order)
+  if set(names) != set(stored):
     raise InputError(
-      f"{source}: has layers {', '.join(found)}, expected {', '.join(names)}"
+      f"{source}: has layers {', '.join(stored)}, expected {', '.join(names)}"
     )
   if len(names) != len(expected):
     raise InputError(
       f"{source}: {len(names)} layers ({', '.join(names)}), expected "
-      f"{len(expected)}, as the target network has"
+      f"{len(expected)}, the layers of the target network"
     )
 
   def array(key, shape):
@@ -144,17 +151,17 @@ def to_weights(
   target: TargetNetwork,
   order: Sequence[str] | None = None,
 ) -> Weights:
-  """The weights of one network, float32.
+  """A state dict as the weights of one network, float32.
 
   Args:
-    state: of the network.
-    target: its architecture.
+    state: the state dict.
+    target: the architecture.
     order: names of the layers as they are computed, first to last; None for
-      the order in `state`: that in which a torch module registered them.
+      the order in `state`, in which a torch module registered them.
 
   Raises:
-    InputError: other layers than the target's (without biases, say, or of
-      normalization), another number of them, another shape, integers, or
+    InputError: layers that the target does not have (without biases, or of
+      normalization), another number of layers, another shape, integers, or
       weights that are not finite.
   """
   arrays = to_arrays(state, kernels(target), order, "state dict")
@@ -164,16 +171,18 @@ def to_weights(
 def from_weights(
   weights: Weights, target: TargetNetwork, order: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """Inverse of `to_weights`: float32 arrays by name.
+  """The weights of one network as a state dict of float32 arrays.
+
+  Inverse of `to_weights`.
 
   Args:
-    weights: of one network.
-    target: its architecture.
+    weights: the weights of one network.
+    target: the architecture.
     order: names for the layers, first to last.
 
   Raises:
-    InputError: weights of another architecture, or other than one name for
-      each layer.
+    InputError: weights of another architecture, or another number of names
+      than layers.
   """
   expected = kernels(target)
   if len(set(order)) != len(expected) or len(order) != len(expected):
@@ -185,7 +194,7 @@ def from_weights(
   if jax.tree.map(jnp.shape, weights) != jax.tree.map(jnp.shape, shapes):
     raise InputError(
       f"weights of shapes {[jnp.shape(w) for w in jax.tree.leaves(weights)]}, "
-      f"expected one network's, {[w.shape for w in jax.tree.leaves(shapes)]}"
+      f"expected one network, {[w.shape for w in jax.tree.leaves(shapes)]}"
     )
   state = {}
   for name, layer, kernel in zip(order, weights, expected, strict=True):

@@ -1,16 +1,16 @@
-"""The Small CNN Zoo's files: trained networks as rows of one matrix.
+"""Zoo files in the format of the Small CNN Zoo: networks as rows of a matrix.
 
 A zoo is a folder with
 
 - `weights.npy`: float32 [N, D], a network per row;
 - `metrics.csv.gz`: N rows; `modeldir` names the training run, `step` is the
-  epoch of the checkpoint, `config.activation` its activation, and more. Where
-  networks have tasks of their own, which the public zoos do not know,
-  `config.classes` is "3 0 -1 ...": the output of each class, -1 for none;
-- `layout.csv`: which of the D columns hold which weight.
+  epoch of the checkpoint, `config.activation` its activation, and more. If
+  networks have network-specific labels (public zoos do not), `config.classes`
+  is "3 0 -1 ...": the output of each class, -1 for none;
+- `layout.csv`: the weight that each of the D columns belongs to.
 
-The format of Unterthiner et al., "Predicting Neural Network Accuracy from
-Weights", arXiv:2002.11448, so that their zoo and one's own are interchangeable.
+Source of the format: Unterthiner et al., "Predicting Neural Network Accuracy
+from Weights", arXiv:2002.11448. Public and generated zoos are interchangeable.
 
 Letters: N networks (checkpoints of training runs), D weights of a network.
 "Rows" are integer arrays of row numbers, 0..N-1.
@@ -41,11 +41,11 @@ CLASS_TO_OUTPUT = "config.classes"
 
 _NAMES = ("modeldir", "config.activation")
 _NEEDED = ("modeldir", "step", "config.activation")
-# Pinned, so that a column of which all entries are empty or look like numbers
-# does not change its type from one zoo to the next.
+# Pinned, so that the type of a column does not differ between zoos: entries of
+# one zoo may all be empty or look like numbers.
 _STRINGS = ("config.w_init", "config.b_init", "config.optimizer")
 _MISSING = ["", "NA", "NaN", "nan", "None", "null", "<NA>"]
-_CHUNK = 1 << 22  # numbers, 16 MiB, that are worked on at a time
+_BLOCK = 1 << 22  # numbers read at a time, 16 MiB
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class ZooFiles:
 
   Attributes:
     weights: [N, D] float32, mapped from the file, read-only.
-    metrics: N rows, numbered from 0, with all columns of the file.
+    metrics: N rows with index 0..N-1 and all columns of the file.
     layout: the weights in the D columns.
     path: the folder.
   """
@@ -66,7 +66,7 @@ class ZooFiles:
 
 
 def read_zoo(path: str | os.PathLike[str]) -> ZooFiles:
-  """Opens a zoo; its weights stay on disk until they are taken.
+  """Opens a zoo; weights stay on disk until `read_rows` reads them.
 
   Raises:
     InputError: no such folder, one of the three files is missing or broken, or
@@ -106,10 +106,10 @@ def write_zoo(
     weights: [N, D] float32.
     metrics: N rows with at least the columns `modeldir`, `step` and
       `config.activation`. Its index is not written.
-    layout: of the D columns.
+    layout: the weights in the D columns.
 
   Raises:
-    InputError: these do not fit each other, or the folder is not empty.
+    InputError: the arguments do not fit each other, or the folder is not empty.
   """
   path = pathlib.Path(os.path.expanduser(path)).resolve()
   weights = np.asarray(weights)
@@ -125,7 +125,7 @@ def write_zoo(
   try:
     temporary.mkdir(parents=True)
     np.save(temporary / WEIGHTS, weights, allow_pickle=False)
-    (temporary / METRICS).write_bytes(_zipped(metrics))
+    (temporary / METRICS).write_bytes(_csv_gz(metrics))
     (temporary / LAYOUT).write_bytes(layout.text().encode())
     os.replace(temporary, path)
   except OSError as error:
@@ -144,7 +144,7 @@ def column(files: ZooFiles, name: str) -> np.ndarray:
 
 
 def check_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
-  """Row numbers as int64 [n].
+  """Validates row numbers and returns them as int64 [n].
 
   Raises:
     InputError: other than integers, or numbers beyond the zoo.
@@ -171,8 +171,8 @@ def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
   if rows is None:
     rows = np.arange(len(files.weights))
   bad = [
-    chunk[~np.isfinite(files.weights[chunk]).all(axis=1)]
-    for chunk in _chunks(files, np.sort(check_rows(files, rows)))
+    block[~np.isfinite(files.weights[block]).all(axis=1)]
+    for block in _blocks(files, np.sort(check_rows(files, rows)))
   ]
   bad = np.concatenate([np.zeros(0, np.int64), *bad])
   if len(bad):
@@ -183,18 +183,18 @@ def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
 
 
 def read_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
-  """Reads networks into memory: [len(rows), D] float32, in the asked order."""
+  """Reads networks into memory: [len(rows), D] float32, in order of `rows`."""
   rows = check_rows(files, rows)
-  taken = np.empty((len(rows), files.layout.size), np.float32)
+  weights = np.empty((len(rows), files.layout.size), np.float32)
   # Ascending: neighbours in the file are read together.
-  for chunk in _chunks(files, np.argsort(rows, kind="stable")):
-    taken[chunk] = files.weights[rows[chunk]]
-  return taken
+  for block in _blocks(files, np.argsort(rows, kind="stable")):
+    weights[block] = files.weights[rows[block]]
+  return weights
 
 
-def _chunks(files: ZooFiles, values: np.ndarray) -> Iterator[np.ndarray]:
-  """`values`, one per network, in pieces of at most 16 MiB of networks."""
-  size = max(1, _CHUNK // files.layout.size)
+def _blocks(files: ZooFiles, values: np.ndarray) -> Iterator[np.ndarray]:
+  """`values`, one per network, in blocks of at most 16 MiB of networks."""
+  size = max(1, _BLOCK // files.layout.size)
   for start in range(0, len(values), size):
     yield values[start : start + size]
 
@@ -217,7 +217,7 @@ def _read_metrics(file: pathlib.Path, count: int) -> pd.DataFrame:
     input_errors(file, "a gzipped CSV"),
     warnings.catch_warnings(),
   ):
-    # Else fields beyond the header's are dropped with no more than a warning.
+    # Otherwise fields beyond the header are dropped with a mere warning.
     warnings.simplefilter("error", pd.errors.ParserWarning)
     try:
       columns = pd.read_csv(file, compression="gzip", nrows=0).columns
@@ -226,10 +226,10 @@ def _read_metrics(file: pathlib.Path, count: int) -> pd.DataFrame:
         compression="gzip",
         index_col=False,
         dtype=dict.fromkeys((*_NAMES, *_STRINGS), "str"),
-        # Names as they are written: a run may be called "NA".
+        # Names stay as they are written: a run may be called "NA".
         keep_default_na=False,
         na_values={name: _MISSING for name in columns if name not in _NAMES},
-        low_memory=False,  # types from whole columns, not from pieces of them
+        low_memory=False,  # types from whole columns, not from parts of them
       )
     except pd.errors.ParserWarning as warning:
       raise ValueError(warning) from warning
@@ -241,7 +241,7 @@ def _read_metrics(file: pathlib.Path, count: int) -> pd.DataFrame:
 def _check_metrics(
   metrics: pd.DataFrame, count: int, source: str
 ) -> pd.DataFrame:
-  """The metrics with `step` as int64; needs an index 0..N-1."""
+  """Metrics with `step` as int64; they need the index 0..N-1."""
   if not metrics.columns.is_unique:
     name = metrics.columns[metrics.columns.duplicated()][0]
     raise base.InputError(f"{source}: has {name} twice, expected one column")
@@ -285,10 +285,10 @@ def _check_values(
     )
 
 
-def _zipped(metrics: pd.DataFrame) -> bytes:
+def _csv_gz(metrics: pd.DataFrame) -> bytes:
   text = metrics.to_csv(index=False, lineterminator="\n")
   buffer = io.BytesIO()
-  # No file name and no time in the header: the same bytes on every day.
+  # No file name and no time in the header: the bytes depend on metrics alone.
   with gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as file:
     file.write(text.encode())
   return buffer.getvalue()

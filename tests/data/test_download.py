@@ -1,4 +1,4 @@
-"""Downloads, from file:// addresses: no network is needed."""
+"""Downloads from file:// addresses, without a network."""
 
 import hashlib
 import http.client
@@ -39,7 +39,7 @@ def test_wrong_checksum_leaves_nothing(tmp_path, address):
   assert not list(file.parent.iterdir())
 
 
-def test_file_appears_only_when_whole(tmp_path, monkeypatch):
+def test_file_appears_only_when_complete(tmp_path, monkeypatch):
   file = tmp_path / "cache" / "file.gz"
 
   class Answer(io.BytesIO):

@@ -1,4 +1,4 @@
-"""Broken and foreign files give one line that names the file."""
+"""Readers of image files; broken files raise one line that names the file."""
 
 import gzip
 import io
@@ -54,7 +54,7 @@ READERS = {
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_idx_round_trip(tmp_path, zipped):
-  path = tmp_path / "images"  # the content says what it is, not the name
+  path = tmp_path / "images"  # the content decides, not the name
   path.write_bytes(gzip.compress(idx(IMAGES)) if zipped else idx(IMAGES))
   got = formats.read_idx(path, ndim=3)
   assert got.dtype == np.uint8
@@ -149,7 +149,7 @@ VALID = {
 }
 
 
-@pytest.mark.filterwarnings("default")  # numpy warns of odd array headers
+@pytest.mark.filterwarnings("default")  # numpy warns about array headers
 @pytest.mark.parametrize("reader", VALID)
 def test_mutated_file_raises_input_error_or_nothing(tmp_path, reader):
   path = tmp_path / "file"

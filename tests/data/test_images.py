@@ -1,4 +1,4 @@
-"""Image sets: splits, scaling, where files are looked for, bad content."""
+"""Image sets: splits, scaling, places of files, broken content."""
 
 import gzip
 import hashlib
@@ -26,7 +26,7 @@ GRAY = images.grayscale(RGB)
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tmp_path_factory):
-  """Sets of ten images, and neither a network nor anyone's cache."""
+  """Sets of ten images, an empty cache and no network."""
   monkeypatch.setattr(images, "_MNIST_VAL", 3)
   monkeypatch.setattr(images, "_CIFAR10_ENDS", (7, 8, 10))
   cache = tmp_path_factory.mktemp("cache")
@@ -95,9 +95,9 @@ def test_digits():
   again = images.load("digits")
   for a, b in zip(got, again, strict=True):
     np.testing.assert_array_equal(a, b)
-  # Frozen: results of other days are of the same split.
+  # Frozen: later versions give the same split.
   assert got.test_y[:12].tolist() == DIGITS_TEST_START
-  with pytest.raises(base.InputError, match="expected no path"):
+  with pytest.raises(base.InputError, match="expected ''"):
     images.load("digits", "/somewhere")
 
 
@@ -192,7 +192,7 @@ def _labels_absent(folder):
   [
     (_labels_out_of_range, "t10k-labels-idx1-ubyte.gz: row 1: label 10, exp"),
     (_labels_too_few, "train-labels-idx1-ubyte.gz: 7 labels, expected 8"),
-    (_images_too_few, ": 3 training images, expected more than the 3"),
+    (_images_too_few, ": 3 training images, expected more than 3"),
     (_images_none, "train-images-idx3-ubyte.gz: shape [0, 4, 5], expected"),
     (_images_other_size, "t10k-images-idx3-ubyte.gz: images of shape [3, 5]"),
     (_labels_absent, ": expected t10k-labels-idx1-ubyte.gz"),
@@ -318,7 +318,7 @@ def npz(tmp_path, **changes) -> str:
   arrays: dict[str, Any] = dict(
     x_train=PIXELS, y_train=LABELS % 3, x_test=PIXELS[:4], y_test=LABELS[:4] % 3
   )
-  arrays["y_train"][0] = 2  # three classes, whatever was drawn
+  arrays["y_train"][0] = 2  # three classes in any draw
   arrays.update(changes)
   path = tmp_path / "own.npz"
   arrays = {k: array for k, array in arrays.items() if array is not None}
@@ -376,6 +376,11 @@ def test_bad_npz(tmp_path, changes, message):
   assert "\n" not in str(error.value)
 
 
+def test_arrays_are_all_but_the_sets():
+  got = images.load("digits")
+  assert [id(a) for a in got.arrays] == [id(a) for a in got[:-1]]
+
+
 def test_names():
   with pytest.raises(base.InputError, match="'cifar': unknown, expected one"):
     images.load("cifar")
@@ -402,7 +407,7 @@ def test_real_mnist(monkeypatch, name, mean, std):
   assert got.val_x.shape == (5_000, 28, 28, 1)
   assert got.test_x.shape == (10_000, 28, 28, 1)
   assert np.bincount(got.test_y).sum() == 10_000
-  # The published mean and deviation are of all 60,000 training images.
+  # Published mean and standard deviation of all 60,000 training images.
   moments = moments_of(got.train_x, got.val_x)
   np.testing.assert_allclose(moments, (mean, std), atol=1e-4)
 
@@ -420,7 +425,7 @@ def test_real_cifar10_gs(monkeypatch):
 
 def moments_of(*parts: np.ndarray) -> tuple[float, float]:
   """Mean and standard deviation of x/255."""
-  # float32 sums: numpy's are pairwise, their error is far below 1e-4.
+  # float32 sums: numpy sums pairwise, with an error far below 1e-4.
   size = sum(part.size for part in parts)
   mean = sum(float(part.sum()) for part in parts) / size
   square = sum(float(np.square(part).sum()) for part in parts) / size
@@ -437,7 +442,7 @@ def write_npz(path, side, classes, seed):
 
 
 def test_several_sets(tmp_path, monkeypatch):
-  """The classes of the second come after those of the first."""
+  """Classes of the second set come after classes of the first."""
   for i, (side, classes) in enumerate(((8, 3), (8, 4), (6, 2))):
     write_npz(tmp_path / f"{i}.npz", side, classes, i)
     monkeypatch.setitem(
@@ -460,7 +465,7 @@ def test_several_sets(tmp_path, monkeypatch):
     images.load("set0+set2")
   scaled = images.load("set0+set2", side=4)
   assert scaled.train_x.shape == (80, 4, 4, 1)
-  # Antialiased: no pixel is left out, so the mean is kept.
+  # Antialiased: every pixel counts, so the mean is kept.
   means = scaled.train_x[:40].mean((1, 2)), alone[0].train_x.mean((1, 2))
   np.testing.assert_allclose(*means, atol=0.25)
   with pytest.raises(base.InputError, match="unknown"):

@@ -62,7 +62,7 @@ def test_a_broken_case_is_a_row(results, tmp_path):
   assert done.returncode == 1
   assert "1 of 2 cases failed: inr" in done.stderr
   rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
-  assert "mlp: sizes (2,) do not make a network" in rows[0]["error"]
+  assert "mlp: sizes (2,), expected two or more" in rows[0]["error"]
   assert rows[1]["step"]["seconds"] > 0
 
   files = [folder / "bench.json" for folder in (results, tmp_path)]

@@ -1,13 +1,17 @@
-"""Experiments with INRs: what they refuse, and what a row is made of."""
+"""Experiments on INRs: refused configs, jobs and pictures."""
+
+import importlib
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import classify_inr, edit_inr
-from experiments.inr import renderings
+from experiments.inr import methods as inr_methods
+from experiments.inr import report
 from experiments.runner import experiment
 from experiments.runner.experiment import TrainingJob
+from experiments.runner.select import select_best
 from scalegmn_jax.base import InputError, Operator
 from scalegmn_jax.training.step import Objective
 
@@ -18,11 +22,12 @@ VALUES = [
     {"learning_rates.mlp": ()},
     "config.learning_rates.mlp is (), expected positive numbers",
   ),
+  ({"train.seeds": (0, 1)}, "config.train.seeds is (0, 1)"),
   ({"target.omega": 0.0}, "config.target.omega is 0.0"),
   ({"target.hidden": (4, 0)}, "sizes (2, 4, 0, 1)"),
   ({"zoo.train_images": 0}, "0 train images"),
-  ({"zoo.epochs": 0}, "zoo.epochs is 0"),
-  ({"zoo.batch_size": 65}, "zoo.batch_size 65"),
+  ({"zoo.epochs": 0}, "epochs is 0"),
+  ({"zoo.batch_size": 65}, "batch_size 65"),
   ({"zoo.save_every": 0}, "config.zoo.save_every is 0, expected at least 1"),
   ({"zoo.vmap_size": -1}, "config.zoo.vmap_size is -1"),
   ({"zoo.path": "nowhere"}, "nowhere"),
@@ -48,12 +53,13 @@ def test_unknown_variant(config):
     config.get_config("huge")
 
 
-def test_the_rate_that_is_best_on_validation_is_kept():
+def test_each_learning_rate_is_a_job_and_validation_selects_one():
   config = classify_inr.get_config("tiny")
+  config.methods = ("mlp",)
   config.learning_rates.mlp = (1e-3, 1e-2, 3e-3)
 
-  def make(name, rate):
-    del name
+  def make_job(method, name, rate):
+    assert name.startswith(method)
     return TrainingJob(
       Operator(lambda key: (), lambda params, weights: weights),
       Objective(
@@ -63,18 +69,23 @@ def test_the_rate_that_is_best_on_validation_is_kept():
       (), lambda params: {"val_objective": params}, 1, 0, None, rate,
     )  # fmt: skip
 
-  runs = renderings.jobs(config, {"mlp": make})
-  assert list(runs["mlp"]) == ["mlp/0.001", "mlp/0.01", "mlp/0.003"]
-  found = renderings.best(
-    runs["mlp"], {"mlp/0.001": 0.3, "mlp/0.01": 0.2, "mlp/0.003": 0.5}
-  )
-  assert (found.params, found.rate) == (0.2, 1e-2)
+  jobs = inr_methods.jobs_by_method(config, make_job)["mlp"]
+  assert list(jobs) == ["mlp/0.001", "mlp/0.01", "mlp/0.003"]
+  best = select_best(jobs, dict(zip(jobs, (0.3, 0.2, 0.5), strict=True)))
+  assert (best.params, best.job.learning_rate) == (0.2, 1e-2)
+
+
+@pytest.mark.parametrize("name", ["classify_inr", "edit_inr"])
+def test_every_method_has_a_label(name):
+  plan = importlib.import_module(f"experiments.{name}.plan")
+  labels = [plan.label({"method": m}) for m in plan.methods.METHODS]
+  assert len(set(labels)) == len(labels)
 
 
 def test_gallery_has_a_picture_for_each_network():
   pixels = np.random.default_rng(0).uniform(size=(12, 5, 4, 1))
-  figure = renderings.gallery({"a": pixels, "b": 2 * pixels}, columns=3)
-  shown = [axis.images[0].get_array() for axis in figure.axes]
-  assert len(shown) == 6
-  np.testing.assert_array_equal(shown[1], pixels[1, ..., 0])
-  np.testing.assert_array_equal(shown[5], np.minimum(2 * pixels[2, ..., 0], 1))
+  figure = report.gallery({"a": pixels, "b": 2 * pixels}, columns=3)
+  images = [axis.images[0].get_array() for axis in figure.axes]
+  assert len(images) == 6
+  np.testing.assert_array_equal(images[1], pixels[1, ..., 0])
+  np.testing.assert_array_equal(images[5], np.minimum(2 * pixels[2, ..., 0], 1))

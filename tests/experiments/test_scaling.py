@@ -10,6 +10,7 @@ from experiments.finetune import report
 from experiments.runner import experiment
 from experiments.scaling import plan as scaling
 from scalegmn_jax.base import InputError
+from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 
 CURVE = [(1, 0.8), (5, 0.6), (25, 0.5), (50, 0.55)]
 
@@ -19,13 +20,13 @@ CURVE = [(1, 0.8), (5, 0.6), (25, 0.5), (50, 0.55)]
   [(1.0, 0), (1.2, 0), (0.9, 0.5), (0.7, 3), (0.6, 5), (0.5, 25)],
 )
 def test_worth_is_where_the_curve_first_gets_there(objective, worth):
-  found = report.epochs_worth(CURVE, 1.0, objective)
+  found = epochs_to_match(CURVE, 1.0, objective)
   assert found == pytest.approx(worth)
   assert report.worth_text(found, 50) == f"{worth:.1f}"
 
 
 def test_worth_beyond_the_curve():
-  found = report.epochs_worth(CURVE, 1.0, 0.49)
+  found = epochs_to_match(CURVE, 1.0, 0.49)
   assert found == np.inf
   assert report.worth_text(found, 50) == "more than 50"
 

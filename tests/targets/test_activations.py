@@ -1,4 +1,4 @@
-"""The sine of float32, which is our own."""
+"""The float32 implementation of the sine."""
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,14 @@ def test_sine_and_its_derivatives(order, exact):
   f = activations.sine
   for _ in range(order):
     f = jax.grad(f)
-  found = jax.jit(jax.vmap(f))(X)
-  assert found.dtype == jnp.float32
+  result = jax.jit(jax.vmap(f))(X)
+  assert result.dtype == jnp.float32
   expected = exact(X.astype(np.float64))
-  assert np.abs(np.asarray(found) - expected).max() < 1.2e-7
+  assert np.abs(np.asarray(result) - expected).max() < 1.2e-7
 
 
-def test_sine_of_other_numbers_is_that_of_jax(x64):
+def test_sine_of_float64_and_of_non_finite_numbers(x64):
   x = jnp.asarray(X, jnp.float64)
   np.testing.assert_array_equal(activations.sine(x), jnp.sin(x))
-  strange = jnp.array([jnp.nan, jnp.inf, -jnp.inf], jnp.float32)
-  assert jnp.isnan(activations.sine(strange)).all()
+  not_finite = jnp.array([jnp.nan, jnp.inf, -jnp.inf], jnp.float32)
+  assert jnp.isnan(activations.sine(not_finite)).all()

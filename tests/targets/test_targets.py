@@ -1,4 +1,4 @@
-"""Target networks: what they compute, and what they refuse."""
+"""Target networks: outputs, initialization, and invalid arguments."""
 
 import json
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.base import InputError, Networks
-from scalegmn_jax.inner import fit
+from scalegmn_jax.inner import objective
 from scalegmn_jax.targets import activations
 from scalegmn_jax.targets.cnn import cnn, convolve
 from scalegmn_jax.targets.mlp import mlp
@@ -29,13 +29,12 @@ def from_row(target, row):
   )
 
 
-def test_public_checkpoint_is_evaluated_as_it_was_trained(shared):
-  """The numbers are those of an evaluation in NumPy and float64, without this
-  library."""
+def test_public_checkpoint_reaches_its_accuracy(shared):
+  """Against an evaluation in NumPy and float64 without this library."""
   target = cnn()
   folder = shared / "data"
   row = np.load(folder / "small_cnn_zoo" / "best_cifar10_gs_relu.npy")
-  zoo = jax.tree.map(
+  networks = jax.tree.map(
     lambda w: jnp.asarray(w)[None],
     Networks(from_row(target, row), np.zeros((), np.int32)),
   )
@@ -44,12 +43,14 @@ def test_public_checkpoint_is_evaluated_as_it_was_trained(shared):
     y = file["y_train"].reshape(-1, 1000).astype(np.int32)
 
   @jax.jit
-  def scores(zoo, x, y):
+  def scores(networks, x, y):
     x = x.astype(jnp.float32) / 127.5 - 1
-    return fit.evaluate_networks(target.apply, zoo, x, y)[:2]
+    return objective.evaluate_networks(target.apply, networks, x, y)[:2]
 
-  ce, accuracy = np.mean([scores(zoo, *b) for b in zip(x, y, strict=True)], 0)
-  # A few images are so close to the border that rounding decides.
+  ce, accuracy = np.mean(
+    [scores(networks, *b) for b in zip(x, y, strict=True)], 0
+  )
+  # Rounding decides the class of a few images.
   assert abs(50_000 * accuracy[0] - 29_987) < 5
   assert abs(ce[0] - 1.12923) < 1e-5
 
@@ -58,7 +59,7 @@ def test_public_checkpoint_is_evaluated_as_it_was_trained(shared):
   ("padding", "stride"),
   [("VALID", 1), ("SAME", 1), ("VALID", 2), ("SAME", 2), ("SAME", 3)],
 )
-def test_patches_are_the_convolution_of_lax(padding, stride):
+def test_convolve_equals_lax_conv(padding, stride):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 7, 6, 2)).astype(np.float32)
   kernels = [
@@ -95,9 +96,7 @@ def test_patches_are_the_convolution_of_lax(padding, stride):
   )
 
 
-def test_networks_under_vmap_are_the_networks_alone(
-  kind, random_weights, images
-):
+def test_vmap_equals_single_networks(kind, random_weights, images):
   weights = [random_weights(kind, i) for i in range(2)]
   stacked = jax.tree.map(lambda *w: jnp.stack(w), *weights)
   x = images(kind, 3)
@@ -106,14 +105,14 @@ def test_networks_under_vmap_are_the_networks_alone(
   def both(stacked):
     return jax.vmap(kind.apply, (0, None, 0))(stacked, x, jnp.arange(1, 3))
 
-  together = both(stacked)
-  assert together.shape[:2] == (2, 3)
-  alone = jax.jit(kind.apply)(weights[1], x, 2)
-  np.testing.assert_allclose(together[1], alone, 1e-4, 1e-5)
+  batched = both(stacked)
+  assert batched.shape[:2] == (2, 3)
+  single = jax.jit(kind.apply)(weights[1], x, 2)
+  np.testing.assert_allclose(batched[1], single, 1e-4, 1e-5)
 
 
 @pytest.mark.parametrize("pool", ["average", "flatten"])
-def test_cnn_is_what_its_docstring_says(x64, random_weights, images, pool):
+def test_cnn_against_numpy(x64, random_weights, images, pool):
   target = cnn((5, 7, 2), (3,), 3, 2, "VALID", pool, 4, "tanh")
   weights, x = random_weights(target, 0, dead=False), images(target, 2)
   first, last = jax.tree.map(np.asarray, weights)
@@ -132,7 +131,7 @@ def test_cnn_is_what_its_docstring_says(x64, random_weights, images, pool):
   np.testing.assert_allclose(target.apply(weights, x), y, 1e-12)
 
 
-def test_mlp_is_what_its_docstring_says(x64, random_weights, images):
+def test_mlp_against_numpy(x64, random_weights, images):
   target = mlp((6, 8, 9, 2), "sine", omega=3.0)
   weights = random_weights(target, 1, dead=False)
   x = jnp.asarray(np.random.default_rng(2).normal(size=(5, 2, 3)))
@@ -143,7 +142,7 @@ def test_mlp_is_what_its_docstring_says(x64, random_weights, images):
   np.testing.assert_allclose(target.apply(weights, x), y, 1e-12)
 
 
-def test_activation_is_the_one_with_the_index():
+def test_activate_selects_by_index():
   names = tuple(activations.ACTIVATIONS)
   x = jnp.linspace(-2, 2, 5)
   for i, name in enumerate(names):
@@ -152,7 +151,7 @@ def test_activation_is_the_one_with_the_index():
     )
 
 
-def test_dropout_keeps_the_mean_and_its_share():
+def test_dropout_rate_and_scale():
   x = jnp.ones((100, 100))
   y = np.asarray(activations.drop(x, (0.25, jax.random.key(0))))
   np.testing.assert_allclose(np.unique(y), [0, 4 / 3], 1e-6)
@@ -177,7 +176,7 @@ def test_dropout_applies_to_the_last_features(target, random_weights, images):
   assert (np.abs(everything - bias) < 1e-6).all(1).any()
 
 
-def test_small_cnn_of_the_zoo_has_4970_weights_in_the_order_of_its_files():
+def test_default_cnn_has_the_weights_of_the_small_cnn_zoo_in_file_order():
   shapes = jax.eval_shape(cnn().init, jax.random.key(0))
   assert [s.shape for s in jax.tree.leaves(shapes)] == [
     (16,),
@@ -204,8 +203,8 @@ def test_init_has_zero_biases_and_he_kernels(target, fan_in):
     assert abs(layer["kernel"].std() * (n / 2) ** 0.5 - 1) < 0.15
 
 
-def test_siren_begins_within_its_bounds():
-  """±1/2 of the coordinates, then ±√(6/n)/ω, biases as well."""
+def test_siren_init_bounds():
+  """±1/2 in the first layer, then ±√(6/n)/ω; kernels and biases."""
   weights = mlp((2, 400, 200, 1), "sine", omega=30.0).init(jax.random.key(0))
   bounds = (1 / 2, (6 / 400) ** 0.5 / 30, (6 / 200) ** 0.5 / 30)
   for layer, bound in zip(weights, bounds, strict=True):
@@ -270,21 +269,21 @@ def test_rebuilt_target_computes_the_same(random_weights, images):
     ({"name": "cnn", "pool": "max"}, "pool 'max'"),
     ({"name": "cnn", "input_shape": [32, 32]}, "input_shape"),
     ({"name": "cnn", "input_shape": [32, 0, 1]}, "input_shape"),
-    ({"name": "cnn", "input_shape": [14, 32, 1]}, "nothing is left"),
+    ({"name": "cnn", "input_shape": [14, 32, 1]}, "are too small"),
     ({"name": "cnn", "classes": 0}, "classes 0"),
     ({"name": "cnn", "classes": 2.5}, "classes"),
     ({"name": "cnn", "activation": "sine"}, "sine"),
     ({"name": "cnn", "activation": []}, "activation"),
   ],
 )
-def test_what_makes_no_network_is_told_in_one_line(description, message):
+def test_invalid_descriptions_are_one_line_errors(description, message):
   with pytest.raises(InputError) as error:
     make_target(description)
   assert message in str(error.value)
   assert "\n" not in str(error.value)
 
 
-def test_smallest_image_that_leaves_one_position():
+def test_smallest_input_has_one_position():
   target = cnn((15, 15, 1), pool="flatten")
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   assert shapes[-1]["kernel"].shape == (1, 1, 16, 10)

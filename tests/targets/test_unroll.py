@@ -1,4 +1,4 @@
-"""A CNN as the MLP that computes the same map."""
+"""CNNs unrolled into MLPs."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,9 @@ def network(request):
   return CNNS[request.param]
 
 
-def test_the_mlp_computes_the_same_map(x64, network, random_weights, images):
+def test_the_mlp_computes_the_same_function(
+  x64, network, random_weights, images
+):
   weights, x = random_weights(network, 0, dead=False), images(network, 6)
   dense = unroll.unrolled(network)
   last = len(network.activations) - 1
@@ -36,15 +38,15 @@ def test_the_mlp_computes_the_same_map(x64, network, random_weights, images):
       dense.target.apply(dense.unroll(weights), x, last),
     )
 
-  expected, found = both(weights, x)
+  expected, result = both(weights, x)
   assert np.abs(expected).max() > 0.1
-  np.testing.assert_allclose(found, expected, 1e-13, 1e-13)
-  # It is this network's MLP and not anyone's.
+  np.testing.assert_allclose(result, expected, 1e-13, 1e-13)
+  # Negative control: other weights.
   other, _ = both(random_weights(network, 1, dead=False), x)
   assert np.abs(other - expected).max() > 0.1
 
 
-def test_untied_weights_are_those_that_are_no_structural_zeros(network):
+def test_untied_weights_exclude_structural_zeros(network):
   dense = unroll.unrolled(network)
   shapes = jax.eval_shape(network.init, jax.random.key(0))
   ones = jax.tree.map(lambda s: jnp.ones(s.shape), shapes)
@@ -56,7 +58,7 @@ def test_untied_weights_are_those_that_are_no_structural_zeros(network):
   ]
 
 
-def test_numbers_of_the_zoos_cnn():
+def test_sizes_for_the_default_cnn():
   dense = unroll.unrolled(cnn())
   weights = jax.eval_shape(dense.target.init, jax.random.key(0))
   assert sum(w.size for w in jax.tree.leaves(weights)) == 6_627_674
@@ -68,9 +70,7 @@ def test_numbers_of_the_zoos_cnn():
   assert dense.untied == 172_010
 
 
-def test_a_tangent_of_the_cnn_is_one_of_the_mlp_at_all_positions(
-  x64, random_weights
-):
+def test_unroll_commutes_with_tangents(x64, random_weights):
   network = CNNS["average-same"]
   dense = unroll.unrolled(network)
   weights = random_weights(network, 2, dead=False)
@@ -79,7 +79,7 @@ def test_a_tangent_of_the_cnn_is_one_of_the_mlp_at_all_positions(
     name: jnp.asarray(rng.normal(size=n))
     for name, n in tangents.directions(network.spec).items()
   }
-  # Channels are the last axis of the flattened features.
+  # Features are flattened [H, W, C]: channels vary fastest.
   tiled = {
     name: jnp.tile(rates[name], n // len(rates[name]))
     for name, n in tangents.directions(dense.target.spec).items()
@@ -99,6 +99,6 @@ def test_a_tangent_of_the_cnn_is_one_of_the_mlp_at_all_positions(
   )
 
 
-def test_only_a_cnn_is_unrolled():
+def test_other_targets_are_refused():
   with pytest.raises(InputError, match="'mlp' cannot be unrolled"):
     unroll.unrolled(mlp((3, 2)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.base import InputError, Networks, Operator
-from scalegmn_jax.baselines import unconstrained
+from scalegmn_jax.baselines import flat
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.inner import losses
 from scalegmn_jax.symmetry import actions
@@ -85,7 +85,7 @@ def test_steps_depend_on_the_key_and_the_step_alone():
 
 def test_chunks_of_networks_have_the_gradient_of_all(x64):
   target = TARGETS["mlp of four layers"]()
-  operator = unconstrained.flat_operator(target, width=8, step=0.1)
+  operator = flat.flat_operator(target, width=8, step=0.1)
   task = make_task(operator, target)
   data = jax.tree.map(
     lambda a: a.astype(float) if a.dtype == jnp.float32 else a, make(target)

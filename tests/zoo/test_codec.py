@@ -1,46 +1,48 @@
-"""Rows of a zoo's files, and measures of its networks."""
+"""Rows of zoo files as networks, and their metrics."""
 
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
-from scalegmn_jax.base import InputError
+from scalegmn_jax.base import Axes, Axis, InputError, Space, SymmetrySpec
+from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.zoo import codec, store
 
 
 def zoo(column):
-  """Only what `values` looks at."""
+  """A zoo without weights, with one metric."""
   frame = pd.DataFrame({"step": [0, 1, 2], "test_accuracy": column})
   return store.ZooFiles(
     np.zeros((3, 1), np.float32), frame, None, pathlib.Path("zoo")
   )
 
 
-def test_values_come_in_the_order_of_rows():
-  found = codec.read_metric(zoo([0.1, 0.2, 0.3]), np.array([2, 0]))
-  assert found.dtype == np.float32
-  np.testing.assert_allclose(found, [0.3, 0.1], 1e-6)
+def test_metrics_are_in_the_order_of_rows():
+  values = codec.read_metric(zoo([0.1, 0.2, 0.3]), np.array([2, 0]))
+  assert values.dtype == np.float32
+  np.testing.assert_allclose(values, [0.3, 0.1], 1e-6)
 
 
 @pytest.mark.parametrize("bad", (np.nan, 93.1, -0.1, "high"))
-def test_values_that_are_no_share(bad):
+def test_metrics_outside_0_to_1(bad):
   files = zoo([0.1, bad, 0.3])
   with pytest.raises(InputError, match=r"test_accuracy: row 1 \(1 of 2 rows"):
     codec.read_metric(files, np.array([0, 1]))
-  # Rows that are not asked for may be anything.
+  # Other rows are not checked.
   assert len(codec.read_metric(files, np.array([0, 2]))) == 2
 
 
-def test_measures_that_a_zoo_does_not_have():
+def test_missing_metric():
   with pytest.raises(InputError, match="score: no such column"):
     codec.read_metric(zoo([0, 1, 1]), np.array([0]), "score")
 
 
-def test_a_row_from_a_file(tmp_path):
+def test_npy_row(tmp_path):
   target = mlp((4, 8, 3))
   weights = jax.tree.map(lambda w: w[None], target.init(jax.random.key(0)))
   rows = codec.to_rows(weights)
@@ -55,3 +57,41 @@ def test_a_row_from_a_file(tmp_path):
       codec.read_npy_row(file, target)
   with pytest.raises(InputError, match="no such file"):
     codec.read_npy_row(tmp_path / "nowhere.npy", target)
+
+
+def test_chains_have_the_names_of_the_small_cnn_zoo():
+  names = [e.name for e in codec.layout_of(cnn((8, 8, 1), (4, 4), 3)).entries]
+  assert names == [
+    f"sequential/{layer}/{weight}:0"
+    for layer in ("conv2d", "conv2d_1", "dense")
+    for weight in ("bias", "kernel")
+  ]
+
+
+def test_networks_of_any_pytree_round_trip(residual_mlp, tmp_path):
+  names = [e.name for e in codec.layout_of(residual_mlp).entries]
+  assert names == [
+    f"{layer}/{w}" for layer in "abcd" for w in ("bias", "kernel")
+  ]
+  keys = jax.random.split(jax.random.key(0), 3)
+  weights = jax.vmap(residual_mlp.init)(keys)
+  metrics = pd.DataFrame(
+    {"modeldir": list("xyz"), "step": 0, "config.activation": "relu"}
+  )
+  codec.write_networks(tmp_path / "zoo", residual_mlp, weights, metrics)
+  files = store.read_zoo(tmp_path / "zoo")
+  networks = codec.load_networks(residual_mlp, files, np.array([2, 0]))
+  assert networks.size == 2
+  expected = jax.tree.map(lambda w: w[jnp.array([2, 0])], weights)
+  assert jax.tree.structure(networks.weights) == jax.tree.structure(weights)
+  assert jax.tree.all(jax.tree.map(np.array_equal, networks.weights, expected))
+  with pytest.raises(InputError, match="expected the weights of the target"):
+    codec.load_networks(mlp((3, 8, 2)), files, np.array([0]))
+
+
+def test_one_array_is_a_pytree(residual_mlp):
+  spec = SymmetrySpec(
+    {"in": Space(3), "out": Space(2)}, Axes((Axis("in", -1), Axis("out", 1)))
+  )
+  target = residual_mlp._replace(init=lambda key: jnp.zeros((3, 2)), spec=spec)
+  assert codec.layout_of(target).entries == (("weights", 0, 6, (3, 2)),)

@@ -1,4 +1,4 @@
-"""Zoos of several architectures in one folder."""
+"""Collections: zoos of several architectures in one folder."""
 
 import json
 import shutil
@@ -26,15 +26,15 @@ TARGETS = [
 
 @pytest.fixture
 def untrained(monkeypatch):
-  """Zoos of random weights in the place of trained ones."""
-  made = []
+  """Zoos of random weights instead of trained ones; returns their list."""
+  zoos = []
 
-  def generated(folder, target, images, *, size, on_epoch, **settings):
-    path = folder / f"zoo-{len(made)}"
-    known = [p for t, p in made if t is target and p.parent == folder]
+  def random_zoo(folder, target, images, *, size, on_epoch, **settings):
+    path = folder / f"zoo-{len(zoos)}"
+    known = [p for t, p in zoos if t is target and p.parent == folder]
     if known:
       return store.read_zoo(known[0])
-    made.append((target, path))
+    zoos.append((target, path))
     layout = codec.layout_of(target)
     rows = np.random.default_rng(0).normal(size=(size, layout.size))
     metrics = store.pd.DataFrame(
@@ -47,8 +47,8 @@ def untrained(monkeypatch):
     store.write_zoo(path, rows.astype(np.float32), metrics, layout)
     return store.read_zoo(path)
 
-  monkeypatch.setattr(collection.cache, "cached_zoo", generated)
-  return made
+  monkeypatch.setattr(collection.cache, "cached_zoo", random_zoo)
+  return zoos
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def folder(untrained, tmp_path):
   return members[0].files.path.parent
 
 
-def test_what_is_generated_can_be_read(untrained, folder, tmp_path):
+def test_cached_collections_can_be_read(untrained, folder, tmp_path):
   again = collection.cached_collection(
     tmp_path, TARGETS, images.load("digits"), **SETTINGS
   )
@@ -80,7 +80,12 @@ def test_what_is_generated_can_be_read(untrained, folder, tmp_path):
   assert others[0].files.path.parent != folder
 
 
-def test_folders_of_other_things_are_passed_over(folder):
+def test_folder_is_frozen(folder):
+  """Collections cached by other versions are found again."""
+  assert folder.name == "collection-3a26ed2d0e4f40ed"
+
+
+def test_folders_without_description_are_skipped(folder):
   (folder / "notes").mkdir()
   shutil.copytree(folder / "zoo-0", folder / "unknown")
   (folder / "unknown" / collection.TARGET).unlink()
@@ -102,7 +107,7 @@ def test_broken_descriptions(folder, text, message):
     collection.read_collection(folder)
 
 
-def test_no_collection(tmp_path):
+def test_missing_collection(tmp_path):
   with pytest.raises(InputError, match="no such folder"):
     collection.read_collection(tmp_path / "none")
   with pytest.raises(InputError, match="no zoo with target.json"):

@@ -1,4 +1,4 @@
-"""Zoos made here: their settings, files, cache and resumption."""
+"""Generated zoos: settings, files, cache and resumption."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ import pytest
 
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import images
-from scalegmn_jax.inner import fit
+from scalegmn_jax.inner import objective
 from scalegmn_jax.targets import mlp
 from scalegmn_jax.zoo import cache, codec, generate, split, store
 
@@ -19,7 +19,7 @@ SETTINGS = {
   "epochs": (0, 2, 4),
   "batch_size": 64,
   "ranges": generate.TrainingRanges(),
-  "chunk": 16,
+  "save_every": 16,
 }
 
 
@@ -50,22 +50,22 @@ def test_settings_differ_and_accuracies_span(zoo):
   first = zoo.metrics[zoo.metrics.step == 0]
   assert last.test_accuracy.mean() > first.test_accuracy.mean() + 0.1
   assert np.isfinite(zoo.weights).all()
-  # Biases start at zero, and the initializations have different sizes.
+  # Biases start at zero; the scales of initializations differ.
   assert (zoo.weights[first.index][:, :16] == 0).all()
   assert np.ptp(np.log(zoo.weights[first.index].std(1))) > 1
 
 
-def test_metrics_are_those_of_the_weights(zoo, digits, target):
+def test_metrics_belong_to_the_weights(zoo, digits, target):
   rows = np.array([2, 5, 40])
   loaded = codec.load_networks(target, zoo, rows)
   for i, row in enumerate(rows):
-    weights = [{k: v[i] for k, v in layer.items()} for layer in loaded.weights]
-    logits = target.apply(weights, digits.test_x, loaded.activation[i])
+    network = loaded.take(i)
+    logits = target.apply(network.weights, digits.test_x, network.activation)
     accuracy = (np.argmax(logits, 1) == digits.test_y).mean()
     assert accuracy == pytest.approx(zoo.metrics.test_accuracy[row])
 
 
-def test_a_zoo_is_made_once(zoo, digits, target, monkeypatch):
+def test_a_zoo_is_trained_once(zoo, digits, target, monkeypatch):
   def never(*args, **kwargs):
     raise AssertionError("trained again")
 
@@ -76,7 +76,9 @@ def test_a_zoo_is_made_once(zoo, digits, target, monkeypatch):
     cache.cached_zoo(zoo.path.parent, target, digits, seed=1, **SETTINGS)
 
 
-def test_an_interrupted_zoo_goes_on(zoo, digits, target, tmp_path, monkeypatch):
+def test_an_interrupted_zoo_is_resumed(
+  zoo, digits, target, tmp_path, monkeypatch
+):
   calls = []
   whole = generate.train_networks
 
@@ -90,23 +92,23 @@ def test_an_interrupted_zoo_goes_on(zoo, digits, target, tmp_path, monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     cache.cached_zoo(tmp_path, target, digits, seed=0, **SETTINGS)
   resumed = cache.cached_zoo(tmp_path, target, digits, seed=0, **SETTINGS)
-  assert len(calls) == 3  # the first chunk was not trained again
+  assert len(calls) == 3  # the first part was not trained again
   np.testing.assert_array_equal(resumed.weights, zoo.weights)
   assert resumed.metrics.equals(zoo.metrics)
   left = {p.name for p in tmp_path.iterdir()}
   assert left - {f".{resumed.path.name}.lock"} == {resumed.path.name}
 
 
-def test_one_process_makes_a_zoo_and_others_wait(
+def test_one_process_trains_a_zoo_and_others_wait(
   zoo, digits, target, tmp_path, monkeypatch, caplog
 ):
-  calls, found = [], []
+  calls, zoos = [], []
   whole = generate.train_networks
 
-  def want():
-    found.append(cache.cached_zoo(tmp_path, target, digits, seed=0, **SETTINGS))
+  def get():
+    zoos.append(cache.cached_zoo(tmp_path, target, digits, seed=0, **SETTINGS))
 
-  other = threading.Thread(target=want)
+  other = threading.Thread(target=get)
 
   def slow(*args, **kwargs):
     calls.append(1)
@@ -117,10 +119,10 @@ def test_one_process_makes_a_zoo_and_others_wait(
     return whole(*args, **kwargs)
 
   monkeypatch.setattr(generate, "train_networks", slow)
-  want()
+  get()
   other.join()
-  assert len(calls) == 2  # as many as there are chunks
-  for files in found:
+  assert len(calls) == 2  # the number of parts
+  for files in zoos:
     np.testing.assert_array_equal(files.weights, zoo.weights)
 
 
@@ -134,14 +136,35 @@ def test_sides_share_no_network(zoo):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"size": 0}, "zoo.size is 0"),
-    ({"epochs": ()}, "zoo.epochs"),
-    ({"batch_size": 10_000}, "zoo.batch_size is 10000"),
+    ({"size": 0}, "^size is 0"),
+    ({"save_every": 0}, "save_every is 0"),
+    ({"epochs": ()}, "^epochs is"),
+    ({"batch_size": 10_000}, "^batch_size is 10000"),
+    (
+      {"ranges": generate.TrainingRanges(outputs_per_network=(2, 3))},
+      "^outputs_per_network is .2, 3. without",
+    ),
+    (
+      {"ranges": generate.TrainingRanges(classes_per_network=(2, 11))},
+      "^classes_per_network is .2, 11., expected at most 10",
+    ),
   ],
 )
 def test_bad_settings(change, message, digits, target, tmp_path):
   with pytest.raises(InputError, match=message):
     cache.cached_zoo(tmp_path, target, digits, seed=0, **(SETTINGS | change))
+
+
+def test_targets_without_description_are_not_cached(digits, target, tmp_path):
+  with pytest.raises(InputError, match="target has an empty description"):
+    cache.cached_zoo(
+      tmp_path, target._replace(description={}), digits, seed=0, **SETTINGS
+    )
+
+
+def test_folder_is_frozen(zoo):
+  """Zoos cached by other versions are found again."""
+  assert zoo.path.name == "zoo-4f2299a5383e36e4"
 
 
 def test_rows_and_weights_are_inverse(target):
@@ -156,26 +179,26 @@ def test_rows_and_weights_are_inverse(target):
   [((5, 5), (), (5,)), ((2, 4), (), (5,)), ((5, 5), (2, 4), (5,)),
    ((3, 5), (2, 3), (5, 5))],
 )  # fmt: skip
-def test_tasks_have_the_wanted_sizes(classes, groups, sets):
+def test_drawn_classes_have_the_sizes_of_the_ranges(classes, groups, sets):
   ranges = generate.TrainingRanges(
     classes_per_network=classes, outputs_per_network=groups
   )
   draw = jax.jit(
     jax.vmap(lambda key: generate.draw_classes(key, ranges, sets, 5))
   )
-  found = np.asarray(draw(jax.random.split(jax.random.key(0), 300)))
-  assert found.shape == (300, sum(sets))
-  kept, used = (found >= 0).sum(1), [len(set(t[t >= 0])) for t in found]
+  drawn = np.asarray(draw(jax.random.split(jax.random.key(0), 300)))
+  assert drawn.shape == (300, sum(sets))
+  kept, used = (drawn >= 0).sum(1), [len(set(t[t >= 0])) for t in drawn]
   assert (kept.min(), kept.max()) == classes
   assert (min(used), max(used)) == (groups or classes)
-  assert found.max() == 4 and len({tuple(t) for t in found}) > 60
-  # Every class at every output, and of one image set alone.
-  assert all(set(range(5)) <= set(column) for column in found.T)
-  owner = np.repeat(np.arange(len(sets)), sets)
-  assert all(len(set(owner[t >= 0])) == 1 for t in found)
+  assert drawn.max() == 4 and len({tuple(t) for t in drawn}) > 60
+  # Every class at every output, and classes of one image set per network.
+  assert all(set(range(5)) <= set(column) for column in drawn.T)
+  set_of_class = np.repeat(np.arange(len(sets)), sets)
+  assert all(len(set(set_of_class[t >= 0])) == 1 for t in drawn)
 
 
-def test_networks_learn_tasks_of_their_own(tmp_path, digits, target):
+def test_networks_learn_network_specific_labels(tmp_path, digits, target):
   settings = SETTINGS | {
     "ranges": generate.TrainingRanges(
       classes_per_network=(2, 3),
@@ -187,28 +210,28 @@ def test_networks_learn_tasks_of_their_own(tmp_path, digits, target):
   rows = split.select_rows(zoo, "last")
   loaded = codec.load_networks(target, zoo, rows)
   assert loaded.class_to_output.shape == (24, 10)
-  accuracy = fit.evaluate_networks(
+  accuracy = objective.evaluate_networks(
     target.apply, loaded, digits.test_x, digits.test_y
   )[1]
-  found = codec.read_metric(zoo, rows)
-  np.testing.assert_allclose(accuracy, found, atol=1e-3)
-  assert np.median(found) > 0.8
-  # What they were trained for is what they know.
+  measured = codec.read_metric(zoo, rows)
+  np.testing.assert_allclose(accuracy, measured, atol=1e-3)
+  assert np.median(measured) > 0.8
+  # Other labels than the ones they were trained on are not predicted.
   others = loaded._replace(class_to_output=loaded.class_to_output[::-1])
-  other = fit.evaluate_networks(
+  other = objective.evaluate_networks(
     target.apply, others, digits.test_x, digits.test_y
   )[1]
   assert np.median(other) < 0.6
 
 
-@pytest.mark.parametrize("task", ["10 0 1", "-1 -1 -1", "0 1", "one", "0 -2 1"])
-def test_a_task_that_is_none(tmp_path, target, task):
+@pytest.mark.parametrize("text", ["10 0 1", "-1 -1 -1", "0 1", "one", "0 -2 1"])
+def test_broken_class_to_output(tmp_path, target, text):
   metrics = pd.DataFrame(
     {
       "modeldir": ["a", "b"],
       "step": 0,
       "config.activation": "relu",
-      "config.classes": ["0 1 2", task],
+      "config.classes": ["0 1 2", text],
     }
   )
   weights = np.zeros((2, codec.layout_of(target).size), np.float32)

@@ -1,4 +1,4 @@
-"""Zoos of implicit representations: fits, files, resumption."""
+"""Zoos of implicit neural representations: fits, files, resumption."""
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ SETTINGS = {
   "batch_size": 0,
   "learning_rate": 1e-2,
   "seed": 0,
-  "chunk": 8,
+  "save_every": 8,
 }
 TARGET = mlp((2, 12, 12, 1), "sine", omega=8.0)
 
@@ -25,28 +25,28 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def chosen(digits):
+def digit_pictures(digits):
   counts = {"train": 4, "val": 2, "test": 3}
   return pictures.first(digits, counts, {"train": 2, "val": 1, "test": 1})
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory, chosen):
+def zoo(tmp_path_factory, digit_pictures):
   folder = tmp_path_factory.mktemp("zoos")
-  return inrs.cached_inrs(folder, TARGET, chosen, **SETTINGS)
+  return inrs.cached_inrs(folder, TARGET, digit_pictures, **SETTINGS)
 
 
-def test_every_network_renders_its_picture(zoo, digits):
+def test_networks_render_their_pictures(zoo, digits):
   xy = pictures.coordinates(8, 8)
   for part, count in (("train", 8), ("val", 2), ("test", 3)):
-    found = inrs.load(TARGET, zoo, digits, part)
-    assert len(found.psnr) == count
-    pixels = found.pictures.pixels.reshape(count, 64, 1)
-    rendered = jax.vmap(TARGET.apply, (0, None))(found.zoo.weights, xy)
+    loaded = inrs.load(TARGET, zoo, digits, part)
+    assert len(loaded.psnr) == count
+    pixels = loaded.pictures.pixels.reshape(count, 64, 1)
+    rendered = jax.vmap(TARGET.apply, (0, None))(loaded.networks.weights, xy)
     error = ((np.asarray(rendered) - pixels) ** 2).mean((1, 2))
-    np.testing.assert_allclose(pictures.psnr(error), found.psnr, 1e-3)
-    assert (found.psnr > 18).all()
-    # Of any other picture it renders little.
+    np.testing.assert_allclose(pictures.psnr(error), loaded.psnr, 1e-3)
+    assert (loaded.psnr > 18).all()
+    # Other pictures are not rendered.
     others = np.roll(pixels, count // 2, axis=0)
     error = ((np.asarray(rendered) - others) ** 2).mean((1, 2))
     assert (pictures.psnr(error) < 16).all()
@@ -60,7 +60,9 @@ def test_copies_of_a_picture_are_different_networks(zoo):
   assert list(zoo.metrics["part"]) == ["train"] * 8 + ["val"] * 2 + ["test"] * 3
 
 
-def test_an_interrupted_zoo_goes_on_and_is_made_once(zoo, chosen, tmp_path):
+def test_an_interrupted_zoo_is_resumed_and_fitted_once(
+  zoo, digit_pictures, tmp_path
+):
   epochs = []
 
   def interrupted():
@@ -69,9 +71,15 @@ def test_an_interrupted_zoo_goes_on_and_is_made_once(zoo, chosen, tmp_path):
       raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
-    inrs.cached_inrs(tmp_path, TARGET, chosen, on_epoch=interrupted, **SETTINGS)
+    inrs.cached_inrs(
+      tmp_path, TARGET, digit_pictures, on_epoch=interrupted, **SETTINGS
+    )
   resumed = inrs.cached_inrs(
-    tmp_path, TARGET, chosen, on_epoch=lambda: epochs.append(1), **SETTINGS
+    tmp_path,
+    TARGET,
+    digit_pictures,
+    on_epoch=lambda: epochs.append(1),
+    **SETTINGS,
   )
   assert len(epochs) == 50 + 80
   np.testing.assert_array_equal(resumed.weights, zoo.weights)
@@ -83,9 +91,9 @@ def test_an_interrupted_zoo_goes_on_and_is_made_once(zoo, chosen, tmp_path):
     raise AssertionError("fitted again")
 
   inrs.cached_inrs(
-    resumed.path.parent, TARGET, chosen, on_epoch=never, **SETTINGS
+    resumed.path.parent, TARGET, digit_pictures, on_epoch=never, **SETTINGS
   )
-  other = chosen._replace(pixels=1 - chosen.pixels)
+  other = digit_pictures._replace(pixels=1 - digit_pictures.pixels)
   with pytest.raises(AssertionError, match="fitted again"):
     inrs.cached_inrs(tmp_path, TARGET, other, on_epoch=never, **SETTINGS)
 
@@ -93,15 +101,15 @@ def test_an_interrupted_zoo_goes_on_and_is_made_once(zoo, chosen, tmp_path):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"epochs": 0}, "zoo.epochs is 0"),
-    ({"batch_size": 65}, "zoo.batch_size 65"),
-    ({"learning_rate": 0.0}, "zoo.learning_rate 0"),
-    ({"chunk": 0}, "parts of 0"),
+    ({"epochs": 0}, "^epochs is 0"),
+    ({"batch_size": 65}, "batch_size 65"),
+    ({"learning_rate": 0.0}, "learning_rate 0"),
+    ({"save_every": 0}, "save_every is 0"),
   ],
 )
-def test_bad_settings(change, message, chosen, tmp_path):
+def test_bad_settings(change, message, digit_pictures, tmp_path):
   with pytest.raises(InputError, match=message):
-    inrs.cached_inrs(tmp_path, TARGET, chosen, **(SETTINGS | change))
+    inrs.cached_inrs(tmp_path, TARGET, digit_pictures, **(SETTINGS | change))
 
 
 def test_files_of_another_zoo_are_refused(zoo, digits, tmp_path):
@@ -120,3 +128,8 @@ def test_files_of_another_zoo_are_refused(zoo, digits, tmp_path):
     inrs.load(TARGET, written("labels", metrics), digits, "test")
   with pytest.raises(InputError, match="no networks of other images"):
     inrs.load(TARGET, zoo, digits, "other")
+
+
+def test_folder_is_frozen(zoo):
+  """Zoos cached by other versions are found again."""
+  assert zoo.path.name == "zoo-d5451a00caf78f05"

@@ -1,7 +1,7 @@
-"""Networks of PyTorch: the same outputs here, with PyTorch and without.
+"""Networks of PyTorch have the same outputs here, with and without PyTorch.
 
-Without it, what a torch.nn network computes is written out in numpy, in loops
-over torch's own layouts.
+Without PyTorch, the functions of torch.nn networks are written in numpy, with
+loops over the layouts of PyTorch.
 """
 
 import sys
@@ -52,7 +52,7 @@ CNNS = {
 
 
 def random(shapes, seed=0):
-  """A state dict; numbers that float32 has."""
+  """A random state dict in float32."""
   rng = np.random.default_rng(seed)
   return {
     key: rng.normal(size=shape).astype(np.float32)
@@ -84,7 +84,7 @@ def dense(state, name, x):
 
 
 def torch_cnn(state, x, activation, strides, pads, pool):
-  """What the network computes in PyTorch, x [N, C, H, W]."""
+  """Outputs of the network in PyTorch, x [N, C, H, W]."""
   for name, stride, pad in zip(("0", "2"), strides, pads, strict=True):
     kernel = state[f"{name}.weight"].astype(float)
     x = np.pad(x, ((0, 0), (0, 0), *pad))
@@ -175,12 +175,12 @@ def test_order_of_layers(saved):
     "net.0.1", "net.0.2", "net.1.0",
   ]  # fmt: skip
   names = ("input", "hidden", "output")
-  with pytest.raises(InputError, match="in which order its layers"):
+  with pytest.raises(InputError, match="the order of layers"):
     first(names)
   assert first(names, names) == list(names)
   with pytest.raises(InputError, match="layers hidden, input, output, expec"):
     first(names, ("input", "output"))
-  # In memory the order is that of the dict.
+  # In memory the dict decides the order.
   state = random(chain(names, shapes))
   weights = state_dict.to_weights(state, target)
   np.testing.assert_array_equal(weights[0]["bias"], state["input.bias"])
@@ -275,7 +275,7 @@ def test_other_networks_are_refused(saved, state, message):
 
 
 def test_flattened_for_average_is_refused(saved):
-  """A linear layer over H·W·C is not one over C."""
+  """A linear layer over H·W·C differs from a linear layer over C."""
   target = CNNS["flatten-valid"][0]("relu")
   state = cnn_state("flatten-valid")
   state["10.weight"] = state["10.weight"][:, :4]
@@ -330,23 +330,23 @@ def test_other_files_and_targets(saved, tmp_path):
     with pytest.raises(InputError, match="expected 2 different names"):
       pytorch.write_network(new, target, weights, order)
   stacked = jax.tree.map(lambda w: w[None], weights)
-  with pytest.raises(InputError, match="expected one network's"):
+  with pytest.raises(InputError, match="expected one network,"):
     pytorch.write_network(new, target, stacked, ("a", "b"))
   assert not new.exists()
 
 
-def test_many_networks_make_a_zoo(saved, tmp_path):
+def test_networks_of_many_files_become_a_zoo(saved, tmp_path):
   target = mlp((3, 4, 2), ("relu", "tanh"))
   states = [
     random(chain(("0", "2"), [(4, 3), (2, 4)]), seed) for seed in range(3)
   ]
   paths = [saved(s, f"n{i}.safetensors") for i, s in enumerate(states)]
   names = ("tanh", "relu", "tanh")
-  zoo = pytorch.read_networks(tmp_path, target, names)
-  assert zoo.activation.tolist() == [1, 0, 1]
+  networks = pytorch.read_networks(tmp_path, target, names)
+  assert networks.activation.tolist() == [1, 0, 1]
   for i, state in enumerate(states):
     np.testing.assert_array_equal(
-      zoo.weights[0]["kernel"][i], state["0.weight"].T
+      networks.weights[0]["kernel"][i], state["0.weight"].T
     )
   metrics = pd.DataFrame({"test_accuracy": [0.1, 0.2, 0.3]})
   folder = tmp_path / "zoo"
@@ -358,7 +358,9 @@ def test_many_networks_make_a_zoo(saved, tmp_path):
   again = codec.load_networks(target, files, np.arange(3))
   assert again.activation.tolist() == [1, 0, 1]
   for a, b in zip(
-    jax.tree.leaves(again.weights), jax.tree.leaves(zoo.weights), strict=True
+    jax.tree.leaves(again.weights),
+    jax.tree.leaves(networks.weights),
+    strict=True,
   ):
     np.testing.assert_array_equal(a, b[::-1])
   runs = pd.DataFrame({"modeldir": ["a", "a", "b"], "step": [1, 2, 1]})
@@ -368,7 +370,7 @@ def test_many_networks_make_a_zoo(saved, tmp_path):
   assert got["step"].tolist() == [1, 2, 1]
 
 
-def test_zoos_that_do_not_fit(saved, tmp_path):
+def test_files_that_do_not_fit(saved, tmp_path):
   target = mlp((3, 4, 2), ("relu", "tanh"))
   with pytest.raises(InputError, match="no file that ends in"):
     pytorch.read_networks(tmp_path, target, "relu")
@@ -386,7 +388,7 @@ def test_zoos_that_do_not_fit(saved, tmp_path):
 
 
 def stand_in(monkeypatch, version, load):
-  """A module in the place of torch."""
+  """Replaces torch by a module."""
   module = types.ModuleType("torch")
   vars(module).update(__version__=version, load=load)
   monkeypatch.setitem(sys.modules, "torch", module)
@@ -405,7 +407,7 @@ def test_unsafe_versions_of_torch(monkeypatch, tmp_path, version):
     pytorch.read_network(tmp_path / "a.pt", mlp((3, 2)))
 
 
-def test_what_torch_may_load(monkeypatch, tmp_path):
+def test_torch_loads_state_dicts_only(monkeypatch, tmp_path):
   target = mlp((4, 4, 4))
   state = random(chain(("b", "a"), [(4, 4), (4, 4)]))
 
@@ -419,7 +421,7 @@ def test_what_torch_may_load(monkeypatch, tmp_path):
     stand_in(monkeypatch, "2.10.0", load)
     return pytorch.read_network(tmp_path / "a.pth", target)
 
-  # In the order of the file, whatever the names.
+  # In the order of the file, not of the names.
   np.testing.assert_array_equal(of(state)[0]["bias"], state["b.bias"])
   for result, message in (
     ({"model": state}, "'model' is of type dict, expected tensors by name"),
@@ -492,10 +494,10 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
     save_file(network.state_dict(), paths[0])
     for path in paths[1:]:
       torch.save(network.state_dict(), path)
-    found = [pytorch.read_network(path, target) for path in paths]
-    found.append(state_dict.to_weights(network.state_dict(), target))
-    for other in found[1:]:
-      assert jax.tree.all(jax.tree.map(np.array_equal, found[0], other))
+    results = [pytorch.read_network(path, target) for path in paths]
+    results.append(state_dict.to_weights(network.state_dict(), target))
+    for other in results[1:]:
+      assert jax.tree.all(jax.tree.map(np.array_equal, results[0], other))
 
     d = target.description
     x = images(d["input_shape"] if d["name"] == "cnn" else d["sizes"][:1])
@@ -507,11 +509,11 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
 
     expected = outputs()
     np.testing.assert_allclose(
-      target.apply(found[0], jnp.asarray(x)), expected, rtol=1e-10, atol=1e-10
+      target.apply(results[0], jnp.asarray(x)), expected, rtol=1e-10, atol=1e-10
     )
-    # And back: torch loads what was written.
+    # And back: torch loads the written file.
     new = tmp_path / f"new{i}.safetensors"
-    doubled = jax.tree.map(lambda w: 2 * w, found[0])
+    doubled = jax.tree.map(lambda w: 2 * w, results[0])
     pytorch.write_network(new, target, doubled, pytorch.layers(paths[1]))
     network.load_state_dict(load_file(new))
     np.testing.assert_allclose(

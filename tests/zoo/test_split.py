@@ -72,16 +72,16 @@ def test_sides_have_whole_runs(zoo):
   assert [len(side) for side in whole] == [6, 3, 3]
   assert sorted(np.concatenate(whole)) == list(range(12))
   split.check_disjoint(zoo, *whole)
-  # The checkpoints that are wanted do not change the sides.
+  # The steps do not change the side of a run.
   last = split.select_rows(zoo, "last")
   for steps in ({}, {"train_step": "last"}):
     train, val, test = sides(**steps)
-    for some, side in (
+    for subset, side in (
       (train, whole.train),
       (val, whole.val),
       (test, whole.test),
     ):
-      assert side[np.isin(side, some)].tolist() == some.tolist()
+      assert side[np.isin(side, subset)].tolist() == subset.tolist()
     assert len(train) == (2 if steps else 6)
     assert set(val) | set(test) <= set(last) and len(val) == len(test) == 1
   assert len({str(sides(seed=seed).val) for seed in range(20)}) == 4
@@ -111,7 +111,7 @@ def test_bad_fractions(zoo, fractions, message):
   assert message in str(error.value)
 
 
-def test_a_side_without_the_wanted_step(zoo):
+def test_a_side_without_rows(zoo):
   # Only the last run has a step 1.
   with pytest.raises(InputError, match="0, 1, 1 networks"):
     split.split_zoo(zoo, fractions=THIRDS, seed=3, train_step=1)
@@ -224,10 +224,10 @@ def test_one_activation_is_a_part_of_the_published_split(public, order):
   whole = published(public, order[0])
   for name in ("relu", "tanh"):
     part = published(public, order[0], activations=(name,))
-    for some, side in zip(part, whole, strict=True):
+    for subset, side in zip(part, whole, strict=True):
       kept = store.column(public, "config.activation")[side] == name
-      np.testing.assert_array_equal(some, side[kept])
-      assert 0 < len(some) < len(side)
+      np.testing.assert_array_equal(subset, side[kept])
+      assert 0 < len(subset) < len(side)
 
 
 def text(rows, header="0"):

@@ -21,7 +21,7 @@ LAYOUT = Layout.from_shapes(
 N, D = 12, 21
 WEIGHTS = np.arange(N * D, dtype=np.float32).reshape(N, D)
 RUNS = ["NA", "b/00", "b/01", "c,1"]
-"""Four runs of three checkpoints; names that a CSV reader may trip over."""
+"""Four runs of three checkpoints; names that a CSV reader may misread."""
 
 
 def metrics() -> pd.DataFrame:
@@ -64,7 +64,7 @@ def test_round_trip(zoo):
   pd.testing.assert_frame_equal(files.metrics, metrics(), check_dtype=False)
 
 
-def test_layout_is_written_as_published():
+def test_layout_has_the_published_format():
   assert LAYOUT.size == D
   assert LAYOUT.entries[1] == ("conv/kernel:0", 2, 20, (3, 3, 1, 2))
   assert LAYOUT.text() == (
@@ -75,7 +75,7 @@ def test_layout_is_written_as_published():
   )
 
 
-def test_bytes_depend_on_the_content_alone(tmp_path):
+def test_bytes_depend_on_the_content_only(tmp_path):
   frame = metrics()
   shuffled_index = frame.set_axis(np.arange(N)[::-1])
   for name, table in (("a", frame), ("b", shuffled_index)):
@@ -97,7 +97,7 @@ def test_write_is_all_or_nothing(tmp_path, monkeypatch):
     with pytest.raises(base.InputError, match="zoo: cannot be written .disk"):
       store.write_zoo(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
   assert not list(tmp_path.iterdir())
-  (tmp_path / "zoo").mkdir()  # an empty folder is all right
+  (tmp_path / "zoo").mkdir()  # an empty folder is accepted
   store.write_zoo(tmp_path / "zoo", WEIGHTS, metrics(), LAYOUT)
   assert list(tmp_path.iterdir()) == [tmp_path / "zoo"]
   (tmp_path / "normal").mkdir()
@@ -242,7 +242,7 @@ def _layout(old, new):
     (_layout("(2,)", "[2]"), store.LAYOUT, "row 0: shape '[2]'"),
     (_layout("(2,)", "(-2, -1)"), store.LAYOUT, "row 0: shape '(-2, -1)'"),
     (_layout("(2,)", "exit()"), store.LAYOUT, "row 0: shape 'exit()'"),
-    (_layout("scale", "conv/bias:0"), store.LAYOUT, "varname of its own"),
+    (_layout("scale", "conv/bias:0"), store.LAYOUT, "unique varname"),
     (_layout('"(2,)"', '"(2,)'), store.LAYOUT, "cannot be read"),
   ],
 )
@@ -255,7 +255,7 @@ def test_broken_zoo(zoo, spoil, file, message):
   assert "\n" not in str(error.value)
 
 
-def test_layout_of_nothing(zoo):
+def test_empty_layout(zoo):
   header = (zoo / store.LAYOUT).read_text().splitlines()[0]
   for text, message in ((header, "no rows"), ("", "header []")):
     (zoo / store.LAYOUT).write_text(text)
@@ -287,8 +287,8 @@ def test_check_finite(zoo, monkeypatch):
   weights[7, 3], weights[10, 0] = np.nan, np.inf
   np.save(zoo / store.WEIGHTS, weights)
   files = store.read_zoo(zoo)
-  for chunk in (1, 2 * D, 1 << 22):
-    monkeypatch.setattr(store, "_CHUNK", chunk)
+  for block in (1, 2 * D, 1 << 22):
+    monkeypatch.setattr(store, "_BLOCK", block)
     store.check_finite(files, np.array([11, 0, 6]))
     store.check_finite(files, np.array([], int))
     with pytest.raises(base.InputError, match=r"weights.npy: row 7 \(2 of 12"):
@@ -297,11 +297,11 @@ def test_check_finite(zoo, monkeypatch):
       store.check_finite(files, np.array([11, 10]))
 
 
-def test_take(zoo, monkeypatch):
+def test_read_rows(zoo, monkeypatch):
   files = store.read_zoo(zoo)
   rows = np.array([5, 0, 11, 5, 3])
-  for chunk in (1, 2 * D, 1 << 22):
-    monkeypatch.setattr(store, "_CHUNK", chunk)
+  for block in (1, 2 * D, 1 << 22):
+    monkeypatch.setattr(store, "_BLOCK", block)
     got = store.read_rows(files, rows)
     assert type(got) is np.ndarray and got.dtype == np.float32
     np.testing.assert_array_equal(got, WEIGHTS[rows])
@@ -309,7 +309,7 @@ def test_take(zoo, monkeypatch):
 
 
 @pytest.mark.parametrize("rows", [[12], [-1], [0.5], [[1]], [True]])
-def test_take_refuses(zoo, rows):
+def test_read_rows_refuses(zoo, rows):
   with pytest.raises(base.InputError, match="expected integers .n. in 0..11"):
     store.read_rows(store.read_zoo(zoo), np.array(rows))
 
@@ -326,7 +326,7 @@ def test_real_zoo(tmp_path):
   assert files.weights.shape == (1728, 4970)
   assert len(set(files.metrics["modeldir"])) == 288
   store.check_finite(files)
-  # What is written reads back the same.
+  # Written files read back the same.
   last = np.flatnonzero(files.metrics["step"] == 10)
   taken = store.read_rows(files, last)
   store.write_zoo(tmp_path / "a", taken, files.metrics.loc[last], files.layout)

@@ -1,0 +1,188 @@
+"""Functionals that classify INRs, their training and their measurement."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.stats
+from ml_collections import ConfigDict
+
+from experiments.bench.machine import median_seconds
+from experiments.inr.data import InrSplit, fold_phases, shift_phases
+from experiments.inr.methods import jobs_by_method
+from experiments.runner.experiment import TrainingJob
+from scalegmn_jax.base import Functional, Params, Weights
+from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.batched import ReadFn
+from scalegmn_jax.saved import save_functional
+from scalegmn_jax.symmetry import measure, phase
+from scalegmn_jax.training import augmentation
+from scalegmn_jax.training.objectives import classification_objective
+from scalegmn_jax.zoo.inrs import Inrs
+
+
+class Method(NamedTuple):
+  """How a functional reads INRs and is trained.
+
+  Attributes:
+    symmetry: one of `symmetry_levels.SYMMETRIES`.
+    augmented: whether training networks are augmented.
+    phases: "folded"; "fitted", as the fit left them; or "shifted" by up to half
+      a turn, at random in training and as fitted in the test.
+  """
+
+  symmetry: str
+  augmented: bool
+  phases: str = "folded"
+
+
+METHODS = {
+  "plain": Method("target", False),
+  "augmented": Method("target", True),
+  "unfolded": Method("target", True, "fitted"),
+  "shifted": Method("target", True, "shifted"),
+  "permutation": Method("permutation", True),
+  "mlp": Method("mlp", True),
+}
+
+SYMMETRY_NETWORKS = 64
+"""Test networks on which symmetry errors are measured."""
+
+
+def make_functionals(
+  config: ConfigDict, inrs: InrSplit
+) -> dict[str, Functional]:
+  """{method: functional with a logit per class}."""
+  # Baselines standardize their input: by the weights as they will read them.
+  folded = fold_phases(inrs.target, inrs.train.networks).weights
+  functionals = {}
+  for name in tuple(config.methods):
+    functional = symmetry_levels.functional_with_symmetry(
+      METHODS[name].symmetry, _model(config, inrs), inrs.target, folded
+    )
+    if METHODS[name].phases == "folded":
+      functional = phase.fold_before(
+        functional, inrs.target.spec, config.target.omega
+      )
+    functionals[name] = functional
+  return functionals
+
+
+def make_jobs(
+  config: ConfigDict,
+  inrs: InrSplit,
+  functionals: Mapping[str, Functional],
+  read: Mapping[str, ReadFn],
+) -> dict[str, dict[str, TrainingJob]]:
+  """{method: {name of a job: job}}, a job per learning rate.
+
+  Args:
+    config: of the run.
+    inrs: networks and the labels of their images.
+    functionals: {method: functional with a logit per class}.
+    read: {method: the functional mapped over networks}.
+  """
+  data = jax.device_put((inrs.train.networks, inrs.train.pictures.label))
+
+  def make_job(method, name, learning_rate):
+    objective = classification_objective(
+      functionals[method],
+      batch_networks=config.train.batch_networks,
+      vary=_augment(config, inrs, METHODS[method]),
+    )
+
+    def validate(params):
+      scores = _score(read[method](params, inrs.val.networks), inrs.val)
+      return {
+        "val_objective": scores.cross_entropy,
+        "val_accuracy": scores.correct.mean(),
+      }
+
+    def save(folder, params):
+      save_functional(folder / name, inrs.target, _model(config, inrs), params)
+
+    return TrainingJob(
+      functionals[method], objective, data, validate, config.train.steps,
+      config.seed, save if METHODS[method].symmetry == "target" else None,
+      learning_rate,
+    )  # fmt: skip
+
+  return jobs_by_method(config, make_job)
+
+
+def _model(config: ConfigDict, inrs: InrSplit) -> dict[str, Any]:
+  """Arguments of `metanetworks.functional`."""
+  classes = int(inrs.train.pictures.label.max()) + 1
+  return config.model.to_dict() | {"outputs": classes}
+
+
+def _augment(
+  config: ConfigDict, inrs: InrSplit, method: Method
+) -> Callable[[jax.Array, Weights], Weights] | None:
+  """(key, weights) -> weights of another network of the same class."""
+  if not method.augmented:
+    return None
+  spec = inrs.target.spec
+  ranges = augmentation.AugmentRanges(**config.augment)
+
+  def augment(key, weights):
+    k_augment, k_shift = jax.random.split(key)
+    weights = augmentation.augment(k_augment, weights, ranges)
+    if method.phases != "shifted":
+      return weights
+    turns = phase.sample(k_shift, spec, reach=1)
+    return phase.shift(spec, weights, turns, config.target.omega)
+
+  return augment
+
+
+class _Scores(NamedTuple):
+  """Mean cross-entropy in nats; [B], whether each network's class is right."""
+
+  cross_entropy: float
+  correct: np.ndarray
+
+
+def _score(logits: jax.Array, inrs: Inrs) -> _Scores:
+  label = inrs.pictures.label
+  ce = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+  return _Scores(float(ce.mean()), np.asarray(logits).argmax(1) == label)
+
+
+def measure_row(
+  inrs: InrSplit, read: ReadFn, params: Params, seed: int
+) -> dict[str, Any]:
+  """The numbers of a row: a functional on test networks.
+
+  Args:
+    inrs: the networks.
+    read: the functional, see `batched.read_networks`.
+    params: φ.
+    seed: of the group elements by which symmetry errors are measured.
+  """
+  networks = inrs.test.networks
+  scores = _score(read(params, networks), inrs.test)
+  correct, total = int(scores.correct.sum()), len(scores.correct)
+  interval = scipy.stats.binomtest(correct, total).proportion_ci(
+    method="wilson"
+  )
+  one, sample = networks.take(slice(1)), networks.take(slice(SYMMETRY_NETWORKS))
+  key = jax.random.key(seed)
+  original = read(params, sample)
+  shifted = read(params, shift_phases(inrs.target, sample, key))
+  distance = jnp.abs(shifted - original) / original.std(0, keepdims=True)
+  return {
+    "accuracy": correct / total,
+    "low": interval.low,
+    "high": interval.high,
+    "cross_entropy": scores.cross_entropy,
+    "sign_error": float(
+      measure.output_error(read, inrs.target)(params, sample, key)
+    ),
+    "phase_error": float(distance.max()),
+    "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+    "seconds": median_seconds(lambda: read(params, one)),
+  }
