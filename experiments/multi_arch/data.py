@@ -167,6 +167,6 @@ def _load_collection(config: ConfigDict) -> list[collection.Member]:
       batch_size=c.batch_size,
       ranges=build.build_ranges(config),
       seed=config.seed,
-      chunk=c.save_every,
+      save_every=c.save_every,
       on_epoch=advance,
     )
