@@ -1,5 +1,7 @@
 """Scale equivariant graph metanetworks and amortized optimization in JAX."""
 
+import importlib.metadata
+
 from scalegmn_jax.base import (
   Axes,
   Axis,
@@ -28,21 +30,28 @@ from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.targets.registry import make_target, register_target
 
+try:
+  __version__ = importlib.metadata.version("scalegmn-jax")
+except importlib.metadata.PackageNotFoundError:  # a checkout, not installed
+  __version__ = "0+unknown"
+
 __all__ = [
   "Axes",
   "Axis",
-  "InputError",
   "BatchFunctional",
   "Functional",
+  "InputError",
   "Network",
+  "Networks",
   "Operator",
   "Space",
   "SymmetrySpec",
   "TargetNetwork",
   "TrainedFunctional",
   "TrainedOperator",
-  "Networks",
+  "__version__",
   "cnn",
+  "finetune_losses",
   "functional",
   "load_functional",
   "load_operator",
@@ -53,5 +62,4 @@ __all__ = [
   "register_target",
   "save_functional",
   "save_operator",
-  "finetune_losses",
 ]

@@ -16,8 +16,8 @@ Params = Any
 class InputError(ValueError):
   """Invalid input from the user.
 
-  The message is one line. It names the file, row or argument and says what was
-  expected. Command line programs print it without a traceback.
+  The message is one line. It names the file, row or argument and the expected
+  value. Command line programs print it without a traceback.
   """
 
 
@@ -38,7 +38,7 @@ class Space:
 
   @property
   def fixed(self) -> bool:
-    """Whether no group acts: input and output neurons."""
+    """Whether no group acts on the neurons (inputs and outputs)."""
     return not self.groups
 
 
@@ -59,12 +59,12 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-  """How one weight transforms: an `Axis` per axis, None where nothing acts."""
+  """How one weight transforms: an `Axis` or None (no action) per axis."""
 
   axes: tuple[Axis | None, ...]
 
   def find(self, power: int) -> tuple[int, str] | None:
-    """(position, space) of the axis with this power, None without one."""
+    """(position, space) of the first axis with this power, or None."""
     for position, axis in enumerate(self.axes):
       if axis is not None and axis.power == power:
         return position, axis.space
@@ -86,7 +86,7 @@ class SymmetrySpec:
 
 
 class TargetNetwork(NamedTuple):
-  """An architecture whose networks a metanetwork reads or edits.
+  """An architecture; metanetworks read or edit networks of it.
 
   Attributes:
     init: key -> weights of one network.
@@ -202,7 +202,7 @@ MetaNetwork = Operator | Functional | BatchFunctional
 
 
 class Network(NamedTuple):
-  """One network and the labels or outputs that it is trained to give.
+  """One network and the labels or outputs that it is trained on.
 
   Attributes:
     weights: θ.
@@ -211,7 +211,7 @@ class Network(NamedTuple):
       of the images, -1 for classes that the network does not have; several
       classes may share an output. None: class k is output k.
     teacher: weights like `weights`; the outputs of this network are the
-      supervision. None: the labels are.
+      supervision. None: the labels are the supervision.
   """
 
   weights: Weights

@@ -22,11 +22,11 @@ ReadFn = Callable[[Params, Networks], jax.Array]
 """(φ, networks) -> [B, K]."""
 
 CPU_BATCH, ACCELERATOR_BATCH = 16, 64
-"""Networks per compiled call where the caller does not say. Every number of
-networks below it is one more program to compile."""
+"""Default numbers of networks per compiled call. Each smaller number of
+networks compiles one more program."""
 
 
-def _single(tree: Any) -> Any:
+def as_network(tree: Any) -> Any:
   """The same pytree with every `Networks` as a `Network`."""
   return jax.tree.map(
     lambda node: Network(*node) if isinstance(node, Networks) else node,
@@ -38,26 +38,26 @@ def _single(tree: Any) -> Any:
 def map_networks(
   f: Callable[..., Any], *stacked: Any, vmap_size: int | None = 1
 ) -> Any:
-  """f of every network, stacked; to be called inside `jax.jit`.
+  """Maps f over networks; to be called inside `jax.jit`.
 
   Args:
     f: arguments without the axis [B] -> a pytree; a `Networks` becomes a
       `Network`.
     *stacked: pytrees with leaves [B, ...].
-    vmap_size: networks computed side by side by `vmap`; None for all of them.
-      With 1 they are computed one after another, so that memory does not grow
-      with B: on a CPU the features of one network stay in the cache.
+    vmap_size: networks computed side by side by `vmap`; None for all. With 1,
+      networks are computed one after another: memory does not grow with B, and
+      on a CPU the features of one network stay in the cache.
 
   Returns:
     The results of f with leaves [B, ...].
   """
 
   def one(items):
-    return f(*_single(items))
+    return f(*as_network(items))
 
   if vmap_size is None:
     return jax.vmap(one)(stacked)
-  # A batch of one has no axis to be mapped over.
+  # A batch size of 1 would add a vmap over an axis of one.
   batch_size = vmap_size if vmap_size > 1 else None
   return jax.lax.map(one, stacked, batch_size=batch_size)
 
@@ -65,13 +65,14 @@ def map_networks(
 def apply_batched(
   f: Callable[..., Any], *, batch_size: int | None = None
 ) -> Callable[..., Any]:
-  """f compiled for batches of networks, and applied to any number of them.
+  """Compiles f for batches of networks and loops over the batches.
 
   Args:
     f: (shared, network) -> a pytree. `network` is a `Network`, or any pytree
       without its axis [B].
-    batch_size: networks per call of the compiled program; None for what is
-      fast on the device. With 1, one program serves any number of networks.
+    batch_size: networks per call of the compiled program; None for a default
+      that is fast on the device. With 1, one program serves any number of
+      networks.
 
   Returns:
     (shared, networks with leaves [B, ...]) -> the results with leaves
@@ -83,8 +84,8 @@ def apply_batched(
   @jax.jit
   def compiled(shared, stacked):
     count = jax.tree.leaves(stacked)[0].shape[0]
-    # One at a time takes no longer on a CPU, and an axis of one is slow
-    # anywhere.
+    # One network at a time is as fast on a CPU, and a vmap over one network is
+    # slow on any device.
     vmap_size = 1 if cpu or count == 1 else None
     return map_networks(
       lambda item: f(shared, item), stacked, vmap_size=vmap_size
@@ -108,9 +109,9 @@ def apply_batched(
 
 
 def edit_networks(operator: Operator) -> EditFn:
-  """An operator applied to any number of networks, see `apply_batched`.
+  """Maps an operator over any number of networks, see `apply_batched`.
 
-  Equivariant in every network, as the operator is.
+  The result is equivariant in each network.
   """
 
   def edit(params: Params, network: Network) -> Weights:
@@ -118,17 +119,17 @@ def edit_networks(operator: Operator) -> EditFn:
 
   apply = apply_batched(edit)
 
-  def edited(params, networks):
-    given = Networks(networks.weights, networks.activation)
-    return networks._replace(weights=apply(params, given))
+  def edit_all(params, networks):
+    inputs = Networks(networks.weights, networks.activation)
+    return networks._replace(weights=apply(params, inputs))
 
-  return edited
+  return edit_all
 
 
 def read_networks(functional: Functional) -> ReadFn:
-  """A functional applied to any number of networks, see `apply_batched`.
+  """Maps a functional over any number of networks, see `apply_batched`.
 
-  Invariant in every network, as the functional is.
+  The result is invariant in each network.
   """
 
   def read(params: Params, network: Network) -> jax.Array:

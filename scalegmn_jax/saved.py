@@ -1,13 +1,15 @@
-"""Trained metanetworks as things one keeps: one small file each."""
+"""Saving and loading of trained metanetworks: one small file each."""
 
+import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import flax.traverse_util
 import jax
@@ -15,80 +17,116 @@ import jax.numpy as jnp
 import numpy as np
 
 from scalegmn_jax.base import (
+  Functional,
   InputError,
-  MetaNetwork,
+  Operator,
   Params,
   TargetNetwork,
   Weights,
 )
-from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.gmn import metanetworks, options
 from scalegmn_jax.targets.registry import make_target
 
 OPERATOR = "operator.npz"
 FUNCTIONAL = "functional.npz"
 PRETRAINED = Path(__file__).with_name("pretrained")
 
+FORMAT = 2
+"""The number in the header of files; files without a number are format 1."""
+
+RENAMED_SINCE_1 = {
+  "edge_chunk": "edge_block",
+  "combinations": "class_combinations",
+}
+"""Keyword arguments of metanetworks in format 1 and their present names."""
+
 LINKS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "identity": lambda output: output,
   "sigmoid": jax.nn.sigmoid,
 }
-"""From the output of a functional to what it predicts."""
+"""Maps from the output of a functional to its prediction."""
+
+Result = TypeVar("Result")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Trained:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class _Trained(Generic[Result]):
+  """A metanetwork with its parameters, as a function of one network."""
+
+  kind: ClassVar[str]
+  build: ClassVar[Callable[..., Any]]
+
   target: TargetNetwork
-  metanetwork: MetaNetwork
+  metanetwork: Any
   params: Params
   model: Mapping[str, Any]
+  link: str = "identity"
+
+  def __call__(
+    self, weights: Weights, activation: jax.Array | int = 0
+  ) -> Result:
+    """Applies the metanetwork to one network.
+
+    Args:
+      weights: θ.
+      activation: index into `target.activations`.
+    """
+    return self._apply(weights, activation)
+
+  def __repr__(self) -> str:
+    count = sum(math.prod(jnp.shape(p)) for p in jax.tree.leaves(self.params))
+    target = self.target.description.get("name", "user-defined")
+    model = ", ".join(f"{name}={value!r}" for name, value in self.model.items())
+    return f"{type(self).__name__}({target}, {count:,} parameters, {model})"
 
   @functools.cached_property
   def _apply(self) -> Callable[..., Any]:
-    """Compiled when it is first called, φ being part of the program."""
-    return jax.jit(functools.partial(self.metanetwork.apply, self.params))
+    """Compiled at the first call, with φ as a constant of the program."""
+    link = LINKS[self.link]
+    return jax.jit(
+      lambda weights, activation: link(
+        self.metanetwork.apply(self.params, weights, activation)
+      )
+    )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainedOperator(_Trained):
-  """An operator that was trained.
+class TrainedOperator(_Trained[Weights]):
+  """A trained operator: (weights, activation=0) -> better weights.
 
-  It is compiled when it is first called; `jax.vmap` and `jax.jit` take it.
+  Equivariant. It is compiled at the first call; `jax.vmap` and `jax.jit` take
+  it.
 
   Attributes:
-    target: the architecture of the networks it edits.
-    metanetwork: init and apply.
+    target: the architecture of the networks that it edits.
+    metanetwork: a `base.Operator`.
     params: φ.
     model: keyword arguments of `metanetworks.operator`.
   """
 
-  def __call__(
-    self, weights: Weights, activation: jax.Array | int = 0
-  ) -> Weights:
-    """Better weights for one network: θ -> θ', equivariant."""
-    return self._apply(weights, activation)
+  kind = "operator"
+  build = staticmethod(metanetworks.operator)
+  metanetwork: Operator
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainedFunctional(_Trained):
-  """A functional that was trained.
+class TrainedFunctional(_Trained[jax.Array]):
+  """A trained functional: (weights, activation=0) -> predictions [K].
 
-  It is compiled when it is first called; `jax.vmap` and `jax.jit` take it.
+  Invariant. It is compiled at the first call; `jax.vmap` and `jax.jit` take it.
 
   Attributes:
-    target: the architecture of the networks it reads.
-    metanetwork: init and apply.
+    target: the architecture of the networks that it reads.
+    metanetwork: a `base.Functional`.
     params: φ.
     model: keyword arguments of `metanetworks.functional`.
     link: a key of `LINKS`.
   """
 
-  link: str
+  kind = "functional"
+  build = staticmethod(metanetworks.functional)
+  metanetwork: Functional
 
-  def __call__(
-    self, weights: Weights, activation: jax.Array | int = 0
-  ) -> jax.Array:
-    """What it predicts of one network: θ -> [K], invariant."""
-    return LINKS[self.link](self._apply(weights, activation))
+
+AnyTrained = TypeVar("AnyTrained", TrainedOperator, TrainedFunctional)
 
 
 def save_operator(
@@ -100,10 +138,13 @@ def save_operator(
   """Writes `<folder>/operator.npz`: parameters, and how to rebuild them.
 
   Args:
-    folder: that exists.
+    folder: an existing folder.
     target: with a description.
     model: keyword arguments of `metanetworks.operator`, JSON values.
     params: φ.
+
+  Raises:
+    InputError: the target has no description, or the model is not JSON.
   """
   return _save(Path(folder) / OPERATOR, target, {"model": dict(model)}, params)
 
@@ -116,67 +157,59 @@ def save_functional(
   *,
   link: str = "identity",
 ) -> Path:
-  """Writes `<folder>/functional.npz`, as `save_operator` does.
+  """Writes `<folder>/functional.npz`: parameters, and how to rebuild them.
 
   Args:
-    folder: that exists.
+    folder: an existing folder.
     target: with a description.
     model: keyword arguments of `metanetworks.functional`, JSON values.
     params: φ.
     link: a key of `LINKS`.
+
+  Raises:
+    InputError: the target has no description, the model is not JSON, or there
+      is no such link.
   """
+  if link not in LINKS:
+    raise InputError(f"link is {link!r}, expected one of {', '.join(LINKS)}")
   header = {"model": dict(model), "link": link}
   return _save(Path(folder) / FUNCTIONAL, target, header, params)
 
 
 def load_operator(folder: str | os.PathLike[str]) -> TrainedOperator:
-  """The operator that a run left in its folder.
+  """Loads the operator that a run saved in its folder.
 
   Raises:
-    InputError: there is none, or its file is damaged.
+    InputError: there is none, or its file is damaged or of a newer version.
   """
+  return _load(Path(folder) / OPERATOR, TrainedOperator)
 
-  return _load(Path(folder) / OPERATOR, "operator", _build_operator)
+
+def load_functional(folder: str | os.PathLike[str]) -> TrainedFunctional:
+  """Loads the functional that a run saved in its folder.
+
+  Raises:
+    InputError: there is none, or its file is damaged or of a newer version.
+  """
+  return _load(Path(folder) / FUNCTIONAL, TrainedFunctional)
 
 
 def pretrained(name: str) -> TrainedOperator:
-  """An operator that comes with the package.
+  """Loads an operator that comes with the package.
 
   Args:
-    name: of a file in `scalegmn_jax/pretrained`, whose README says how each was
-      trained and what it reaches, such as "cnn_digits".
+    name: of a file in `scalegmn_jax/pretrained`, such as "cnn_digits". The
+      README there lists how each was trained and what it reaches.
 
   Raises:
     InputError: there is no such operator.
   """
-  path = PRETRAINED / f"{name}.npz"
-  names = sorted(p.stem for p in PRETRAINED.glob("*.npz"))
+  names = sorted(path.stem for path in PRETRAINED.glob("*.npz"))
   if name not in names:
     raise InputError(
       f"no pretrained operator {name!r}, expected one of {', '.join(names)}"
     )
-  return _load(path, "operator", _build_operator)
-
-
-def load_functional(folder: str | os.PathLike[str]) -> TrainedFunctional:
-  """The functional that a run left in its folder.
-
-  Raises:
-    InputError: there is none, or its file is damaged.
-  """
-
-  def build(target, header):
-    if header["link"] not in LINKS:
-      raise ValueError(f"no link {header['link']!r}")
-    return TrainedFunctional(
-      target,
-      metanetworks.functional(target, **header["model"]),
-      None,
-      header["model"],
-      header["link"],
-    )
-
-  return _load(Path(folder) / FUNCTIONAL, "functional", build)
+  return _load(PRETRAINED / f"{name}.npz", TrainedOperator)
 
 
 def _save(
@@ -185,7 +218,16 @@ def _save(
   header: Mapping[str, Any],
   params: Params,
 ) -> Path:
-  text = json.dumps({"target": dict(target.description), **header})
+  if not target.description:
+    raise InputError(
+      f"{path}: a target without description cannot be saved: loading could "
+      f"not rebuild it"
+    )
+  header = {"format": FORMAT, "target": dict(target.description), **header}
+  try:
+    text = json.dumps(header)
+  except TypeError as error:
+    raise InputError(f"{path}: expected JSON values: {error}") from None
   arrays = {
     f"params/{name}": np.asarray(value)
     for name, value in flax.traverse_util.flatten_dict(params, sep="/").items()
@@ -196,38 +238,28 @@ def _save(
   return path
 
 
-def _build_operator(
-  target: TargetNetwork, header: Mapping[str, Any]
-) -> TrainedOperator:
+def _upgraded(
+  header: Mapping[str, Any], target: TargetNetwork
+) -> Mapping[str, Any]:
+  """The keyword arguments of the metanetwork, in the names of `FORMAT`."""
   model = header["model"]
-  operator = metanetworks.operator(target, **model)
-  return TrainedOperator(target, operator, None, model)
+  if header.get("format", 1) > 1:
+    return model
+  model = {RENAMED_SINCE_1.get(name) or name: v for name, v in model.items()}
+  # Version 0.1 accepted arguments without effect.
+  unused = options.unused(model, metanetworks.acting_groups(target.spec))
+  return {name: v for name, v in model.items() if name not in unused}
 
 
-def _load(
-  path: Path,
-  kind: str,
-  build: Callable[[TargetNetwork, Mapping[str, Any]], Any],
-) -> Any:
-  """What `build` makes of (target, header), with the parameters of the file."""
-  if not path.exists():
-    raise InputError(f"{path}: no trained {kind} here; train one first")
+@contextlib.contextmanager
+def _input_errors(path: Path, kind: str) -> Iterator[None]:
+  """Turns whatever a damaged file raises into an `InputError` of one line."""
   try:
-    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-      header = json.loads(str(file["header"]))
-      flat = {
-        name.removeprefix("params/"): jnp.asarray(file[name])
-        for name in file.files
-        if name != "header"
-      }
-    trained = build(make_target(header["target"]), header)
-    params = flax.traverse_util.unflatten_dict(flat, sep="/")
-    expected = jax.eval_shape(trained.metanetwork.init, jax.random.key(0))
-    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
-      raise ValueError("its parameters are not those of its model")
+    yield
   except (
     OSError,
     EOFError,
+    AttributeError,
     KeyError,
     TypeError,
     ValueError,
@@ -236,4 +268,36 @@ def _load(
     raise InputError(
       f"{path}: not a trained {kind}: {str(error).splitlines()[0]}"
     ) from None
-  return dataclasses.replace(trained, params=params)
+
+
+def _load(path: Path, trained: type[AnyTrained]) -> AnyTrained:
+  """Loads a metanetwork of either kind."""
+  kind = trained.kind
+  if not path.exists():
+    raise InputError(f"{path}: no trained {kind} here; train one first")
+  with _input_errors(path, kind):
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+      header = json.loads(str(file["header"]))
+      flat = {
+        name.removeprefix("params/"): jnp.asarray(file[name])
+        for name in file.files
+        if name != "header"
+      }
+    newer = header.get("format", 1) > FORMAT
+  if newer:
+    raise InputError(
+      f"{path}: format {header['format']}, written by a newer scalegmn-jax; "
+      f"expected at most {FORMAT}"
+    )
+  with _input_errors(path, kind):
+    target = make_target(header["target"])
+    model = _upgraded(header, target)
+    metanetwork = trained.build(target, **model)
+    link = header.get("link", "identity")
+    if link not in LINKS:
+      raise ValueError(f"no link {link!r}")
+    params = flax.traverse_util.unflatten_dict(flat, sep="/")
+    expected = jax.eval_shape(metanetwork.init, jax.random.key(0))
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
+      raise ValueError("its parameters do not fit its model")
+  return trained(target, metanetwork, params, model, link)

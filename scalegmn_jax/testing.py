@@ -1,19 +1,22 @@
-"""Assertions for tests of one's own layers and metanetworks."""
+"""Assertions for tests of custom layers and metanetworks."""
 
 import math
 from collections.abc import Callable
+from typing import Unpack
 
 import jax
 
 from scalegmn_jax.base import SymmetrySpec, Weights
 from scalegmn_jax.symmetry.measure import (
   InvarianceError,
+  SampleOptions,
   equivariance_error,
   invariance_error,
 )
 
 __all__ = [
   "InvarianceError",
+  "SampleOptions",
   "assert_equivariant",
   "assert_invariant",
   "equivariance_error",
@@ -27,10 +30,8 @@ def assert_equivariant(
   weights: Weights,
   key: jax.Array,
   *,
-  activation: int = 0,
-  decades: float = 1.0,
   tolerance: float = 1e-4,
-  samples: int = 1,
+  **options: Unpack[SampleOptions],
 ) -> None:
   """Asserts f(gθ) = g·f(θ) for random g.
 
@@ -40,27 +41,17 @@ def assert_equivariant(
     spec: the symmetry.
     weights: of one network.
     key: consumed.
-    activation: index of the network's activation (a Python integer).
-    decades: positive multipliers are log-uniform in 10**±decades.
-    tolerance: the greatest ‖g⁻¹·f(gθ) − f(θ)‖ / ‖f(θ)‖ of a tensor.
-    samples: number of group elements.
+    tolerance: the largest ‖g⁻¹·f(gθ) − f(θ)‖ / ‖f(θ)‖ of a tensor.
+    **options: activation, decades and samples, see `SampleOptions`.
 
   Raises:
-    AssertionError: a tensor is beyond the tolerance, or its update is zero or
-      not finite.
+    AssertionError: a tensor exceeds the tolerance, or its update is zero or not
+      finite.
   """
 
   @jax.jit
   def measure(weights, key):
-    return equivariance_error(
-      f,
-      spec,
-      weights,
-      key,
-      activation=activation,
-      decades=decades,
-      samples=samples,
-    )
+    return equivariance_error(f, spec, weights, key, **options)
 
   errors = measure(weights, key)
   errors = {name: float(error) for name, error in errors.items()}
@@ -83,51 +74,39 @@ def assert_invariant(
   weights: Weights,
   key: jax.Array,
   *,
-  activation: int = 0,
-  decades: float = 1.0,
   tolerance: float = 1e-4,
-  samples: int = 1,
   spread: float = 1e-3,
+  **options: Unpack[SampleOptions],
 ) -> None:
-  """Asserts f(gθ) = f(θ) for random g, on a population of networks.
+  """Asserts f(gθ) = f(θ) for random g and several networks.
 
   Args:
     f: the weights of one network -> array.
     spec: the symmetry.
     weights: of several networks; leaves are [B, ...].
     key: consumed.
-    activation: index of the networks' activation (a Python integer).
-    decades: positive multipliers are log-uniform in 10**±decades.
-    tolerance: the greatest |f(gθ) − f(θ)|, in units of the standard deviation
-      of that output over networks.
-    samples: number of group elements per network.
-    spread: the least standard deviation of each output; an f that is the same
-      for all networks shows nothing.
+    tolerance: the largest |f(gθ) − f(θ)|, in units of the standard deviation
+      of the output over networks.
+    spread: the least standard deviation of each output; a function with the
+      same value for all networks shows nothing.
+    **options: activation, decades and samples, see `SampleOptions`.
 
   Raises:
-    AssertionError: an output is beyond the tolerance, or does not spread.
+    AssertionError: an output exceeds the tolerance, or does not spread.
   """
 
   @jax.jit
   def measure(weights, key):
-    return invariance_error(
-      f,
-      spec,
-      weights,
-      key,
-      activation=activation,
-      decades=decades,
-      samples=samples,
-    )
+    return invariance_error(f, spec, weights, key, **options)
 
-  measured = measure(weights, key)
-  least = float(measured.spread.min())
+  result = measure(weights, key)
+  least = float(result.spread.min())
   if not (math.isfinite(least) and least > spread):
     raise AssertionError(
       f"an output has standard deviation {least:.3g} over networks, expected "
       f"more than {spread:g}: it shows nothing"
     )
-  error = float(measured.error.max())
+  error = float(result.error.max())
   if not error <= tolerance:
     raise AssertionError(
       f"not invariant: an output changes by {error:.3g} of its standard "

@@ -1,4 +1,4 @@
-"""What all tests share: settings of JAX, data, and awkward networks."""
+"""Shared by all tests: settings of JAX, data, and networks of all kinds."""
 
 import os
 import pathlib
@@ -22,16 +22,16 @@ from scalegmn_jax.targets import activations
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 
-# An [N, K] array plus a [K] array that was meant to be [N] is an error here.
+# Without this, adding a [K] array that should be [N] to an [N, K] array passes.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests are many small programs that run once: compiling them is what takes
-# time. What users run is compiled by the runs in .ci/run.
+# Tests are many small programs that run once, so compiling dominates. The runs
+# in .ci/run compile with the optimizations that users have.
 jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def environment_of_subprocesses(tmp_path_factory):
-  """As here, and nothing is written to the user's cache."""
+  """Subprocesses have these settings and leave the user's cache alone."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
@@ -40,8 +40,8 @@ def environment_of_subprocesses(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-  """What several tests compile is compiled once. Each process of a test run
-  has a folder of its own, since entries are not written atomically."""
+  """Tests share compiled programs within one process. Processes have separate
+  folders, since entries of the compilation cache are not written atomically."""
   folder = tmp_path_factory.mktemp("compiled")
   jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
@@ -49,17 +49,17 @@ def compiled_once(tmp_path_factory):
 
 @pytest.fixture
 def x64():
-  """64 bit numbers within the test."""
+  """64-bit numbers within the test."""
   with jax.enable_x64(True):
     yield
 
 
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
-  """The folder of real data that the variable SCALEGMN_SHARED names."""
+  """The folder of real data, the environment variable SCALEGMN_SHARED."""
   name = os.environ.get("SCALEGMN_SHARED", "")
   if not name:
-    pytest.skip("SCALEGMN_SHARED does not say where the data is")
+    pytest.skip("SCALEGMN_SHARED is not set")
   path = pathlib.Path(name)
   if not path.is_dir():
     pytest.skip(f"SCALEGMN_SHARED: no folder {path}")
@@ -67,7 +67,7 @@ def shared() -> pathlib.Path:
 
 
 SEVERAL = ("relu", "leaky_relu", "tanh", "gelu", "silu")
-"""The activations that a CNN may have."""
+"""The activations of CNNs."""
 
 
 def residual(activation=("relu",)) -> TargetNetwork:
@@ -123,7 +123,7 @@ def small_cnn(pool, padding):
   return cnn((11, 11, 2), (8, 9), 3, 2, padding, pool, 3, SEVERAL)
 
 
-# Few sizes of layers, since what JAX compiles for one shape serves all tests.
+# Few layer sizes, so that tests share compiled programs.
 ARCHITECTURES = {
   "average-valid": lambda: small_cnn("average", "VALID"),
   "average-same": lambda: small_cnn("average", "SAME"),
@@ -136,19 +136,19 @@ ARCHITECTURES = {
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
 def target(request) -> TargetNetwork:
-  """Every kind of architecture, with all the activations that it may have."""
+  """All kinds of architectures, each with all activations that it supports."""
   return ARCHITECTURES[request.param]()
 
 
 @pytest.fixture(scope="session", params=["flatten-same", "mlp", "residual"])
 def kind(request) -> TargetNetwork:
-  """One architecture of each kind of symmetry, with several activations."""
+  """One architecture per kind of symmetry, with several activations."""
   return ARCHITECTURES[request.param]()
 
 
 @pytest.fixture(scope="session")
 def residual_mlp() -> TargetNetwork:
-  """A residual MLP with relu: spaces that several kernels write to."""
+  """A residual MLP with relu, in which several kernels write to one space."""
   return residual()
 
 
@@ -156,8 +156,8 @@ def residual_mlp() -> TargetNetwork:
 def random_weights():
   """(target, seed, dead=True) -> weights with random biases.
 
-  Where `dead`, of each hidden space neuron 0 has zero biases, neuron 1
-  receives nothing, neuron 2 sends nothing and neuron 3 neither.
+  With `dead`, in each hidden space, neuron 0 has zero biases, neuron 1 receives
+  nothing, neuron 2 sends nothing and neuron 3 does neither.
   """
 
   def make(target, seed, dead=True):
@@ -168,12 +168,12 @@ def random_weights():
       receiver, sender = axes.find(1), axes.find(-1)
       fan_in = np.prod(shape.shape) / shape.shape[receiver[0]]
       weight = rng.normal(size=shape.shape) * (2 / fan_in) ** 0.5
-      for found, neurons in (
+      for end, neurons in (
         (receiver, [1, 3] if sender else [0, 1, 3]),
         (sender, [2, 3]),
       ):
-        if dead and found and not target.spec.spaces[found[1]].fixed:
-          np.moveaxis(weight, found[0], 0)[neurons] = 0
+        if dead and end and not target.spec.spaces[end[1]].fixed:
+          np.moveaxis(weight, end[0], 0)[neurons] = 0
       weights.append(jnp.asarray(weight))
     return jax.tree.unflatten(jax.tree.structure(shapes), weights)
 
@@ -206,32 +206,32 @@ def several() -> list[TargetNetwork]:
 
 
 @pytest.fixture(scope="session")
-def population_of(random_weights):
-  """(targets, networks of each) -> (their zoos, the population of them all).
+def dataset_of(random_weights):
+  """(targets, count) -> ([`Networks` per target], the dataset of all networks).
 
-  Every other network has dead neurons. Activations take turns, in pairs; each
-  network has its number as "value".
+  Every second network has dead neurons. Activations alternate in pairs. The
+  "value" of each network is its number.
   """
 
   def make(targets, count):
     architectures = [schema.architecture_graph(t) for t in targets]
-    zoos = []
+    networks = []
     for i, target in enumerate(targets):
       weights = [
         random_weights(target, seed, dead=seed % 2 == 1)
         for seed in range(i * count, (i + 1) * count)
       ]
-      zoos.append(
+      networks.append(
         Networks(
           jax.tree.map(lambda *w: np.stack(list(map(np.asarray, w))), *weights),
           np.arange(count) // 2 % len(target.activations),
         )
       )
     values = np.arange(count * len(targets), dtype=float).reshape(-1, count)
-    return zoos, dataset.GraphDataset(
+    return networks, dataset.GraphDataset(
       schema.schema_of(architectures),
       architectures,
-      zoos,
+      networks,
       [{"value": v} for v in values],
     )
 
@@ -239,7 +239,7 @@ def population_of(random_weights):
 
 
 @pytest.fixture(scope="session")
-def mixed_population(several, population_of):
-  """Four networks of each architecture, in float64: (zoos, population)."""
+def mixed_dataset(several, dataset_of):
+  """Four networks of each architecture, in float64, see `dataset_of`."""
   with jax.enable_x64(True):
-    return population_of(several, 4)
+    return dataset_of(several, 4)

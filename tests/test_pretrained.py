@@ -1,4 +1,4 @@
-"""The operators that come with the package do what they are for."""
+"""The operators that come with the package."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def accuracy(target, weights):
   return (outputs.argmax(-1) == DIGITS.test_y).mean()
 
 
-def test_there_are_some_and_the_readme_names_them_all():
+def test_the_readme_lists_all_operators():
   assert {"cnn_digits", "mlp_digits", "cnn_digits_orders"} <= set(NAMES)
   listed = (saved.PRETRAINED / "README.md").read_text()
   for name in NAMES:
@@ -47,15 +47,15 @@ def test_updates_are_equivariant(name):
 
 
 @pytest.mark.parametrize("name", ["cnn_digits", "mlp_digits"])
-def test_a_network_that_was_never_trained_reads_digits(name):
+def test_a_random_network_is_edited_to_read_digits(name):
   operator = sg.pretrained(name)
   weights = operator.target.init(jax.random.key(0))
   assert accuracy(operator.target, weights) < 0.3
   assert accuracy(operator.target, operator(weights)) > 0.95
 
 
-def test_classes_stay_where_a_network_has_them():
-  """At outputs in an order that no operator was trained on."""
+def test_classes_stay_at_the_outputs_of_the_network():
+  """The order of outputs is not in the training zoo."""
   trained = sg.pretrained("cnn_digits")
   weights = trained(trained.target.init(jax.random.key(0)))
   order = np.array([3, 1, 4, 0, 5, 9, 2, 6, 8, 7])
@@ -63,8 +63,8 @@ def test_classes_stay_where_a_network_has_them():
   operator = sg.pretrained("cnn_digits_orders")
   better = operator((*weights[:-1], last))
   outputs = operator.target.apply(better, DIGITS.test_x)
-  found = jnp.asarray(order)[outputs.argmax(-1)]
-  assert (found == DIGITS.test_y).mean() > 0.9
+  predicted = jnp.asarray(order)[outputs.argmax(-1)]
+  assert (predicted == DIGITS.test_y).mean() > 0.9
 
 
 def test_no_such_operator():

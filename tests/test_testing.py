@@ -1,4 +1,4 @@
-"""The public assertions pass what is equivariant, and nothing else."""
+"""The public assertions pass exactly for functions with the symmetry."""
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,13 @@ def outputs(weights):
 
 
 def equivariant(weights):
-  """The weights, times something invariant."""
+  """The weights, multiplied by an invariant."""
   gate = 2 + jnp.sin(outputs(weights).sum())
   return jax.tree.map(lambda w: w * gate, weights)
 
 
 def with_last_kernel(f, change):
-  """f with another update of the last kernel."""
+  """Changes the update of the last kernel that f returns."""
 
   def changed(weights):
     *rest, last = f(weights)
@@ -41,7 +41,7 @@ def weights(random_weights):
 
 
 @pytest.fixture(scope="module")
-def zoo(random_weights):
+def stacked(random_weights):
   networks = [random_weights(TARGET, i, dead=False) for i in range(5)]
   return jax.tree.map(lambda *w: jnp.stack(w), *networks)
 
@@ -85,8 +85,8 @@ def test_an_update_that_is_zero_or_not_finite_shows_nothing(weights, value):
 
 def test_an_update_that_overflows_elsewhere_on_the_orbit_fails(weights):
   def exploding(update, weights):
-    moved = weights[1]["kernel"][0, 0] != first
-    return jnp.where(moved, jnp.nan, update)
+    regauged = weights[1]["kernel"][0, 0] != first
+    return jnp.where(regauged, jnp.nan, update)
 
   first = weights[1]["kernel"][0, 0]
   with pytest.raises(AssertionError, match="1/kernel has relative error inf"):
@@ -95,17 +95,21 @@ def test_an_update_that_overflows_elsewhere_on_the_orbit_fails(weights):
     )
 
 
-def test_group_is_that_of_the_activation(weights):
-  def of_scale_alone(weights):
-    """Sizes forget signs."""
+def test_the_activation_selects_the_group(weights):
+  def scale_equivariant(weights):
+    """Vertex sizes do not carry signs."""
     sizes = gauge.vertex_sizes(SPEC, weights)
     inverse = {name: 1 / s for name, s in sizes.items()}
     ones = jax.tree.map(jnp.ones_like, weights)
     return gauge.scale_axes(SPEC, ones, sizes, inverse)
 
-  testing.assert_equivariant(of_scale_alone, SPEC, weights, KEY, activation=0)
+  testing.assert_equivariant(
+    scale_equivariant, SPEC, weights, KEY, activation=0
+  )
   with pytest.raises(AssertionError, match="not equivariant"):
-    testing.assert_equivariant(of_scale_alone, SPEC, weights, KEY, activation=1)
+    testing.assert_equivariant(
+      scale_equivariant, SPEC, weights, KEY, activation=1
+    )
 
 
 def test_the_worst_of_several_samples_counts(weights):
@@ -132,23 +136,23 @@ def test_the_worst_of_several_samples_counts(weights):
   assert worst["1/bias"] < 1e-6
 
 
-def test_small_updates_are_measured_like_large_ones(weights):
+def test_errors_of_small_updates_are_relative(weights):
   def tiny(weights):
     return jax.tree.map(lambda u: 1e-30 * u, equivariant(weights))
 
   testing.assert_equivariant(tiny, SPEC, weights, KEY)
 
 
-def test_invariant_function_passes(zoo):
-  testing.assert_invariant(outputs, SPEC, zoo, KEY, samples=2)
+def test_invariant_function_passes(stacked):
+  testing.assert_invariant(outputs, SPEC, stacked, KEY, samples=2)
 
 
-def test_function_that_is_not_invariant_fails(zoo):
+def test_function_that_is_not_invariant_fails(stacked):
   def f(weights):
     return outputs(weights) + 1e-3 * weights[0]["bias"][0]
 
   with pytest.raises(AssertionError, match="not invariant"):
-    testing.assert_invariant(f, SPEC, zoo, KEY)
+    testing.assert_invariant(f, SPEC, stacked, KEY)
 
 
 @pytest.mark.parametrize(
@@ -159,37 +163,37 @@ def test_function_that_is_not_invariant_fails(zoo):
   ],
   ids=["one output", "nan"],
 )
-def test_function_that_is_the_same_for_all_networks_shows_nothing(zoo, f):
+def test_function_that_is_the_same_for_all_networks_shows_nothing(stacked, f):
   with pytest.raises(AssertionError, match="it shows nothing"):
-    testing.assert_invariant(f, SPEC, zoo, KEY)
+    testing.assert_invariant(f, SPEC, stacked, KEY)
 
 
-def test_least_spread_can_be_chosen(zoo):
+def test_least_spread_is_an_option(stacked):
   def small(weights):
     return 1e-6 * outputs(weights)
 
-  testing.assert_invariant(small, SPEC, zoo, KEY, spread=1e-9)
+  testing.assert_invariant(small, SPEC, stacked, KEY, spread=1e-9)
 
 
-def test_measure_of_invariance_is_in_units_of_the_spread(zoo):
+def test_measure_of_invariance_is_in_units_of_the_spread(stacked):
   @jax.jit
   def measure(key):
     return testing.invariance_error(
-      lambda w: jnp.stack([gauge.l1(w), 1000 * gauge.l1(w)]), SPEC, zoo, key
+      lambda w: jnp.stack([gauge.l1(w), 1000 * gauge.l1(w)]), SPEC, stacked, key
     )
 
-  measured = measure(KEY)
-  np.testing.assert_allclose(measured.error[0], measured.error[1], 1e-4)
-  spread = np.asarray(jax.vmap(gauge.l1)(zoo)).std()
-  np.testing.assert_allclose(measured.spread, [spread, 1000 * spread], 1e-3)
+  result = measure(KEY)
+  np.testing.assert_allclose(result.error[0], result.error[1], 1e-4)
+  spread = np.asarray(jax.vmap(gauge.l1)(stacked)).std()
+  np.testing.assert_allclose(result.spread, [spread, 1000 * spread], 1e-3)
 
 
-def test_a_value_that_is_not_finite_elsewhere_on_the_orbit_fails(zoo):
-  firsts = zoo[1]["kernel"][:, 0, 0]
+def test_a_value_that_is_not_finite_elsewhere_on_the_orbit_fails(stacked):
+  firsts = stacked[1]["kernel"][:, 0, 0]
 
   def f(weights):
-    moved = (weights[1]["kernel"][0, 0] != firsts).all()
-    return jnp.where(moved, jnp.nan, outputs(weights).sum())
+    regauged = (weights[1]["kernel"][0, 0] != firsts).all()
+    return jnp.where(regauged, jnp.nan, outputs(weights).sum())
 
   with pytest.raises(AssertionError, match="changes by inf"):
-    testing.assert_invariant(f, SPEC, zoo, KEY)
+    testing.assert_invariant(f, SPEC, stacked, KEY)

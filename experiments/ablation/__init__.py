@@ -1,1 +1,1 @@
-"""Learning curves with more and less symmetry."""
+"""Learning curves of metanetworks with more and less symmetry."""

@@ -1,72 +1,55 @@
-"""What the symmetry is worth: learning curves of models with more and less.
+"""Learning curves of metanetworks with more and less symmetry.
 
-Models with the target's own group, with permutations alone and with none are
-trained with the same number of floating-point operations on 64, 256, ...
-networks, and measured on networks that none of them has seen, as they are and
-re-gauged. A zoo's gauge may itself say something of its networks, which only
-models without the symmetry can read; one of them is trained on balanced
-networks to tell that apart.
+Metanetworks with the target's own group, with permutations alone and with no
+symmetry are trained with equal numbers of floating-point operations on 64, 256,
+... networks. They are measured on held-out networks, original and re-gauged.
+The gauge of a zoo may carry information about its networks that only
+metanetworks without the symmetry can read; one method trains on balanced
+networks to separate this effect.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.ablation import models as tasks
-from experiments.ablation import report as reports
-from experiments.runner import progress
+from experiments.ablation import methods, report
+from experiments.ablation.data import AblationData, load_ablation_data
+from experiments.ablation.objectives import (
+  OBJECTIVES,
+  TRAIN_STEP,
+  AblationObjective,
+  NumbersFn,
+)
+from experiments.ablation.report import CurvePoint, PointResult
+from experiments.predict_accuracy.data import LabelledNetworks
+from experiments.predict_accuracy.methods import count_parameters
+from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
-from scalegmn_jax.base import InputError, Networks, Params, TargetNetwork
+from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
-from scalegmn_jax.data.images import Images
 from scalegmn_jax.symmetry import measure
-from scalegmn_jax.zoo import codec, split
+from scalegmn_jax.training.objectives import REGRESSION
 
-
-class Case(NamedTuple):
-  """One architecture.
-
-  Attributes:
-    target: the architecture.
-    learned: what is done with its networks.
-    train: {number of networks: those}; the smaller are parts of the larger.
-    val, test: networks, the same for all of them.
-  """
-
-  target: TargetNetwork
-  learned: tasks.Learned
-  train: Mapping[int, tasks.LabelledNetworks]
-  val: tasks.LabelledNetworks
-  test: tasks.LabelledNetworks
-
-
-class Contender(NamedTuple):
-  """A model that is trained on so many networks.
-
-  Attributes:
-    numbers: (φ, zoo, "val" or "test") -> what it makes of networks, [B].
-    jobs: of each seed, the names of those that differ by their rate.
-  """
-
-  numbers: Callable[[Params, Networks, str], np.ndarray]
-  jobs: list[list[str]]
+label = report.label
 
 
 def check(config: ConfigDict) -> None:
+  """Raises InputError for values that no run can have."""
   largest = max(config.sizes, default=0)
   kinds = ", ".join(config.targets)
   for key, good, expected in (
-    ("task", lambda v: v in tasks.TASKS, f"one of {', '.join(tasks.TASKS)}"),
+    ("objective", lambda v: v in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}"),
     (
       "models",
-      lambda v: "target" in v and set(v) <= set(tasks.MODELS),
-      f"target and some of {', '.join(tasks.MODELS[1:])}",
+      lambda v: "target" in v and set(v) <= set(methods.METHODS),
+      f"target and some of {', '.join(methods.METHODS[1:])}",
     ),
-    ("train.seeds", lambda v: v and min(v) >= 0, "numbers of 0 or more"),
+    ("loss.name", lambda v: v in REGRESSION, f"one of {', '.join(REGRESSION)}"),
+    ("train.seeds", lambda v: min(v, default=0) >= 0, "numbers of 0 or more"),
     ("train.learning_rates", lambda v: not v or min(v) > 0, "positive numbers"),
     (
       "sizes",
@@ -88,153 +71,131 @@ def check(config: ConfigDict) -> None:
 
 
 def plan(config: ConfigDict) -> Plan:
-  data = build.build_images(config)
-  cases = {name: _case(config, name, data) for name in config.architectures}
-  jobs: dict[str, TrainingJob] = {}
-  contenders: dict[reports.Point, Contender] = {}
-  for name, case in cases.items():
-    for model in tasks.models(config, case.target):
-      steps = _steps(config, case, model)
-      for size in case.train:
-        point = reports.Point(name, model, size)
-        contenders[point] = _enter(config, case, point, steps, jobs)
+  """One job per point of a learning curve, seed and learning rate."""
+  images = build.build_images(config)
+  data, objectives = {}, {}
+  numbers_fns: dict[CurvePoint, NumbersFn] = {}
+  jobs: dict[CurvePoint, list[dict[str, TrainingJob]]] = {}
+  for name in config.architectures:
+    networks = data[name] = load_ablation_data(
+      config, name, images, TRAIN_STEP[config.objective]
+    )
+    objective = OBJECTIVES[config.objective](config, networks.target, images)
+    objectives[name] = objective
+    for method in methods.applicable_methods(config, networks.target):
+      steps = _steps(config, method, networks, objective)
+      for size, train in networks.train.items():
+        point = CurvePoint(name, method, size)
+        metanetwork = objective.metanetwork(method, train.networks)
+        numbers_fns[point] = objective.numbers(metanetwork)
+        jobs[point] = _vary_job(
+          config,
+          point,
+          TrainingJob(
+            metanetwork,
+            objective.objective(metanetwork),
+            _train_data(objective, networks, size),
+            _validation(objective, numbers_fns[point], networks.val),
+            steps,
+            seed=0,
+          ),
+        )
 
   def evaluate(params: Mapping[str, Params]) -> Outcome:
-    moved = {
-      name: measure.regauge_networks(case.target, decades=reports.DECADES)(
-        case.test.zoo, jax.random.key(config.seed)
+    key = jax.random.key(config.seed)
+    regauged = {
+      name: measure.regauge_networks(d.target, decades=report.DECADES)(
+        d.test.networks, key
       )[1]
-      for name, case in cases.items()
+      for name, d in data.items()
     }
-
-    def val_objective(name: str) -> float:
-      return jobs[name].validate(params[name])["val_objective"]
-
-    found = {}
-    for point, (numbers, names) in contenders.items():
-      progress.console.print(f"measure {reports.label(point, cases)}")
-      best = [min(of_seed, key=val_objective) for of_seed in names]
-
-      def read(zoo, numbers=numbers, best=best):
-        return np.stack([numbers(params[n], zoo, "test") for n in best])
-
-      found[point] = reports.Found(
-        numbers=read(cases[point.architecture].test.zoo),
-        moved=read(moved[point.architecture]),
-        steps=jobs[best[0]].steps,
-        parameters=sum(a.size for a in jax.tree.leaves(params[best[0]])),
-        rates=[jobs[name].learning_rate for name in best],
+    results = {}
+    for point in jobs:
+      name = point.architecture
+      row = report.point_keys(point, data[name])
+      progress.console.print(f"measure {label(row)}")
+      best = [select.select_best(group, params) for group in jobs[point]]
+      original, on_regauged = (
+        np.stack([numbers_fns[point](b.params, networks, "test") for b in best])
+        for networks in (data[name].test.networks, regauged[name])
       )
-    return reports.outcome(config, cases, found)
-
-  return Plan(jobs, evaluate)
-
-
-def _enter(
-  config: ConfigDict,
-  case: Case,
-  point: reports.Point,
-  steps: int,
-  jobs: dict[str, TrainingJob],
-) -> Contender:
-  """A contender, its jobs added to `jobs`."""
-  learned, train, val = case.learned, case.train[point.size], case.val
-  metanetwork = learned.metanetwork(point.model, train.zoo)
-  numbers = learned.numbers(metanetwork)
-  # Repeated to the size of the largest: one program serves all of them.
-  count = len(case.train[max(case.train)].values)
-  data = jax.device_put(
-    learned.data(
-      jax.tree.map(lambda a: np.resize(a, (count, *a.shape[1:])), train)
-    )
-  )
-
-  def validate(params):
-    found = numbers(params, val.zoo, "val")
-    return {
-      "val_objective": learned.objective(found, val.values),
-      f"val_{learned.name}": learned.measure(found, val.values),
-    }
-
-  names = []
-  for seed in config.train.seeds:
-    names.append([])
-    for rate in config.train.learning_rates or (config.train.learning_rate,):
-      name = "/".join(map(str, (*point, f"{rate:g}", seed)))
-      names[-1].append(name.replace(" ", "-"))
-      jobs[names[-1][-1]] = TrainingJob(
-        metanetwork,
-        learned.task(metanetwork),
-        data,
-        validate,
-        steps,
-        seed,
-        learning_rate=rate,
+      results[point] = PointResult(
+        original,
+        on_regauged,
+        best[0].job.steps,
+        count_parameters(best[0].params),
+        [b.job.learning_rate for b in best],
       )
-  return Contender(numbers, names)
+    return report.outcome(config, data, objectives, results)
+
+  all_jobs = {}
+  for groups in jobs.values():
+    for group in groups:
+      all_jobs |= group
+  return Plan(all_jobs, evaluate)
 
 
-def _steps(config: ConfigDict, case: Case, model: str) -> int:
-  """Steps that cost what those of the model with the target's group do."""
-  steps = config.train.steps
-  if model == "target":
-    return steps
-  learned, train = case.learned, case.train[max(case.train)]
-  first, rival = (learned.metanetwork(m, train.zoo) for m in ("target", model))
-  steps = symmetry_levels.equal_steps(
-    steps, first, rival, learned.task, learned.data(train)
-  )
-  # The warm-up has to end before the training does.
-  return max(steps, config.train.warmup + 1)
-
-
-def _case(config: ConfigDict, name: str, data: Images) -> Case:
-  """An architecture and its networks."""
-  activation, _, kind = name.partition(" ")
-  held_out = config.eval.val_networks, config.eval.test_networks
-  need = max(config.sizes) + sum(held_out)
-  part = ConfigDict(
+def _vary_job(
+  config: ConfigDict, point: CurvePoint, job: TrainingJob
+) -> list[dict[str, TrainingJob]]:
+  """Copies of a job: for each seed, {name: job} of each learning rate."""
+  folder = "/".join(map(str, point)).replace(" ", "-")
+  return [
     {
-      "seed": config.seed,
-      "target": {**config.targets[kind], "activation": (activation,)},
-      "zoo": {**config.zoo, "size": need},
+      f"{folder}/{rate:g}/{seed}": job._replace(seed=seed, learning_rate=rate)
+      for rate in select.learning_rates(config)
     }
-  )
-  target = build.build_target(part, data)
-  learned = tasks.TASKS[config.objective](config, target, data)
-  files = build.build_zoo_files(part, target, data)
-  codec.check_layout(target, files)
-  last = split.select_rows(files, "last", target.activations)
-  if len(last) < need:
-    raise InputError(
-      f"{files.path}: {len(last)} networks, expected {need}: "
-      f"{max(config.sizes)} for training, {held_out[0]} for validation and "
-      f"{held_out[1]} for test"
-    )
-  # All that are not held out may be trained on.
-  shares = [count / len(last) for count in held_out]
-  rows = split.select_rows(files, learned.steps, target.activations)
-  train, val, test = split.split(
-    files, rows, (1 - sum(shares), *shares), config.seed
-  )
+    for seed in select.seeds(config)
+  ]
 
-  def load(rows):
-    values = codec.read_metric(files, rows)
-    return tasks.LabelledNetworks(
-      codec.load_networks(target, files, rows), values
-    )
 
-  # By run, in an order that is neither that of the file nor of quality.
-  run_of = files.metrics["modeldir"].to_numpy()
-  runs = np.random.RandomState(config.seed).permutation(
-    np.unique(run_of[train])
+def _train_data(
+  objective: AblationObjective, data: AblationData, size: int
+) -> Any:
+  """Data of the training objective, on the device.
+
+  Repeated to the size of the largest training set: one program serves all.
+  """
+  count = data.train[max(data.train)].networks.size
+  train = jax.tree.map(
+    lambda a: np.resize(a, (count, *a.shape[1:])), data.train[size]
   )
-  parts = {
-    size: load(train[np.isin(run_of[train], runs[:size])])
-    for size in sorted(config.sizes)
-  }
-  progress.console.print(
-    f"{name}: {files.path}: {len(runs)} networks to train on"
+  return jax.device_put(objective.data(train))
+
+
+def _validation(
+  objective: AblationObjective, numbers: NumbersFn, val: LabelledNetworks
+) -> Callable[[Params], dict[str, float]]:
+  """`TrainingJob.validate`."""
+
+  def validate(params: Params) -> dict[str, float]:
+    values = numbers(params, val.networks, "val")
+    return {
+      "val_objective": objective.val_objective(values, val.accuracies),
+      f"val_{objective.name}": objective.measure(values, val.accuracies),
+    }
+
+  return validate
+
+
+def _steps(
+  config: ConfigDict,
+  method: str,
+  data: AblationData,
+  objective: AblationObjective,
+) -> int:
+  """Steps of a method that cost as much as `train.steps` of "target"."""
+  if method == "target":
+    return config.train.steps
+  train = data.train[max(data.train)]
+  target, metanetwork = (
+    objective.metanetwork(m, train.networks) for m in ("target", method)
   )
-  val, test = (load(np.intersect1d(side, last)) for side in (val, test))
-  return Case(target, learned, parts, val, test)
+  return symmetry_levels.equal_steps(
+    config.train.steps,
+    target,
+    metanetwork,
+    objective.objective,
+    objective.data(train),
+    at_least=config.train.warmup + 1,
+  )

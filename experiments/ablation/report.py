@@ -1,4 +1,4 @@
-"""Tables, sentences and the picture of what the symmetry is worth."""
+"""Tables, text and picture of the experiment `ablation`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,6 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from experiments.ablation.data import AblationData
+from experiments.ablation.objectives import AblationObjective
+from experiments.runner import select
 from experiments.runner.experiment import Outcome, Table
 from scalegmn_jax.eval import regression_metrics
 
@@ -15,192 +18,222 @@ DECADES = 1.0
 
 LABELS = {
   "target": "{group} equivariant",
-  "balanced": "permutation only, of balanced networks",
+  "balanced": "permutation only, on balanced networks",
   "permutation": "permutation only",
   "mlp": "no symmetry (flat MLP)",
 }
+"""{value of `config.models`: text of the method}; "group" is a key of rows."""
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
   """One point of a learning curve.
 
   Attributes:
     architecture: one of `config.architectures`.
-    model: one of `ablation_tasks.MODELS`.
-    size: number of training networks.
+    method: one of `methods.METHODS`.
+    networks: number of training networks.
   """
 
   architecture: str
-  model: str
-  size: int
+  method: str
+  networks: int
 
 
-class Found(NamedTuple):
-  """What was measured there.
+class PointResult(NamedTuple):
+  """Measurements at one point of a learning curve.
 
   Attributes:
-    numbers: [S, B], of each seed and test network.
-    moved: [S, B], the same when the networks are re-gauged.
+    original: [S, B], a number for each seed and test network.
+    regauged: [S, B], the same for the re-gauged test networks.
     steps: of training.
-    parameters: of the model.
-    rates: learning rates, chosen on validation networks for each seed.
+    num_parameters: of the metanetwork.
+    learning_rates: of each seed, selected on validation networks.
   """
 
-  numbers: np.ndarray
-  moved: np.ndarray
+  original: np.ndarray
+  regauged: np.ndarray
   steps: int
-  parameters: int
-  rates: Sequence[float]
+  num_parameters: int
+  learning_rates: Sequence[float]
 
 
-def label(point: Point, cases: Mapping[str, Any]) -> str:
-  """ "relu cnn, 64 networks: scale equivariant"."""
-  model = _model(point.architecture, point.model, cases)
-  return f"{point.architecture}, {point.size} networks: {model}"
+def label(row: Mapping[str, Any]) -> str:
+  """The text of a row, such as "relu cnn, 64 networks: scale equivariant"."""
+  size = f", {row['networks']} networks" if "networks" in row else ""
+  return f"{row['architecture']}{size}: {_method_label(row)}"
 
 
-def _model(architecture: str, model: str, cases: Mapping[str, Any]) -> str:
-  spaces = cases[architecture].target.spec.spaces.values()
+def _method_label(row: Mapping[str, Any]) -> str:
+  return LABELS[row["method"]].format(group=row["group"])
+
+
+def point_keys(point: CurvePoint, data: AblationData) -> dict[str, Any]:
+  """The keys of the row of a point; `data` is of its architecture."""
+  spaces = data.target.spec.spaces.values()
   (group,) = next(space.groups for space in spaces if space.groups)
-  return LABELS[model].format(group=group)
+  return {**point._asdict(), "group": group}
 
 
 def outcome(
   config: ConfigDict,
-  cases: Mapping[str, Any],
-  found: Mapping[Point, Found],
+  data: Mapping[str, AblationData],
+  objectives: Mapping[str, AblationObjective],
+  results: Mapping[CurvePoint, PointResult],
 ) -> Outcome:
-  """What a run measured.
+  """Tables, text and picture of a run.
 
   Args:
     config: of the run.
-    cases: {architecture: `ablation.Case`}.
-    found: what was measured at each point.
+    data: {architecture: its networks}.
+    objectives: {architecture: the objective, the same for all}.
+    results: measurements at each point.
   """
   sizes = sorted(config.sizes)
-  models = list(dict.fromkeys((p.architecture, p.model) for p in found))
-  rows = {point: _row(point, f, cases) for point, f in found.items()}
-  measure = next(iter(cases.values())).learned.symbol
+  objective = next(iter(objectives.values()))
+  symbol = objective.symbol
+  rows = {
+    point: _row(point, result, data[point.architecture], objective)
+    for point, result in results.items()
+  }
   curves = Table(
-    f"By the number of training networks: {measure} on "
-    f"{config.eval.test_networks} test networks, and on the same re-gauged "
-    f"with q in 10^±{DECADES:g}; seeds {', '.join(map(str, config.train.seeds))}",
+    f"By the number of training networks: {symbol} on "
+    f"{config.eval.test_networks} test networks, and on the same networks "
+    f"re-gauged with q in 10^±{DECADES:g}; seeds "
+    f"{', '.join(map(str, select.seeds(config)))}",
     {
       **{str(size): (str(size), "{:.3f}") for size in sizes},
-      "moved": (f"{sizes[-1]}, re-gauged", "{:.3f}"),
+      "regauged": (f"{sizes[-1]}, re-gauged", "{:.3f}"),
       "steps": ("steps", "{:,}"),
-      "parameters": ("parameters", "{:,}"),
+      "num_parameters": ("parameters", "{:,}"),
     },
-    [
-      {
-        "method": f"{name}: {_model(name, model, cases)}",
-        **{
-          str(size): rows[Point(name, model, size)]["value"] for size in sizes
-        },
-        **{
-          key: rows[Point(name, model, sizes[-1])][key]
-          for key in ("moved", "steps", "parameters")
-        },
-      }
-      for name, model in models
-    ],
-    (*map(str, sizes), "moved"),
-    "model",
+    [_curve(sizes, rows, *key) for key in _curve_keys(rows)],
+    (*map(str, sizes), "regauged"),
+    "metanetwork",
   )
   points = Table(
-    f"Each {measure} with its 95 % interval over test networks",
+    f"Each {symbol} with its 95 % interval over test networks",
     {
-      "value": (measure, "{:.3f}"),
-      "low": ("95 % from", "{:.3f}"),
-      "high": ("to", "{:.3f}"),
-      "std": ("std of seeds", "{:.3f}"),
-      "moved": ("re-gauged", "{:.3f}"),
-      "rates": ("rates", "{}"),
+      "value": (symbol, "{:.3f}"),
+      "low": ("95 % low", "{:.3f}"),
+      "high": ("95 % high", "{:.3f}"),
+      "std": ("std over seeds", "{:.3f}"),
+      "regauged": ("re-gauged", "{:.3f}"),
+      "learning_rates": ("learning rates", "{}"),
     },
     list(rows.values()),
-    ("value", "low", "high", "moved"),
-    "model",
+    ("value", "low", "high", "regauged"),
+    "metanetwork",
   )
   return Outcome(
     [curves, points],
-    _lines(sizes, models, cases, found, rows),
-    {"curves.png": _curves(cases, models, sizes, rows, measure)},
-    {
-      "points": [
-        {**point._asdict(), **rows[point], "method": None} for point in found
-      ]
-    },
+    _lines(sizes, data, objective, results, rows),
+    {"curves.png": _picture(list(data), sizes, rows, symbol)},
+    {},
   )
 
 
-def _row(
-  point: Point, found: Found, cases: Mapping[str, Any]
+Rows = Mapping[CurvePoint, Mapping[str, Any]]
+
+
+def _curve_keys(rows: Rows) -> list[tuple[str, str]]:
+  """(architecture, method) of each learning curve."""
+  return list(dict.fromkeys((p.architecture, p.method) for p in rows))
+
+
+def _curve(
+  sizes: Sequence[int], rows: Rows, architecture: str, method: str
 ) -> dict[str, Any]:
-  case = cases[point.architecture]
-  true, measure = case.test.values, case.learned.measure
-  value = regression_metrics.confidence_interval(measure, found.numbers, true)
-  seeds = [measure(numbers, true) for numbers in found.numbers]
+  """The row of one learning curve."""
+  points = [rows[CurvePoint(architecture, method, size)] for size in sizes]
+  largest = points[-1]
   return {
-    "method": label(point, cases),
+    **{key: largest[key] for key in ("architecture", "method", "group")},
+    **{str(n): row["value"] for n, row in zip(sizes, points, strict=True)},
+    **{key: largest[key] for key in ("regauged", "steps", "num_parameters")},
+  }
+
+
+def _row(
+  point: CurvePoint,
+  result: PointResult,
+  data: AblationData,
+  objective: AblationObjective,
+) -> dict[str, Any]:
+  true, measure = data.test.accuracies, objective.measure
+  value = regression_metrics.confidence_interval(measure, result.original, true)
+  of_seeds = [measure(numbers, true) for numbers in result.original]
+  return {
+    **point_keys(point, data),
     "value": value.value,
     "low": value.low,
     "high": value.high,
-    "std": float(np.std(seeds)) if len(seeds) > 1 else None,
-    "moved": float(np.mean([measure(m, true) for m in found.moved])),
-    "steps": found.steps,
-    "parameters": found.parameters,
-    "rates": ", ".join(f"{rate:g}" for rate in found.rates),
+    "std": float(np.std(of_seeds)) if len(of_seeds) > 1 else None,
+    "regauged": float(np.mean([measure(n, true) for n in result.regauged])),
+    "steps": result.steps,
+    "num_parameters": result.num_parameters,
+    "learning_rates": ", ".join(f"{r:g}" for r in result.learning_rates),
   }
 
 
 def _lines(
   sizes: Sequence[int],
-  models: Sequence[tuple[str, str]],
-  cases: Mapping[str, Any],
-  found: Mapping[Point, Found],
-  rows: Mapping[Point, Mapping[str, Any]],
+  data: Mapping[str, AblationData],
+  objective: AblationObjective,
+  results: Mapping[CurvePoint, PointResult],
+  rows: Rows,
 ) -> list[str]:
-  """Differences on the same networks, and what data the rivals need."""
+  """Differences on the same networks, and the data that baselines need."""
   lines = []
-  for name, model in models:
-    if model == "target":
+  for name, method in _curve_keys(rows):
+    if method == "target":
       continue
-    learned, true = cases[name].learned, cases[name].test.values
-    parts = []
+    true = data[name].test.accuracies
+    differences = []
     for size in dict.fromkeys((sizes[0], sizes[-1])):
       d = regression_metrics.paired_difference(
-        learned.measure,
-        *(found[Point(name, m, size)].numbers for m in ("target", model)),
+        objective.measure,
+        results[CurvePoint(name, "target", size)].original,
+        results[CurvePoint(name, method, size)].original,
         true,
       )
-      parts.append(
-        f"{learned.symbol} {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}] with "
+      differences.append(
+        f"{objective.symbol} {d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}] with "
         f"{size} networks"
       )
-    needed = _needed(
+    reference = rows[CurvePoint(name, "target", sizes[0])]
+    points = [rows[CurvePoint(name, method, size)] for size in sizes]
+    needed = networks_to_match(
       sizes,
-      [rows[Point(name, model, size)]["value"] for size in sizes],
-      rows[Point(name, "target", sizes[0])]["value"],
-      learned.better,
+      [row["value"] for row in points],
+      reference["value"],
+      objective.sign,
     )
-    reach = f"more than {sizes[-1]}" if needed is None else f"{needed:.0f}"
-    first, other = (_model(name, m, cases) for m in ("target", model))
+    count = f"more than {sizes[-1]}" if needed is None else f"{needed:.0f}"
+    first, other = map(_method_label, (reference, points[0]))
     lines.append(
-      f"{name}, {first} against {other}: {', '.join(parts)}; what the first "
-      f"reaches with {sizes[0]} networks takes the other {reach}"
+      f"{name}, {first} vs {other}: {', '.join(differences)}; the second needs "
+      f"{count} networks to match the first with {sizes[0]}"
     )
   return lines
 
 
-def _needed(
-  sizes: Sequence[int], curve: Sequence[float], wanted: float, better: int
+def networks_to_match(
+  sizes: Sequence[int], curve: Sequence[float], value: float, sign: int
 ) -> float | None:
-  """Where a learning curve first is at least as good as wanted.
+  """The size at which a learning curve first is at least as good as `value`.
 
-  Between two points it is taken as straight in the logarithm of the size. None
-  if it never is.
+  Interpolated linearly in the logarithm of the size.
+
+  Args:
+    sizes: numbers of training networks, ascending.
+    curve: the measure at each size.
+    value: the measure to match.
+    sign: 1 if a greater measure is better, -1 if a smaller one is.
+
+  Returns:
+    None if no size is enough.
   """
-  gain = better * (np.asarray(curve) - wanted)
+  gain = sign * (np.asarray(curve) - value)
   (reached,) = np.nonzero(gain >= 0)
   if not len(reached):
     return None
@@ -211,24 +244,20 @@ def _needed(
   return sizes[i - 1] * (sizes[i] / sizes[i - 1]) ** share
 
 
-def _curves(
-  cases: Mapping[str, Any],
-  models: Sequence[tuple[str, str]],
-  sizes: Sequence[int],
-  rows: Mapping[Point, Mapping[str, Any]],
-  measure: str,
+def _picture(
+  architectures: Sequence[str], sizes: Sequence[int], rows: Rows, symbol: str
 ) -> Figure:
-  """The measure against training networks, a panel per architecture."""
-  figure = Figure(figsize=(4.5 * len(cases), 4))
-  axes = figure.subplots(1, len(cases), squeeze=False, sharey=True)[0]
-  for axis, name in zip(axes, cases, strict=True):
-    for i, model in enumerate(LABELS):
-      if (name, model) not in models:
+  """The measure by number of training networks, a panel per architecture."""
+  figure = Figure(figsize=(4.5 * len(architectures), 4))
+  axes = figure.subplots(1, len(architectures), squeeze=False, sharey=True)[0]
+  for axis, name in zip(axes, architectures, strict=True):
+    for i, method in enumerate(LABELS):
+      if (name, method) not in _curve_keys(rows):
         continue
-      points = [rows[Point(name, model, size)] for size in sizes]
-      value, low, high, moved = (
-        np.array([point[key] for point in points])
-        for key in ("value", "low", "high", "moved")
+      points = [rows[CurvePoint(name, method, size)] for size in sizes]
+      value, low, high, regauged = (
+        np.array([row[key] for row in points])
+        for key in ("value", "low", "high", "regauged")
       )
       axis.errorbar(
         sizes,
@@ -238,9 +267,9 @@ def _curves(
         color=f"C{i}",
         markersize=4,
         capsize=3,
-        label=_model(name, model, cases),
+        label=_method_label(points[0]),
       )
-      axis.plot(sizes, moved, "x:", color=f"C{i}", alpha=0.7)
+      axis.plot(sizes, regauged, "x:", color=f"C{i}", alpha=0.7)
     axis.plot([], [], "x:", color="gray", label="re-gauged")
     axis.set_xscale("log", base=2)
     axis.set_xticks(sizes, [str(size) for size in sizes])
@@ -248,5 +277,5 @@ def _curves(
     axis.legend(
       fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18)
     )
-  axes[0].set_ylabel(f"{measure} on test networks")
+  axes[0].set_ylabel(f"{symbol} on test networks")
   return figure

@@ -4,7 +4,6 @@ All numbers are in seconds, bytes, floating-point operations and operations or
 bytes per second.
 """
 
-import ctypes
 import resource
 import sys
 import time
@@ -15,24 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
-
-
-def keep_memory() -> None:
-  """Freed memory stays with the process, for the next step.
-
-  glibc gives blocks above 32 MiB back to the system, and the first touch of
-  fresh memory costs more than most computations on it: a training step of an
-  operator of width 64 takes twice as long. With another C library nothing
-  happens.
-  """
-  try:
-    mallopt = ctypes.CDLL("libc.so.6").mallopt
-  except (OSError, AttributeError):
-    return
-  mallopt(_M_MMAP_MAX, 0)  # no block is a mapping of its own
-  mallopt(_M_TRIM_THRESHOLD, -1)  # nor is the end of the heap given back
 
 
 def seconds(run: Callable[[], Any], runs: int) -> list[float]:

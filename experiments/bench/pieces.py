@@ -119,7 +119,7 @@ def wiring(config: ConfigDict, direct: bool) -> dict[str, Any]:
   """One message pass, forward and backward, without any matrix product."""
   c = config.wiring
   topology = topology_of(cnns.cnn(**config.target))
-  every = NetworkConnectivity(topology).every
+  every = NetworkConnectivity(topology).all_edges
   senders = jnp.asarray(topology.senders)
   receivers = jnp.asarray(topology.receivers)
 

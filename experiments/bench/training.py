@@ -66,7 +66,7 @@ def training(
     inputs = jax.jit(data)(key)
 
   def step(batch_size):
-    return make_step(task, optimizer, chunk=batch_size)
+    return make_step(task, optimizer, grad_chunk=batch_size)
 
   def forward(batch_size):
     def mean(params, key, data):
@@ -141,8 +141,8 @@ def operator_program(
     amortized_objective(
       operator,
       finetune_losses(target, l1=1e-3),
-      networks=networks,
-      images=images,
+      batch_networks=networks,
+      batch_images=images,
     ),
     optax.adam(1e-3),
     operator.init,

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.bench import cases, machine
+from scalegmn_jax import runtime
 
 CEILINGS = "ceilings"
 
@@ -62,7 +63,7 @@ def in_subprocess(config: dict[str, Any], case: str) -> dict[str, Any]:
 
 def main() -> None:
   request = json.load(sys.stdin)
-  machine.keep_memory()
+  runtime.keep_memory()
   config = ConfigDict(request["config"])
   # Compilation is measured: nothing is taken from a run before.
   jax.config.update("jax_enable_compilation_cache", False)

@@ -90,7 +90,7 @@ def make_jobs(
   def make_job(method, name, learning_rate):
     objective = classification_objective(
       functionals[method],
-      networks=config.train.batch_networks,
+      batch_networks=config.train.batch_networks,
       vary=_augment(config, inrs, METHODS[method]),
     )
 

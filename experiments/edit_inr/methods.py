@@ -80,7 +80,7 @@ def make_jobs(
 
   def make_job(method, name, learning_rate):
     objective = rendering_objective(
-      operators[method], target, networks=config.train.batch_networks
+      operators[method], target, batch_networks=config.train.batch_networks
     )
 
     def validate(params):

@@ -1,7 +1,31 @@
-"""Fine-tuning methods on the test networks and test images."""
+"""Fine-tuning methods, measured on the test networks and test images.
 
+Keys of a row, from which `report.label` makes the displayed text:
+
+  method      "original"     the networks without any edit
+              "balanced"     the balanced gauge, which keeps the functions
+              "operator"     the trained operator
+              "permutation", "mlp"
+                             an operator with less symmetry
+              "keep_better"  the edited network where it has the lower
+                             validation objective, the network before elsewhere
+              "adam", "sgd"  gradient descent on each network
+              "constant"     one network in place of all
+              "last_layer"   the last layer solved for on training images
+  after       the edit that the method starts from: "operator", or "pretrained"
+              (one trained network in place of all). Absent: the original
+              networks.
+  epochs      epochs of gradient descent: "adam", "sgd", and the constant that
+              is trained.
+  schedule    of the learning rate: "constant" or "cosine"; "adam" and "sgd".
+  source      of the constant: "best_of_zoo" or "trained".
+  population  name of the networks, in the table of out-of-distribution
+              networks.
+"""
+
+import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,139 +35,371 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.bench.machine import median_seconds
+from experiments.finetune.data import Inputs
 from experiments.runner import progress
-from scalegmn_jax.base import Networks, Params, TargetNetwork
+from scalegmn_jax.base import Networks
 from scalegmn_jax.baselines import constant
-from scalegmn_jax.batched import EditFn
-from scalegmn_jax.data.images import Images
-from scalegmn_jax.eval import keep_better
-from scalegmn_jax.eval import scores as scoring
+from scalegmn_jax.eval import keep_better, scores
 from scalegmn_jax.inner import finetune, last_layer
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.symmetry import gauge
 
-ONE_SHOT = "one shot"
-KEPT = "one shot, where better"
-SOLVED = "one shot + last layer"
-"""Names of rows: every network edited; those only whose objective on validation
-images falls; and the last layer solved for after that, on training images."""
+Edit = Callable[[Networks], Networks]
+"""Networks -> edited networks with the same supervision."""
+
+Keys = Mapping[str, Any]
+"""The keys of a row, see above."""
 
 SHARES = tuple(round(0.05 * i, 2) for i in range(20))
-"""Sparsities of the accuracy-against-sparsity picture."""
+"""Sparsities of the picture of accuracy against sparsity."""
 
 
-class Judge(NamedTuple):
-  """What methods may look at, and what they are measured by.
+class Evaluator(NamedTuple):
+  """The images that methods see, and the measures that they are compared by.
 
   Attributes:
-    train, val: (images, labels).
-    objective: zoo -> [B], on validation images: all that is chosen is chosen
-      by it.
-    scores: zoo -> `Scores` on test images, for the rows of tables alone.
-    at_sparsity: zoo -> [len(SHARES)], mean accuracy on test images.
-    better: (before, after) -> of each network the better on validation images.
-    solve: zoo -> their last layers solved for on training images; None where
-      the config has no such rows.
+    train: training (images, labels).
+    val: validation (images, labels).
+    objective: networks -> [B], on validation images; every choice is made by
+      it.
+    scores: networks -> `Scores` on test images, only for rows of tables.
+    accuracy_at_sparsity: networks -> [len(SHARES)], mean accuracy on test
+      images.
+    keep_better: (before, after) -> the better version of each network on
+      validation images.
+    solve_last_layer: networks -> networks with the last layer solved for on
+      training images; None if the config has no such rows.
   """
 
   train: tuple[jax.Array, jax.Array]
   val: tuple[jax.Array, jax.Array]
-  objective: Callable[[Networks], Any]
-  scores: Callable[[Networks], scoring.Scores]
-  at_sparsity: Callable[[Networks], np.ndarray]
-  better: Callable[[Networks, Networks], Networks]
-  solve: Callable[[Networks], Networks] | None
+  objective: Callable[[Networks], jax.Array]
+  scores: Callable[[Networks], scores.Scores]
+  accuracy_at_sparsity: Callable[[Networks], np.ndarray]
+  keep_better: Callable[[Networks, Networks], Networks]
+  solve_last_layer: Edit | None
 
 
-def judge_of(config: ConfigDict, target: TargetNetwork, data: Images) -> Judge:
-  """The judge of a run."""
-  score = scoring.make_scorer(target, l1=config.loss.l1)
-  pruned = scoring.accuracy_at_sparsity(target, SHARES)
-  choose = keep_better.keep_better(finetune_losses(target, l1=config.loss.l1))
+def make_evaluator(config: ConfigDict, inputs: Inputs) -> Evaluator:
+  """The evaluator of a run."""
+  target, l1 = inputs.target, config.loss.l1
+  score = scores.make_scorer(target, l1=l1)
+  prune = scores.accuracy_at_sparsity(target, SHARES)
+  choose = keep_better.keep_better(finetune_losses(target, l1=l1))
   steps = config.baselines.get("last_layer_steps", 0)
-  solve = last_layer.last_layer_solver(target, l1=config.loss.l1, steps=steps)
-  train, val, test = jax.device_put(
-    (
-      (data.train_x, data.train_y),
-      (data.val_x, data.val_y),
-      (data.test_x, data.test_y),
-    )
+  solve = last_layer.last_layer_solver(target, l1=l1, steps=steps)
+  train, val, test = inputs.images.device_splits()
+  return Evaluator(
+    train=train,
+    val=val,
+    objective=lambda networks: jnp.asarray(score(networks, *val).objective),
+    scores=lambda networks: score(networks, *test),
+    accuracy_at_sparsity=lambda networks: prune(networks, *test),
+    keep_better=lambda before, after: choose(before, after, *val),
+    solve_last_layer=(lambda networks: solve(networks, *train))
+    if steps
+    else None,
   )
-  return Judge(
-    train,
-    val,
-    lambda zoo: score(zoo, *val).objective,
-    lambda zoo: score(zoo, *test),
-    lambda zoo: pruned(zoo, *test),
-    lambda before, after: choose(before, after, *val),
-    (lambda zoo: solve(zoo, *train)) if steps else None,
-  )
+
+
+class Setting(NamedTuple):
+  """The part of a run that all methods share.
+
+  Attributes:
+    config: of the run.
+    inputs: networks; the test networks are used only for rows of tables.
+    evaluator: images and measures.
+  """
+
+  config: ConfigDict
+  inputs: Inputs
+  evaluator: Evaluator
+
+  @property
+  def test(self) -> Networks:
+    """The test networks."""
+    return self.inputs.zoos.test
+
+  @property
+  def image_order(self) -> jax.Array:
+    """The key of the minibatches of gradient descent."""
+    return jax.random.fold_in(jax.random.key(self.config.seed), 1)
 
 
 class Seconds(NamedTuple):
-  """Of a network that is edited by itself, and of one among all."""
+  """Seconds per network.
+
+  Attributes:
+    alone: if one network is edited at a time.
+    batched: if all networks are edited side by side.
+  """
 
   alone: float = 0.0
   batched: float = 0.0
 
-  def then(self, epochs: int, of_each: "Seconds") -> "Seconds":
-    """And so many epochs after it."""
+  def plus_epochs(self, epochs: int, per_epoch: "Seconds") -> "Seconds":
+    """The seconds after further epochs of gradient descent."""
     return Seconds(
-      self.alone + epochs * of_each.alone,
-      self.batched + epochs * of_each.batched,
+      self.alone + epochs * per_epoch.alone,
+      self.batched + epochs * per_epoch.batched,
     )
 
 
-FREE = Seconds()
+NO_SECONDS = Seconds()
 
 
-class Descent(NamedTuple):
+def time_edit(edit: Callable[[Networks], Any], networks: Networks) -> Seconds:
+  """The seconds that an edit takes per network."""
+  first = networks.take(slice(1))
+  return Seconds(
+    median_seconds(lambda: edit(first)),
+    median_seconds(lambda: edit(networks)) / networks.size,
+  )
+
+
+class Candidate(NamedTuple):
+  """The test networks as one method leaves them.
+
+  Attributes:
+    keys: of its row.
+    networks: the edited test networks.
+    seconds: that the method takes.
+    data_passes: passes over the training images per network.
+    at_sparsity: whether accuracy against sparsity is measured.
+  """
+
+  keys: Keys
+  networks: Networks
+  seconds: Seconds = NO_SECONDS
+  data_passes: float = 0.0
+  at_sparsity: bool = False
+
+
+class Start(NamedTuple):
+  """An edit that other methods start from.
+
+  Attributes:
+    name: the value of the key "after"; empty for the original networks.
+    edit: networks -> the networks that the method starts from.
+    seconds: that the edit takes.
+  """
+
+  name: str
+  edit: Edit
+  seconds: Seconds = NO_SECONDS
+
+  def keys(self, method: str, **more: Any) -> dict[str, Any]:
+    """The keys of a method that starts here."""
+    after = {"after": self.name} if self.name else {}
+    return {"method": method, **after, **more}
+
+
+ORIGINAL = Start("", lambda networks: networks)
+
+
+class TunedRun(NamedTuple):
   """Gradient descent on the test networks, tuned on validation networks.
 
   Attributes:
+    keys: "method" and "schedule".
     tuner: the method.
-    rates: the grid that it began with.
-    tuned: what was chosen.
-    networks: {epochs: the test networks after so many}.
+    rates: the grid of learning rates before it grew.
+    tuned: the chosen learning rates.
+    networks: {epochs: test networks after that many epochs}.
     seconds: per network and epoch.
   """
 
+  keys: Keys
   tuner: finetune.FineTuner
-  rates: list[float]
+  rates: Sequence[float]
   tuned: finetune.TunedRates
   networks: Mapping[int, Networks]
   seconds: Seconds
 
 
-class Measured(NamedTuple):
-  """Attributes:
-  rows: of the table, see `scores.row`.
-  accuracy: {method: [B]} on test images, for the pictures.
-  at_sparsity: {method: [len(SHARES)]}.
-  tuning: {method: {rate: {epochs: validation objective}}}.
+class Measurement(NamedTuple):
+  """A method, measured on the test networks and test images.
+
+  Attributes:
+    row: of the table: the keys and the numbers of `scores.score_row`.
+    objective: [B].
+    at_sparsity: accuracy [len(SHARES)], None if not measured.
   """
 
-  rows: list[dict[str, Any]]
-  accuracy: dict[str, np.ndarray]
-  at_sparsity: dict[str, np.ndarray]
-  tuning: dict[str, Any]
+  row: Mapping[str, Any]
+  objective: np.ndarray
+  at_sparsity: np.ndarray | None = None
 
 
-def descents(
-  config: ConfigDict, target: TargetNetwork, zoos: build.ZooSplit, judge: Judge
-) -> Iterator[Descent]:
-  """Each of the config's baseline methods, run.
+class Comparison(NamedTuple):
+  """All methods of a config.
+
+  Attributes:
+    measurements: one per row of the table.
+    tuning: for each method of gradient descent its keys and the validation
+      objectives {rate: {epochs: objective}}.
+  """
+
+  measurements: list[Measurement]
+  tuning: list[dict[str, Any]]
+
+
+def compare(
+  setting: Setting, edit: Edit, metanetworks: Mapping[str, Edit]
+) -> Comparison:
+  """Runs and measures every method of the config.
 
   Args:
-    config: of the run.
-    target: the architecture.
-    zoos: validation networks, and test networks.
-    judge: images to learn, and to choose by.
+    setting: networks and images.
+    edit: the trained operator.
+    metanetworks: {name: edit}, the baseline metanetworks.
   """
-  c = config.baselines
-  key = order_of_images(config)
-  count = zoos.test.activation.shape[0]
-  first = jax.tree.map(lambda a: a[:1], zoos.test)
+  c, test = setting.config.baselines, setting.test
+  original = setting.evaluator.scores(test)
+  operator = Start("operator", edit, time_edit(edit, test))
+  measurements: list[Measurement] = []
+
+  def measure(candidates: Iterable[Candidate]) -> None:
+    for candidate in candidates:
+      measurements.append(_measure(setting.evaluator, candidate, original))
+
+  measure(operator_candidates(setting, operator))
+  measure(metanetwork_candidates(setting, metanetworks))
+  runs = list(tuned_runs(setting))
+  for run in runs:
+    measure(descent_candidates(run, at_sparsity=run is runs[0]))
+  best, trained = constant_networks(setting)
+  measure(constant_candidates(setting, best, trained))
+  pretrained = pretrained_start(setting, trained)
+  measure(last_layer_candidates(setting, (ORIGINAL, operator, pretrained)))
+  for start, horizons in (
+    (operator, c.epochs_after_edit),
+    (pretrained, c.epochs_after_constant),
+  ):
+    measure(further_candidates(setting, runs[0], start, horizons))
+  return Comparison(
+    with_gains(measurements),
+    [{**run.keys, "objective": run.tuned.objective} for run in runs],
+  )
+
+
+def with_gains(measurements: Sequence[Measurement]) -> list[Measurement]:
+  """The measurements with "gain_over_constant" in their rows.
+
+  The gain is the objective of the best constant minus the objective of the
+  method: above zero where the method is better. The best constant is chosen by
+  its test objective, in favour of the constant.
+  """
+  reference = best_constant(measurements).row["objective"]
+  return [
+    m._replace(
+      row={**m.row, "gain_over_constant": reference - m.row["objective"]}
+    )
+    for m in measurements
+  ]
+
+
+def best_constant(measurements: Iterable[Measurement]) -> Measurement:
+  """The constant with the least test objective."""
+  return min(
+    (m for m in measurements if m.row["method"] == "constant"),
+    key=lambda m: m.row["objective"],
+  )
+
+
+def ood_rows(
+  evaluator: Evaluator, populations: Mapping[str, Networks], edit: Edit
+) -> list[dict[str, Any]]:
+  """Rows of out-of-distribution networks, original and edited.
+
+  Args:
+    evaluator: images.
+    populations: {name: networks}.
+    edit: the trained operator.
+  """
+  rows = []
+  operator = Start("operator", edit)
+  for name, networks in populations.items():
+    original = evaluator.scores(networks)
+    edited = edit(networks)
+    candidates = [
+      Candidate({"method": "original"}, networks),
+      Candidate({"method": "operator"}, edited),
+      Candidate(
+        operator.keys("keep_better"), evaluator.keep_better(networks, edited)
+      ),
+    ]
+    if evaluator.solve_last_layer is not None:
+      solved = evaluator.solve_last_layer(edited)
+      candidates.append(Candidate(operator.keys("last_layer"), solved))
+    for candidate in candidates:
+      measurement = _measure(evaluator, candidate, original)
+      rows.append({"population": name, **measurement.row})
+  return rows
+
+
+def _measure(
+  evaluator: Evaluator, candidate: Candidate, original: scores.Scores
+) -> Measurement:
+  result = evaluator.scores(candidate.networks)
+  row = scores.score_row(
+    candidate.keys["method"],
+    result,
+    original,
+    seconds_alone=candidate.seconds.alone,
+    seconds_batched=candidate.seconds.batched,
+    data_passes=candidate.data_passes,
+  )
+  at_sparsity = None
+  if candidate.at_sparsity:
+    at_sparsity = evaluator.accuracy_at_sparsity(candidate.networks)
+  return Measurement(
+    {**candidate.keys, **row}, np.asarray(result.objective), at_sparsity
+  )
+
+
+def operator_candidates(
+  setting: Setting, operator: Start
+) -> Iterator[Candidate]:
+  """The original networks and the operator, each also balanced; the better of
+  the two."""
+  evaluator, test = setting.evaluator, setting.test
+  balance = gauge.balance_networks(setting.inputs.target)
+  yield Candidate({"method": "original"}, test, at_sparsity=True)
+  yield Candidate(
+    {"method": "balanced"}, balance(test), time_edit(balance, test)
+  )
+  edited = operator.edit(test)
+  yield Candidate(
+    {"method": "operator"}, edited, operator.seconds, at_sparsity=True
+  )
+  # An equivariant operator keeps the gauge of its input.
+  yield Candidate(operator.keys("balanced"), balance(edited), operator.seconds)
+
+  def edit_where_better(networks: Networks) -> Networks:
+    return evaluator.keep_better(networks, operator.edit(networks))
+
+  yield Candidate(
+    operator.keys("keep_better"),
+    evaluator.keep_better(test, edited),
+    time_edit(edit_where_better, test),
+    data_passes=2 * len(evaluator.val[1]) / len(evaluator.train[1]),
+  )
+
+
+def metanetwork_candidates(
+  setting: Setting, metanetworks: Mapping[str, Edit]
+) -> Iterator[Candidate]:
+  """The baseline metanetworks."""
+  for name, edit in metanetworks.items():
+    seconds = time_edit(edit, setting.test)
+    yield Candidate({"method": name}, edit(setting.test), seconds)
+
+
+def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
+  """Runs each of the config's methods of gradient descent on test networks."""
+  config, evaluator, test = setting.config, setting.evaluator, setting.test
+  c, target = config.baselines, setting.inputs.target
   horizons = tuple(c.epochs)
   for optimizer, schedule in c.methods:
     tuner = finetune.fine_tuner(
@@ -152,253 +408,170 @@ def descents(
       schedule=schedule,
       l1=config.loss.l1,
       batch_size=c.batch_size,
-      vmap_size=build.default_vmap_size(target),
+      together=build.default_vmap_size(target),
     )
     rates = [r * (10 if optimizer == "sgd" else 1) for r in c.learning_rates]
     length = max(horizons) if schedule == "constant" else sum(horizons)
-    with progress.bar(f"tune {tuner_label(tuner)}", length) as advance:
+    with progress.bar(f"tune {optimizer} ({schedule})", length) as advance:
       tuned = finetune.tune_learning_rates(
         tuner,
-        zoos.val,
+        setting.inputs.zoos.val,
         rates,
         horizons,
-        key,
-        judge.train,
-        judge.objective,
+        setting.image_order,
+        evaluator.train,
+        evaluator.objective,
         on_epoch=advance,
       )
-    epochs = _epochs(tuned.rates, schedule)
-    with progress.bar(
-      f"test networks, {tuner_label(tuner)}", epochs
-    ) as advance:
+    epochs = _total_epochs(tuned.rates, schedule)
+    with progress.bar(f"test networks, {optimizer} ({schedule})", epochs) as advance:
       start = time.perf_counter()
-      results = finetune.run_at_tuned_rates(
-        tuner, tuned, zoos.test, key, judge.train, advance
+      weights = finetune.run_at_tuned_rates(
+        tuner, tuned, test, setting.image_order, evaluator.train, advance
       )
-      batched = (time.perf_counter() - start) / epochs / count
-    alone = _alone(tuner, first, tuned.rates[horizons[0]], key, judge.train)
-    yield Descent(
+      batched = (time.perf_counter() - start) / epochs / test.size
+    alone = _epoch_seconds(setting, tuner, tuned.rates[horizons[0]])
+    yield TunedRun(
+      {"method": optimizer, "schedule": schedule},
       tuner,
       rates,
       tuned,
-      {h: zoos.test._replace(weights=w) for h, w in results.items()},
+      {h: test._replace(weights=w) for h, w in weights.items()},
       Seconds(alone, batched),
     )
 
 
-def tuner_label(tuner: finetune.FineTuner) -> str:
-  """The display name of a fine-tuning method, such as "Adam (cosine)"."""
-  label = {"adam": "Adam", "sgd": "SGD"}[tuner.optimizer]
-  return (
-    label if tuner.schedule == "constant" else f"{label} ({tuner.schedule})"
-  )
+def _total_epochs(rates: Mapping[int, float], schedule: str) -> int:
+  """Epochs of `finetune.run_at_tuned_rates`."""
+  if schedule != "constant":
+    return sum(rates)
+  chosen = set(rates.values())
+  return sum(max(h for h, r in rates.items() if r == c) for c in chosen)
 
 
-def order_of_images(config: ConfigDict) -> jax.Array:
-  """The key of the minibatches of gradient descent."""
-  return jax.random.fold_in(jax.random.key(config.seed), 1)
+def _epoch_seconds(
+  setting: Setting, tuner: finetune.FineTuner, rate: float
+) -> float:
+  """Seconds per epoch of one network by itself."""
+  first, train = setting.test.take(slice(1)), setting.evaluator.train
+
+  def run():
+    return tuner.run(first, jnp.full(1, rate), [1], setting.image_order, train)
+
+  return median_seconds(run, runs=3)
 
 
-def compare(
-  config: ConfigDict,
-  target: TargetNetwork,
-  zoos: build.ZooSplit,
-  judge: Judge,
-  shot: EditFn,
-  params: Params,
-  rivals: Mapping[str, tuple[EditFn, Params]],
-) -> Measured:
-  """Runs and measures every method of the config.
+def descent_candidates(
+  run: TunedRun, *, at_sparsity: bool = False
+) -> Iterator[Candidate]:
+  """Gradient descent after each number of epochs.
 
   Args:
-    config: of the run.
-    target: the architecture.
-    zoos: networks; test networks are used for the rows alone.
-    judge: images.
-    shot: the operator, see `populations.one_shot`; with `params` the subject
-      of the table.
-    params: φ.
-    rivals: {name: (shot, its φ)}, other trained metanetworks.
+    run: the method.
+    at_sparsity: whether the last candidate is measured against sparsity.
   """
-  c, test = config.baselines, zoos.test
-  original = judge.scores(test)
-  measured = Measured([], {}, {}, {})
-
-  def add(method, zoo, seconds=FREE, *, passes=0.0, draw=False):
-    result = judge.scores(zoo)
-    measured.rows.append(
-      scoring.score_row(
-        {"method": method},
-        result,
-        original,
-        seconds_alone=seconds.alone,
-        seconds_batched=seconds.batched,
-        data_passes=passes,
-      )
+  last = max(run.networks)
+  for epochs, networks in run.networks.items():
+    yield Candidate(
+      {**run.keys, "epochs": epochs},
+      networks,
+      NO_SECONDS.plus_epochs(epochs, run.seconds),
+      data_passes=float(epochs),
+      at_sparsity=at_sparsity and epochs == last,
     )
-    measured.accuracy[method] = result.accuracy
-    if draw:
-      measured.at_sparsity[method] = judge.at_sparsity(zoo)
-
-  def edit(zoo):
-    return shot(params, zoo)
-
-  add("as is", test, draw=True)
-  balance = gauge.balance_networks(target)
-  add("balanced", balance(test), _cost(balance, test))
-  edited, of_shot = edit(test), _cost(edit, test)
-  add(ONE_SHOT, edited, of_shot, draw=True)
-  # An operator that is equivariant keeps the gauge of its input.
-  add(f"{ONE_SHOT}, balanced", balance(edited), of_shot)
-  add(
-    KEPT,
-    judge.better(test, edited),
-    _cost(lambda zoo: judge.better(zoo, edit(zoo)), test),
-    passes=2 * len(judge.val[1]) / len(judge.train[1]),
-  )
-  for name, (apply, phi) in rivals.items():
-    seconds = _cost(lambda zoo, a=apply, p=phi: a(p, zoo), test)
-    add(name, apply(phi, test), seconds)
-
-  first = None
-  for descent in descents(config, target, zoos, judge):
-    measured.tuning[tuner_label(descent.tuner)] = descent.tuned.objective
-    for h, zoo in descent.networks.items():
-      add(
-        f"{tuner_label(descent.tuner)}, {epoch_word(h)}",
-        zoo,
-        FREE.then(h, descent.seconds),
-        passes=float(h),
-        draw=first is None and h == max(c.epochs),
-      )
-    first = first or descent
-
-  best, trained = _constants(config, target, zoos, judge)
-  add("constant: best of the zoo", constant.replace_all(best, test))
-  add(
-    f"constant: one network, {epoch_word(c.constant_epochs)}",
-    constant.replace_all(trained, test),
-  )
-
-  # What comes after methods that do not look at the data: another last layer
-  # in one pass over them, or epochs of the first method.
-  pretrained = trained
-  if _own_tasks(zoos) and (judge.solve or c.epochs_after_constant):
-    # By labels: a network that says nothing keeps its own outputs best.
-    by_labels = judge.objective(zoos.train._replace(teacher=None))
-    own = of_most_outputs(zoos.train, by_labels)
-    pretrained = _offline(config, target, judge, own, judge.objective)
-
-  def of_pretrained(zoo):
-    return constant.replace_all(pretrained, zoo)
-
-  if judge.solve is not None:
-    for name, begin in (
-      ("last layer", lambda zoo: zoo),
-      (SOLVED, edit),
-      ("pretrained + last layer", of_pretrained),
-    ):
-
-      def run(zoo, begin=begin, solve=judge.solve):
-        return solve(begin(zoo))
-
-      add(name, run(test), _cost(run, test), passes=1.0)
-  starts = {}
-  if c.epochs_after_edit:
-    starts[ONE_SHOT] = c.epochs_after_edit, edit, of_shot
-  if c.epochs_after_constant:
-    starts["pretrained"] = c.epochs_after_constant, of_pretrained, FREE
-  assert first is not None
-  for name, (horizons, begin, before) in starts.items():
-    for h, zoo in _further(config, zoos, judge, first, name, begin, horizons):
-      add(
-        f"{name} + {tuner_label(first.tuner)}, {epoch_word(h)}",
-        zoo,
-        before.then(h, first.seconds),
-        passes=float(h),
-      )
-  return measured
 
 
-def ood_rows(
-  judge: Judge,
-  populations: Mapping[str, Networks],
-  shot: EditFn,
-  params: Params,
-) -> list[dict[str, Any]]:
-  """Rows of other networks than those of the zoo: as is, and after one shot.
+def constant_networks(setting: Setting) -> tuple[Networks, Networks]:
+  """Networks to put in place of all others: edits that ignore their input.
 
-  Args:
-    judge: images.
-    populations: {what they are: networks}.
-    shot: the operator.
-    params: φ.
+  Returns:
+    (the training network with the least mean objective under the supervision
+    of the validation networks, the same network after further training).
   """
-  rows = []
-  for name, zoo in populations.items():
-    original = judge.scores(zoo)
-    edited = shot(params, zoo)
-    methods = {
-      "as is": zoo,
-      ONE_SHOT: edited,
-      KEPT: judge.better(zoo, edited),
-    }
-    if judge.solve is not None:
-      methods[SOLVED] = judge.solve(edited)
-    for method, after in methods.items():
-      scores = judge.scores(after)
-      keys = {"method": f"{name}: {method}"}
-      rows.append(scoring.score_row(keys, scores, original))
-  return rows
-
-
-def epoch_word(count: int) -> str:
-  """Such as "1 epoch" and "5 epochs"."""
-  return f"{count} epoch" + "s" * (count != 1)
-
-
-def _cost(run: Callable[[Networks], Any], zoo: Networks) -> Seconds:
-  """Of a function of networks."""
-  first = jax.tree.map(lambda a: a[:1], zoo)
-  return Seconds(
-    median_seconds(lambda: run(first)),
-    median_seconds(lambda: run(zoo)) / zoo.activation.shape[0],
+  config, zoos = setting.config, setting.inputs.zoos
+  mean_objectives = constant.mean_objectives(
+    setting.inputs.target, l1=config.loss.l1
   )
 
+  def evaluate(networks: Networks) -> jax.Array:
+    return mean_objectives(networks, zoos.val, *setting.evaluator.val)
 
-def _constants(config, target, zoos, judge) -> tuple[Networks, Networks]:
-  """The network of the zoo that is best in the tasks of all validation
-  networks, and what training makes of it: rows of methods that do not look at
-  their input.
-  """
-  of_tasks = constant.mean_objectives(target, l1=config.loss.l1)
-
-  def in_all_tasks(zoo):
-    return of_tasks(zoo, zoos.val, *judge.val)
-
-  best = constant.best_network(zoos.train, in_all_tasks(zoos.train))
+  best = constant.best_network(zoos.train, evaluate(zoos.train))
   start = best._replace(class_to_output=None, teacher=None)
-  tasks = zoos.train if _own_tasks(zoos) else None
-  return best, _offline(config, target, judge, start, in_all_tasks, tasks)
+  supervision = zoos.train if _supervision_differs(zoos.test) else None
+  return best, _train_one(setting, start, evaluate, supervision)
 
 
-def _own_tasks(zoos: build.ZooSplit) -> bool:
-  """Whether what is right differs between networks."""
-  return zoos.test.class_to_output is not None or zoos.test.teacher is not None
+def constant_candidates(
+  setting: Setting, best: Networks, trained: Networks
+) -> Iterator[Candidate]:
+  """The constants, see `constant_networks`."""
+  epochs = setting.config.baselines.constant_epochs
+  yield Candidate(
+    {"method": "constant", "source": "best_of_zoo"},
+    constant.replace_all(best, setting.test),
+  )
+  yield Candidate(
+    {"method": "constant", "source": "trained", "epochs": epochs},
+    constant.replace_all(trained, setting.test),
+  )
 
 
-def of_most_outputs(zoo: Networks, objective: jax.Array) -> Networks:
-  """The network of least objective [B] among those whose tasks tell the most
-  classes apart: an easy task teaches few features."""
-  if zoo.class_to_output is not None:
-    classes = np.asarray(zoo.class_to_output)
+def pretrained_start(setting: Setting, trained: Networks) -> Start:
+  """One trained network in place of all, as the start of further training.
+
+  Where the supervision differs between networks, the constant `trained` is a
+  compromise; then one network is trained under its own supervision instead.
+  """
+  zoos, evaluator = setting.inputs.zoos, setting.evaluator
+  needed = (
+    evaluator.solve_last_layer is not None
+    or setting.config.baselines.epochs_after_constant
+  )
+  network = trained
+  if needed and _supervision_differs(zoos.test):
+    # By labels: a network with constant outputs is its own best student.
+    by_labels = evaluator.objective(zoos.train._replace(teacher=None))
+    start = best_with_most_outputs(zoos.train, by_labels)
+    network = _train_one(setting, start, evaluator.objective)
+  return Start("pretrained", functools.partial(constant.replace_all, network))
+
+
+def best_with_most_outputs(
+  networks: Networks, objective: jax.Array
+) -> Networks:
+  """The network of least objective [B] among those with the most outputs.
+
+  An easy task, with few classes to tell apart, teaches few features.
+  """
+  if networks.class_to_output is not None:
+    classes = np.asarray(networks.class_to_output)
     outputs = np.array([len(set(row[row >= 0])) for row in classes])
     objective = jnp.where(outputs == outputs.max(), objective, jnp.inf)
-  return constant.best_network(zoo, objective)
+  return constant.best_network(networks, objective)
 
 
-def _offline(config, target, judge, start, evaluate, tasks=None) -> Networks:
-  """A zoo of one network, trained for long."""
+def _supervision_differs(networks: Networks) -> bool:
+  """Whether the right outputs differ between networks."""
+  return networks.class_to_output is not None or networks.teacher is not None
+
+
+def _train_one(
+  setting: Setting,
+  start: Networks,
+  evaluate: Callable[[Networks], jax.Array],
+  supervision: Networks | None = None,
+) -> Networks:
+  """One network, trained for `config.baselines.constant_epochs`.
+
+  Args:
+    setting: images.
+    start: one network.
+    evaluate: networks -> objectives [B] on validation images.
+    supervision: networks whose labels or teachers take turns in training; None
+      for those of `start`.
+  """
+  config, target = setting.config, setting.inputs.target
   c = config.baselines
   tuner = finetune.fine_tuner(
     target,
@@ -406,8 +579,8 @@ def _offline(config, target, judge, start, evaluate, tasks=None) -> Networks:
     schedule="constant",
     l1=config.loss.l1,
     batch_size=c.batch_size,
-    supervision=tasks,
-    vmap_size=build.default_vmap_size(target),
+    tasks=supervision,
+    together=build.default_vmap_size(target),
   )
   with progress.bar("one network offline", c.constant_epochs) as advance:
     weights = constant.train_offline(
@@ -415,56 +588,67 @@ def _offline(config, target, judge, start, evaluate, tasks=None) -> Networks:
       start,
       c.learning_rates,
       c.constant_epochs,
-      order_of_images(config),
-      judge.train,
+      setting.image_order,
+      setting.evaluator.train,
       evaluate,
       advance,
     )
   return start._replace(weights=weights)
 
 
-def _further(
-  config: ConfigDict,
-  zoos: build.ZooSplit,
-  judge: Judge,
-  descent: Descent,
-  name: str,
-  begin: Callable[[Networks], Networks],
-  horizons: Sequence[int],
-) -> Iterator[tuple[int, Networks]]:
-  """Test networks after so many epochs of a descent that begins elsewhere."""
-  key = order_of_images(config)
-  with progress.bar(f"{name} + epochs", max(horizons)) as advance:
+def last_layer_candidates(
+  setting: Setting, starts: Iterable[Start]
+) -> Iterator[Candidate]:
+  """The last layer solved for after each of several edits."""
+  solve = setting.evaluator.solve_last_layer
+  if solve is None:
+    return
+  for start in starts:
+
+    def run(networks: Networks, start=start) -> Networks:
+      return solve(start.edit(networks))
+
+    yield Candidate(
+      start.keys("last_layer"),
+      run(setting.test),
+      time_edit(run, setting.test),
+      data_passes=1.0,
+    )
+
+
+def further_candidates(
+  setting: Setting, run: TunedRun, start: Start, horizons: Sequence[int]
+) -> Iterator[Candidate]:
+  """Gradient descent that starts from edited networks.
+
+  Args:
+    setting: networks and images.
+    run: the method, which is tuned again for this start.
+    start: the edit.
+    horizons: epochs after it; none for no rows.
+  """
+  if not horizons:
+    return
+  zoos, evaluator = setting.inputs.zoos, setting.evaluator
+  with progress.bar(f"{start.name} + epochs", max(horizons)) as advance:
     tuned = finetune.tune_learning_rates(
-      descent.tuner,
-      begin(zoos.val),
-      descent.rates,
+      run.tuner,
+      start.edit(zoos.val),
+      run.rates,
       tuple(horizons),
-      key,
-      judge.train,
-      judge.objective,
+      setting.image_order,
+      evaluator.train,
+      evaluator.objective,
       on_epoch=advance,
     )
-  begun = begin(zoos.test)
+  networks = start.edit(zoos.test)
   results = finetune.run_at_tuned_rates(
-    descent.tuner, tuned, begun, key, judge.train
+    run.tuner, tuned, networks, setting.image_order, evaluator.train
   )
-  for horizon, weights in results.items():
-    yield horizon, begun._replace(weights=weights)
-
-
-def _epochs(rates: Mapping[int, float], schedule: str) -> int:
-  """Epochs that `run_tuned` takes."""
-  if schedule != "constant":
-    return sum(rates)
-  chosen = set(rates.values())
-  return sum(max(h for h, r in rates.items() if r == c) for c in chosen)
-
-
-def _alone(tuner, first, rate, key, train) -> float:
-  """Seconds per epoch of one network by itself."""
-
-  def run():
-    return tuner.run(first, jnp.full(1, rate), [1], key, train)
-
-  return median_seconds(run, runs=3)
+  for epochs, weights in results.items():
+    yield Candidate(
+      start.keys(**run.keys, epochs=epochs),
+      networks._replace(weights=weights),
+      start.seconds.plus_epochs(epochs, run.seconds),
+      data_passes=float(epochs),
+    )

@@ -1,114 +1,309 @@
-"""What the table of amortized fine-tuning says, in words and pictures."""
+"""Tables, verdicts and pictures of amortized fine-tuning."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.finetune.methods import (
-  ONE_SHOT,
   SHARES,
-  SOLVED,
-  Measured,
-  epoch_word,
+  Comparison,
+  Keys,
+  Measurement,
+  best_constant,
 )
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 
+COLUMNS = {
+  "objective": ("objective", "{:.4f}"),
+  "gain_over_constant": ("gain over constant", "{:+.4f}"),
+  "cross_entropy": ("CE", "{:.4f}"),
+  "objective_plain": ("obj. plain", "{:.4f}"),
+  "l1": ("L1", "{:.0f}"),
+  "l1_balanced": ("L1 bal.", "{:.0f}"),
+  "accuracy_mean": ("accuracy", "{:.3f}"),
+  "accuracy_std": ("std", "{:.3f}"),
+  "accuracy_min": ("min", "{:.3f}"),
+  "accuracy_change_min": ("worst change", "{:+.3f}"),
+  "sparsity": ("sparsity", "{:.3f}"),
+  "accuracy_pruned": ("acc. pruned", "{:.3f}"),
+  "agreement": ("agreement", "{:.3f}"),
+  "seconds_alone": ("s alone", "{:.2g}"),
+  "seconds_batched": ("s batched", "{:.2g}"),
+  "data_passes": ("passes", "{:g}"),
+}
 
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-  """What the table says of one shot, in words."""
-  by_name = {row["method"]: row for row in rows}
-  start, shot = by_name["balanced"], by_name[ONE_SHOT]
-  curves: dict[str, list[tuple[int, float]]] = {}
-  for row in rows:
-    name, epochs = _horizon(row["method"])
-    if epochs and not name.startswith(("one shot", "constant", "pretrained")):
-      curves.setdefault(name, []).append((epochs, row["objective"]))
-  lines = []
-  for name, points in curves.items():
-    last, end = points[-1]
-    if end < start["objective"]:
-      share = (start["objective"] - shot["objective"]) / (
-        start["objective"] - end
-      )
+SHORT = ("objective", "gain_over_constant", "accuracy_mean", "accuracy_min")
+
+OOD_COLUMNS = (
+  "objective", "cross_entropy", "objective_plain", "accuracy_mean",
+  "accuracy_std", "accuracy_min", "accuracy_change_min", "sparsity",
+  "accuracy_pruned", "agreement",
+)  # fmt: skip
+"""Columns of the table of out-of-distribution networks."""
+
+OOD_SHORT = ("objective", "accuracy_mean", "accuracy_change_min")
+
+SUPERVISION = {
+  "labels": "cross-entropy",
+  "outputs": "KL divergence from the network's original outputs",
+}
+"""{config.loss.supervision: the term of the objective besides L1}."""
+
+OPTIMIZERS = {"adam": "Adam", "sgd": "SGD"}
+
+STARTS = {"operator": "operator", "pretrained": "pretrained"}
+
+LABELS = {
+  "original": "original",
+  "balanced": "balanced",
+  "operator": "operator",
+  "permutation": "permutation-only GMN",
+  "mlp": "flat MLP",
+  "keep_better": "where better",
+  "last_layer": "last layer",
+}
+
+SOURCES = {"best_of_zoo": "best of the zoo", "trained": "one network"}
+
+POPULATIONS = {
+  "regauged": "regauged test networks",
+  "ood": "out-of-distribution networks",
+}
+
+ROUNDING = 1e-3
+"""Relative errors of updates up to this size count as rounding errors."""
+
+
+def label(row: Keys) -> str:
+  """The displayed name of a row; for the keys see `methods`."""
+  text = _method_label(row)
+  if "after" in row:
+    # A new gauge or a choice is part of the edit; training is a second method.
+    part_of_edit = row["method"] in ("balanced", "keep_better")
+    text = STARTS[row["after"]] + (", " if part_of_edit else " + ") + text
+  if "population" in row:
+    name = row["population"]
+    text = f"{POPULATIONS.get(name, name)}: {text}"
+  return text
+
+
+def _method_label(row: Keys) -> str:
+  if row["method"] in OPTIMIZERS:
+    return f"{optimizer_label(row)}, {epochs_text(row['epochs'])}"
+  if row["method"] == "constant":
+    text = f"constant: {SOURCES[row['source']]}"
+    return f"{text}, {epochs_text(row['epochs'])}" if "epochs" in row else text
+  return LABELS[row["method"]]
+
+
+def optimizer_label(row: Keys) -> str:
+  """The name of a method of gradient descent, without its epochs."""
+  name = OPTIMIZERS[row["method"]]
+  return name if row["schedule"] == "constant" else f"{name} (cosine)"
+
+
+def epochs_text(count: int) -> str:
+  """ "1 epoch", "5 epochs"."""
+  return f"{count} epoch" + "s" * (count != 1)
+
+
+def epochs_to_match_text(epochs: float, last: int) -> str:
+  """`epochs_to_match` in words, for a curve of `last` epochs."""
+  return f"{epochs:.1f}" if epochs <= last else f"more than {last}"
+
+
+def title(networks: Mapping[str, int], supervision: str, l1: float) -> str:
+  """The title of the main table.
+
+  Args:
+    networks: {"train", "val", "test": number of networks}.
+    supervision: a key of `SUPERVISION`.
+    l1: λ.
+  """
+  return (
+    f"{networks['test']} test networks x test images; "
+    f"{networks['train']} training networks, "
+    f"{networks['val']} validation networks. Objective: "
+    f"{SUPERVISION[supervision]} + {l1:g} x balanced L1"
+  )
+
+
+def find_row(
+  measurements: Iterable[Measurement], method: str, after: str | None = None
+) -> Measurement | None:
+  """The measurement of a method that starts from an edit, if there is one."""
+  for m in measurements:
+    if m.row["method"] == method and m.row.get("after") == after:
+      return m
+  return None
+
+
+def curves(
+  measurements: Iterable[Measurement],
+) -> dict[tuple[str, str], list[Measurement]]:
+  """{(optimizer, schedule): its measurements by epochs}.
+
+  Only gradient descent that starts from the original networks.
+  """
+  result: dict[tuple[str, str], list[Measurement]] = {}
+  for m in measurements:
+    if m.row["method"] in OPTIMIZERS and "after" not in m.row:
+      key = m.row["method"], m.row["schedule"]
+      result.setdefault(key, []).append(m)
+  return result
+
+
+def verdicts(measurements: Sequence[Measurement]) -> list[str]:
+  """Sentences about the operator, without the final full stop."""
+  start = find_row(measurements, "balanced")
+  operator = find_row(measurements, "operator")
+  assert start is not None and operator is not None
+  lines = [_constant_verdict(operator, best_constant(measurements))]
+  begin = start.row["objective"]
+  for points in curves(measurements).values():
+    name, last = optimizer_label(points[-1].row), points[-1].row["epochs"]
+    end = points[-1].row["objective"]
+    if end < begin:
+      share = (begin - operator.row["objective"]) / (begin - end)
       lines.append(
-        f"One shot gains {share:.0%} of what {last} epochs of tuned {name} gain"
+        f"The operator gains {share:.0%} of what {epochs_text(last)} of tuned "
+        f"{name} gain"
       )
-    for method in (ONE_SHOT, SOLVED):
-      if method in by_name:
-        worth = epochs_to_match(
-          points, start["objective"], by_name[method]["objective"]
+    for m in (operator, find_row(measurements, "last_layer", "operator")):
+      if m is not None:
+        epochs = epochs_to_match(
+          [(p.row["epochs"], p.row["objective"]) for p in points],
+          begin,
+          m.row["objective"],
         )
         lines.append(
-          f"{method.capitalize()} is worth {worth_text(worth, last)} epochs "
-          f"of tuned {name}"
+          f"Tuned {name} needs {epochs_to_match_text(epochs, last)} epochs to "
+          f"match: {label(m.row)}"
         )
   return lines
 
 
-def _horizon(method: str) -> tuple[str, int]:
-  """("Adam", 50) of "Adam, 50 epochs"; 0 of a method without epochs."""
-  name, _, horizon = method.rpartition(", ")
-  found = re.fullmatch(r"(\d+) epochs?", horizon)
-  return (name, int(found[1])) if found else (method, 0)
+def _constant_verdict(operator: Measurement, reference: Measurement) -> str:
+  """The operator against the constant, over networks and network by network."""
+  gain = reference.row["objective"] - operator.row["objective"]
+  better = int((operator.objective < reference.objective).sum())
+  return (
+    f"The operator is {abs(gain):.4f} {'below' if gain >= 0 else 'above'} the "
+    f"best constant (objective; {label(reference.row)}), and below it on "
+    f"{better} of {len(operator.objective)} test networks"
+  )
 
 
-def worth_text(worth: float, last: int) -> str:
-  """`epochs_to_match` in words, of a curve of so many epochs."""
-  return f"{worth:.1f}" if worth <= last else f"more than {last}"
+def symmetry_verdict(functions: np.ndarray, updates: np.ndarray) -> str:
+  """The symmetry errors [B] of the operator, in words."""
+  return (
+    "Symmetry: on test networks that are regauged at random the edited "
+    f"functions differ by {functions.max():.1e} at most, the updates by "
+    f"{np.median(updates):.1e} (median; by more than {ROUNDING:g} on "
+    f"{(updates > ROUNDING).sum()} of {len(updates)} networks)"
+  )
 
 
-def pictures(measured: Measured) -> dict[str, Figure]:
-  """{file name: figure}."""
+def tuning(comparison: Comparison) -> dict[str, Any]:
+  """{method: {rate: {epochs: validation objective}}}, for `results.json`."""
   return {
-    "before_after.png": _before_after(measured.accuracy),
-    "time.png": _time(measured.rows),
-    "sparsity.png": _sparsity(measured.at_sparsity),
+    f"{keys['method']}/{keys['schedule']}": {
+      str(rate): values for rate, values in keys["objective"].items()
+    }
+    for keys in comparison.tuning
   }
 
 
-def _before_after(accuracy) -> Figure:
-  figure = Figure(figsize=(4.5, 4.5))
-  axis = figure.subplots()
-  before, after = accuracy["as is"], accuracy[ONE_SHOT]
-  axis.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
-  axis.scatter(before, after, s=16, alpha=0.7)
-  axis.set(
-    xlim=(0, 1),
-    ylim=(0, 1),
-    xlabel="accuracy as is",
-    ylabel="accuracy after one shot",
-    title=f"{len(before)} held-out networks, test images",
+def pictures(measurements: Sequence[Measurement]) -> dict[str, Figure]:
+  """{file name: figure}."""
+  return {
+    "per_network.png": per_network(measurements),
+    "time.png": _time(measurements),
+    "sparsity.png": _sparsity(measurements),
+  }
+
+
+def per_network(measurements: Sequence[Measurement]) -> Figure:
+  """The objective of each test network, and its gain over the best constant.
+
+  Networks are sorted by the objective of the original; all methods of one
+  network share an abscissa. In a zoo of one task the constant is a flat line,
+  and the dots of an operator that ignores its input lie on a flat line too.
+  """
+  reference = best_constant(measurements)
+  original = find_row(measurements, "original")
+  operator = find_row(measurements, "operator")
+  descent = next(iter(curves(measurements).values()))[-1]
+  assert original is not None and operator is not None
+  order = np.argsort(original.objective)
+  ranks = np.arange(1, len(order) + 1)
+
+  figure = Figure(figsize=(9, 4))
+  left, right = figure.subplots(1, 2)
+  left.plot(
+    ranks, original.objective[order], "o", color="gray", markersize=4,
+    label=label(original.row),
+  )  # fmt: skip
+  left.plot(
+    ranks, reference.objective[order], "-", color="black", linewidth=1,
+    label=label(reference.row),
+  )  # fmt: skip
+  right.axhline(0, color="black", linewidth=1)
+  for m, marker, color in ((descent, "^", "C1"), (operator, "o", "C0")):
+    left.plot(
+      ranks, m.objective[order], marker, color=color, markersize=4,
+      label=label(m.row),
+    )  # fmt: skip
+    gains = (reference.objective - m.objective)[order]
+    right.plot(
+      ranks, gains, marker, color=color, markersize=4,
+      label=f"{label(m.row)}: mean {gains.mean():+.4f}",
+    )  # fmt: skip
+  left.set(
+    xlabel="test network, by original objective",
+    ylabel="objective on test images",
+    yscale="log",
+    title="Each test network",
   )
+  right.set(
+    xlabel="test network, by original objective",
+    ylabel="constant minus method (above 0: better)",
+    title="Gain over the best constant",
+  )
+  left.legend(fontsize=7)
+  right.legend(fontsize=7)
   return figure
 
 
-def _time(rows) -> Figure:
+def _time(measurements: Sequence[Measurement]) -> Figure:
   figure = Figure(figsize=(6, 4))
   axis = figure.subplots()
-  curves: dict[str, list] = {}
+  rows = [m.row for m in measurements]
+  groups: dict[tuple, list] = {}
   for row in rows:
-    name, epochs = _horizon(row["method"])
-    if row["seconds_alone"] == 0 or "balanced" in name:
+    if row["method"] == "balanced" or row["seconds_alone"] == 0:
       continue
-    if epochs:
-      curves.setdefault(name, []).append(row)
+    if row["method"] in OPTIMIZERS:
+      key = row.get("after"), row["method"], row["schedule"]
+      groups.setdefault(key, []).append(row)
     else:
       axis.plot(row["seconds_alone"], row["objective"], "*", markersize=12,
-                label=row["method"])  # fmt: skip
-  for name, points in curves.items():
+                label=label(row))  # fmt: skip
+  for points in groups.values():
     axis.plot(
       [p["seconds_alone"] for p in points],
       [p["objective"] for p in points],
       "o-",
-      label=f"{name}, {_span([p['data_passes'] for p in points])}",
+      label=_curve_label(points),
     )
   for row in rows:
-    if row["method"] == "balanced" or row["method"].startswith("constant"):
+    gauge_only = row["method"] == "balanced" and "after" not in row
+    if gauge_only or row["method"] == "constant":
       axis.axhline(row["objective"], color="gray", linestyle=":", linewidth=1)
       axis.annotate(
-        row["method"],
+        label(row),
         (0.99, row["objective"]),
         xycoords=("axes fraction", "data"),
         ha="right",
@@ -124,17 +319,21 @@ def _time(rows) -> Figure:
   return figure
 
 
-def _span(epochs: Sequence[float]) -> str:
-  """ "1 to 50 epochs", and "1 epoch" of a single horizon."""
-  last = epoch_word(int(epochs[-1]))
-  return last if len(epochs) == 1 else f"{epochs[0]:g} to {last}"
+def _curve_label(points: Sequence[Keys]) -> str:
+  """The label of a curve: of its last row, with the span of its epochs."""
+  first, last = points[0]["epochs"], points[-1]
+  if len(points) == 1:
+    return label(last)
+  text = f"{optimizer_label(last)}, {first} to {epochs_text(last['epochs'])}"
+  return f"{STARTS[last['after']]} + {text}" if "after" in last else text
 
 
-def _sparsity(at_sparsity) -> Figure:
+def _sparsity(measurements: Sequence[Measurement]) -> Figure:
   figure = Figure(figsize=(5.5, 4))
   axis = figure.subplots()
-  for name, values in at_sparsity.items():
-    axis.plot(SHARES, values, "o-", markersize=3, label=name)
+  for m in measurements:
+    if m.at_sparsity is not None:
+      axis.plot(SHARES, m.at_sparsity, "o-", markersize=3, label=label(m.row))
   axis.set(
     xlabel="share of weights set to zero, smallest first, balanced gauge",
     ylabel="mean accuracy, test images",

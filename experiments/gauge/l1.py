@@ -97,8 +97,8 @@ def jobs(
     task = amortized_objective(
       operator,
       losses,
-      networks=config.train.batch_networks,
-      images=config.train.batch_images,
+      batch_networks=config.train.batch_networks,
+      batch_images=config.train.batch_images,
     )
 
     validate_networks = validation.validation_metrics(

@@ -1,37 +1,40 @@
-"""Generalization prediction for many architectures by one metanetwork."""
+"""Generalization prediction for several architectures by one metanetwork."""
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.multi_arch import report as reports
-from experiments.multi_arch.networks import MultiArchData, load_multi_arch
-from experiments.runner import progress
+from experiments.multi_arch import methods, report
+from experiments.multi_arch.data import load_multi_arch
+from experiments.predict_accuracy.methods import regression_validation
+from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
-from scalegmn_jax.base import MetaNetwork, Params
-from scalegmn_jax.baselines import standardized, statistics, symmetry_levels
-from scalegmn_jax.eval import regression_metrics
-from scalegmn_jax.gmn import batches
-from scalegmn_jax.graph.batch import dataset as populations
+from scalegmn_jax.base import Params
+from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.graph.batch import dataset
 from scalegmn_jax.training.objectives import (
   REGRESSION,
   batch_regression_objective,
 )
 
-TRAINED = ("scalegmn", "permutation")
-"""Methods that are metanetworks."""
+label = report.label
 
 
 def check(config: ConfigDict) -> None:
-  known = ", ".join(reports.LABELS)
-  trained = ", ".join(TRAINED)
+  """Raises InputError for values that no run can have."""
+  names = ", ".join(report.LABELS)
+  metanetworks = ", ".join(methods.METANETWORKS)
   for key, good, expected in (
-    ("methods", lambda v: set(v) <= set(reports.LABELS), f"some of {known}"),
-    ("methods", lambda v: set(v) & set(TRAINED), f"at least one of {trained}"),
-    ("train.seeds", lambda v: v and min(v) >= 0, "numbers of 0 or more"),
+    ("methods", lambda v: set(v) <= set(report.LABELS), f"some of {names}"),
+    (
+      "methods",
+      lambda v: set(v) & set(methods.METANETWORKS),
+      f"at least one of {metanetworks}",
+    ),
+    ("loss.name", lambda v: v in REGRESSION, f"one of {', '.join(REGRESSION)}"),
+    ("train.seeds", lambda v: min(v, default=0) >= 0, "numbers of 0 or more"),
     ("train.buckets", lambda v: v >= 1, "at least 1"),
     ("train.grad_chunk", lambda v: v == 0, "0: a batch is one graph"),
     ("zoo.unseen", lambda v: v >= 0, "at least 0"),
@@ -45,184 +48,74 @@ def check(config: ConfigDict) -> None:
 
 
 def plan(config: ConfigDict) -> Plan:
+  """One job per metanetwork and seed."""
   data = load_multi_arch(config)
-  size, seeds, methods = (
-    config.train.batch_networks, tuple(config.train.seeds), tuple(config.methods)
-  )  # fmt: skip
-  dealt = populations.fixed_batches(
-    data.population,
-    {name: data.parts[name] for name in ("val", "test", "unseen")},
-    size,
-  )
-  trained = {
-    name: _metanetwork(name, config, data)
-    for name in methods
-    if name in TRAINED
-  }
+  seeds, batch_size = select.seeds(config), config.train.batch_networks
   loaders = {
-    seed: populations.batch_loader(
-      data.population,
+    seed: dataset.batch_loader(
+      data.dataset,
       data.parts["train"],
-      size=size,
+      size=batch_size,
       seed=seed,
       buckets=config.train.buckets,
     )
     for seed in seeds
   }
-  first = loaders[seeds[0]]
-  reference = next(iter(trained.values()))
-  readers = {
-    name: _reader(metanetwork, dealt) for name, metanetwork in trained.items()
+  first_loader = loaders[seeds[0]]
+  batches = dataset.fixed_batches(
+    data.dataset,
+    {part: data.parts[part] for part in ("val", *methods.EVALUATED)},
+    batch_size,
+  )
+  functionals = {
+    method: methods.build_functional(config, method, data)
+    for method in config.methods
+    if method in methods.METANETWORKS
   }
-
-  def task(metanetwork):
-    return batch_regression_objective(metanetwork, loss=config.loss.name)
-
-  def validator(read):
-    true = data.values[data.parts["val"]]
-
-    def validate(params):
-      logits = read(params, "val", data.parts["val"])
-      predicted = _sigmoid(logits)
-      objective = REGRESSION[config.loss.name](logits, true).mean()
-      return {
-        "val_objective": float(objective),
-        "val_squared_error": regression_metrics.mse(predicted, true),
-        "val_tau": regression_metrics.kendall_tau(predicted, true),
-      }
-
-    return validate
-
-  jobs = {}
-  for name, metanetwork in trained.items():
+  read_fns = {
+    method: methods.read_parts(functional, batches, data)
+    for method, functional in functionals.items()
+  }
+  objective = functools.partial(
+    batch_regression_objective, loss=config.loss.name
+  )
+  reference = next(iter(functionals.values()))
+  jobs: dict[str, dict[str, TrainingJob]] = {}
+  for method, functional in functionals.items():
     steps = config.train.steps
-    if metanetwork is not reference:
+    if functional is not reference:
       steps = symmetry_levels.equal_steps(
-        steps, reference, metanetwork, task, first(0)
+        steps, reference, functional, objective, first_loader(0),
+        at_least=config.train.warmup + 1,
+      )  # fmt: skip
+    validate = regression_validation(
+      functools.partial(read_fns[method], part="val"),
+      data.true("val"),
+      config.loss.name,
+    )
+    jobs[method] = {
+      f"{method}/{seed}": TrainingJob(
+        functional, objective(functional), loader, validate, steps, seed
       )
-    for seed, load in loaders.items():
-      jobs[f"{name}/{seed}"] = TrainingJob(
-        metanetwork,
-        task(metanetwork),
-        load,
-        validator(readers[name]),
-        # The warm-up has to end before the training does.
-        max(steps, config.train.warmup + 1),
-        seed,
-      )
+      for seed, loader in loaders.items()
+    }
 
   def evaluate(params: Mapping[str, Params]) -> Outcome:
-    found = {}
-    for name in methods:
-      progress.console.print(f"measure {reports.LABELS[name]}")
-      if name in trained:
-        found[name] = reports.Predicted(
-          {
-            part: np.stack(
-              [
-                _sigmoid(
-                  readers[name](
-                    params[f"{name}/{seed}"], part, data.parts[part]
-                  )
-                )
-                for seed in seeds
-              ]
-            )
-            for part in ("test", "unseen")
-          },
-          sum(a.size for a in jax.tree.leaves(params[f"{name}/{first.seed}"])),
-          jobs[f"{name}/{first.seed}"].steps,
+    predictions = {}
+    for method in config.methods:
+      progress.console.print(f"measure {label({'method': method})}")
+      if method in functionals:
+        # One learning rate: nothing to select.
+        predictions[method] = methods.predict_with_functional(
+          read_fns[method],
+          [params[name] for name in jobs[method]],
+          steps=next(iter(jobs[method].values())).steps,
         )
       else:
-        found[name] = reports.Predicted(BASELINES[name](data))
-    return reports.outcome(data, found, first, seeds)
+        predictions[method] = methods.BASELINES[method](data)
+    return report.outcome(data, predictions, first_loader, seeds)
 
-  return Plan(jobs, evaluate)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-  return np.asarray(jax.nn.sigmoid(logits))
-
-
-def _metanetwork(
-  name: str, config: ConfigDict, data: MultiArchData
-) -> MetaNetwork:
-  words = data.population.vocabulary
-  model = config.model.to_dict()
-  if name == "scalegmn":
-    return batches.functional(words, **model)
-  rival = batches.functional(
-    words, symmetry="permutation", outputs=len(words.activations), **model
-  )
-  return standardized.standardized_batch_functional(
-    rival, data.population, data.parts["train"]
-  )
-
-
-def _reader(
-  metanetwork: MetaNetwork, dealt
-) -> Callable[[Params, str, np.ndarray], np.ndarray]:
-  """(φ, name of a part, its networks) -> logits of these."""
-  apply = jax.jit(metanetwork.apply)
-
-  def read(params, part, numbers):
-    found = {}
-    for of_batch, batch in dealt[part]:
-      logits = np.asarray(apply(params, batch))[:, 0]
-      found |= dict(zip(of_batch.tolist(), logits, strict=False))
-    return np.array([found[n] for n in numbers.tolist()])
-
-  return read
-
-
-def _statistics(data: MultiArchData) -> dict[str, np.ndarray]:
-  """Layer statistics, pooled over layers."""
-  words = data.population.vocabulary
-  rows = []
-  for one, zoo in zip(data.population.architectures, data.zoos, strict=True):
-    index = [words.activations.index(n) for n in one.target.activations]
-    kinds = np.array(index)[np.asarray(zoo.activation)]
-    rows.append(
-      statistics.pooled_layer_statistics(
-        zoo._replace(activation=kinds), len(words.activations)
-      )
-    )
-  features = np.concatenate(rows)
-  train, val = (
-    (features[data.parts[name]], data.values[data.parts[name]])
-    for name in ("train", "val")
-  )
-  predict = statistics.fit_regressor(train, val).predict
-  return {
-    name: predict(features[data.parts[name]])[None]
-    for name in ("test", "unseen")
-  }
-
-
-def _architecture(data: MultiArchData) -> dict[str, np.ndarray]:
-  """The mean accuracy of each architecture's training networks, and of all
-  training networks where there are none."""
-  every = data.values[data.trained]
-  means = np.full(len(data.names), every.mean())
-  for number in np.unique(data.population.of[data.trained]):
-    own = data.trained & (data.population.of == number)
-    means[number] = data.values[own].mean()
-  return {
-    name: means[data.population.of[data.parts[name]]][None]
-    for name in ("test", "unseen")
-  }
-
-
-def _constant(data: MultiArchData) -> dict[str, np.ndarray]:
-  mean = data.values[data.trained].mean()
-  return {
-    name: np.full((1, len(data.parts[name])), mean)
-    for name in ("test", "unseen")
-  }
-
-
-BASELINES: dict[str, Callable[[MultiArchData], dict[str, np.ndarray]]] = {
-  "statistics": _statistics,
-  "architecture": _architecture,
-  "constant": _constant,
-}
+  all_jobs = {}
+  for group in jobs.values():
+    all_jobs |= group
+  return Plan(all_jobs, evaluate)

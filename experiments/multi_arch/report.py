@@ -1,14 +1,15 @@
-"""Tables, sentences and the picture of the experiment on many architectures."""
+"""Tables, text and picture of the experiment `multi_arch`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.multi_arch.data import MultiArchData
+from experiments.multi_arch.methods import EVALUATED, MultiArchPredictions
 from experiments.runner.experiment import Outcome, Table
-from scalegmn_jax.base import TargetNetwork
 from scalegmn_jax.eval import regression_metrics
 from scalegmn_jax.graph.batch.dataset import BatchLoader
 
@@ -19,150 +20,136 @@ LABELS = {
   "architecture": "constant: mean of the architecture",
   "constant": "constant: mean of all",
 }
-"""Methods by the names that `config.methods` has for them."""
+"""{value of `config.methods`: text of the method}."""
 
 COLUMNS = {
   "tau": ("τ", "{:.3f}"),
-  "low": ("95 % from", "{:.3f}"),
-  "high": ("to", "{:.3f}"),
-  "std": ("std of seeds", "{:.3f}"),
+  "low": ("95 % low", "{:.3f}"),
+  "high": ("95 % high", "{:.3f}"),
+  "std": ("std over seeds", "{:.3f}"),
   "r2": ("R²", "{:.3f}"),
   "mse": ("MSE", "{:.2e}"),
   "within": ("τ within", "{:.3f}"),
-  "unseen": ("τ unseen", "{:.3f}"),
-  "unseen_low": ("95 % from", "{:.3f}"),
-  "unseen_high": ("to", "{:.3f}"),
+  "unseen_tau": ("τ unseen", "{:.3f}"),
+  "unseen_low": ("95 % low", "{:.3f}"),
+  "unseen_high": ("95 % high", "{:.3f}"),
   "unseen_r2": ("R² unseen", "{:.3f}"),
   "unseen_within": ("τ unseen, within", "{:.3f}"),
-  "parameters": ("parameters", "{:,}"),
+  "num_parameters": ("parameters", "{:,}"),
   "steps": ("steps", "{:,}"),
 }
 
-SHORT = ("tau", "r2", "within", "unseen", "unseen_within")
+SHORT = ("tau", "r2", "within", "unseen_tau", "unseen_within")
 
 PADDING = 1000
-"""Batches of which the share of padding is reported."""
+"""Number of batches over which the share of padding is measured."""
 
 
-class Predicted(NamedTuple):
-  """What a method predicts.
-
-  Attributes:
-    values: {"test", "unseen": [S, n], for each seed}.
-    parameters: of the metanetwork.
-    steps: of its training.
-  """
-
-  values: Mapping[str, np.ndarray]
-  parameters: int | None = None
-  steps: int | None = None
+_TITLES = {
+  "test": "held-out networks",
+  "unseen": "unseen architectures",
+}
 
 
-def name_of(target: TargetNetwork) -> str:
-  """A short name of an architecture."""
-  description = target.description
-  if description["name"] != "cnn":
-    sizes = description.get("sizes", [])
-    return "-".join(map(str, [description["name"], *sizes]))
-
-  def joined(key):
-    return "-".join(str(n) for n in description[key])
-
-  pool = "" if description["pool"] == "average" else f" {description['pool']}"
-  return (
-    f"{joined('channels')} k{joined('kernel_size')} s{joined('stride')}{pool}"
-  )
+def label(row: Mapping[str, Any]) -> str:
+  """The text of the method, or of the architecture, of a row."""
+  if "method" in row:
+    return LABELS[row["method"]]
+  return row["architecture"] + (" (unseen)" if row["unseen"] else "")
 
 
 def outcome(
-  data: Any,
-  found: Mapping[str, Predicted],
-  load: BatchLoader,
+  data: MultiArchData,
+  predictions: Mapping[str, MultiArchPredictions],
+  loader: BatchLoader,
   seeds: Sequence[int],
 ) -> Outcome:
-  """What a run measured.
+  """Tables, text and picture of a run.
 
   Args:
-    data: `networks.MultiArchData`.
-    found: {method: what it predicts}.
-    load: the batches of the first seed.
+    data: all networks.
+    predictions: {method: its predictions}.
+    loader: batches of the first seed.
     seeds: of φ.
   """
-  true = {name: data.values[rows] for name, rows in data.parts.items()}
-  of = {name: data.population.of[rows] for name, rows in data.parts.items()}
-  rows = [_row(name, p, true, of) for name, p in found.items()]
-  trained = len(np.unique(of["train"]))
-  padding = load.padding(PADDING)
+  num_networks = {part: len(rows) for part, rows in data.parts.items()}
+  num_trained = len(np.unique(data.architecture_index("train")))
+  padding = loader.padding(PADDING)
   shapes = ", ".join(
-    f"{b.vertices:,} vertices and {b.edges:,} edges" for b in load.buckets
+    f"{b.vertices:,} vertices and {b.edges:,} edges" for b in loader.buckets
+  )
+  main = Table(
+    f"{num_networks['test']} held-out networks of {num_trained} architectures; "
+    f"{num_networks['unseen']} networks of {len(data.names) - num_trained} "
+    f"architectures not trained on (unseen); {int(data.last_train.sum())} "
+    f"training networks with {num_networks['train']} checkpoints; seeds "
+    f"{', '.join(map(str, seeds))}; within: mean over architectures",
+    COLUMNS,
+    [_row(method, p, data) for method, p in predictions.items()],
+    SHORT,
   )
   return Outcome(
+    [main, _by_architecture(data, predictions)],
     [
-      Table(
-        f"{len(true['test'])} networks held out of {trained} architectures; "
-        f"{len(true['unseen'])} networks of {len(data.names) - trained} "
-        f"architectures not trained on (unseen); {int(data.trained.sum())} "
-        f"training networks, {len(true['train'])} checkpoints of them; seeds "
-        f"{', '.join(map(str, seeds))}; within: mean over architectures",
-        COLUMNS,
-        rows,
-        SHORT,
-      ),
-      _by_architecture(data, found, true, of),
-    ],
-    [
-      *_differences(found, true),
-      f"A batch is padded to one of {len(load.buckets)} shapes ({shapes}); "
+      *_differences(data, predictions),
+      f"A batch is padded to one of {len(loader.buckets)} shapes ({shapes}); "
       f"{padding:.0%} of the edges of {PADDING:,} batches are padding",
     ],
-    {"scatter.png": _scatter(data, found, true, of)},
+    {"scatter.png": _scatter(data, predictions)},
     {
-      "networks": {name: len(values) for name, values in true.items()},
+      "networks": num_networks,
       "architectures": data.names,
       "padding": padding,
-      "buckets": [b._asdict() for b in load.buckets],
+      "buckets": [b._asdict() for b in loader.buckets],
     },
   )
 
 
-def _within(values: np.ndarray, true: np.ndarray, of: np.ndarray) -> float:
+def _tau_within(
+  values: np.ndarray, true: np.ndarray, architecture: np.ndarray
+) -> float:
   """The mean over architectures and seeds of τ within an architecture."""
   return float(
     np.mean(
       [
-        regression_metrics.kendall_tau(seed[of == number], true[of == number])
-        for seed in values
-        for number in np.unique(of)
+        regression_metrics.kendall_tau(
+          of_seed[architecture == number], true[architecture == number]
+        )
+        for of_seed in values
+        for number in np.unique(architecture)
       ]
     )
   )
 
 
-def _row(name: str, found: Predicted, true, of) -> dict[str, Any]:
+def _row(
+  method: str, predictions: MultiArchPredictions, data: MultiArchData
+) -> dict[str, Any]:
   row: dict[str, Any] = {
-    "method": LABELS[name],
-    "parameters": found.parameters,
-    "steps": found.steps,
+    "method": method,
+    "num_parameters": predictions.num_parameters,
+    "steps": predictions.steps,
   }
-  values = found.values["test"]
   for part, prefix in (("test", ""), ("unseen", "unseen_")):
-    if len(true[part]) < 2:
+    values, true = predictions.values[part], data.true(part)
+    if len(true) < 2:
       continue
-    predicted = found.values[part]
     tau = regression_metrics.confidence_interval(
-      regression_metrics.kendall_tau, predicted, true[part]
+      regression_metrics.kendall_tau, values, true
     )
+    within = _tau_within(values, true, data.architecture_index(part))
     row |= {
-      prefix.rstrip("_") or "tau": tau.value,
+      f"{prefix}tau": tau.value,
       f"{prefix}low": tau.low,
       f"{prefix}high": tau.high,
-      f"{prefix}within": _within(predicted, true[part], of[part]),
-      f"{prefix}r2": _mean(regression_metrics.r2, predicted, true[part]),
-      f"{prefix}mse": _mean(regression_metrics.mse, predicted, true[part]),
+      f"{prefix}within": within,
+      f"{prefix}r2": _mean(regression_metrics.r2, values, true),
+      f"{prefix}mse": _mean(regression_metrics.mse, values, true),
     }
+  values, true = predictions.values["test"], data.true("test")
   if len(values) > 1:
     row["std"] = float(
-      np.std([regression_metrics.kendall_tau(v, true["test"]) for v in values])
+      np.std([regression_metrics.kendall_tau(v, true) for v in values])
     )
   return row
 
@@ -170,111 +157,114 @@ def _row(name: str, found: Predicted, true, of) -> dict[str, Any]:
 def _mean(
   measure: regression_metrics.Metric, values: np.ndarray, true: np.ndarray
 ) -> float:
+  """The mean of a measure over seeds."""
   return float(np.mean([measure(v, true) for v in values]))
 
 
-def _by_architecture(data, found: Mapping[str, Predicted], true, of) -> Table:
+def _by_architecture(
+  data: MultiArchData, predictions: Mapping[str, MultiArchPredictions]
+) -> Table:
   """τ of every method within every architecture."""
   rows = []
+  in_test = np.unique(data.architecture_index("test"))
   for number, name in enumerate(data.names):
-    part = "test" if number in of["test"] else "unseen"
-    own = of[part] == number
+    part = "test" if number in in_test else "unseen"
+    members = data.architecture_index(part) == number
+    true = data.true(part)[members]
+    weights = jax.tree.leaves(data.networks[number].weights)
     row: dict[str, Any] = {
-      "method": name if part == "test" else f"{name} (unseen)",
-      "networks": int(own.sum()),
-      "weights": sum(
-        a[0].size for a in jax.tree.leaves(data.zoos[number].weights)
-      ),
-      "mean": float(true[part][own].mean()),
-      "spread": float(true[part][own].std()),
+      "architecture": name,
+      "unseen": part == "unseen",
+      "networks": len(true),
+      "weights": sum(leaf[0].size for leaf in weights),
+      "mean": float(true.mean()),
+      "std": float(true.std()),
     }
-    for method, predicted in found.items():
-      if own.sum() > 1 and np.ptp(predicted.values[part][:, own], -1).any():
-        row[method] = _mean(
-          regression_metrics.kendall_tau,
-          predicted.values[part][:, own],
-          true[part][own],
-        )
+    for method, p in predictions.items():
+      values = p.values[part][:, members]
+      if len(true) > 1 and np.ptp(values, -1).any():
+        tau = _mean(regression_metrics.kendall_tau, values, true)
+        row[f"tau_{method}"] = tau
     rows.append(row)
   return Table(
     "τ within each architecture",
     {
       "networks": ("networks", "{}"),
       "weights": ("weights", "{:,}"),
-      "mean": ("accuracy", "{:.2f}"),
-      "spread": ("std", "{:.2f}"),
+      "mean": ("mean accuracy", "{:.2f}"),
+      "std": ("std of accuracy", "{:.2f}"),
       **{
-        name: (f"τ {LABELS[name]}", "{:.3f}")
-        for name in found
-        if any(name in row for row in rows)
+        f"tau_{method}": (f"τ {LABELS[method]}", "{:.3f}")
+        for method in predictions
+        if any(f"tau_{method}" in row for row in rows)
       },
     },
     rows,
-    ("networks", "mean", "spread", next(iter(found))),
+    ("networks", "mean", "std", f"tau_{next(iter(predictions))}"),
     "channels, kernels, strides",
   )
 
 
-def _differences(found: Mapping[str, Predicted], true) -> list[str]:
-  first, *others = found
+def _differences(
+  data: MultiArchData, predictions: Mapping[str, MultiArchPredictions]
+) -> list[str]:
+  """The first method compared with every other one."""
+  first, *others = predictions
   lines = []
   for other in others:
-    for part, where in (
-      ("test", "on networks held out"),
-      ("unseen", "on architectures not trained on"),
-    ):
-      if len(true[part]) < 2:
+    for part, title in _TITLES.items():
+      if len(data.true(part)) < 2:
         continue
       d = regression_metrics.paired_difference(
         regression_metrics.kendall_tau,
-        found[first].values[part],
-        found[other].values[part],
-        true[part],
+        predictions[first].values[part],
+        predictions[other].values[part],
+        data.true(part),
       )
       lines.append(
-        f"{LABELS[first]} against {LABELS[other]}: τ {d.value:+.3f} "
-        f"[{d.low:+.3f}, {d.high:+.3f}] {where}"
+        f"{LABELS[first]} vs {LABELS[other]}: τ {d.value:+.3f} "
+        f"[{d.low:+.3f}, {d.high:+.3f}] on {title}"
       )
   return lines
 
 
-def _scatter(data, found: Mapping[str, Predicted], true, of) -> Figure:
-  """Predicted against true accuracy by architecture, of the first seed."""
-  shown = [
-    name
-    for name, p in found.items()
+def _scatter(
+  data: MultiArchData, predictions: Mapping[str, MultiArchPredictions]
+) -> Figure:
+  """Predicted against true accuracy by architecture, for the first seed."""
+  # Predictions that depend on the architecture alone are left out.
+  methods = [
+    method
+    for method, p in predictions.items()
     if any(len(np.unique(v[0])) > len(data.names) for v in p.values.values())
   ]
-  parts = [part for part in ("test", "unseen") if len(true[part]) > 1]
-  figure = Figure(figsize=(3.6 * len(parts) + 2.4, 3.4 * len(shown)))
+  parts = [part for part in EVALUATED if len(data.true(part)) > 1]
+  figure = Figure(figsize=(3.6 * len(parts) + 2.4, 3.4 * len(methods)))
   axes = figure.subplots(
-    len(shown), len(parts), sharex=True, sharey=True, squeeze=False
+    len(methods), len(parts), sharex=True, sharey=True, squeeze=False
   )
-  every = np.concatenate([true[part] for part in parts])
-  ends = [float(every.min()), float(every.max())]
-  titles = {
-    "test": "networks held out",
-    "unseen": "architectures not trained on",
-  }
-  for line, name in zip(axes, shown, strict=True):
-    for axis, part in zip(line, parts, strict=True):
-      values = found[name].values[part][0]
+  all_true = np.concatenate([data.true(part) for part in parts])
+  ends = [float(all_true.min()), float(all_true.max())]
+  for row, method in zip(axes, methods, strict=True):
+    for axis, part in zip(row, parts, strict=True):
+      values, true = predictions[method].values[part][0], data.true(part)
+      architecture = data.architecture_index(part)
       axis.plot(ends, ends, color="gray", linewidth=0.8)
-      for i, number in enumerate(np.unique(of[part])):
-        own = of[part] == number
+      for i, number in enumerate(np.unique(architecture)):
+        members = architecture == number
         axis.scatter(
-          true[part][own], values[own], s=12, alpha=0.7, color=f"C{i % 10}",
+          true[members], values[members], s=12, alpha=0.7, color=f"C{i % 10}",
           marker="o^"[i // 10 % 2], label=data.names[number],
         )  # fmt: skip
-      tau = regression_metrics.kendall_tau(values, true[part])
-      title = f"{LABELS[name]}\n{titles[part]}, τ = {tau:.3f}"
+      tau = regression_metrics.kendall_tau(values, true)
+      title = f"{LABELS[method]}\n{_TITLES[part]}, τ = {tau:.3f}"
       axis.set_title(title, fontsize=8)
       axis.set(xlabel="test accuracy", ylabel="predicted")
       axis.label_outer()
   handles: dict[str, Any] = {}
   for axis in axes[0]:
-    for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-      handles.setdefault(label, handle)
+    for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+      handles.setdefault(name, handle)
   axes[0, -1].legend(
     handles.values(), handles.keys(), fontsize=6, loc="upper left",
     bbox_to_anchor=(1.02, 1), borderaxespad=0,

@@ -1,1 +1,1 @@
-"""Prediction of accuracy from weights."""
+"""Prediction of the test accuracy of networks from their weights."""

@@ -1,12 +1,16 @@
-"""Tables, sentences and the picture of generalization prediction."""
+"""Tables, text and picture of the experiment `predict_accuracy`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax.typing
 import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from experiments.predict_accuracy.data import AccuracyData, LabelledNetworks
+from experiments.predict_accuracy.methods import AccuracyPredictions
+from experiments.runner import select
 from experiments.runner.experiment import Outcome, Table
 from scalegmn_jax.eval import regression_metrics
 
@@ -19,17 +23,17 @@ LABELS = {
   "balanced statistics": "layer statistics, balanced",
   "constant": "constant: training mean",
 }
-"""Methods by the names that `config.methods` has for them."""
+"""{value of `config.methods`: text of the method}."""
 
 COLUMNS = {
   "tau": ("τ", "{:.3f}"),
-  "low": ("95 % from", "{:.3f}"),
-  "high": ("to", "{:.3f}"),
-  "std": ("std of seeds", "{:.3f}"),
+  "low": ("95 % low", "{:.3f}"),
+  "high": ("95 % high", "{:.3f}"),
+  "std": ("std over seeds", "{:.3f}"),
   "r2": ("R²", "{:.3f}"),
   "mse": ("MSE", "{:.2e}"),
   "seconds": ("s per network", "{:.2g}"),
-  "parameters": ("parameters", "{:,}"),
+  "num_parameters": ("parameters", "{:,}"),
   "steps": ("steps", "{:,}"),
 }
 
@@ -44,124 +48,111 @@ PAPER = {
 networks: Kalogeropoulos et al. (2024, arXiv:2406.10685)."""
 
 
-class Predicted(NamedTuple):
-  """What a method predicts of the test networks.
-
-  Attributes:
-    values: [S, B], for each seed.
-    seconds: per network, one at a time.
-    parameters: of the metanetwork.
-    steps: of its training.
-    chosen: what was chosen on validation networks, for each seed.
-  """
-
-  values: np.ndarray
-  seconds: float
-  parameters: int | None = None
-  steps: int | None = None
-  chosen: Sequence[str] = ()
+def label(row: Mapping[str, Any]) -> str:
+  """The text of the method of a row."""
+  return LABELS[row["method"]]
 
 
 def outcome(
   config: ConfigDict,
-  sources: Sequence[str],
-  sides: Sequence[Any],
-  found: Mapping[str, Predicted],
+  data: AccuracyData,
+  predictions: Mapping[str, AccuracyPredictions],
   errors: Mapping[str, float],
 ) -> Outcome:
-  """What a run measured.
+  """Tables, text and picture of a run.
 
   Args:
     config: of the run.
-    sources: names of the zoos.
-    sides: train, validation and test `predict_accuracy.Side`s.
-    found: {label: what that method predicts of the test networks}.
-    errors: {label: symmetry error}.
+    data: its networks.
+    predictions: {method: predictions of the test networks}.
+    errors: {method: symmetry error}.
   """
-  train, val, test = sides
-  rows = [_row(label, method, test.values) for label, method in found.items()]
+  test = data.test
+  rows = [_row(method, p, test) for method, p in predictions.items()]
   tables = [
     Table(
-      f"{len(test.values)} test networks; {len(train.values)} training "
-      f"networks, {len(val.values)} validation networks; accuracies "
-      f"{test.values.min():.2f} to {test.values.max():.2f}, seeds "
-      f"{', '.join(map(str, config.train.seeds))}",
+      f"{test.networks.size} test networks; {data.train.networks.size} "
+      f"training networks, {data.val.networks.size} validation networks; "
+      f"accuracies {test.accuracies.min():.2f} to {test.accuracies.max():.2f}, "
+      f"seeds {', '.join(map(str, select.seeds(config)))}",
       COLUMNS,
       rows,
       SHORT,
     )
   ]
-  kinds = config.target.activation
-  groups = _groups(kinds, test.zoo.activation) | _groups(sources, test.source)
+  activations = config.target.activation
+  groups = _groups(activations, test.networks.activation)
+  groups |= _groups(data.zoo_names, test.zoo_index)
   if groups:
-    tables.append(_by_group(found, test.values, groups))
+    tables.append(_by_group(predictions, test, groups))
   return Outcome(
     tables,
-    _lines(config, found, test.values, errors),
-    {"scatter.png": _scatter(found, test, kinds)},
+    _lines(config, test, predictions, errors),
+    {"scatter.png": _scatter(predictions, test, activations)},
     {
       "networks": {
-        name: len(side.values)
-        for name, side in zip(("train", "val", "test"), sides, strict=True)
+        name: getattr(data, name).networks.size
+        for name in ("train", "val", "test")
       },
-      "zoos": list(sources),
+      "zoos": list(data.zoo_names),
       "symmetry_error": dict(errors),
-      "chosen": {label: list(m.chosen) for label, m in found.items()},
+      "selected": {m: list(p.selected) for m, p in predictions.items()},
     },
   )
 
 
-def _row(label: str, found: Predicted, true: np.ndarray) -> dict[str, Any]:
+def _row(
+  method: str, predictions: AccuracyPredictions, test: LabelledNetworks
+) -> dict[str, Any]:
+  values, true = predictions.values, test.accuracies
   tau = regression_metrics.confidence_interval(
-    regression_metrics.kendall_tau, found.values, true
+    regression_metrics.kendall_tau, values, true
   )
-  seeds = [
-    regression_metrics.kendall_tau(values, true) for values in found.values
-  ]
+  tau_of_seeds = [regression_metrics.kendall_tau(v, true) for v in values]
   return {
-    "method": label,
+    "method": method,
     "tau": tau.value,
     "low": tau.low,
     "high": tau.high,
-    "std": float(np.std(seeds)) if len(seeds) > 1 else None,
-    "r2": float(
-      np.mean([regression_metrics.r2(v, true) for v in found.values])
-    ),
-    "mse": float(
-      np.mean([regression_metrics.mse(v, true) for v in found.values])
-    ),
-    "seconds": found.seconds,
-    "parameters": found.parameters,
-    "steps": found.steps,
+    "std": float(np.std(tau_of_seeds)) if len(values) > 1 else None,
+    "r2": float(np.mean([regression_metrics.r2(v, true) for v in values])),
+    "mse": float(np.mean([regression_metrics.mse(v, true) for v in values])),
+    "seconds": predictions.seconds,
+    "num_parameters": predictions.num_parameters,
+    "steps": predictions.steps,
   }
 
 
-def _groups(names: Sequence[str], index: np.ndarray) -> dict[str, np.ndarray]:
-  """{name: which networks}, of several names that occur."""
+def _groups(
+  names: Sequence[str], index: jax.typing.ArrayLike
+) -> dict[str, np.ndarray]:
+  """{name: mask of its networks}; empty where there is only one name."""
   if len(names) < 2:
     return {}
   return {name: np.asarray(index) == i for i, name in enumerate(names)}
 
 
 def _by_group(
-  found: Mapping[str, Predicted],
-  true: np.ndarray,
+  predictions: Mapping[str, AccuracyPredictions],
+  test: LabelledNetworks,
   groups: Mapping[str, np.ndarray],
 ) -> Table:
-  """τ within parts of the test networks."""
+  """τ within groups of the test networks."""
   rows = []
-  for label, method in found.items():
-    row: dict[str, Any] = {"method": label}
+  for method, p in predictions.items():
+    row: dict[str, Any] = {"method": method}
     for name, members in groups.items():
       if members.sum() < 2:
         continue
       tau = regression_metrics.confidence_interval(
-        regression_metrics.kendall_tau, method.values[:, members], true[members]
+        regression_metrics.kendall_tau,
+        p.values[:, members],
+        test.accuracies[members],
       )
       row[name] = f"{tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}]"
     rows.append(row)
   return Table(
-    "τ with its 95 % interval, within parts of the test networks",
+    "τ and its 95 % interval within groups of the test networks",
     {
       name: (f"{name} ({members.sum()})", "{}")
       for name, members in groups.items()
@@ -173,32 +164,36 @@ def _by_group(
 
 def _lines(
   config: ConfigDict,
-  found: Mapping[str, Predicted],
-  true: np.ndarray,
+  test: LabelledNetworks,
+  predictions: Mapping[str, AccuracyPredictions],
   errors: Mapping[str, float],
 ) -> list[str]:
-  first, *others = found
+  first, *others = predictions
   lines = []
   for other in others:
     d = regression_metrics.paired_difference(
       regression_metrics.kendall_tau,
-      found[first].values,
-      found[other].values,
-      true,
+      predictions[first].values,
+      predictions[other].values,
+      test.accuracies,
     )
     lines.append(
-      f"{first} against {other}: τ {d.value:+.3f} [{d.low:+.3f}, "
+      f"{LABELS[first]} vs {LABELS[other]}: τ {d.value:+.3f} [{d.low:+.3f}, "
       f"{d.high:+.3f}] on the same networks"
     )
   lines += [
-    f"Symmetry error of {label}: {error:.1e} of the spread over networks"
-    for label, error in errors.items()
+    f"Symmetry error of {LABELS[method]}: {error:.1e} of the standard "
+    "deviation over networks"
+    for method, error in errors.items()
   ]
-  lines += [
-    f"{label}: chosen on validation networks: {'; '.join(method.chosen)}"
-    for label, method in found.items()
-    if method.chosen
-  ]
+  for method, p in predictions.items():
+    if p.selected:
+      unit = "learning rate " if p.steps is not None else ""
+      choices = [s if isinstance(s, str) else f"{s:g}" for s in p.selected]
+      lines.append(
+        f"{LABELS[method]}: {unit}{'; '.join(choices)} (selected on validation "
+        "networks)"
+      )
   key = (config.data.name, tuple(config.target.activation))
   if key in PAPER:
     lines.append(
@@ -209,38 +204,40 @@ def _lines(
 
 
 def _scatter(
-  found: Mapping[str, Predicted], test: Any, kinds: Sequence[str]
+  predictions: Mapping[str, AccuracyPredictions],
+  test: LabelledNetworks,
+  activations: Sequence[str],
 ) -> Figure:
-  """Predicted against true accuracy, of the first seed."""
-  shown = {k: m for k, m in found.items() if np.ptp(m.values[0]) > 0}
-  columns = min(len(shown), 3)
-  rows = -(-len(shown) // columns)
+  """Predicted against true accuracy, for the first seed."""
+  panels = {
+    method: p.values[0]
+    for method, p in predictions.items()
+    if np.ptp(p.values[0]) > 0
+  }
+  columns = min(len(panels), 3)
+  rows = -(-len(panels) // columns)
   figure = Figure(figsize=(3.3 * columns, 3.4 * rows))
   axes = figure.subplots(
     rows, columns, sharex=True, sharey=True, squeeze=False
   ).ravel()
-  low = float(test.values.min())
-  high = float(test.values.max())
-  for number, (label, method) in enumerate(shown.items()):
+  true = test.accuracies
+  ends = [float(true.min()), float(true.max())]
+  for number, (method, predicted) in enumerate(panels.items()):
     axis = axes[number]
-    axis.plot([low, high], [low, high], color="gray", linewidth=0.8)
-    for i, kind in enumerate(kinds):
-      members = np.asarray(test.zoo.activation) == i
+    axis.plot(ends, ends, color="gray", linewidth=0.8)
+    for i, activation in enumerate(activations):
+      members = np.asarray(test.networks.activation) == i
       axis.scatter(
-        test.values[members],
-        method.values[0, members],
-        s=12,
-        alpha=0.6,
-        label=kind,
+        true[members], predicted[members], s=12, alpha=0.6, label=activation
       )
-    tau = regression_metrics.kendall_tau(method.values[0], test.values)
-    axis.set_title(f"{label}\nτ = {tau:.3f}", fontsize=9)
+    tau = regression_metrics.kendall_tau(predicted, true)
+    axis.set_title(f"{LABELS[method]}\nτ = {tau:.3f}", fontsize=9)
     if number % columns == 0:
       axis.set_ylabel("predicted")
-    if number + columns >= len(shown):  # the last of its column
+    if number + columns >= len(panels):  # the last of its column
       axis.set_xlabel("test accuracy")
       axis.tick_params(labelbottom=True)
-  for axis in axes[len(shown) :]:
+  for axis in axes[len(panels) :]:
     axis.set_visible(False)
   axes[0].legend(fontsize=8)
   return figure

@@ -104,8 +104,8 @@ def _operator_jobs(
     objective = objectives.amortized_objective(
       models.operator,
       losses,
-      networks=batch_networks,
-      images=config.train.batch_images,
+      batch_networks=batch_networks,
+      batch_images=config.train.batch_images,
     )
     return TrainingJob(
       models.operator, objective, (networks, *train), validate, steps, seed
@@ -122,7 +122,7 @@ def _predictor_jobs(
   val_accuracy = data.evaluate(val_networks, *data.val_sample)[1]
   read = read_networks(predictor)
   objective = objectives.regression_objective(
-    predictor, networks=config.train.batch_networks
+    predictor, batch_networks=config.train.batch_networks
   )
 
   def validate(params):

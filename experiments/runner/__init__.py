@@ -1,1 +1,1 @@
-"""What every experiment shares: training, workdirs, results, reports."""
+"""Training, workdirs, results and reports, shared by all experiments."""

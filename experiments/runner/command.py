@@ -1,4 +1,4 @@
-"""How the command line programs start and fail."""
+"""Start and failure of the command line programs."""
 
 import signal
 import sys
@@ -6,33 +6,42 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from experiments.bench import machine
-from experiments.runner import compilation
+from experiments.runner import progress
+from scalegmn_jax import runtime
 from scalegmn_jax.base import InputError
 from scalegmn_jax.training.loop import Interrupted
 
 
 def start(
-  main: Callable[[list[str]], None], left: str = "the same command goes on"
+  main: Callable[[list[str]], None],
+  after_interrupt: str = "the same command resumes",
 ) -> int:
   """Runs `main` with parsed flags.
 
-  What is compiled is kept for the next run, and memory for the next step.
+  Compiled programs are kept for the next run and freed memory for the next
+  step, see `scalegmn_jax.runtime`.
 
-  What the user can mend is one line on standard error and exit status 1; a
-  termination that lost nothing is status 143, as a shell reports SIGTERM.
-  `left` says what one who interrupts it still has.
+  Args:
+    main: the program, called with the arguments that are not flags.
+    after_interrupt: message for users who interrupt the program.
+
+  Returns:
+    The exit status: 1, with one line on standard error, for mistakes of the
+    user; 143, as shells report SIGTERM, for a termination that lost nothing.
   """
   try:
     argv = _parse(sys.argv)
-    compilation.keep()
-    machine.keep_memory()
+    try:
+      runtime.keep_compiled()
+    except InputError as error:  # no reason to stop
+      progress.console.print(str(error), soft_wrap=True)
+    runtime.keep_memory()
     main(argv)
   except Interrupted as stop:
-    print(f"{stop}; the same command goes on", file=sys.stderr)
+    print(f"{stop}; the same command resumes", file=sys.stderr)
     return 128 + signal.SIGTERM
   except KeyboardInterrupt:
-    print(f"interrupted; {left}", file=sys.stderr)
+    print(f"interrupted; {after_interrupt}", file=sys.stderr)
     return 128 + signal.SIGINT
   except (InputError, flags.Error, app.UsageError) as error:
     print(f"error: {_line(error)}", file=sys.stderr)
@@ -41,10 +50,10 @@ def start(
 
 
 def _parse(argv: list[str]) -> list[str]:
-  """Parses the flags, the config file among them.
+  """Parses the flags, including the config file.
 
   Raises:
-    InputError: whatever was wrong with them. A config file is a program, and
+    InputError: any mistake in them. A config file is a program, and
       ml_collections raises many kinds of errors for keys and values.
   """
   try:
@@ -52,7 +61,7 @@ def _parse(argv: list[str]) -> list[str]:
   except Exception as error:
     keys = [a.split("=")[0] for a in argv if a.startswith("--config.")]
     where = f" (among {', '.join(keys)})" if keys else ""
-    # Of an error in a config file the message is a whole traceback.
+    # For an error in a config file the message is a whole traceback.
     reason = str(error).strip().splitlines()[-1] if str(error) else repr(error)
     raise InputError(f"command line{where}: {reason}") from None
 

@@ -1,16 +1,16 @@
-"""What an experiment is, and how any of them is run.
+"""The interface of an experiment, and the one way to run any of them.
 
-The module `experiments/<config.experiment>/plan.py` says what an experiment
-trains and measures; everything else is shared: training with checkpoints, the
-results and what is shown of them.
+An experiment is a folder `experiments/<name>/` with a module `plan` that has
+the functions of `Experiment`. Training with checkpoints, selection, results and
+reports are shared by all experiments.
 """
 
 import importlib
 import importlib.metadata
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import numpy as np
@@ -18,42 +18,32 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.runner import compilation, progress, report, workdir
+from experiments.runner import compilation, formats, progress, report, workdir
 from scalegmn_jax.base import InputError, MetaNetwork, Params
 from scalegmn_jax.io import read_json, write_json, write_text
 from scalegmn_jax.training.loop import Watch, train
 from scalegmn_jax.training.metrics import Metrics
 from scalegmn_jax.training.step import Objective, TrainState
 
-EXPERIMENTS = (
-  "finetune",
-  "scaling",
-  "predict_accuracy",
-  "multi_arch",
-  "classify_inr",
-  "edit_inr",
-  "prune",
-  "ablation",
-  "gauge",
-)
-"""The values of `config.experiment`, folders of `experiments`."""
+FOLDER = Path(__file__).parents[1]
+"""The folder that holds a folder per experiment."""
 
 
 class TrainingJob(NamedTuple):
   """A metanetwork that a run trains.
 
   Attributes:
-    metanetwork: its parameters are trained.
-    objective: what it learns; its metrics have an "objective".
-    data: what `objective` draws from, on the device; or a function of the number
-      of steps taken, see `train`.
-    validate: φ -> metrics, among them "val_objective". The φ of which it is
-      least is kept.
-    steps: of training.
-    seed: of φ and of what is drawn. Of several starts (`train.restarts`) it is
-      that of the first.
-    save: (workdir, φ) -> anything, called once it is trained.
-    learning_rate: its peak; None for that of the config.
+    metanetwork: the metanetwork whose parameters φ are trained.
+    objective: its training objective; the metrics have an "objective".
+    data: input of `objective.draw`, on the device; or a function from the
+      number of steps taken to that input, see `training.loop.train`.
+    validate: φ -> metrics with a "val_objective". The φ with the least
+      "val_objective" is kept.
+    steps: number of training steps.
+    seed: seed of φ and of the random draws. With several restarts
+      (`config.train.restarts`) it is the seed of the first one.
+    save: (workdir, φ) -> None, called after training; None to save nothing.
+    learning_rate: peak learning rate; None for `config.train.learning_rate`.
   """
 
   metanetwork: MetaNetwork
@@ -67,14 +57,16 @@ class TrainingJob(NamedTuple):
 
 
 class Table(NamedTuple):
-  """What was measured of some methods.
+  """A table of results, one row per method or group of networks.
 
   Attributes:
-    title: what was measured on what.
+    title: the measured quantity and the data.
     columns: {key of a row: (header, format)}.
-    rows: each with the name of its "method" and a value, or None, per column.
-    short: the columns that a terminal of 80 characters has room for.
-    first: header of the names.
+    rows: mappings with the keys that identify a row, such as "method" and
+      "epochs", and a value or None per column. `Experiment.label` turns the
+      identifying keys into the display text.
+    short: keys of the columns that fit into a terminal of 80 characters.
+    first: header of the labels.
   """
 
   title: str
@@ -88,8 +80,8 @@ class Outcome(NamedTuple):
   """The results of an experiment.
 
   Attributes:
-    tables: the first is the main one.
-    lines: what they say, sentences without the final full stop.
+    tables: the main table first.
+    lines: conclusions, sentences without the final full stop.
     pictures: {file name: figure}.
     extra: more values for `results.json`.
   """
@@ -101,36 +93,70 @@ class Outcome(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """What a run does.
+  """The work of a run.
 
   Attributes:
-    jobs: {name: what is trained}; the name is that of its subfolder. The
-      first is what the experiment is about, the others are beside it.
-    evaluate: {name: best φ} -> what was measured.
+    jobs: {name: training}; the name is also the subfolder. The first training
+      is the subject of the experiment, the others are baselines.
+    evaluate: {name: best φ} -> results.
   """
 
   jobs: Mapping[str, TrainingJob]
   evaluate: Callable[[Mapping[str, Params]], Outcome]
 
 
-def load_experiment(config: ConfigDict) -> ModuleType:
-  """The module of the experiment.
+class Experiment(Protocol):
+  """The functions of a module `plan`."""
 
-  It has `check(config)`, which raises InputError for values that no run can
-  have, and `plan(config) -> Plan`.
+  def check(self, config: ConfigDict) -> None:
+    """Raises InputError for values of its keys that no run can have."""
+    ...
+
+  def plan(self, config: ConfigDict) -> Plan:
+    """Loads the data and builds the training jobs."""
+    ...
+
+  def label(self, row: Mapping[str, Any]) -> str:
+    """The display text of a row of its tables."""
+    ...
+
+
+def list_experiments() -> list[str]:
+  """Names of the experiments in `FOLDER`."""
+  return sorted(path.parent.name for path in FOLDER.glob("*/plan.py"))
+
+
+def load_experiment(config: ConfigDict) -> Experiment:
+  """Finds the experiment of a config and checks the config.
+
+  `config.experiment` is the name of a folder in `experiments`, or the full
+  name of any importable module, such as "my_package.my_experiment".
 
   Raises:
-    InputError: no such experiment, or values that it cannot have.
+    InputError: no such experiment, or impossible values in the config.
   """
-  if config.experiment not in EXPERIMENTS:
+  name = config.get("experiment", "")
+  module = name if "." in str(name) else f"experiments.{name}.plan"
+  if not isinstance(name, str) or not _exists(module):
     raise InputError(
-      f"config.experiment is {config.experiment!r}, expected one of "
-      f"{', '.join(EXPERIMENTS)}"
+      f"config.experiment is {name!r}, expected one of "
+      f"{', '.join(list_experiments())} or the dotted name of a module"
     )
-  module = importlib.import_module(f"experiments.{config.experiment}.plan")
+  loaded = importlib.import_module(module)
+  missing = [f for f in ("check", "plan", "label") if not hasattr(loaded, f)]
+  if missing:
+    raise InputError(f"config.experiment: {module} has no {missing[0]}()")
+  experiment = cast(Experiment, loaded)
   build.check(config)
-  module.check(config)
-  return module
+  experiment.check(config)
+  return experiment
+
+
+def _exists(module: str) -> bool:
+  try:
+    return importlib.util.find_spec(module) is not None
+  except (ModuleNotFoundError, ValueError):  # no parent package, odd names
+    return False
 
 
 def fit(
@@ -140,45 +166,69 @@ def fit(
   label: str,
   watch: Watch | None = None,
 ) -> TrainState:
-  """Trains one of a plan's jobs, or goes on with it; see `train`."""
-  return train(
-    job.metanetwork,
-    job.objective,
-    build.build_optimizer(config, job.steps, job.learning_rate),
-    job.data,
-    job.validate,
-    steps=job.steps,
-    seed=job.seed,
-    chunk=build.default_grad_chunk(config.train.grad_chunk),
-    workdir=folder,
-    config=build.plain(config),
-    label=label,
-    watch=watch,
-  )
+  """Trains one job, or resumes it; see `training.loop.train`.
+
+  Args:
+    config: config of the experiment.
+    job: the training.
+    folder: receives checkpoints and metrics.
+    label: text beside the progress bar.
+    watch: called after every validation.
+  """
+  c = config.train
+  with progress.bar(label, job.steps) as advance:
+    taken = None
+
+    def on_step(count: int, text: str) -> None:
+      nonlocal taken
+      if taken is None and count:
+        progress.console.print(f"resumed at step {count}")
+      advance(text, count - (taken or 0))
+      taken = count
+
+    return train(
+      job.metanetwork,
+      job.objective,
+      build.build_optimizer(config, job.steps, job.learning_rate),
+      job.data,
+      job.validate,
+      steps=job.steps,
+      seed=job.seed,
+      workdir=folder,
+      log_every=c.log_every,
+      eval_every=c.eval_every,
+      patience=c.patience,
+      grad_chunk=build.default_grad_chunk(c.grad_chunk),
+      metadata=build.plain(config),
+      on_step=on_step,
+      watch=watch,
+    )
 
 
 def train_best(
   config: ConfigDict, name: str, job: TrainingJob, folder: Path
 ) -> tuple[Params, list[dict[str, Any]], list[float]]:
-  """Trains from each of `config.train.restarts`, or goes on with it.
+  """Trains or resumes every restart of a job and keeps the best one.
+
+  `config.train.restarts` is the number of trainings, each with another φ.
 
   Returns:
-    (φ of least validation objective, the metrics of its training, the least
-    objective of each start).
+    (φ with the least validation objective, the metrics of its training, the
+    least validation objective of each restart).
   """
   count = config.train.restarts
   more = np.random.SeedSequence(job.seed).generate_state(count - 1)
-  found = []
-  for start, seed in enumerate([job.seed, *more.tolist()]):
+  results = []
+  for number, seed in enumerate([job.seed, *more.tolist()]):
     place, label = folder / name, f"train {name}"
     if count > 1:
-      place, label = place / str(start), f"{label}, {start + 1} of {count}"
+      place, label = place / str(number), f"{label}, {number + 1} of {count}"
     state = fit(config, job._replace(seed=seed), place, label)
     objective = float(jax.device_get(state.best_objective))
-    found.append((objective, state.best_params, place))
-  _, params, place = min(found, key=lambda f: f[0])
+    results.append((objective, state.best_params, place))
+  _, params, place = min(results, key=lambda result: result[0])
   history = Metrics(place / "metrics.jsonl", job.steps).read()
-  return params, history, [objective for objective, *_ in found]
+  return params, history, [objective for objective, *_ in results]
 
 
 def write(
@@ -186,16 +236,22 @@ def write(
   config: ConfigDict,
   outcome: Outcome,
   seconds: Mapping[str, float],
-) -> Mapping[str, Any]:
-  """Writes what was measured, results last; returns these.
+  label: report.Label,
+) -> report.Results:
+  """Writes pictures, tables and, last, `results.json`.
 
   Args:
     folder: the workdir.
-    config: of the experiment.
-    outcome: what was measured.
+    config: config of the experiment.
+    outcome: results of the experiment.
     seconds: see `compilation.Clock.stop`.
+    label: display text of a row.
+
+  Returns:
+    The content of `results.json`.
   """
   results = {
+    "format": formats.FORMAT,
     "config": build.plain(config),
     "tables": [table._asdict() for table in outcome.tables],
     "lines": list(outcome.lines),
@@ -209,27 +265,27 @@ def write(
   }
   for name, figure in outcome.pictures.items():
     report.save(figure, folder / name)
-  write_text(folder / workdir.TABLES, report.markdown(results))
+  write_text(folder / workdir.TABLES, report.markdown(results, label))
   write_json(folder / workdir.RESULTS, results)
   return results
 
 
 def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
-  """One run, from data to pictures.
+  """Runs an experiment, from data to tables and pictures.
 
   Args:
-    config: of the experiment.
-    folder: the workdir. Where a run of this config was interrupted it goes on;
-      where one is finished it is shown.
-    eval_only: measure what a finished training left; with other baselines and
-      networks from elsewhere, if the config says so.
+    config: config of the experiment.
+    folder: the workdir. An interrupted run with this config is resumed; the
+      results of a finished one are shown.
+    eval_only: measure the metanetworks of a finished training again, possibly
+      with other keys in `config.baselines` and `config.ood`.
 
   Raises:
     InputError: the config or the folder is wrong.
   """
   clock = compilation.Clock()
   say = progress.console.print
-  module = load_experiment(config)
+  experiment = load_experiment(config)
   if eval_only and not (folder / workdir.TRAINED).exists():
     raise InputError(f"{folder}: no trained metanetwork to measure")
   workdir.claim(folder, config, again=eval_only)
@@ -237,10 +293,10 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
   if results_file.exists() and not eval_only:
     results = read_json(results_file)
     say(f"{folder}: finished before")
-    report.show(results)
+    report.show(results, formats.row_label(results, experiment.label))
     return
 
-  plan: Plan = module.plan(config)
+  plan = experiment.plan(config)
   params, histories, validation = {}, {}, {}
   for name, job in plan.jobs.items():
     params[name], histories[name], validation[name] = train_best(
@@ -257,9 +313,9 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
       pictures={**outcome.pictures, **curves},
       extra={**outcome.extra, "validation": validation},
     )
-  results = write(folder, config, outcome, clock.stop())
-  if eval_only:  # perhaps with other baselines
-    write_json(folder / workdir.CONFIG, results["config"])
-  report.show(results)
-  say(report.compiling(results["seconds"]))
-  say(f"tables, pictures and what was trained are in {folder}")
+  results = write(folder, config, outcome, clock.stop(), experiment.label)
+  if eval_only:  # other baselines are possible
+    workdir.write_config(folder, config)
+  report.show(results, experiment.label)
+  say(report.compile_time(results["seconds"]))
+  say(f"tables, pictures and trained metanetworks are in {folder}")

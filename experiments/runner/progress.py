@@ -1,4 +1,4 @@
-"""Progress bars, and lines where there is no terminal."""
+"""Progress bars and lines on the terminal."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -17,8 +17,13 @@ console = Console()
 
 
 @contextlib.contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[..., None]]:
-  """A progress bar of one phase; yields `advance(note="", count=1)`."""
+def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
+  """A progress bar; yields `advance(note=None, count=1)`.
+
+  Args:
+    label: name of the phase.
+    total: number of steps.
+  """
   with Progress(
     TextColumn("{task.description}"),
     BarColumn(bar_width=16),
@@ -29,12 +34,12 @@ def bar(what: str, total: int) -> Iterator[Callable[..., None]]:
     console=console,
     refresh_per_second=2,
   ) as progress:
-    task = progress.add_task(f"{what:<22}", total=total, note="")
+    task = progress.add_task(f"{label:<22}", total=total, note="")
 
     def advance(note: str | None = None, count: int = 1) -> None:
       fields = {} if note is None else {"note": note}
       progress.update(task, advance=count, **fields)
 
     yield advance
-    # A phase can be shorter than announced: a cached zoo, a finished run.
+    # A phase can end early: a cached zoo, a finished run.
     progress.update(task, completed=total)

@@ -1,6 +1,6 @@
-"""Tables and pictures of a run, from its results."""
+"""Tables and pictures of a run, made from its results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,10 @@ from matplotlib.figure import Figure
 from experiments.runner import progress
 
 Results = Mapping[str, Any]
-"""`results.json`: see `experiment.run`."""
+"""Content of `results.json`, see `experiment.write`."""
+
+Label = Callable[[Mapping[str, Any]], str]
+"""Row of a table -> its display text, see `experiment.Experiment.label`."""
 
 
 def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
@@ -18,8 +21,8 @@ def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
   return "-" if value is None else form.format(value)
 
 
-def show(results: Results) -> None:
-  """The tables with their most telling columns, for a terminal."""
+def show(results: Results, label: Label) -> None:
+  """Prints the tables, with their `short` columns, and the conclusions."""
   for table in results["tables"]:
     shown = rich.table.Table(table["first"], title=table["title"])
     columns = {key: table["columns"][key] for key in table["short"]}
@@ -27,19 +30,19 @@ def show(results: Results) -> None:
       shown.add_column(header, justify="right", no_wrap=True)
     for row in table["rows"]:
       cells = [_cell(row, key, form) for key, (_, form) in columns.items()]
-      shown.add_row(row["method"], *cells)
+      shown.add_row(label(row), *cells)
     progress.console.print(shown)
   for line in results["lines"]:
     progress.console.print(line + ".")
 
 
-def markdown(results: Results) -> str:
-  """`results.md`."""
+def markdown(results: Results, label: Label) -> str:
+  """The content of `results.md`."""
   lines = ["# Results", ""]
   for table in results["tables"]:
     headers = [header for header, _ in table["columns"].values()]
     title = table["title"]
-    if title[0].isascii():  # no capital of a symbol such as τ
+    if title[0].isascii():  # a symbol such as τ has no capital
       title = title[0].upper() + title[1:]
     lines += [f"{title}.", ""]
     lines += [" | ".join(["| " + table["first"], *headers]) + " |"]
@@ -48,17 +51,17 @@ def markdown(results: Results) -> str:
       cells = [
         _cell(row, key, form) for key, (_, form) in table["columns"].items()
       ]
-      lines.append(" | ".join([f"| {row['method']}", *cells]) + " |")
+      lines.append(" | ".join([f"| {label(row)}", *cells]) + " |")
     lines.append("")
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines += [f"- {line}." for line in results["lines"]]
-  spent = compiling(results["seconds"])
+  spent = compile_time(results["seconds"])
   lines += [f"- {results['device']}; {versions}; {spent}.", ""]
   return "\n".join(lines)
 
 
-def compiling(seconds: Mapping[str, float]) -> str:
-  """What `compilation.Clock` measured, in words."""
+def compile_time(seconds: Mapping[str, float]) -> str:
+  """A sentence about the times that `compilation.Clock` measured."""
   share, total = seconds["compiling"], seconds["total"]
   return f"compiling took {share:.0f} s of {total:.0f} s"
 
@@ -69,15 +72,15 @@ def save(figure: Figure, path: Path) -> None:
   figure.savefig(path, dpi=120)
 
 
-NAMED = 8
-"""Jobs of which a picture can tell the curves apart."""
+MAX_LEGEND = 8
+"""The most jobs for which the picture of the training has a legend."""
 
 
 def training(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-  """Objective, and the first of the other measures, of each job by step.
+  """Curves of the objective and of one more metric, for each job.
 
   Args:
-    histories: {name: rows of its `metrics.jsonl`}.
+    histories: {name of a job: rows of its `metrics.jsonl`}.
   """
   shared = [
     key
@@ -106,6 +109,6 @@ def training(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         label=name,
       )
     axis.set(xlabel="step", ylabel=f"{key}: training batch, validation (dots)")
-  if len(histories) <= NAMED:
+  if len(histories) <= MAX_LEGEND:
     axes[0].legend(fontsize=7)
   return figure

@@ -1,7 +1,7 @@
-"""A search over hyper-parameters: its space, its trials, what came of them.
+"""Search over hyper-parameters: the space, the trials and the report.
 
-Trials are kept in `<folder>/trials.log`, a journal that several processes can
-append to, on a shared file system as well; what they train, in
+Trials are kept in `<folder>/trials.log`, a journal to which several processes
+can append, also on a shared file system. Each trial trains in
 `<folder>/trials/<hash of its config>`.
 """
 
@@ -31,24 +31,24 @@ from experiments.runner.experiment import Outcome, Table
 from scalegmn_jax.base import InputError
 
 SECTIONS = ("model", "train")
-"""Of the config. Validation objectives that differ in other keys (of the loss,
-the data, the zoo) cannot be compared."""
+"""Sections of the config that can be varied. Validation objectives with other
+losses, data or zoos cannot be compared."""
 
 STARTUP = 5
-"""Trials that are drawn at random and never end early."""
+"""Number of trials that are drawn at random and never end early."""
 
 FAILED, PLACE = "failed", "folder"
-"""What is noted of a trial: why it failed, and where it trains."""
+"""User attributes of a trial: the reason of its failure, its folder."""
 
 Space = Mapping[str, BaseDistribution]
 """{key of the config: its values}."""
 
 
 def parse(config: ConfigDict, texts: Sequence[str]) -> Space:
-  """The space of "key=low..high", "key=low..high:log" and "key=a,b,c".
+  """Parses "key=low..high", "key=low..high:log" and "key=a,b,c".
 
   Raises:
-    InputError: not of that form, or no key of the config that can be varied.
+    InputError: another form, or a key that cannot be varied.
   """
   sections = config.to_dict()
   known = sorted(f"{s}.{k}" for s in SECTIONS for k in sections.get(s, ()))
@@ -85,7 +85,7 @@ def _value(text: str) -> Any:
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError):
-    return text  # a name, such as that of a symmetry
+    return text  # a name, such as "permutation"
 
 
 def _ends(values: Any) -> Sequence[Any]:
@@ -95,7 +95,7 @@ def _ends(values: Any) -> Sequence[Any]:
 
 
 def _with(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
-  """A copy with other values of some keys."""
+  """A copy of the config with some values replaced."""
   config = copy.deepcopy(config)
   for key, value in values.items():
     section, _, name = key.partition(".")
@@ -104,42 +104,48 @@ def _with(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
 
 
 def claimed(config: ConfigDict, space: Space) -> ConfigDict:
-  """The config that the folder of a sweep belongs to."""
+  """The config in the folder of a sweep: it includes the space."""
   config = copy.deepcopy(config)
   with config.unlocked():
     config.sweep = {k.replace(".", "_"): str(v) for k, v in space.items()}
   return config
 
 
+def label(row: Mapping[str, Any]) -> str:
+  """The display text of a row: the number of the trial."""
+  return str(row["trial"])
+
+
 def sweep(config: ConfigDict, space: Space, folder: Path, trials: int) -> None:
-  """Runs trials until there are as many.
+  """Runs trials until the study has `trials` of them, and writes the report.
 
   Args:
-    config: of the experiment; what is not varied is as it says.
-    space: what is varied.
+    config: config of the experiment; keys outside `space` keep their values.
+    space: the varied keys.
     folder: the workdir.
-    trials: of all processes that share the folder, with those that failed.
+    trials: number of trials of all processes that share the folder, including
+      failed ones.
 
   Raises:
-    InputError: the config has values that no run can have.
+    InputError: the config has impossible values.
   """
   clock = compilation.Clock()
   study = _study(folder)
   _reclaim(study, folder)
   while _count(study) < trials:
     trial = study.ask()
-    # By its number: processes that share a study would draw the same.
+    # A seed per trial: processes that share a study would draw the same values.
     study.sampler = optuna.samplers.TPESampler(
       n_startup_trials=STARTUP, seed=int(config.seed) + trial.number
     )
     values = {k: _suggest(trial, k, v) for k, v in space.items()}
     _run(study, trial, _with(config, values), folder)
-    progress.console.print(_told(study.trials[trial.number]))
+    progress.console.print(_summary(study.trials[trial.number]))
   with filelock.FileLock(folder / "results.lock"):
     results = experiment.write(
-      folder, config, _outcome(study, space), clock.stop()
+      folder, config, _outcome(study, space), clock.stop(), label
     )
-  report.show(results)
+  report.show(results, label)
   progress.console.print(f"tables, pictures and the trials are in {folder}")
 
 
@@ -157,9 +163,9 @@ def _study(folder: Path) -> optuna.Study:
 
 
 def _reclaim(study: optuna.Study, folder: Path) -> None:
-  """Puts trials that nobody works on any more back in the queue.
+  """Puts abandoned trials back into the queue.
 
-  The same values have the same folder, so that they go on where they were.
+  A trial with the same values has the same folder and resumes there.
   """
   with filelock.FileLock(folder / "reclaim.lock"):
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -172,13 +178,13 @@ def _reclaim(study: optuna.Study, folder: Path) -> None:
 
 
 def _lock(place: Path, timeout: float = -1) -> filelock.BaseFileLock:
-  """Held by who trains in a folder."""
+  """A lock that the process that trains in a folder holds."""
   place.parent.mkdir(exist_ok=True)
   return filelock.FileLock(place.with_suffix(".lock"), timeout)
 
 
 def _count(study: optuna.Study) -> int:
-  """Trials that are finished or that somebody works on."""
+  """Number of trials that are finished or in progress."""
   return sum(
     t.state in (TrialState.COMPLETE, TrialState.PRUNED)
     or FAILED in t.user_attrs
@@ -201,7 +207,7 @@ def _run(
   config: ConfigDict,
   folder: Path,
 ) -> None:
-  """One trial: trains, reports, and tells the study how it ended."""
+  """Runs one trial and reports its result to the study."""
 
   def watch(step: int, validation: Mapping[str, float]) -> None:
     trial.report(validation["val_objective"], step)
@@ -228,7 +234,7 @@ def _run(
     except optuna.TrialPruned:
       study.tell(trial, state=TrialState.PRUNED)
     except (InputError, jax.errors.JaxRuntimeError) as error:
-      # It diverged, or did not fit in memory: others need not.
+      # It diverged, or did not fit into memory; other trials may succeed.
       trial.set_user_attr(FAILED, str(error).splitlines()[0])
       study.tell(trial, state=TrialState.FAIL)
     else:
@@ -236,13 +242,13 @@ def _run(
 
 
 def _objective(trial: FrozenTrial) -> float | None:
-  """The least of a trial's validations, if it has any."""
+  """The least validation objective of a trial; None before the first one."""
   if trial.state == TrialState.COMPLETE:
     return trial.value
   return min(trial.intermediate_values.values(), default=None)
 
 
-def _ended(trial: FrozenTrial) -> str:
+def _ending(trial: FrozenTrial) -> str:
   if trial.state == TrialState.COMPLETE:
     return "complete"
   if trial.state == TrialState.PRUNED:
@@ -250,19 +256,19 @@ def _ended(trial: FrozenTrial) -> str:
   return f"failed: {trial.user_attrs[FAILED]}"
 
 
-def _told(trial: FrozenTrial) -> str:
+def _summary(trial: FrozenTrial) -> str:
   objective = _objective(trial)
-  found = "" if objective is None else f", objective {objective:.4f}"
-  return f"trial {trial.number}: {_flags(trial)}: {_ended(trial)}{found}"
+  result = "" if objective is None else f", objective {objective:.4f}"
+  return f"trial {trial.number}: {_flags(trial)}: {_ending(trial)}{result}"
 
 
 def _flags(trial: FrozenTrial) -> str:
-  """Of `experiments.run`, for the values of a trial."""
+  """The flags of `experiments.run` for the values of a trial."""
   return " ".join(f"--config.{k}={v}" for k, v in trial.params.items())
 
 
 def _outcome(study: optuna.Study, space: Space) -> Outcome:
-  """What came of the trials so far, the best first."""
+  """Table, picture and conclusions of the trials so far, the best first."""
   ended = [
     t
     for t in study.trials
@@ -273,14 +279,14 @@ def _outcome(study: optuna.Study, space: Space) -> Outcome:
   rows = [
     t.params
     | {
-      "method": str(t.number),
+      "trial": t.number,
       "objective": _objective(t),
       "steps": max(t.intermediate_values, default=None),
-      "ended": _ended(t),
+      "ended": _ending(t),
     }
     for t in ended
   ]
-  # Those that were finished come first: others may look better than they are.
+  # Complete trials first: others may look better than they are.
   order = {"complete": 0, "ended early": 1}
   rows.sort(
     key=lambda r: (
@@ -300,15 +306,15 @@ def _outcome(study: optuna.Study, space: Space) -> Outcome:
     "ended": ("ended", "{}"),
   }
   best = min(complete, key=lambda t: t.value, default=None)
-  lines, mattered = [], {}
+  lines, importance = [], {}
   if best is not None:
     lines.append(f"Best, {best.value:.4f}: {_flags(best)}")
-  lines.append(f"{len(ended)} trials, of which {len(complete)} were completed")
+  lines.append(f"{len(ended)} trials, {len(complete)} of them complete")
   if len({t.value for t in complete}) >= STARTUP:
-    mattered = optuna.importance.get_param_importances(study)
+    importance = optuna.importance.get_param_importances(study)
     lines.append(
-      "What mattered among them: "
-      + ", ".join(f"{key} {share:.2f}" for key, share in mattered.items())
+      "Importance of the keys: "
+      + ", ".join(f"{key} {share:.2f}" for key, share in importance.items())
     )
   return Outcome(
     [
@@ -321,18 +327,18 @@ def _outcome(study: optuna.Study, space: Space) -> Outcome:
       )
     ],
     lines,
-    {"sweep.png": _picture(ended, space, mattered)},
-    {"importance": mattered},
+    {"sweep.png": _picture(ended, space, importance)},
+    {"importance": importance},
   )
 
 
 def _picture(
   trials: Sequence[FrozenTrial],
   space: Space,
-  mattered: Mapping[str, float],
+  importance: Mapping[str, float],
 ) -> Figure:
-  """Objective against each of the keys, what mattered most first."""
-  keys = sorted(space, key=lambda key: -mattered.get(key, 0))
+  """Objective against each key, the most important key first."""
+  keys = sorted(space, key=lambda key: -importance.get(key, 0))
   figure = Figure(figsize=(3 * len(keys), 3.2))
   axes = figure.subplots(1, len(keys), squeeze=False, sharey=True)[0]
   for axis, key in zip(axes, keys, strict=True):
@@ -341,19 +347,19 @@ def _picture(
       (TrialState.COMPLETE, "C0", "complete"),
       (TrialState.PRUNED, "none", "ended early"),
     ):
-      shown = [t for t in trials if t.state == state]
-      xs = [t.params[key] for t in shown]
+      selected = [t for t in trials if t.state == state]
+      xs = [t.params[key] for t in selected]
       if isinstance(values, CategoricalDistribution):
         xs = [values.choices.index(x) for x in xs]
       axis.plot(
-        xs, [_objective(t) for t in shown], "o",
+        xs, [_objective(t) for t in selected], "o",
         color="C0", markerfacecolor=fill, label=name,
       )  # fmt: skip
     if isinstance(values, CategoricalDistribution):
       axis.set_xticks(range(len(values.choices)), map(str, values.choices))
     elif values.log:  # type: ignore[attr-defined]
       axis.set_xscale("log")
-    share = f" ({mattered[key]:.0%})" if key in mattered else ""
+    share = f" ({importance[key]:.0%})" if key in importance else ""
     axis.set_xlabel(f"{key}{share}")
   axes[0].set_ylabel("validation objective")
   axes[0].legend(fontsize=7)

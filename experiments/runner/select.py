@@ -1,7 +1,6 @@
-"""Seeds and learning rates of a run, and the choice among its trainings.
+"""Seeds and learning rates of a run, and selection among its trainings.
 
-Everything that a run chooses is chosen here, on validation data: the learning
-rate of a method, and the best of several trainings.
+All selection uses validation data.
 """
 
 from collections.abc import Mapping
@@ -14,30 +13,30 @@ from scalegmn_jax.base import Params
 
 
 def seeds(config: ConfigDict) -> tuple[int, ...]:
-  """Seeds of φ, each of which is a training of its own.
+  """Seeds of φ; each one is a training.
 
-  `config.train.seeds`, or `config.seed` alone where that is empty.
+  `config.train.seeds`, or `config.seed` alone if that is empty.
   """
   return tuple(config.train.seeds) or (int(config.seed),)
 
 
 def learning_rates(config: ConfigDict) -> tuple[float, ...]:
-  """Learning rates of which validation keeps one.
+  """Candidate learning rates; validation selects one.
 
-  `config.train.learning_rates`, or `config.train.learning_rate` alone where
-  that is empty.
+  `config.train.learning_rates`, or `config.train.learning_rate` alone if that
+  is empty.
   """
   return tuple(config.train.learning_rates) or (config.train.learning_rate,)
 
 
 class Selected(NamedTuple):
-  """The training that was best on validation data.
+  """The training with the best validation objective.
 
   Attributes:
     name: its key in `Plan.jobs`.
     job: the training.
     params: its φ.
-    metrics: what `job.validate` measures of φ.
+    metrics: validation metrics of φ, from `job.validate`.
   """
 
   name: str
@@ -49,11 +48,11 @@ class Selected(NamedTuple):
 def select_best(
   jobs: Mapping[str, TrainingJob], params: Mapping[str, Params]
 ) -> Selected:
-  """The training with the least "val_objective".
+  """Selects the training with the least "val_objective".
 
   Args:
     jobs: {name: training}, for instance one per learning rate.
-    params: {name: its φ}, of these trainings and possibly of others.
+    params: {name: trained φ}, of these trainings and possibly of others.
   """
   candidates = [
     Selected(name, job, params[name], job.validate(params[name]))

@@ -1,39 +1,32 @@
-"""What one shot is worth by the networks and the steps of its training."""
+"""Operators by the number of training networks and of training steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.finetune import methods, report
-from experiments.finetune import plan as finetuning
+from experiments.finetune import data, methods, training
+from experiments.finetune import plan as finetune
+from experiments.finetune import report as finetune_report
+from experiments.runner import select
 from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
+from experiments.scaling import report
+from experiments.scaling.report import label as label
 from scalegmn_jax import batched
-from scalegmn_jax.base import InputError
-from scalegmn_jax.eval import scores as scoring
+from scalegmn_jax.base import InputError, Networks, Operator, Params
+from scalegmn_jax.eval import scores
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.gmn.prototypes import data_init
-from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training import validation
 
-COLUMNS = {
-  "objective": ("objective", "{:.4f}"),
-  "spread": ("between seeds", "{:.4f}"),
-  "accuracy_mean": ("accuracy", "{:.3f}"),
-  "accuracy_min": ("min", "{:.3f}"),
-  "worth": ("Adam epochs", "{}"),
-}
-
-SHORT = ("objective", "accuracy_mean", "worth")
-
 
 def check(config: ConfigDict) -> None:
+  """Raises InputError for values that no run can have."""
   for key in ("scaling.networks", "scaling.steps"):
     build.need(
       config, key, lambda v: len(v) > 0 and min(v) > 0, "positive numbers"
@@ -41,138 +34,133 @@ def check(config: ConfigDict) -> None:
   build.need(
     config,
     "train.seeds",
-    lambda v: len(v) > 0 and min(v) >= 0,
+    lambda v: all(seed >= 0 for seed in v),
     "numbers of 0 or more",
   )
-  finetuning.check_training(config)
+  finetune.check_training(config)
   build.need(config, "baselines.methods", lambda v: len(v) == 1, "one method")
   for steps in config.scaling.steps:
     build.build_optimizer(config, steps)
 
 
 def plan(config: ConfigDict) -> Plan:
-  c = config.scaling
-  data = build.build_images(config)
-  target = build.build_target(config, data)
-  losses = finetune_losses(
-    target, l1=config.loss.l1, penalty=config.loss.penalty
-  )
-  operator = metanetworks.operator(target, **config.model)
-  zoos = build.build_zoos(config, target, data)
-  if max(c.networks) > zoos.networks["train"]:
-    raise InputError(
-      f"config.scaling.networks is {c.networks}: the zoo has "
-      f"{zoos.networks['train']} training networks"
-    )
-  shot = batched.edit_networks(operator)
-  validate_networks = validation.validation_metrics(
-    losses, data.val_x, data.val_y
-  )
-  jobs = {}
-  for count in c.networks:
-    inside = zoos.owner < count
-    train = jax.tree.map(lambda a, i=inside: a[i], zoos.train)
-    device_data = jax.device_put((train, data.train_x, data.train_y))
-    for seed in config.train.seeds:
-      begun = data_init.init_from_data(
-        operator, target, train, data.train_x, seed
-      )
-      for steps in c.steps:
-        jobs[_name(count, steps, seed)] = TrainingJob(
-          begun,
-          finetuning.task_of(config, operator, losses, steps),
-          device_data,
-          lambda params: validate_networks(shot(params, zoos.val)),
-          steps,
-          seed,
-        )
+  """Trains an operator for each number of networks and steps, and seed."""
+  inputs = data.load_inputs(config)
+  operator = metanetworks.operator(inputs.target, **config.model)
+  edit = batched.edit_networks(operator)
+  jobs = training_jobs(config, inputs, operator)
+  test, target = inputs.zoos.test, inputs.target
 
-  def evaluate(params):
-    judge = methods.judge_of(config, target, data)
-    original = judge.scores(zoos.test)
-    balanced = judge.scores(gauge.balance_networks(target)(zoos.test))
-
-    def row(name, edited, **more):
-      """The mean over zoos, those of the seeds."""
-      found = [
-        scoring.score_row({"method": name}, judge.scores(zoo), original)
-        for zoo in edited
-      ]
-      keys = ("objective", "accuracy_mean", "accuracy_min")
-      means = {k: float(np.mean([f[k] for f in found])) for k in keys}
-      spread = float(np.std([f["objective"] for f in found]))
-      return {"method": name, "spread": spread, **means, **more}
-
-    (adam,) = methods.descents(config, target, zoos, judge)
-    iterations = [
-      row(
-        f"{methods.tuner_label(adam.tuner)}, {methods.epoch_word(h)}",
-        [zoo],
-        worth=str(h),
-      )
-      for h, zoo in adam.networks.items()
+  def evaluate(params: Mapping[str, Params]) -> Outcome:
+    evaluator = methods.make_evaluator(config, inputs)
+    setting = methods.Setting(config, inputs, evaluator)
+    original = evaluator.scores(test)
+    balanced = evaluator.scores(gauge.balance_networks(target)(test))
+    start = float(np.mean(balanced.objective))
+    (run,) = methods.tuned_runs(setting)
+    rows = [
+      mean_row({**run.keys, "epochs": h}, [networks], evaluator, original)
+      | {"epochs_to_match": str(h)}
+      for h, networks in run.networks.items()
     ]
-    points = [
-      (h, r["objective"])
-      for h, r in zip(adam.networks, iterations, strict=True)
-    ]
-    curves: dict[int, list[float]] = {}
-    rows: list[dict[str, Any]] = []
-    for count in c.networks:
-      for steps in c.steps:
+    points = [(row["epochs"], row["objective"]) for row in rows]
+    last, needed = max(run.networks), {}
+    for count in config.scaling.networks:
+      for steps in config.scaling.steps:
         edited = [
-          shot(params[_name(count, steps, seed)], zoos.test)
-          for seed in config.train.seeds
+          edit(params[_job_name(count, steps, seed)], test)
+          for seed in select.seeds(config)
         ]
-        found = row(f"{count} networks, {steps} steps", edited)
-        worth = epochs_to_match(
-          points, float(balanced.objective.mean()), found["objective"]
-        )
-        curves.setdefault(count, []).append(worth)
-        text = report.worth_text(worth, points[-1][0])
-        rows.append(found | {"worth": text})
-    title = (
-      f"One shot by distinct training networks and steps: "
-      f"{zoos.networks['test']} test networks x test images, "
-      f"seeds of φ {', '.join(map(str, config.train.seeds))}"
-    )
+        keys = {"method": "operator", "networks": count, "steps": steps}
+        row = mean_row(keys, edited, evaluator, original)
+        epochs = epochs_to_match(points, start, row["objective"])
+        needed[count, steps] = epochs
+        text = finetune_report.epochs_to_match_text(epochs, last)
+        rows.append(row | {"epochs_to_match": text})
+    networks = inputs.zoos.networks
+    title = report.title(networks["test"], select.seeds(config))
     return Outcome(
-      [Table(title, COLUMNS, [*iterations, *rows], SHORT)],
+      [Table(title, report.COLUMNS, rows, report.SHORT)],
       [],
-      {"scaling.png": _picture(c.steps, curves, points[-1][0])},
-      {"zoo": zoos.networks},
+      {"scaling.png": report.picture(needed, last)},
+      {"zoo": networks},
     )
 
   return Plan(jobs, evaluate)
 
 
-def _name(count: int, steps: int, seed: int) -> str:
-  return f"{count}/{steps}/{seed}"
+def training_jobs(
+  config: ConfigDict, inputs: data.Inputs, operator: Operator
+) -> dict[str, TrainingJob]:
+  """{see `_job_name`: training on the first networks of the zoo}."""
+  images, target, zoos = inputs
+  c = config.scaling
+  if max(c.networks) > zoos.networks["train"]:
+    raise InputError(
+      f"config.scaling.networks is {c.networks}: the zoo has "
+      f"{zoos.networks['train']} training networks"
+    )
+  losses = training.operator_losses(config, inputs)
+  edit = batched.edit_networks(operator)
+  validate_networks = validation.validation_metrics(
+    losses, images.val_x, images.val_y
+  )
+
+  def validate(params: Params) -> dict[str, float]:
+    return validate_networks(edit(params, zoos.val))
+
+  jobs = {}
+  for count in c.networks:
+    train = zoos.train.take(zoos.owner < count)
+    device_data = jax.device_put((train, images.train_x, images.train_y))
+    for seed in select.seeds(config):
+      initialized = data_init.init_from_data(
+        operator,
+        target,
+        train,
+        images.train_x,
+        seed,
+        prototypes=config.model.prototypes,
+        classes=config.model.classes,
+        probes=config.model.probes,
+      )
+      for steps in c.steps:
+        jobs[_job_name(count, steps, seed)] = TrainingJob(
+          initialized,
+          training.operator_objective(config, operator, losses, steps),
+          device_data,
+          validate,
+          steps,
+          seed,
+        )
+  return jobs
 
 
-def _picture(
-  steps: Sequence[int], curves: Mapping[int, Sequence[float]], last: int
-) -> Figure:
-  """Epochs of Adam against steps, a curve for each number of networks."""
-  figure = Figure(figsize=(5, 4))
-  axis = figure.subplots()
-  for count, worth in curves.items():
-    axis.plot(steps, np.minimum(worth, last), "o-", label=f"{count} networks")
-  axis.axhline(last, color="gray", linestyle=":", linewidth=1)
-  axis.annotate(
-    f"{last} epochs or more",
-    (0.01, last),
-    xycoords=("axes fraction", "data"),
-    va="bottom",
-    fontsize=7,
-  )
-  axis.set(
-    xscale="log",
-    xlabel="steps of training",
-    ylabel="epochs of tuned Adam that one shot is worth",
-    ylim=(0, 1.1 * last),
-  )
-  axis.set_xticks(list(steps), [f"{n:,}" for n in steps])
-  axis.minorticks_off()
-  axis.legend(fontsize=7)
-  return figure
+def mean_row(
+  keys: Mapping[str, Any],
+  edited: Sequence[Networks],
+  evaluator: methods.Evaluator,
+  original: scores.Scores,
+) -> dict[str, Any]:
+  """A row with means over seeds.
+
+  Args:
+    keys: of the row.
+    edited: the test networks as the method leaves them, for each seed.
+    evaluator: test images.
+    original: the scores of the original test networks.
+  """
+  rows = [
+    scores.score_row(keys["method"], evaluator.scores(networks), original)
+    for networks in edited
+  ]
+  means = {
+    key: float(np.mean([row[key] for row in rows]))
+    for key in ("objective", "accuracy_mean", "accuracy_min")
+  }
+  spread = float(np.std([row["objective"] for row in rows]))
+  return {**keys, "spread": spread, **means}
+
+
+def _job_name(networks: int, steps: int, seed: int) -> str:
+  return f"{networks}/{steps}/{seed}"

@@ -145,7 +145,7 @@ def standardized_batch_functional(
     batch -> [G, K].
   """
   rms_vertex, rms_edge = map(jnp.asarray, _root_mean_squares(dataset, networks))
-  activations = len(dataset.vocabulary.activations)
+  activations = len(dataset.schema.activations)
 
   def apply(params, batch):
     nodes, edges = batch.graph.nodes, batch.graph.edges
@@ -167,7 +167,7 @@ def _root_mean_squares(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Root mean squares of nonzero biases per vertex type and of nonzero kernel
   entries per edge type; 1 for types without nonzero values."""
-  sums = [np.zeros((2, n)) for n in dataset.vocabulary.features[:2]]
+  sums = [np.zeros((2, n)) for n in dataset.schema.features[:2]]
   for network in networks:
     graph = dataset.graph(network)
     for total, rows, values in (

@@ -48,6 +48,7 @@ def operator_with_symmetry(
   else:
     per = "tensor"
     arguments = {**model, "symmetry": symmetry}
+    arguments.pop("backward", None)  # has no effect without multipliers
     baseline = metanetworks.operator(target, **arguments)
   return standardized.standardized_operator(baseline, weights, per=per)
 
@@ -81,6 +82,7 @@ def functional_with_symmetry(
   else:
     per = "tensor"
     arguments = {**model, "symmetry": symmetry, "outputs": outputs}
+    arguments.pop("backward", None)  # has no effect without multipliers
     baseline = metanetworks.functional(target, **arguments)
   baseline = standardized.standardized_functional(baseline, weights, per=per)
   return standardized.select_head(baseline, activations)
@@ -92,6 +94,8 @@ def equal_steps(
   baseline: MetaNetwork,
   objective: Callable[[MetaNetwork], Objective],
   data: Any,
+  *,
+  at_least: int = 1,
 ) -> int:
   """The number of steps of a baseline that costs as much as a metanetwork's.
 
@@ -101,6 +105,7 @@ def equal_steps(
     baseline: another metanetwork with the same objective.
     objective: metanetwork -> its training objective.
     data: data of the objective.
+    at_least: lower bound of the result.
   """
 
   def flops(metanetwork):
@@ -112,4 +117,4 @@ def equal_steps(
     cost: Any = compute.lower(params, key, 0, data).cost_analysis()
     return cost["flops"]
 
-  return max(round(steps * flops(metanetwork) / flops(baseline)), 1)
+  return max(round(steps * flops(metanetwork) / flops(baseline)), at_least)

@@ -57,6 +57,16 @@ class Images(NamedTuple):
       self.test_x, self.test_y,
     )  # fmt: skip
 
+  def device_splits(self) -> tuple[tuple[jax.Array, jax.Array], ...]:
+    """(images, labels) of training, validation and test, on the device."""
+    return jax.device_put(
+      (
+        (self.train_x, self.train_y),
+        (self.val_x, self.val_y),
+        (self.test_x, self.test_y),
+      )
+    )
+
 
 _MNIST_VAL = 5_000
 _CIFAR10_ENDS = (35_000, 40_000, 50_000)

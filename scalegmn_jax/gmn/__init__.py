@@ -1,1 +1,1 @@
-"""Graph metanetworks: layers, and the networks made of them."""
+"""Graph metanetworks: layers, and the metanetworks composed of them."""

@@ -3,54 +3,68 @@
 from typing import Any
 
 from scalegmn_jax.base import BatchFunctional
-from scalegmn_jax.gmn import features as readings
 from scalegmn_jax.gmn import modules
+from scalegmn_jax.gmn.features import (
+  Backward,
+  featurize_batch,
+  resolve_backward,
+)
+from scalegmn_jax.gmn.options import Options, at_least, refuse_unused
 from scalegmn_jax.graph.batch import pack
 from scalegmn_jax.graph.batch.schema import TypeSchema
 
 
 def functional(
-  vocabulary: TypeSchema,
+  schema: TypeSchema,
   *,
   outputs: int = 1,
-  width: int = 32,
-  depth: int = 2,
-  bidirectional: bool = True,
-  symmetry: str = "target",
-  backward: str | readings.Backward = "carrier",
+  width: int = Options.width,
+  depth: int = Options.depth,
+  bidirectional: bool = Options.bidirectional,
+  symmetry: str = Options.symmetry,
+  backward: str | Backward = Options.backward,
 ) -> BatchFunctional:
   """A ScaleGMN that reads networks of several architectures side by side.
 
-  Its layers, head and parameters are those of `metanetworks.functional`: with a
-  vocabulary of one architecture, and kernels of one size, it is that function.
+  Layers, head and parameters are the same as in `metanetworks.functional`: for
+  one architecture with kernels of one size both compute the same function.
 
   Args:
-    vocabulary: of the architectures, see `graph.vocabulary`.
-
-  The other arguments are those of `metanetworks.operator`.
+    schema: of the architectures, see `graph.batch.schema`.
+    outputs: numbers per network.
+    width, depth, bidirectional, symmetry, backward: see `options.Options`.
 
   Returns:
     A `BatchFunctional` whose apply is (φ, `GraphBatch`) -> [G, outputs], a row
-    per graph of the batch; those of padding mean nothing. Each row is
+    per graph of the batch; rows of padding are arbitrary. Each row is
     invariant under the group of its network, and depends on no other network.
 
   Raises:
-    InputError: no such symmetry or backward edge.
+    InputError: an argument is out of its range, or has no effect in this
+      combination.
   """
-  carried = readings.resolve_backward(symmetry, backward)
+  options = Options(
+    width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
+    backward=backward,
+  )  # fmt: skip
+  at_least("outputs", outputs, 1)
+  # Without a single group there are several, "scale" as a rule among them.
+  refuse_unused(vars(options), {schema.group or "scale"})
+  backward_fn = resolve_backward(backward)
   module: Any = modules.Functional(
     modules.Body(width, depth, bidirectional, False), outputs
   )
 
-  def read(batch):
-    return readings.featurize_batch(batch, symmetry=symmetry, backward=carried)
+  def features_of(batch):
+    return featurize_batch(batch, symmetry=symmetry, backward=backward_fn)
 
   def init(key):
-    return module.init(key, *read(pack.blank_batch(vocabulary)))["params"]
+    batch = pack.blank_batch(schema)
+    return module.init(key, *features_of(batch))["params"]
 
   def apply(params, batch):
-    if batch.vocabulary != vocabulary:
-      raise ValueError("the batch has another vocabulary than the metanetwork")
-    return module.apply({"params": params}, *read(batch))
+    if batch.schema != schema:
+      raise ValueError("the batch has another schema than the metanetwork")
+    return module.apply({"params": params}, *features_of(batch))
 
   return BatchFunctional(init, apply)

@@ -1,4 +1,4 @@
-"""How one network is read: its features, and what of them is invariant."""
+"""Features of one network or of a batch, and their canonical maps."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import jraph
 
 from scalegmn_jax.base import InputError, Weights
 from scalegmn_jax.graph import convert
-from scalegmn_jax.graph.batch.batch_connectivity import BatchConnectivity
+from scalegmn_jax.graph.batch.connectivity import BatchConnectivity
 from scalegmn_jax.graph.batch.pack import GraphBatch
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
@@ -21,11 +21,15 @@ Backward = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """(e [E, k], s_j [E, 1], s_i [E, 1]) -> features [E, k] that carry q_j / q_i,
 from e → q_i e / q_j and the sizes s → q s of senders j and receivers i."""
 
+Groups = tuple[jax.Array, jax.Array]
+"""([V, 1], [V, 1]) bool: the vertices that positive multipliers act on, and
+the vertices that signs act on."""
+
 
 def carrier(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
   """e (s_j / s_i)²: bounded by the sizes of the vertices, zero where e is."""
-  # Twice by the ratio, since its square can be out of range where the product
-  # is not: neurons that weight decay drove down have sizes near 1e-33.
+  # Multiplied by the ratio twice: its square can be out of range where the
+  # product is not, since weight decay can bring sizes down to 1e-33.
   ratio = s_sender * canonical.inverse(s_receiver)
   return e * ratio * ratio
 
@@ -36,32 +40,30 @@ def vector_inverse(e: jax.Array, s_sender: jax.Array, s_receiver: jax.Array):
   return canonical.unit(e) * canonical.inverse_norm(e)
 
 
-Groups = tuple[jax.Array, jax.Array]
-
+SYMMETRIES = ("target", "permutation")
 BACKWARD: dict[str, Backward] = {"carrier": carrier, "inverse": vector_inverse}
 
 
-def resolve_backward(symmetry: str, backward: str | Backward) -> Backward:
-  """`backward` as a function, for any of the symmetries of a metanetwork.
+def resolve_backward(backward: str | Backward) -> Backward:
+  """A backward edge feature as a function.
+
+  Args:
+    backward: a key of `BACKWARD`, or a function.
 
   Raises:
-    InputError: no such symmetry or backward edge.
+    InputError: no such key.
   """
-  if symmetry not in ("target", "permutation"):
-    raise InputError(
-      f"model.symmetry is {symmetry!r}, expected target or permutation"
-    )
   if not isinstance(backward, str):
     return backward
   if backward not in BACKWARD:
     raise InputError(
-      f"model.backward is {backward!r}, expected one of {', '.join(BACKWARD)}"
+      f"backward is {backward!r}, expected one of {', '.join(BACKWARD)}"
     )
   return BACKWARD[backward]
 
 
 class GraphFeatures(NamedTuple):
-  """One network as the layers see it.
+  """The input of the layers: a graph whose features carry multipliers.
 
   Attributes:
     graph: nodes [V, b] → q b, edges [E, k] → q_i e / q_j.
@@ -69,8 +71,7 @@ class GraphFeatures(NamedTuple):
     sizes: [V, 1] → q s, see `gauge.vertex_sizes`; 1 where no multiplier acts,
       0 for neurons without any weight.
     canonical: rows of `groups` -> the canonical map of vectors in those rows.
-    groups: ([V, 1], [V, 1]) bool, the vertices that positive multipliers and
-      that signs act on.
+    groups: see `Groups`.
   """
 
   graph: jraph.GraphsTuple
@@ -89,9 +90,10 @@ class GraphFeatures(NamedTuple):
     """[V, 1] bool, the vertices on which no multiplier acts."""
     return ~(self.groups[0] | self.groups[1])
 
-  def hidden(self, wiring: Connectivity) -> Canonical:
+  def hidden(self, connectivity: Connectivity) -> Canonical:
     """The canonical map of vectors at the hidden vertices."""
-    return self.canonical(jax.tree.map(lambda m: m[wiring.hidden], self.groups))
+    rows = connectivity.hidden
+    return self.canonical(jax.tree.map(lambda mask: mask[rows], self.groups))
 
 
 def _groups(topology: Topology, activation) -> tuple[Groups, str | None]:
@@ -105,29 +107,37 @@ def _groups(topology: Topology, activation) -> tuple[Groups, str | None]:
   return (scale, sign), names.pop() if len(names) == 1 else None
 
 
-def _reading(
-  wiring: Connectivity,
+_CANONICAL: dict[str, Canonical] = {
+  "permutation": canonical.permutation,
+  "scale": canonical.scale,
+  "sign": canonical.sign,
+}
+"""The canonical map of each group."""
+
+
+def graph_features(
+  connectivity: Connectivity,
   graph: jraph.GraphsTuple,
   sizes: jax.Array,
   groups: Groups,
   group: str | None,
-  backward: Backward,
+  backward: Backward = carrier,
 ) -> GraphFeatures:
-  """The `Reading` of a graph.
+  """Completes the features of a graph.
 
   Args:
-    wiring: of the graph.
-    graph: nodes [V, b], edges [E, k].
+    connectivity: of the graph.
+    graph: nodes [V, b] → q b, edges [E, k] → q_i e / q_j.
     sizes: [V, 1] → q s.
-    groups: see `Reading`.
-    group: of all hidden vertices, None if they have several.
+    groups: see `Groups`.
+    group: the group of all hidden vertices, None if they have several.
     backward: see `Backward`.
   """
   scale, sign = groups
   sizes = jnp.where(scale | sign, sizes, 1)
 
   def invert(senders, e, receivers):
-    """An edge is inverted where either end is scaled: 1 and signs are their own
+    """Inverts an edge if either end is scaled; 1 and signs are their own
     inverse."""
     (s, s_scaled), (r, r_scaled) = senders, receivers
     return jnp.where(s_scaled | r_scaled, backward(e, s, r), e)
@@ -135,12 +145,12 @@ def _reading(
   edges: Any = graph.edges
   if group is None or group == "scale":
     ends = (sizes, scale)
-    inverted = wiring.every.map(invert, ends, edges, ends)
+    inverted = connectivity.all_edges.map(invert, ends, edges, ends)
   else:
     inverted = edges
 
   def canonical_map(rows):
-    return getattr(canonical, group) if group else canonical.mixed(*rows)
+    return canonical.mixed(*rows) if group is None else _CANONICAL[group]
 
   return GraphFeatures(
     graph=graph,
@@ -152,39 +162,41 @@ def _reading(
 
 
 def featurize(
-  wiring: NetworkConnectivity,
+  connectivity: NetworkConnectivity,
   weights: Weights,
   activation: jax.Array | int = 0,
   backward: Backward = carrier,
 ) -> GraphFeatures:
-  """Reads the weights of one network under the groups of its activation."""
-  topology = wiring.topology
+  """Features of one network, under the groups of its activation."""
+  topology = connectivity.topology
   groups, group = _groups(topology, activation)
-  # Nothing of a neuron without weights tells its q. Its size is 0 here, so all
-  # its features are, and it is left alone.
+  # A neuron without weights does not determine its q. With size 0 all of its
+  # features are 0, and its weights stay as they are.
   sizes = convert.vertex_vector(
     topology, gauge.vertex_sizes(topology.spec, weights, isolated=0.0)
   )[:, None]
   graph = convert.to_graph(topology, weights)
-  return _reading(wiring, graph, sizes, groups, group, backward)
+  return graph_features(connectivity, graph, sizes, groups, group, backward)
 
 
 def featurize_batch(
   batch: GraphBatch, *, symmetry: str = "target", backward: Backward = carrier
 ) -> tuple[BatchConnectivity, GraphFeatures]:
-  """Reads a batch of networks of several architectures.
+  """Features of a batch of networks of several architectures.
 
   Args:
-    batch: see `graph.packing`.
-    symmetry: "target", or "permutation" for a model that no multiplier
-      concerns.
+    batch: see `graph.batch.pack`.
+    symmetry: "target", or "permutation" for a model on whose features no
+      multiplier acts.
     backward: see `Backward`.
   """
   nodes: Any = batch.graph.nodes
   edges: Any = batch.graph.edges
-  wiring = BatchConnectivity(batch)
-  group, groups = batch.vocabulary.group, (nodes["scale"], nodes["sign"])
+  connectivity = BatchConnectivity(batch)
+  group, groups = batch.schema.group, (nodes["scale"], nodes["sign"])
   if symmetry == "permutation":
     group, groups = "permutation", jax.tree.map(jnp.zeros_like, groups)
   graph = batch.graph._replace(nodes=nodes["bias"], edges=edges["kernel"])
-  return wiring, _reading(wiring, graph, nodes["size"], groups, group, backward)
+  return connectivity, graph_features(
+    connectivity, graph, nodes["size"], groups, group, backward
+  )

@@ -6,8 +6,8 @@ e_ji → q_i e_ji / q_j; input and output neurons have q = 1. Source:
 Kalogeropoulos et al., "Scale Equivariant Graph Metanetworks" (2024,
 arXiv:2406.10685), section 5.
 
-Each `f` has an `f_params(...)` that says how its parameters begin, a pytree of
-`Normal`s, from which `init` makes arrays.
+Each `f` has an `f_params(...)`, its initial parameters as a pytree of
+`Normal`s, from which `init` draws arrays.
 """
 
 import math
@@ -24,7 +24,7 @@ from scalegmn_jax.symmetry.canonical import Canonical, unit
 
 
 class Normal(NamedTuple):
-  """How an array of parameters begins: normally distributed."""
+  """The initial distribution of an array of parameters: normal."""
 
   shape: tuple[int, ...]
   mean: float = 0.0
@@ -34,8 +34,8 @@ class Normal(NamedTuple):
 def init(key: jax.Array, params: Any) -> Params:
   """Draws a pytree of `Normal`s.
 
-  All from one vector: to compile a draw for each array takes longer than to
-  compile the layers.
+  All arrays are parts of one vector: compiling a draw per array takes longer
+  than compiling the layers.
   """
   leaves, structure = jax.tree.flatten(
     params, is_leaf=lambda leaf: isinstance(leaf, Normal)
@@ -54,6 +54,7 @@ def init(key: jax.Array, params: Any) -> Params:
 
 
 def linear_params(d_in: int, d_out: int, *, bias: bool = False) -> Params:
+  """Parameters of `linear`."""
   params = {"kernel": Normal((d_in, d_out), std=d_in**-0.5)}
   if bias:
     params["bias"] = Normal((d_out,))
@@ -67,14 +68,14 @@ def linear(params: Params, x: jax.Array) -> jax.Array:
 
 
 def _last(vector: jax.Array, x: jax.Array) -> jax.Array:
-  """A vector [d] as something to broadcast along the last axis of x."""
+  """A vector [d], shaped to broadcast along the last axis of x."""
   return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
 def mlp_params(
   d_in: int, d_hidden: int, d_out: int, *, offset: float = 0.0
 ) -> Params:
-  """Of `mlp`; `offset` is the initial bias of its output."""
+  """Parameters of `mlp`; `offset` is the initial bias of its output."""
   out = linear_params(d_hidden, d_out)
   return {
     "in": linear_params(d_in, d_hidden, bias=True),
@@ -89,29 +90,29 @@ def mlp(params: Params, x: jax.Array) -> jax.Array:
 
 
 def centred(params: Params) -> Params:
-  """The linear map followed by the subtraction of its outputs' mean.
+  """A linear map composed with the subtraction of the mean of its outputs.
 
-  The first half of a layer norm, taken on parameters, which are fewer than
-  features.
+  This is the first half of a layer norm, applied to parameters because they are
+  fewer than features.
   """
   return jax.tree.map(lambda p: p - p.mean(-1, keepdims=True), params)
 
 
 def mlp_tail(params: Params, *hidden: jax.Array) -> jax.Array:
-  """What follows the first linear map of `mlp`, summed over its arguments.
+  """The part of `mlp` after its first linear map, summed over arguments.
 
   Args:
     params: of the MLP.
-    hidden: each [..., d], of mean zero: outputs of the `centred` first map.
+    *hidden: each [..., d], of mean zero: outputs of the `centred` first map.
   """
   h = sum(jax.nn.silu(_normalized(params["norm"], h)) for h in hidden)
-  # Summed before the last map, which is then needed once.
+  # Summed before the last map, which is then applied once.
   y = h @ params["out"]["kernel"]
   return y + len(hidden) * _last(params["out"]["bias"], y)
 
 
 def _normalized(params: Params, h: jax.Array, epsilon: float = 1e-5):
-  """What is left of a layer norm when the mean is zero."""
+  """A layer norm of features whose mean is zero."""
   variance = (h * h).mean(-1, keepdims=True)
   h = h * jax.lax.rsqrt(variance + epsilon)
   return h * _last(params["scale"], h) + _last(params["bias"], h)
@@ -121,21 +122,22 @@ def invariant(params: Params, z: jax.Array, canonical: Canonical) -> jax.Array:
   """ScaleInv(z) = Σ_r ρ(z_r) over the canonical representatives of z.
 
   Args:
-    params: of ρ, an MLP.
+    params: of the MLP ρ.
     z: [..., d] → q z.
-    canonical: of the group of z, see `symmetry.canonical`.
+    canonical: the canonical map of the group of z, see `symmetry.canonical`.
 
   Returns:
     [..., d_out], invariant.
   """
   first = centred(params["in"])
-  # Not stacked: an axis of length one would make reductions slow (7 times on
-  # CPU, jax 0.10.2).
+  # Not stacked: an axis of length one makes reductions slow (7 times on CPU,
+  # jax 0.10.2).
   hidden = canonical(z, first["kernel"])
   return mlp_tail(params, *(h + _last(first["bias"], h) for h in hidden))
 
 
 def equivariant_params(d_in: int, d: int, d_out: int) -> Params:
+  """Parameters of `equivariant`; its gate has d hidden features."""
   return {
     "linear": linear_params(d_in, d_out),
     # Gates start near one, so that a deep stack starts near a linear map.
@@ -164,6 +166,7 @@ def on_range(
 
 
 def message_params(d: int) -> Params:
+  """Parameters of `message`."""
   return {
     "vertex": linear_params(d, d),
     "edge": linear_params(d, d),
@@ -176,20 +179,20 @@ def message(
   params: Params,
   x: jax.Array,
   e: jax.Array,
-  wiring: Connectivity,
-  reading: GraphFeatures,
+  connectivity: Connectivity,
+  features: GraphFeatures,
 ) -> jax.Array:
   """Σ_j m_ij with m_ij = ScaleEq(Γ_v x_j ⊙ Γ_e e_ji), which carries q_i.
 
-  An MLP takes the place of ScaleEq where the receiver is an input or output.
-  Vertices are projected before they are sent along their edges.
+  An MLP replaces ScaleEq where the receiver is an input or output. Vertices are
+  projected before they are broadcast along their edges.
 
   Args:
-    params: of the message.
+    params: see `message_params`.
     x: [V, d] → q x.
     e: [E, d] → q_i e / q_j.
-    wiring: of the graph, or of its reverse with e → q_j e / q_i.
-    reading: of the network.
+    connectivity: of the graph, or of its reverse with e → q_j e / q_i.
+    features: of the network.
 
   Returns:
     [V, d] → q m.
@@ -197,18 +200,19 @@ def message(
 
   def hidden(v, e, groups):
     z = v * linear(params["edge"], e)
-    return equivariant(params["hidden"], z, reading.canonical(groups))
+    return equivariant(params["hidden"], z, features.canonical(groups))
 
   def fixed(v, e, groups):
     del groups
     return mlp(params["fixed"], v * linear(params["edge"], e))
 
   v = linear(params["vertex"], x)
-  m = wiring.into_hidden.sum(hidden, v, e, reading.groups)
-  return m + wiring.into_fixed.sum(fixed, v, e, reading.groups)
+  m = connectivity.into_hidden.sum(hidden, v, e, features.groups)
+  return m + connectivity.into_fixed.sum(fixed, v, e, features.groups)
 
 
 def update_params(d_in: int, d: int) -> Params:
+  """Parameters of `update`; d_in is the width of [x, m, ...]."""
   return {
     "hidden": equivariant_params(d_in, d, d),
     "fixed": mlp_params(d_in, d, d),
@@ -219,47 +223,113 @@ def update(
   params: Params,
   x: jax.Array,
   messages: Sequence[jax.Array],
-  wiring: Connectivity,
-  reading: GraphFeatures,
+  connectivity: Connectivity,
+  features: GraphFeatures,
 ) -> jax.Array:
   """x + ScaleEq([x, m, ...]), an MLP for inputs and outputs.
 
   Args:
-    params: of the update.
+    params: see `update_params`.
     x: [V, d] → q x.
     messages: each [V, d] → q m.
-    wiring: of the graph.
-    reading: of the network.
+    connectivity: of the graph.
+    features: of the network.
 
   Returns:
     [V, d] → q x.
   """
   return x + on_range(
-    wiring.hidden,
-    lambda z: equivariant(params["hidden"], z, reading.hidden(wiring)),
+    connectivity.hidden,
+    lambda z: equivariant(params["hidden"], z, features.hidden(connectivity)),
     lambda z: mlp(params["fixed"], z),
     jnp.concatenate([x, *messages], axis=-1),
   )
 
 
 def invariant_readout_params(d: int) -> Params:
+  """Parameters of `invariant_readout`."""
   return {"hidden": mlp_params(d, d, d), "fixed": mlp_params(d, d, d)}
 
 
 def invariant_readout(
-  params: Params, x: jax.Array, wiring: Connectivity, reading: GraphFeatures
+  params: Params,
+  x: jax.Array,
+  connectivity: Connectivity,
+  features: GraphFeatures,
 ) -> jax.Array:
-  """What is invariant of every vertex: [V, d] → q x gives [V, d] → y."""
+  """Invariant features of every vertex: x [V, d] → q x gives y [V, d] → y."""
   return on_range(
-    wiring.hidden,
-    lambda z: invariant(params["hidden"], z, reading.hidden(wiring)),
+    connectivity.hidden,
+    lambda z: invariant(params["hidden"], z, features.hidden(connectivity)),
     lambda z: mlp(params["fixed"], z),
     x,
   )
 
 
+def equivariant_readout_params(
+  d: int, vertex_width: int, edge_width: int
+) -> Params:
+  """Parameters of `equivariant_readout`."""
+  d_in = d + vertex_width
+  return {
+    "hidden": linear_params(d_in, vertex_width),
+    "fixed": linear_params(d_in, vertex_width, bias=True),
+    "edge": linear_params(d, edge_width),
+  }
+
+
+def equivariant_readout(
+  params: Params,
+  x: jax.Array,
+  e: jax.Array,
+  connectivity: Connectivity,
+  features: GraphFeatures,
+) -> tuple[jax.Array, jax.Array]:
+  """Updates of a graph: Γ [x, b] for vertices with features b, Γ e for edges.
+
+  Args:
+    params: see `equivariant_readout_params`.
+    x: [V, d] → q x.
+    e: [E, d] → q_i e / q_j.
+    connectivity: of the graph.
+    features: of the network.
+
+  Returns:
+    (nodes [V, b] → q b, edges [E, k] → q_i e / q_j).
+  """
+  graph: Any = features.graph
+  nodes = on_range(
+    connectivity.hidden,
+    lambda z: linear(params["hidden"], z),
+    lambda z: linear(params["fixed"], z),
+    jnp.concatenate([x, graph.nodes], axis=-1),
+  )
+  return nodes, linear(params["edge"], e)
+
+
+def graph_readout(
+  params: Params,
+  x: jax.Array,
+  connectivity: Connectivity,
+  features: GraphFeatures,
+) -> jax.Array:
+  """[mean ScaleInv(x̃), x_in, x_out]: invariant features [..., F] of a graph.
+
+  Args:
+    params: of the MLP ρ at hidden vertices, see `mlp_params`.
+    x: [V, d] → q x.
+    connectivity: of the graph.
+    features: of the network.
+  """
+  inside = invariant(
+    params, x[connectivity.hidden], features.hidden(connectivity)
+  )
+  parts = [connectivity.mean_hidden(inside), connectivity.by_position(x)]
+  return jnp.concatenate(parts, axis=-1)
+
+
 def factor_params(types: int, d: int) -> Params:
-  """Codes that multiply: near one, different enough to tell types apart."""
+  """Multiplicative codes: near one, different enough to tell types apart."""
   return Normal((types, d), 1.0, 0.5)
 
 
@@ -269,7 +339,7 @@ def resize(x: jax.Array, sizes: jax.Array) -> jax.Array:
 
 
 def edge_update_params(d: int, *, writes: bool) -> Params:
-  """Of `edge_update`; `writes`: with its second term."""
+  """Parameters of `edge_update`; `writes` adds its second term."""
   params = {
     "linear": linear_params(d, d),
     "gate": mlp_params(2 * d, d, d, offset=1.0),
@@ -287,22 +357,21 @@ def edge_update(
   x: jax.Array,
   dual: jax.Array,
   u: jax.Array,
-  wiring: Connectivity,
+  connectivity: Connectivity,
 ) -> jax.Array:
   """e + Γe ⊙ φ([u_j, u_i]) (+ Γ_r x_i ⊙ Γ_s x*_j ⊙ ψ([u_j, u_i])).
 
-  The first term is that of the paper; it leaves an edge that is zero at zero.
-  The second is a product map of a vector that carries q_i with one that
-  carries 1/q_j, and can write where a weight was pruned. Models that only read
-  have no need of it.
+  The first term, from the paper, keeps an edge that is zero at zero. The second
+  multiplies a vector that carries q_i with one that carries 1/q_j, and can
+  write where a weight was pruned; functionals do not need it.
 
   Args:
-    params: of the update.
+    params: see `edge_update_params`.
     e: [E, d] → q_i e / q_j.
     x: [V, d] → q x.
     dual: [V, d] → x* / q.
     u: [V, d], invariant.
-    wiring: of the graph; with that of its reverse, e and the result carry
+    connectivity: of the graph; with its reverse, e and the result carry
       q_j / q_i.
 
   Returns:
@@ -323,21 +392,28 @@ def edge_update(
       new = new + senders[2] * receivers[2] * gate
     return new
 
-  return wiring.every.map(update, senders, e, receivers)
+  return connectivity.all_edges.map(update, senders, e, receivers)
 
 
 def gated(params: Params, e: jax.Array, h: jax.Array) -> jax.Array:
-  """Γe ⊙ φ of an edge update, from the hidden features h of φ (see `ends`)."""
+  """Γe ⊙ φ of an edge update, with the hidden features h of φ from `ends`."""
   return linear(params["linear"], e) * mlp_tail(params["gate"], h)
 
 
 def ends(params: Params, u: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The first map of an `mlp` of [u_j, u_i], taken at the vertices.
+  """The first map of an `mlp` of [u_j, u_i], applied at vertices.
 
-  Of those there are fewer than edges: what it gives on the edge j → i is the
-  sum of the first result at j and of the second at i. u [V, d] -> 2 x [V, d].
+  Vertices are fewer than edges: on the edge j → i the map is the sum of the
+  first result at j and the second at i.
+
+  Args:
+    params: of the MLP.
+    u: [V, d].
+
+  Returns:
+    ([V, d], [V, d]).
   """
   first = centred(params["in"])
-  of_sender, of_receiver = jnp.split(first["kernel"], 2)
-  h = u @ of_receiver
-  return u @ of_sender, h + _last(first["bias"], h)
+  sender_kernel, receiver_kernel = jnp.split(first["kernel"], 2)
+  h = u @ receiver_kernel
+  return u @ sender_kernel, h + _last(first["bias"], h)

@@ -1,126 +1,147 @@
 """Operators and functionals: pairs of pure functions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Functional, InputError, Operator, TargetNetwork
-from scalegmn_jax.gmn import features as readings
+from scalegmn_jax.base import (
+  Functional,
+  InputError,
+  Operator,
+  SymmetrySpec,
+  TargetNetwork,
+  Weights,
+)
 from scalegmn_jax.gmn import modules
+from scalegmn_jax.gmn.features import (
+  Backward,
+  GraphFeatures,
+  featurize,
+  resolve_backward,
+)
+from scalegmn_jax.gmn.options import (
+  PROBES,
+  STEP,
+  Options,
+  at_least,
+  refuse_unused,
+)
+from scalegmn_jax.gmn.prototypes.label_reader import ClassReader
+from scalegmn_jax.gmn.prototypes.writer import Prototypes
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.topology import Topology, topology_of
 
+FeaturizeFn = Callable[[Weights, jax.Array | int], GraphFeatures]
+"""(weights, activation) -> features of one network."""
 
-def _reader(
-  target: TargetNetwork,
-  symmetry: str,
-  backward: str | readings.Backward,
-  edge_block: int | None,
-  classes: int = 0,
-):
-  """(wiring, (weights, activation) -> Reading)."""
-  carried = readings.resolve_backward(symmetry, backward)
+
+def acting_groups(spec: SymmetrySpec) -> set[str]:
+  """Names of all groups that act on neurons, see `base.Space.groups`."""
+  return {group for space in spec.spaces.values() for group in space.groups}
+
+
+def _graph_of(
+  target: TargetNetwork, options: Options, classes: int = 0
+) -> tuple[NetworkConnectivity, FeaturizeFn]:
+  """The connectivity of a target, and how its networks become features."""
+  backward = resolve_backward(options.backward)
   topology = topology_of(target, exchangeable_outputs=classes > 0)
-  if symmetry == "permutation":
+  if options.symmetry == "permutation":
     topology = topology.permutation_only()
-  if edge_block is not None and edge_block < 1:
-    raise InputError(f"model.edge_block is {edge_block}, expected at least 1")
-  wiring = NetworkConnectivity(topology, edge_block)
+  connectivity = NetworkConnectivity(topology, options.edge_block)
 
-  def read(weights, activation):
-    return readings.featurize(wiring, weights, activation, carried)
+  def features_of(weights, activation):
+    return featurize(connectivity, weights, activation, backward)
 
-  return wiring, read
+  return connectivity, features_of
 
 
 def _ones(topology: Topology) -> Any:
-  """Weights of the right shapes: parameters depend on no others."""
+  """Weights of the right shapes, for `init`: φ depends on shapes alone."""
   return jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), topology.shapes)
 
 
 def operator(
   target: TargetNetwork,
   *,
-  width: int = 32,
-  depth: int = 2,
-  bidirectional: bool = True,
-  symmetry: str = "target",
-  backward: str | readings.Backward = "carrier",
-  edge_block: int | None = None,
-  step: float = 0.01,
+  width: int = Options.width,
+  depth: int = Options.depth,
+  bidirectional: bool = Options.bidirectional,
+  symmetry: str = Options.symmetry,
+  backward: str | Backward = Options.backward,
+  edge_block: int | None = Options.edge_block,
+  step: float = STEP,
   prototypes: int = 0,
   classes: int = 0,
-  probes: int = 128,
+  probes: int = PROBES,
   class_combinations: bool = False,
 ) -> Operator:
-  """A ScaleGMN that writes networks: θ' = θ + Δ(θ), equivariant.
+  """A ScaleGMN that edits networks: θ' = θ + Δ(θ), equivariant.
 
   Args:
     target: the architecture.
-    width: features per vertex and edge.
-    depth: message passing layers; 0 for none.
-    bidirectional: messages also pass from outputs to inputs ("-B").
-    symmetry: "target" for the groups of the target's activations, or
-      "permutation" for a model that is equivariant to nothing else.
-    backward: the edge feature of backward messages under positive scaling:
-      "carrier", "inverse", or a function (see `reading.Backward`).
-    edge_block: edges computed at a time, None for all: for target networks so
-      large that what is kept for the backward pass would not fit.
+    width, depth, bidirectional, symmetry, backward, edge_block: see
+      `options.Options`.
     step: initial size of the update.
-    prototypes: networks that it learns to write in place of the one it reads,
-      see `modules.Prototypes`; 0 for an operator that only updates. They have
-      the weights of the target each, and so has φ then.
-    classes: of the images, for networks that answer for them at outputs of
-      their own (see `base.Zoo`): the operator is equivariant to the order of
-      outputs as well, and prototypes have an output for each class, see
-      `modules.Classes`. 0: what an output means is its position.
-    probes: inputs by whose outputs it knows the classes, where there are any.
-      They begin as noise; as images, which is far better, with
-      `beginning.from_data`.
-    class_combinations: networks have some of the classes, or several at one output,
-      and what prototypes write depends on which. φ then has the weights of the
-      target once more for every class and every two of them.
+    prototypes: number of learned networks that it writes in place of the input
+      network, see `prototypes.writer`; 0 for an operator that only updates. φ
+      contains the weights of the target once per prototype.
+    classes: number of classes of the images, for networks with outputs in an
+      order of their own (see `base.Network.class_to_output`). The operator is
+      then equivariant to the order of outputs as well, and prototypes have an
+      output per class, see `prototypes.label_reader`. 0: output k is class k.
+    probes: number of learned inputs on which the outputs of a network show its
+      classes; requires `prototypes` and `classes`. They begin as noise, or as
+      images, which is far better, with `prototypes.data_init.init_from_data`.
+    class_combinations: networks have some of the classes, or several classes at
+      one output, and the prototypes depend on the combination; requires
+      `prototypes` and `classes`. φ contains the weights of the target once more
+      for every class and for every pair of classes.
 
   Raises:
-    InputError: no such symmetry or backward edge, no edges in a chunk, fewer
-      than no layers, prototypes or classes, no probes, combinations of fewer
-      than two classes.
+    InputError: an argument is out of its range, or has no effect in this
+      combination.
   """
-  for name, value, least in (
-    ("depth", depth, 0),
-    ("prototypes", prototypes, 0),
-    ("classes", classes, 0),
-    ("probes", probes, 1),
-  ):
-    if value < least:
-      raise InputError(f"model.{name} is {value}, expected at least {least}")
+  options = Options(
+    width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
+    backward=backward, edge_block=edge_block,
+  )  # fmt: skip
+  at_least("prototypes", prototypes, 0)
+  at_least("classes", classes, 0)
+  at_least("probes", probes, 1)
   if class_combinations and classes < 2:
     raise InputError(
-      f"model.class_combinations of model.classes {classes}, expected at least 2"
+      f"class_combinations is True with classes={classes}, expected at least 2 "
+      f"classes"
     )
-  wiring, read = _reader(target, symmetry, backward, edge_block, classes)
-  body = modules.Body(width, depth, bidirectional, True)
-  learned = None
+  writing = {
+    "prototypes": prototypes,
+    "classes": classes,
+    "probes": probes,
+    "class_combinations": class_combinations,
+  }
+  refuse_unused(vars(options) | writing, acting_groups(target.spec))
+  connectivity, features_of = _graph_of(target, options, classes)
+  reader = writer = None
+  if classes:
+    reader = ClassReader(
+      target.apply, target.input_shape, classes, probes, class_combinations
+    )
   if prototypes:
-    learned = modules.Prototypes(
-      prototypes,
-      modules.ClassReader(
-        target.apply, target.input_shape, classes, probes, class_combinations
-      )
-      if classes
-      else None,
-    )
-  module: Any = modules.Operator(body, step, learned)
+    writer = Prototypes(prototypes, reader)
+  module: Any = modules.Operator(_body(options, writes=True), step, writer)
 
   def init(key):
-    ones = _ones(wiring.topology)
-    return module.init(key, wiring, read(ones, 0), ones, 0)["params"]
+    ones = _ones(connectivity.topology)
+    features = features_of(ones, 0)
+    return module.init(key, connectivity, features, ones, 0)["params"]
 
   def apply(params, weights, activation: jax.Array | int = 0):
-    reading = read(weights, activation)
+    features = features_of(weights, activation)
     updates = module.apply(
-      {"params": params}, wiring, reading, weights, activation
+      {"params": params}, connectivity, features, weights, activation
     )
     return jax.tree.map(jnp.add, weights, updates)
 
@@ -131,26 +152,46 @@ def functional(
   target: TargetNetwork,
   *,
   outputs: int = 1,
-  width: int = 32,
-  depth: int = 2,
-  bidirectional: bool = True,
-  symmetry: str = "target",
-  backward: str | readings.Backward = "carrier",
-  edge_block: int | None = None,
+  width: int = Options.width,
+  depth: int = Options.depth,
+  bidirectional: bool = Options.bidirectional,
+  symmetry: str = Options.symmetry,
+  backward: str | Backward = Options.backward,
+  edge_block: int | None = Options.edge_block,
 ) -> Functional:
   """A ScaleGMN that reads networks: θ -> [outputs], invariant.
 
-  The arguments are those of `operator`.
+  Args:
+    target: the architecture.
+    outputs: numbers per network.
+    width, depth, bidirectional, symmetry, backward, edge_block: see
+      `options.Options`.
+
+  Raises:
+    InputError: an argument is out of its range, or has no effect in this
+      combination.
   """
-  wiring, read = _reader(target, symmetry, backward, edge_block)
-  body = modules.Body(width, depth, bidirectional, False)
-  module: Any = modules.Functional(body, outputs)
+  options = Options(
+    width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
+    backward=backward, edge_block=edge_block,
+  )  # fmt: skip
+  at_least("outputs", outputs, 1)
+  refuse_unused(vars(options), acting_groups(target.spec))
+  connectivity, features_of = _graph_of(target, options)
+  module: Any = modules.Functional(_body(options, writes=False), outputs)
 
   def init(key):
-    return module.init(key, wiring, read(_ones(wiring.topology), 0))["params"]
+    features = features_of(_ones(connectivity.topology), 0)
+    return module.init(key, connectivity, features)["params"]
 
   def apply(params, weights, activation: jax.Array | int = 0):
-    reading = read(weights, activation)
-    return module.apply({"params": params}, wiring, reading)
+    features = features_of(weights, activation)
+    return module.apply({"params": params}, connectivity, features)
 
   return Functional(init, apply)
+
+
+def _body(options: Options, *, writes: bool) -> modules.Body:
+  return modules.Body(
+    options.width, options.depth, options.bidirectional, writes
+  )

@@ -1,1 +1,1 @@
-"""Networks as graphs: static topology, and weights to features and back."""
+"""Networks as graphs: static topology, conversion of weights, connectivity."""

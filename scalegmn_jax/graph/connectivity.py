@@ -1,7 +1,7 @@
-"""Following the edges of a graph, from vertices to edges and back.
+"""Connectivity of one network: maps and sums over the edges of its graph.
 
-That of one network, whose architecture is static; that of a batch is in
-`packed`.
+The architecture is static. See `graph.batch.connectivity` for batches of
+networks.
 """
 
 import dataclasses
@@ -18,74 +18,77 @@ from scalegmn_jax.graph.topology import Block, FeatureSizes, Topology
 
 @dataclasses.dataclass(frozen=True)
 class NetworkEdges:
-  """Some of the kernels of a graph, and how to compute on their edges.
+  """The edges of some kernels of a graph, an `interface.EdgeSet`.
 
-  A kernel connects every sender with every receiver. So a feature of vertices
-  is broadcast along a block of edges, and messages are summed along one axis of
-  it, in an order that is fixed on every device where a scatter-add is not.
+  A kernel connects every sender with every receiver. Vertex features are
+  therefore broadcast along a block of edges, and messages are summed along one
+  axis of the block, in an order that is fixed on all devices, unlike the order
+  of a scatter-add.
 
   Attributes:
     topology: the graph.
     blocks: the kernels.
-    chunk: edges computed at a time, None for all. In chunks nothing is kept
-      for the backward pass, which computes them again: memory is that of the
-      features and of one chunk.
-    reversed: every edge is turned round.
+    edge_block: edges computed at a time, None for all. With edge blocks, the
+      backward pass recomputes all edge values: memory holds the features and
+      the values of one edge block.
+    reversed: all edges are reversed.
   """
 
   topology: Topology
   blocks: tuple[Block, ...]
-  chunk: int | None
+  edge_block: int | None
   reversed: bool
 
   def map(
     self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
   ) -> jax.Array:
-    """See `interface.GraphEdges`."""
-    edges = self._own(edges)
-    if self._at_once:
-      return f(self._at(senders, True), edges, self._at(receivers, False))
+    """See `interface.EdgeSet`."""
+    edges = self._select(edges)
+    if self._fits_edge_block:
+      return f(
+        self._expand(senders, True), edges, self._expand(receivers, False)
+      )
 
-    def one(chunk):
-      return self._on_chunk(f, senders, chunk, receivers)[0]
+    def one(block):
+      return self._on_edge_block(f, senders, block, receivers)[0]
 
-    out = jax.lax.map(jax.checkpoint(one), self._chunks(edges))
+    out = jax.lax.map(jax.checkpoint(one), self._edge_blocks(edges))
     return out.reshape(-1, *out.shape[2:])[: len(edges)]
 
   def sum(
     self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
   ) -> jax.Array:
-    """See `interface.GraphEdges`."""
+    """See `interface.EdgeSet`."""
     if not self.blocks:
       return jnp.zeros(())
-    if self._at_once:
-      return self._collect(self.map(f, senders, edges, receivers))
+    if self._fits_edge_block:
+      return self._sum_at_receivers(self.map(f, senders, edges, receivers))
 
-    def one(chunk):
-      m, at = self._on_chunk(f, senders, chunk, receivers)
-      return jax.ops.segment_sum(m, at, self.topology.vertices)
+    def one(block):
+      m, receiver = self._on_edge_block(f, senders, block, receivers)
+      return jax.ops.segment_sum(m, receiver, self.topology.vertices)
 
-    chunks = self._chunks(self._own(edges))
-    shape = jax.eval_shape(one, jax.tree.map(lambda a: a[0], chunks))
+    edge_blocks = self._edge_blocks(self._select(edges))
+    shape = jax.eval_shape(one, jax.tree.map(lambda a: a[0], edge_blocks))
     one = jax.checkpoint(one)
     return jax.lax.scan(
-      lambda total, chunk: (total + one(chunk), None),
+      lambda total, block: (total + one(block), None),
       jnp.zeros(shape.shape, shape.dtype),
-      chunks,
+      edge_blocks,
     )[0]
 
   @property
-  def _at_once(self) -> bool:
+  def _fits_edge_block(self) -> bool:
     count = sum(b.edges.stop - b.edges.start for b in self.blocks)
-    return self.chunk is None or count <= self.chunk
+    return self.edge_block is None or count <= self.edge_block
 
   def _sides(self, block: Block) -> tuple[slice, slice]:
     if self.reversed:
       return block.receivers, block.senders
     return block.senders, block.receivers
 
-  def _own(self, edges: jax.Array) -> jax.Array:
-    """The rows of the blocks."""
+  def _select(self, edges: jax.Array) -> jax.Array:
+    """[E, d] -> [n, d], the rows of the blocks."""
     runs: list[slice] = []
     for b in self.blocks:
       if runs and runs[-1].stop == b.edges.start:
@@ -95,13 +98,13 @@ class NetworkEdges:
     parts = [edges[run] for run in runs]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
-  def _at(self, features: Any, senders: bool) -> Any:
-    """Features of vertices at one end of every edge."""
+  def _expand(self, features: Any, senders: bool) -> Any:
+    """Vertex features at the sender or receiver of each edge: [n, ...]."""
 
     def expand(x):
       parts = []
       for b in self.blocks:
-        # Edges are ordered by sender of the kernel.
+        # Edges of a block are ordered by the sender of the kernel.
         rows = x[self._sides(b)[0 if senders else 1]]
         rows = rows[:, None] if senders != self.reversed else rows[None]
         parts.append(jnp.broadcast_to(rows, (*_shape(b), *x.shape[1:])))
@@ -109,8 +112,8 @@ class NetworkEdges:
 
     return jax.tree.map(expand, features)
 
-  def _collect(self, m: jax.Array) -> jax.Array:
-    """[n, d] summed at the receivers: [V, d]."""
+  def _sum_at_receivers(self, m: jax.Array) -> jax.Array:
+    """Sums [n, d] at the receivers: [V, d]."""
     sums: dict[int, jax.Array] = {}
     start = 0
     for b in self.blocks:
@@ -129,9 +132,9 @@ class NetworkEdges:
       ]
     )
 
-  def _chunks(self, edges: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def _edge_blocks(self, edges: jax.Array) -> tuple[jax.Array, jax.Array]:
     """([C, size, d], positions [C, size]), padded with zeros at the end."""
-    size = self.chunk or len(edges)
+    size = self.edge_block or len(edges)
     count = -(-len(edges) // size)
     edges = jnp.pad(edges, ((0, count * size - len(edges)), (0, 0)))
     return (
@@ -139,11 +142,17 @@ class NetworkEdges:
       jnp.arange(count * size).reshape(count, size),
     )
 
-  def _on_chunk(self, f: EdgeFn, senders: Any, chunk, receivers: Any):
-    """(f on the edges of a chunk, the vertex each is received at)."""
-    edges, i = chunk
-    # Index arrays of all edges would be constants of the compiled program; so
-    # the ends of edge i are computed from those of its block.
+  def _on_edge_block(
+    self,
+    f: EdgeFn,
+    senders: Any,
+    edge_block: tuple[jax.Array, jax.Array],
+    receivers: Any,
+  ) -> tuple[jax.Array, jax.Array]:
+    """(f on the edges of one edge block, receiver of each edge)."""
+    edges, i = edge_block
+    # Index arrays of all edges would be constants of the compiled program, so
+    # the ends of edge i are computed from the ranges of its kernel.
     shapes = np.array([_shape(b) for b in self.blocks])
     sizes = shapes.prod(1)
     stops = np.cumsum(sizes)
@@ -161,7 +170,7 @@ class NetworkEdges:
       edges,
       jax.tree.map(lambda a: a[r], receivers),
     )
-    # The padding is received at a vertex that is not there.
+    # Padding is received at a vertex out of range, which sums drop.
     return m, jnp.where(i < stops[-1], r, self.topology.vertices)
 
 
@@ -175,16 +184,16 @@ def _shape(block: Block) -> tuple[int, int]:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConnectivity:
-  """The `interface.GraphWiring` of one network.
+  """The `interface.Connectivity` of one network.
 
   Attributes:
     topology: the graph.
-    chunk: see `Edges`.
-    reversed: every edge is turned round.
+    edge_block: see `NetworkEdges`.
+    reversed: all edges are reversed.
   """
 
   topology: Topology
-  chunk: int | None = None
+  edge_block: int | None = None
   reversed: bool = False
 
   def reverse(self) -> "NetworkConnectivity":
@@ -207,7 +216,7 @@ class NetworkConnectivity:
     return self.topology.hidden
 
   @property
-  def every(self) -> NetworkEdges:
+  def all_edges(self) -> NetworkEdges:
     return self._edges(lambda hidden: True)
 
   @property
@@ -227,12 +236,13 @@ class NetworkConnectivity:
       after = after.mean(0)
     return jnp.concatenate([before.ravel(), after.ravel()])
 
-  def _edges(self, chosen: Callable[[bool], bool]) -> NetworkEdges:
+  def _edges(self, include: Callable[[bool], bool]) -> NetworkEdges:
+    """The kernels with include(whether the receivers are hidden)."""
     hidden = self.topology.hidden
 
-    def wanted(block):
+    def into_hidden(block):
       receivers = block.senders if self.reversed else block.receivers
-      return chosen(hidden.start <= receivers.start < hidden.stop)
+      return hidden.start <= receivers.start < hidden.stop
 
-    blocks = tuple(b for b in self.topology.blocks if wanted(b))
-    return NetworkEdges(self.topology, blocks, self.chunk, self.reversed)
+    blocks = tuple(b for b in self.topology.blocks if include(into_hidden(b)))
+    return NetworkEdges(self.topology, blocks, self.edge_block, self.reversed)

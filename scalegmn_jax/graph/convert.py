@@ -1,5 +1,6 @@
-"""Weights to graph features and back: exact inverses of each other."""
+"""Conversion of weights to graph features and back, exact inverses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,9 +14,13 @@ from scalegmn_jax.graph.topology import Topology
 def to_graph(topology: Topology, weights: Weights) -> jraph.GraphsTuple:
   """The graph of one network.
 
+  Args:
+    topology: the graph of the architecture.
+    weights: of the network.
+
   Returns:
     A graph with nodes [V, vertex_width], the biases (b → q b; 0 for vertices
-    that have none), and edges [E, edge_width], the kernels flattened over
+    without a bias), and edges [E, edge_width], the kernels flattened over
     their spatial axes (W → q_i W / q_j; padded with 0).
   """
   leaves = jax.tree.leaves(weights)
@@ -42,12 +47,12 @@ def to_graph(topology: Topology, weights: Weights) -> jraph.GraphsTuple:
 
 
 def to_weights(topology: Topology, graph: jraph.GraphsTuple) -> Weights:
-  """The network of a graph: inverse of `to_graph`.
+  """The weights of a graph: inverse of `to_graph`.
 
-  Features of vertices without bias, and padding, are not read.
+  Features of vertices without a bias, and padding, are ignored.
   """
   shapes, structure = jax.tree.flatten(topology.shapes)
-  leaves: list = [None] * len(shapes)
+  leaves: list[Any] = [None] * len(shapes)
   nodes: Any = graph.nodes
   edges: Any = graph.edges
   for bias in topology.biases:
@@ -62,6 +67,8 @@ def to_weights(topology: Topology, graph: jraph.GraphsTuple) -> Weights:
   return jax.tree.unflatten(structure, leaves)
 
 
-def vertex_vector(topology: Topology, by_space: dict) -> jax.Array:
-  """{space: [n]} as one vector over vertices, [V]."""
+def vertex_vector(
+  topology: Topology, by_space: Mapping[str, jax.Array]
+) -> jax.Array:
+  """Concatenates {space: [n]} to one vector over vertices, [V]."""
   return jnp.concatenate([by_space[name] for name in topology.spaces])

@@ -1,6 +1,7 @@
-"""What the layers know of a graph: a `GraphWiring`.
+"""The interface between layers and graphs.
 
-`wiring` has that of one network, `packed` that of a batch.
+`graph.connectivity` implements it for one network, `graph.batch.connectivity`
+for a batch of networks.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,8 @@ import jax
 from scalegmn_jax.graph.topology import FeatureSizes
 
 EdgeFn = Callable[[Any, jax.Array, Any], jax.Array]
-"""(features of the sender, of the edge, of the receiver), a row per edge each,
--> [rows, d]. It acts on every edge by itself."""
+"""(sender, edge and receiver features, one row per edge) -> [rows, d]. The
+function acts on each edge separately."""
 
 
 class EdgeSet(Protocol):
@@ -21,34 +22,33 @@ class EdgeSet(Protocol):
   def map(
     self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
   ) -> jax.Array:
-    """f on every edge: [n, d].
+    """f on each edge: [n, d].
 
     Args:
-      f: see `OnEdges`.
-      senders: a pytree of [V, ...], read at the sender of each edge.
-      edges: [E, d], of all edges of the graph.
-      receivers: a pytree of [V, ...], read at the receiver.
+      f: see `EdgeFn`.
+      senders: a pytree of [V, ...], gathered at the sender of each edge.
+      edges: [E, d], features of all edges of the graph.
+      receivers: a pytree of [V, ...], gathered at the receiver.
     """
     ...
 
   def sum(
     self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
   ) -> jax.Array:
-    """f on every edge, summed at receivers: [V, d], [] without edges."""
+    """f on each edge, summed at receivers: [V, d]; [] without edges."""
     ...
 
 
 class Connectivity(Protocol):
-  """What the layers know of a graph of V vertices and E edges.
+  """A graph of V vertices and E edges, as layers use it.
 
-  It is that of one network, or of a batch of networks side by side that no
-  edge connects. Then what is of one network, here "[...]", has an axis over
-  networks before it.
+  The graph holds one network, or a batch of networks that no edge connects. For
+  a batch, results of one network, here "[..., d]", have an axis over networks.
   """
 
   @property
   def features(self) -> FeatureSizes:
-    """How many ids and features there are."""
+    """Numbers of ids and features."""
     ...
 
   @property
@@ -63,11 +63,13 @@ class Connectivity(Protocol):
 
   @property
   def hidden(self) -> slice:
-    """The range of vertices that a group acts on, H of V."""
+    """The H vertices that a group acts on."""
     ...
 
   @property
-  def every(self) -> EdgeSet: ...
+  def all_edges(self) -> EdgeSet:
+    """All edges."""
+    ...
 
   @property
   def into_hidden(self) -> EdgeSet:
@@ -80,13 +82,13 @@ class Connectivity(Protocol):
     ...
 
   def reverse(self) -> "Connectivity":
-    """The same graph with every edge turned round."""
+    """The same graph with all edges reversed."""
     ...
 
   def mean_hidden(self, y: jax.Array) -> jax.Array:
-    """Rows [H, d] of the hidden vertices -> their mean, [..., d]."""
+    """Mean of the rows [H, d] of the hidden vertices: [..., d]."""
     ...
 
   def by_position(self, x: jax.Array) -> jax.Array:
-    """[V, d] -> [..., F d], the rows of inputs and outputs in their order."""
+    """[V, d] -> [..., F d], the rows of F inputs and outputs in order."""
     ...

@@ -176,8 +176,9 @@ def _split(
   """
   leaves = specs.leaves(target.spec, weights)
   output = specs.output_name(target.spec)
-  ends = [axes.find(1) for _, _, axes in leaves]
-  last = [i for i, end in enumerate(ends) if end and end[1] == output]
+  receivers = ((i, axes.find(1)) for i, (_, _, axes) in enumerate(leaves))
+  ends = {i: end for i, end in receivers if end}
+  last = [i for i, end in ends.items() if end[1] == output]
   if len(last) != 2:
     names = ", ".join(leaves[i][0] for i in last) or "none"
     raise InputError(

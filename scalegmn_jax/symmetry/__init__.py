@@ -1,1 +1,1 @@
-"""Symmetries of neural networks as data, and what can be done with them."""
+"""Symmetries of neural networks as data, and operations on them."""

@@ -15,7 +15,7 @@ from scalegmn_jax.base import SymmetrySpec, Weights
 
 
 class Element(NamedTuple):
-  """What happens to the n neurons of one space.
+  """Action of a group element on the n neurons of one space.
 
   Attributes:
     permutation: [n] int, new neuron i is old neuron permutation[i].
@@ -27,6 +27,7 @@ class Element(NamedTuple):
 
 
 GroupElement = dict[str, Element]
+"""{hidden space: `Element`}."""
 
 
 def sample(
@@ -37,14 +38,14 @@ def sample(
   decades: float = 1.0,
   dtype=None,
 ) -> GroupElement:
-  """A random element of the group of one activation.
+  """Samples an element of the group of one activation.
 
   Args:
     key: consumed.
     spec: the symmetry.
     activation: index of the network's activation (a Python integer).
     decades: positive multipliers are log-uniform in 10**±decades.
-    dtype: of the multipliers, the default float type if None.
+    dtype: type of the multipliers; None for the default float type.
   """
   element = {}
   hidden = {name: s for name, s in spec.spaces.items() if not s.fixed}
@@ -67,7 +68,7 @@ def sample(
 
 
 def act(g: GroupElement, spec: SymmetrySpec, weights: Weights) -> Weights:
-  """g·θ: every axis permuted and multiplied as the spec says."""
+  """g·θ: permutes and multiplies each axis of each weight."""
 
   def transform(weight, axes):
     for position, axis in enumerate(axes.axes):

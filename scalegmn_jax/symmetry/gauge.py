@@ -1,19 +1,26 @@
 """The free multipliers of a network: fixing them, and balancing its L1 norm.
 
 Scaling the neurons of a relu network moves its weights along an orbit on which
-its function is constant. Two points of the orbit are of use: the one in which
-each neuron's incoming weights have norm one (`vertex_sizes` is the way there),
-and the one with the least L1 norm (`balance`).
+its function is constant. Two points of the orbit are useful: the point at which
+each neuron's incoming weights have norm one (division by `vertex_sizes`), and
+the point with the least L1 norm (`balance`).
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Networks, SymmetrySpec, TargetNetwork, Weights
+from scalegmn_jax import batched
+from scalegmn_jax.base import (
+  InputError,
+  Network,
+  Networks,
+  SymmetrySpec,
+  TargetNetwork,
+  Weights,
+)
 from scalegmn_jax.symmetry import canonical
 from scalegmn_jax.symmetry.spec import leaves
 
@@ -30,7 +37,7 @@ def scale_axes(
   receiving: Mapping[str, jax.Array],
   sending: Mapping[str, jax.Array],
 ) -> Weights:
-  """Multiplies the axes of every weight.
+  """Multiplies the axes of each weight.
 
   Args:
     spec: the symmetry.
@@ -41,16 +48,16 @@ def scale_axes(
 
   def transform(weight, axes):
     for power, factors in ((1, receiving), (-1, sending)):
-      found = axes.find(power)
-      if found and found[1] in factors:
-        weight = weight * _along(factors[found[1]], found[0], weight.ndim)
+      end = axes.find(power)
+      if end and end[1] in factors:
+        weight = weight * _along(factors[end[1]], end[0], weight.ndim)
     return weight
 
   return jax.tree.map(transform, weights, spec.axes)
 
 
 def _rows(weight: jax.Array, position: int) -> jax.Array:
-  """One row per neuron along `position`: [n, everything else]."""
+  """The weights as rows, one per neuron along `position`: [n, rest]."""
   return jnp.moveaxis(weight, position, 0).reshape(weight.shape[position], -1)
 
 
@@ -59,29 +66,33 @@ def vertex_sizes(
 ) -> dict[str, jax.Array]:
   """{space: s [n]} with s > 0 that carries q:  s → |q| s.
 
-  A walk along the layers: s_i = ‖[b_i, (W_ji s_j)_j]‖, with s = 1 on input
-  and output neurons. W_ji s_j / s_i and b_i / s_i are then exactly invariant
-  under positive scaling. A space with several writers (a skip) takes s from
-  the first one that is not zero. A neuron without incoming weights takes
-  s = 1/‖(W_ik / s_k)_k‖ from its outgoing side, which carries q as well. One
-  without either that is fed by such neurons takes its s from them, in a second
-  walk. For one without any weight, to which q does nothing, s = `isolated`.
+  A pass along the layers computes s_i = ‖[b_i, (W_ji s_j)_j]‖, with s = 1 on
+  input and output neurons. W_ji s_j / s_i and b_i / s_i are then exactly
+  invariant under positive scaling. A space with several writers (a skip) takes
+  s from the first writer that is not zero. A neuron without incoming weights
+  takes s = 1/‖(W_ik / s_k)_k‖ from its outgoing side, which carries q as well.
+  A neuron whose only inputs come from such neurons gets its s in a second pass.
+
+  Args:
+    spec: the symmetry.
+    weights: of one network.
+    isolated: s of neurons without any weight, on which q does not act.
   """
-  every = leaves(spec, weights)
-  dtype = every[0][1].dtype
-  # Zero stands for a size that is not known yet: such a neuron counts as a
-  # weight of zero for its neighbours.
+  all_leaves = leaves(spec, weights)
+  dtype = all_leaves[0][1].dtype
+  # Zero marks an unknown size: to its neighbours such a neuron counts as a
+  # weight of zero.
   sizes = {
     name: jnp.full(space.size, float(space.fixed), dtype)
     for name, space in spec.spaces.items()
   }
-  walk = [name for name, space in spec.spaces.items() if not space.fixed]
+  hidden = [name for name, space in spec.spaces.items() if not space.fixed]
 
   def writers(name):
-    """The weights into a space, those of one sender together: a bias belongs
-    to the first kernel, since both are computed before the activation."""
+    """The weights into a space as rows, one array per sending space. Biases
+    join the first kernel: both are computed before the activation."""
     biases, kernels = [], []
-    for _, weight, axes in every:
+    for _, weight, axes in all_leaves:
       receiver, sender = axes.find(1), axes.find(-1)
       if receiver and receiver[1] == name:
         if sender is None:
@@ -94,16 +105,16 @@ def vertex_sizes(
     return [jnp.concatenate(g, axis=1) for g in groups if g]
 
   def forward():
-    for name in walk:
+    for name in hidden:
       for rows in writers(name):
         sizes[name] = jnp.where(
           sizes[name] > 0, sizes[name], canonical.norm(rows)
         )
 
   def backward():
-    for name in reversed(walk):
+    for name in reversed(hidden):
       rows = []
-      for _, weight, axes in every:
+      for _, weight, axes in all_leaves:
         receiver, sender = axes.find(1), axes.find(-1)
         if sender and sender[1] == name and receiver and receiver[1] != name:
           factor = canonical.inverse(sizes[receiver[1]])
@@ -123,7 +134,12 @@ def vertex_sizes(
 
 
 class _Block(NamedTuple):
-  """|W| summed over kernel positions: [in, out], or a bias [out]."""
+  """|W| of one weight, summed over kernel positions.
+
+  Attributes:
+    size: [in, out] for a kernel, [out] for a bias.
+    sender, receiver: names of the spaces; no sender for a bias.
+  """
 
   size: jax.Array
   sender: str | None
@@ -135,23 +151,25 @@ def _blocks(spec: SymmetrySpec, weights: Weights) -> list[_Block]:
   for name, weight, axes in leaves(spec, weights):
     receiver, sender = axes.find(1), axes.find(-1)
     if receiver is None:
-      raise ValueError(f"weight {name} has no receiving axis")
+      raise InputError(f"weight {name} has no receiving axis, expected one")
     if sender is None:
       size = jnp.abs(_rows(weight, receiver[0])).sum(1)
       blocks.append(_Block(size, None, receiver[1]))
       continue
     if sender[1] == receiver[1]:
-      raise ValueError(f"weight {name} sends and receives in one space")
-    moved = jnp.moveaxis(jnp.abs(weight), (sender[0], receiver[0]), (0, 1))
-    size = moved.reshape(*moved.shape[:2], -1).sum(-1)
+      raise InputError(
+        f"weight {name} sends and receives in one space, expected two spaces"
+      )
+    kernel = jnp.moveaxis(jnp.abs(weight), (sender[0], receiver[0]), (0, 1))
+    size = kernel.reshape(*kernel.shape[:2], -1).sum(-1)
     blocks.append(_Block(size, sender[1], receiver[1]))
   return blocks
 
 
 def scaled_spaces(spec: SymmetrySpec) -> list[str]:
-  """The spaces that positive multipliers act on, with some activation.
+  """Names of the spaces with the scale group for some activation.
 
-  Without any, balancing changes nothing.
+  Balancing changes only these spaces.
   """
   return [n for n, s in spec.spaces.items() if "scale" in s.groups]
 
@@ -165,19 +183,19 @@ def balancing_factors(
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
   """Factors (receiving, sending) by which `scale_axes` minimizes ‖θ‖₁.
 
-  min over q > 0 of ‖q·θ‖₁ is convex in log q; each sweep minimizes over one
-  space after the other: q = sqrt(out / in), where `in` is the L1 norm of a
-  neuron's incoming side and `out` that of its outgoing side at the present q
-  of its neighbours. A neuron with one empty side does not contribute to the
-  infimum: its other side is set to zero, which leaves the function unchanged
-  (nothing reads it, or it is σ(0) = 0), and its factors are 0.
+  ‖q·θ‖₁ is convex in log q. Each sweep minimizes it over one space after the
+  other (Stock et al. 2019, arXiv:1902.10416): q = sqrt(out / in), where `in`
+  and `out` are the L1 norms of a neuron's incoming and outgoing side at the
+  current q of its neighbours. A neuron with one empty side does not contribute
+  to the infimum: its factors are 0, which sets the other side to zero and
+  leaves the function unchanged (nothing reads the neuron, or it is σ(0) = 0).
 
   Args:
-    spec: the symmetry; only spaces with the scale group move.
+    spec: the symmetry; only spaces with the scale group have factors.
     weights: of one network.
     activation: index of its activation.
-    sweeps: coordinate sweeps. After 20 the norm of trained zoo networks is
-      within 1e-6 of its minimum (tests/symmetry/test_gauge.py).
+    sweeps: number of coordinate sweeps. After 20, the norm of trained zoo
+      networks is within 1e-6 of its minimum (tests/symmetry/test_gauge.py).
   """
   free = scaled_spaces(spec)
   blocks = _blocks(spec, weights)
@@ -201,7 +219,7 @@ def balancing_factors(
     for name in free:
       incoming, outgoing = norms(name, receiving, sending)
       live = (incoming > 0) & (outgoing > 0)
-      # Two roots, since the quotient of the sides can be out of range.
+      # Two roots: the quotient of the sides can overflow.
       q = jnp.sqrt(jnp.where(live, outgoing, 1)) / jnp.sqrt(
         jnp.where(live, incoming, 1)
       )
@@ -222,7 +240,7 @@ def balance(
   *,
   sweeps: int = 20,
 ) -> Weights:
-  """The network of least L1 norm with the same function.
+  """The network of least L1 norm on the gauge orbit; same function.
 
   Invariant: balance(gθ) = π·balance(θ) for positive scalings and permutations.
   For the sign and permutation groups it is the identity.
@@ -245,8 +263,8 @@ def balanced_l1(
 ) -> jax.Array:
   """min over q of ‖q·θ‖₁. Invariant under the whole group.
 
-  The minimizing q is constant for differentiation: by the envelope theorem
-  the derivative through it is zero at the minimum.
+  Differentiation takes the minimizing q as a constant: by the envelope theorem
+  the derivative through q is zero at the minimum.
   """
   factors = balancing_factors(
     spec, jax.lax.stop_gradient(weights), activation, sweeps=sweeps
@@ -257,21 +275,21 @@ def balanced_l1(
 def balance_networks(
   target: TargetNetwork,
 ) -> Callable[[Networks], Networks]:
-  """A jitted function that balances every network, see `balance`.
+  """A jitted function that balances each network, see `balance`.
 
   Args:
     target: the architecture.
 
   Returns:
-    networks -> networks of the same functions, each at the least L1 norm of
-    its gauge orbit.
+    networks -> networks with the same functions and the least L1 norms.
   """
 
+  def balance_one(network: Network) -> Weights:
+    return balance(target.spec, network.weights, network.activation)
+
   @jax.jit
-  def balanced(networks):
-    weights = jax.vmap(functools.partial(balance, target.spec))(
-      networks.weights, networks.activation
-    )
+  def balance_all(networks):
+    weights = batched.map_networks(balance_one, networks, vmap_size=None)
     return networks._replace(weights=weights)
 
-  return balanced
+  return balance_all

@@ -1,11 +1,13 @@
-"""How far a function of weights is from equivariant or invariant.
+"""Symmetry errors: deviation of functions of weights from their group laws.
 
-Both measures can be jitted, so that the error of a model in training can be
-logged with its other metrics.
+`equivariance_error` and `invariance_error` measure a function of the weights of
+one architecture. They can be jitted, so a training can log them with its other
+metrics. `update_error`, `function_error` and `output_error` measure trained
+metanetworks on populations of networks with several activations.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,22 @@ from scalegmn_jax.base import (
   Weights,
 )
 from scalegmn_jax.symmetry import actions, canonical
+from scalegmn_jax.symmetry.actions import GroupElement
 from scalegmn_jax.symmetry.spec import leaves
+
+
+class SampleOptions(TypedDict, total=False):
+  """Keyword arguments that select random group elements.
+
+  Attributes:
+    activation: index of the network's activation (a Python integer); default 0.
+    decades: positive multipliers are log-uniform in 10**±decades; default 1.
+    samples: number of group elements per network; default 1.
+  """
+
+  activation: int
+  decades: float
+  samples: int
 
 
 def equivariance_error(
@@ -28,67 +45,34 @@ def equivariance_error(
   spec: SymmetrySpec,
   weights: Weights,
   key: jax.Array,
-  *,
-  activation: int = 0,
-  decades: float = 1.0,
-  samples: int = 1,
+  **options: Unpack[SampleOptions],
 ) -> dict[str, jax.Array]:
-  """‖g⁻¹·f(gθ) − f(θ)‖ / ‖f(θ)‖ of every tensor, the worst of some g.
+  """‖g⁻¹·f(gθ) − f(θ)‖ / ‖f(θ)‖ of each tensor, the maximum over random g.
 
-  Give it the function that returns an *update*. In θ' = θ + Δ a small Δ hides
-  behind θ: the identity is equivariant, and Δ may be anything.
+  f must return an *update*. In θ' = θ + Δ a small Δ hides behind θ: the
+  identity is equivariant, and Δ may be anything.
 
   Args:
     f: weights -> updates, a pytree like the weights.
     spec: the symmetry.
     weights: of one network, θ.
     key: consumed.
-    activation: index of the network's activation (a Python integer).
-    decades: positive multipliers are log-uniform in 10**±decades.
-    samples: number of group elements.
+    **options: see `SampleOptions`.
 
   Returns:
-    {name of the weight: error []}. NaN where f(θ) is zero or not finite, for
-    then there is nothing to compare with; inf where only f(gθ) is not finite.
+    {name of the weight: error []}, see `relative_error`.
   """
   update = f(weights)
 
-  def one(key):
-    g = actions.sample(key, spec, activation, decades=decades)
-    moved = f(actions.act(g, spec, weights))
-    back = actions.act(actions.inverse(g), spec, moved)
-    return relative_error(spec, update, back)
+  def error(g):
+    update_at_g = f(actions.act(g, spec, weights))
+    return _pulled_back_error(spec, g, update, update_at_g)
 
-  errors = jax.lax.map(one, jax.random.split(key, samples))
-  return {name: error.max() for name, error in errors.items()}
-
-
-def relative_error(
-  spec: SymmetrySpec, expected: Weights, found: Weights
-) -> dict[str, jax.Array]:
-  """‖found − expected‖ / ‖expected‖ of every tensor of one network.
-
-  Returns:
-    {name of the weight: error []}. NaN where `expected` is zero or not finite,
-    inf where only `found` is not finite.
-  """
-  result = {}
-  for (name, a, _), (_, b, _) in zip(
-    leaves(spec, expected), leaves(spec, found), strict=True
-  ):
-    size = canonical.norm(a.ravel())
-    distance = canonical.norm((b - a).ravel())
-    # The norm of NaN is 0, so the numbers themselves are looked at.
-    distance = jnp.where(jnp.isfinite(b).all(), distance, jnp.inf)
-    sound = jnp.isfinite(a).all() & (size > 0)
-    result[name] = jnp.where(
-      sound, distance / jnp.where(sound, size, 1), jnp.nan
-    )
-  return result
+  return _worst(error, spec, key, **options)
 
 
 class InvarianceError(NamedTuple):
-  """Both have the shape of what f returns for one network.
+  """Error and scale of each output, in the shape of one network's output.
 
   Attributes:
     error: max |f(gθ) − f(θ)| over networks and group elements, in units of
@@ -106,63 +90,130 @@ def invariance_error(
   spec: SymmetrySpec,
   weights: Weights,
   key: jax.Array,
-  *,
-  activation: int = 0,
-  decades: float = 1.0,
-  samples: int = 1,
+  **options: Unpack[SampleOptions],
 ) -> InvarianceError:
-  """How much f changes under the group, against how much networks differ.
+  """Changes of f under the group, relative to differences between networks.
 
-  A function that says nearly the same of all networks is nearly invariant
-  whatever it does; so the difference between networks is the unit.
+  A nearly constant function is nearly invariant under any group, so the
+  standard deviation over networks is the unit.
 
   Args:
     f: the weights of one network -> array.
     spec: the symmetry.
-    weights: of a population with one activation; leaves are [B, ...].
-    key: consumed; every network is moved by a g of its own.
-    activation: index of the networks' activation (a Python integer).
-    decades: positive multipliers are log-uniform in 10**±decades.
-    samples: number of group elements per network.
+    weights: of several networks with one activation; leaves are [B, ...].
+    key: consumed; every network is acted on by its own g.
+    **options: see `SampleOptions`.
   """
-  networks = jax.tree.leaves(weights)[0].shape[0]
   values = jax.vmap(f)(weights)
-  spread = values.std(0)
 
-  def moved(key, weights):
-    g = actions.sample(key, spec, activation, decades=decades)
+  def error(elements):
+    return _relative_to_spread(values, jax.vmap(f_at)(elements, weights))
+
+  def f_at(g, weights):
     return f(actions.act(g, spec, weights))
 
-  def one(key):
-    at_g = jax.vmap(moved)(jax.random.split(key, networks), weights)
-    distance = jnp.abs(at_g - values)
-    return jnp.where(jnp.isfinite(at_g), distance, jnp.inf).max(0)
+  return InvarianceError(
+    _worst(error, spec, key, networks=len(values), **options), values.std(0)
+  )
 
-  distance = jax.lax.map(one, jax.random.split(key, samples)).max(0)
-  sound = jnp.isfinite(spread) & (spread > 0)
-  error = jnp.where(sound, distance / jnp.where(sound, spread, 1), jnp.nan)
-  return InvarianceError(error, spread)
+
+def relative_error(
+  spec: SymmetrySpec, expected: Weights, actual: Weights
+) -> dict[str, jax.Array]:
+  """‖actual − expected‖ / ‖expected‖ of each tensor of one network.
+
+  Returns:
+    {name of the weight: error []}. NaN where `expected` is zero or not finite
+    (there is nothing to compare with), inf where only `actual` is not finite.
+  """
+  errors = {}
+  for (name, a, _), (_, b, _) in zip(
+    leaves(spec, expected), leaves(spec, actual), strict=True
+  ):
+    size = canonical.norm(a.ravel())
+    distance = canonical.norm((b - a).ravel())
+    # The norm of NaN is 0, so finiteness is tested on the entries.
+    distance = jnp.where(jnp.isfinite(b).all(), distance, jnp.inf)
+    errors[name] = _quotient(distance, size, jnp.isfinite(a).all())
+  return errors
+
+
+def _pulled_back_error(
+  spec: SymmetrySpec, g: GroupElement, update: Weights, update_at_g: Weights
+) -> dict[str, jax.Array]:
+  """`relative_error` of g⁻¹·Δ(gθ) against Δ(θ)."""
+  back = actions.act(actions.inverse(g), spec, update_at_g)
+  return relative_error(spec, update, back)
+
+
+def _relative_to_spread(values: jax.Array, values_at_g: jax.Array) -> jax.Array:
+  """See `InvarianceError.error`; both arguments are [B, ...]."""
+  distance = jnp.abs(values_at_g - values)
+  distance = jnp.where(jnp.isfinite(values_at_g), distance, jnp.inf).max(0)
+  spread = values.std(0)
+  return _quotient(distance, spread, jnp.isfinite(spread))
+
+
+def _quotient(
+  distance: jax.Array, unit: jax.Array, valid: jax.Array
+) -> jax.Array:
+  """distance / unit, NaN where the unit is zero or not valid."""
+  valid = valid & (unit > 0)
+  return jnp.where(valid, distance / jnp.where(valid, unit, 1), jnp.nan)
+
+
+def _worst(
+  error: Callable[[GroupElement], Any],
+  spec: SymmetrySpec,
+  key: jax.Array,
+  *,
+  networks: int | None = None,
+  activation: int = 0,
+  decades: float = 1.0,
+  samples: int = 1,
+) -> Any:
+  """The maximum of `error` over random group elements.
+
+  Args:
+    error: group element -> a pytree of errors; elements have an axis [B] where
+      `networks` is given.
+    spec: the symmetry.
+    key: consumed.
+    networks: B.
+    activation, decades, samples: see `SampleOptions`.
+  """
+
+  def sample(key):
+    return actions.sample(key, spec, activation, decades=decades)
+
+  def error_of_sample(key):
+    if networks is None:
+      return error(sample(key))
+    return error(jax.vmap(sample)(jax.random.split(key, networks)))
+
+  errors = jax.lax.map(error_of_sample, jax.random.split(key, samples))
+  return jax.tree.map(lambda e: e.max(0), errors)
 
 
 def regauge_networks(
   target: TargetNetwork, *, decades: float = 1.0
-) -> Callable[[Networks, jax.Array], tuple[Any, Networks]]:
-  """Moves every network by a random group element of its activation.
+) -> Callable[[Networks, jax.Array], tuple[GroupElement, Networks]]:
+  """Acts on each network with a random group element of its activation.
 
   Args:
     target: the architecture.
     decades: positive multipliers are log-uniform in 10**±decades.
 
   Returns:
-    (networks θ, key) -> (g, gθ): the element of each network, stacked, and the
-    moved networks. Their functions are those of θ.
+    (networks θ, key) -> (g, gθ): the group elements, stacked, and the regauged
+    networks, which have the functions of θ.
   """
   spec = target.spec
 
-  def move(key, item):
+  def regauge_one(key, item):
     network, number = item
     key = jax.random.fold_in(key, number)
-    # One element per activation, of which the network's own is selected.
+    # One element per activation; the network's activation selects one of them.
     elements = [
       actions.sample(key, spec, index, decades=decades)
       for index in range(len(target.activations))
@@ -170,13 +221,13 @@ def regauge_networks(
     g = jax.tree.map(lambda *a: jnp.stack(a)[network.activation], *elements)
     return g, actions.act(g, spec, network.weights)
 
-  apply = batched.apply_batched(move, batch_size=1)
+  apply = batched.apply_batched(regauge_one, batch_size=1)
 
-  def moved(networks, key):
+  def regauge(networks, key):
     g, weights = apply(key, (networks, np.arange(networks.size)))
     return g, networks._replace(weights=weights)
 
-  return moved
+  return regauge
 
 
 ErrorFn = Callable[[Params, Networks, jax.Array], np.ndarray]
@@ -185,7 +236,7 @@ group element each (see `regauge_networks`)."""
 
 
 def update_error(edit: batched.EditFn, target: TargetNetwork) -> ErrorFn:
-  """‖g⁻¹Δ(gθ) - Δ(θ)‖ / ‖Δ(θ)‖ of the updates Δ = θ' - θ of an operator.
+  """‖g⁻¹Δ(gθ) - Δ(θ)‖ / ‖Δ(θ)‖ for the updates Δ = θ' - θ of an operator.
 
   Args:
     edit: see `batched.edit_networks`.
@@ -194,26 +245,25 @@ def update_error(edit: batched.EditFn, target: TargetNetwork) -> ErrorFn:
   Returns:
     The error of the worst weight tensor of each network.
   """
-  spec = target.spec
 
-  def relative(g, network, edited, moved, edited_moved):
-    update, of_moved = (
+  def error(g, network, edited, regauged, regauged_edited):
+    update, update_at_g = (
       jax.tree.map(jnp.subtract, after.weights, before.weights)
-      for before, after in ((network, edited), (moved, edited_moved))
+      for before, after in ((network, edited), (regauged, regauged_edited))
     )
-    back = actions.act(actions.inverse(g), spec, of_moved)
-    return jnp.stack(list(relative_error(spec, update, back).values())).max()
+    errors = _pulled_back_error(target.spec, g, update, update_at_g)
+    return jnp.stack(list(errors.values())).max()
 
-  return _regauged(edit, target, relative)
+  return _error_of_edits(error, edit, target)
 
 
 def function_error(
   edit: batched.EditFn, target: TargetNetwork, inputs: np.ndarray
 ) -> ErrorFn:
-  """‖u'(x) - u(x)‖ / ‖u(x)‖ of the outputs of the edited θ and the edited gθ.
+  """‖u'(x) - u(x)‖ / ‖u(x)‖ for the outputs u of edited θ and u' of edited gθ.
 
   Where neurons are equal up to rounding, an operator that sorts neurons may
-  write to them in another order: other weights of the same function.
+  write to them in another order: other weights, but the same function.
 
   Args:
     edit: see `batched.edit_networks`.
@@ -222,41 +272,39 @@ def function_error(
   """
   x = jax.device_put(inputs)
 
-  def relative(g, network, edited, moved, edited_moved):
-    del g, network, moved
+  def error(g, network, edited, regauged, regauged_edited):
+    del g, network, regauged
     before, after = (
-      target.apply(n.weights, x, n.activation) for n in (edited, edited_moved)
+      target.apply(n.weights, x, n.activation)
+      for n in (edited, regauged_edited)
     )
     return jnp.linalg.norm(after - before) / jnp.linalg.norm(before)
 
-  return _regauged(edit, target, relative)
+  return _error_of_edits(error, edit, target)
 
 
-def _regauged(
-  edit: batched.EditFn,
-  target: TargetNetwork,
-  relative: Callable[..., jax.Array],
+def _error_of_edits(
+  error: Callable[..., jax.Array], edit: batched.EditFn, target: TargetNetwork
 ) -> ErrorFn:
-  """`relative` of (g, network, edited network, gθ, edited gθ)."""
-  move = regauge_networks(target)
+  """Maps `error` (g, network, edited, regauged, regauged and edited) -> []."""
+  regauge = regauge_networks(target)
   measure = batched.apply_batched(
-    lambda shared, item: relative(*item), batch_size=1
+    lambda shared, item: error(*item), batch_size=1
   )
 
-  def error(params, networks, key):
-    g, moved = move(networks, key)
-    items = (
-      g, networks, edit(params, networks), moved, edit(params, moved)
-    )  # fmt: skip
+  def measure_all(params, networks, key):
+    g, regauged = regauge(networks, key)
+    edited, regauged_edited = edit(params, networks), edit(params, regauged)
+    items = (g, networks, edited, regauged, regauged_edited)
     return jax.device_get(measure((), items))
 
-  return error
+  return measure_all
 
 
 def output_error(
   read: batched.ReadFn, target: TargetNetwork
 ) -> Callable[[Params, Networks, jax.Array], float]:
-  """The greatest |f(gθ) - f(θ)| of a functional f, over networks and outputs.
+  """max |f(gθ) - f(θ)| of a functional f over networks and outputs.
 
   Args:
     read: see `batched.read_networks`.
@@ -264,13 +312,13 @@ def output_error(
 
   Returns:
     (φ, networks, key) -> the error for a random g per network, in units of the
-    standard deviation of f over the networks.
+    standard deviation of each output over networks (see `InvarianceError`).
   """
-  move = regauge_networks(target)
+  regauge = regauge_networks(target)
 
   def error(params, networks, key):
-    before = read(params, networks)
-    after = read(params, move(networks, key)[1])
-    return float((jnp.abs(after - before) / before.std(0, keepdims=True)).max())
+    values = read(params, networks)
+    values_at_g = read(params, regauge(networks, key)[1])
+    return float(_relative_to_spread(values, values_at_g).max())
 
   return error

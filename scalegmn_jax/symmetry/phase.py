@@ -2,9 +2,9 @@
 
 sin(ω(z + b) + kπ) = (−1)^k sin(ω(z + b)): the bias of a sine neuron can be
 shifted by kπ/ω if its outgoing weights are multiplied by (−1)^k
-(Kalogeropoulos et al. 2024, arXiv:2406.10685, appendix). No multiplier does
-that, so a metanetwork that is equivariant to signs knows nothing of it: the
-phases are folded before it reads the weights.
+(Kalogeropoulos et al. 2024, arXiv:2406.10685, appendix). Multipliers do not
+express this symmetry, so a metanetwork that is equivariant to signs is not
+invariant to it: phases are folded before the metanetwork reads the weights.
 
 All functions take the weights of one network whose hidden neurons compute
 sin(ω(xW + b)).
@@ -20,15 +20,14 @@ from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry.spec import leaves
 
 Turns = dict[str, jax.Array]
-"""{space: k [n]}, half turns of its neurons: integers."""
+"""{space: k [n]}: integer half turns of the neurons."""
 
 
 def _biased(spec: SymmetrySpec) -> dict[str, int]:
-  """{hidden space: the position of its bias among the leaves of the weights}.
+  """{hidden space: position of its bias among the leaves of the weights}.
 
-  A space without a bias has no phase. One that several kernels or biases write
-  to is computed as σ(...) + ..., and what of that is inside the sine is not
-  known.
+  A space without a bias has no phase. A space with several writers is computed
+  as σ(...) + ..., and the spec does not say which terms are inside the sine.
   """
   writers = {name: [] for name, s in spec.spaces.items() if not s.fixed}
   for i, (name, axes, _) in enumerate(leaves(spec, spec.axes)):
@@ -36,13 +35,13 @@ def _biased(spec: SymmetrySpec) -> dict[str, int]:
     if receiver and receiver[1] in writers:
       writers[receiver[1]].append((i, name, sender is None))
   biased = {}
-  for space, found in writers.items():
-    biases = [i for i, _, is_bias in found if is_bias]
-    if len(biases) > 1 or len(found) - len(biases) > 1:
-      names = ", ".join(name for _, name, _ in found)
+  for space, inputs in writers.items():
+    biases = [i for i, _, is_bias in inputs if is_bias]
+    if len(biases) > 1 or len(inputs) - len(biases) > 1:
+      names = ", ".join(name for _, name, _ in inputs)
       raise InputError(
         f"space {space!r} is written to by {names}: expected one bias and one "
-        "kernel, for the phase of a sum of layers is not known"
+        "kernel, since the phase of a sum of layers is not known"
       )
     if biases:
       biased[space] = biases[0]
@@ -52,17 +51,17 @@ def _biased(spec: SymmetrySpec) -> dict[str, int]:
 def shift(
   spec: SymmetrySpec, weights: Weights, turns: Turns, omega: float
 ) -> Weights:
-  """The same function at other phases: b + kπ/ω, outgoing weights · (−1)^k.
+  """Shifts phases: b + kπ/ω, outgoing weights · (−1)^k. Same function.
 
   Args:
     spec: the symmetry.
     weights: of one network.
     turns: k of the neurons of some hidden spaces.
-    omega: ω, of sin(ω(xW + b)).
+    omega: ω in sin(ω(xW + b)).
 
   Raises:
-    InputError: several layers write to one space, or a space of `turns` is no
-      hidden space with a bias.
+    InputError: several layers write to one space, or a space in `turns` is not
+      a hidden space with a bias.
   """
   biased = _biased(spec)
   for name in turns:
@@ -84,7 +83,7 @@ def shift(
 
 
 def turns_of(spec: SymmetrySpec, weights: Weights, omega: float) -> Turns:
-  """The half turns that lead into the interval: shift by −k folds."""
+  """The half turns k of a network: a shift by −k folds it."""
   values = jax.tree.leaves(weights)
   return {
     name: jnp.floor(values[i] * (omega / math.pi) + 0.5).astype(int)
@@ -93,16 +92,16 @@ def turns_of(spec: SymmetrySpec, weights: Weights, omega: float) -> Turns:
 
 
 def fold(spec: SymmetrySpec, weights: Weights, omega: float) -> Weights:
-  """The same function with every hidden bias in [−π/(2ω), π/(2ω)).
+  """Shifts every hidden bias into [−π/(2ω), π/(2ω)). Same function.
 
   All phase-shifted copies of a network fold to the same weights. Folding
   commutes with permutations and, since the interval is symmetric, with sign
-  flips, but for biases on its boundary.
+  flips, except for biases on its boundary.
 
   Args:
     spec: the symmetry.
     weights: of one network.
-    omega: ω, of sin(ω(xW + b)).
+    omega: ω in sin(ω(xW + b)).
 
   Raises:
     InputError: several layers write to one space (a skip).
@@ -112,12 +111,12 @@ def fold(spec: SymmetrySpec, weights: Weights, omega: float) -> Weights:
 
 
 def sample(key: jax.Array, spec: SymmetrySpec, *, reach: int = 8) -> Turns:
-  """Random half turns in ±reach of all neurons that have a phase.
+  """Samples half turns in ±reach for all neurons that have a phase.
 
   Args:
     key: consumed.
     spec: the symmetry.
-    reach: the greatest |k|.
+    reach: the largest |k|.
   """
   spaces = list(_biased(spec))
   return {
@@ -129,19 +128,19 @@ def sample(key: jax.Array, spec: SymmetrySpec, *, reach: int = 8) -> Turns:
 
 
 def fold_before(
-  metanetwork: Functional, spec: SymmetrySpec, omega: float
+  functional: Functional, spec: SymmetrySpec, omega: float
 ) -> Functional:
-  """f(fold(θ)): a metanetwork that all phase-shifted copies look the same to.
+  """f(fold(θ)): a functional that is invariant to phase shifts.
 
-  It is invariant or equivariant to permutations and signs if f is.
+  It stays invariant to permutations and signs if f is.
 
   Args:
-    metanetwork: f.
-    spec: the symmetry of the networks that it reads.
-    omega: ω, of sin(ω(xW + b)).
+    functional: f.
+    spec: the symmetry of the networks that f reads.
+    omega: ω in sin(ω(xW + b)).
   """
 
   def apply(params, weights, activation: jax.Array | int = 0):
-    return metanetwork.apply(params, fold(spec, weights, omega), activation)
+    return functional.apply(params, fold(spec, weights, omega), activation)
 
-  return Functional(metanetwork.init, apply)
+  return Functional(functional.init, apply)

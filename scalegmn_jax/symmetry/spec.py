@@ -1,4 +1,4 @@
-"""Which group acts on which axis of which weight.
+"""The symmetry of an architecture: which group acts on which weight axis.
 
 Sources: Kalogeropoulos et al., "Scale Equivariant Graph Metanetworks" (2024,
 arXiv:2406.10685), sections 3 and 4; Godfrey et al., "On the symmetries of deep
@@ -6,6 +6,7 @@ learning models and their internal representations" (2022, arXiv:2205.14258).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
@@ -26,11 +27,15 @@ GROUPS = {
   "gelu": "permutation",
   "silu": "permutation",
 }
-"""The diagonal group of each activation, beside permutation."""
+"""The diagonal group of each activation, besides permutation."""
 
 
 def groups_of(activations: Sequence[str]) -> tuple[str, ...]:
-  """The group of each activation; InputError for an unknown name, or none."""
+  """The group of each activation.
+
+  Raises:
+    InputError: no activation, or an unknown name.
+  """
   if not activations:
     raise InputError(f"no activation, expected some of {', '.join(GROUPS)}")
   for name in activations:
@@ -50,8 +55,8 @@ def chain(
 
   Args:
     sizes: neurons of each layer, input and output included (L + 1 of them).
-    groups: the group of the hidden layers, one per activation of the zoo.
-    kernel_dims: spatial axes that come before [in, out] in each of the L
+    groups: the group of the hidden layers, one per activation of the target.
+    kernel_dims: number of spatial axes before [in, out] in each of the L
       kernels: 0 for a dense layer, 2 for a convolution.
   """
   last = len(sizes) - 1
@@ -73,35 +78,89 @@ def chain(
 
 
 def output_name(spec: SymmetrySpec) -> str:
-  """The space of the outputs: what a network computes last."""
+  """Name of the output space, the last one that a network computes."""
   return list(spec.spaces)[-1]
 
 
 def output_size(spec: SymmetrySpec) -> int:
-  """How many outputs a network has."""
+  """Number of outputs of a network."""
   return spec.spaces[output_name(spec)].size
 
 
-def leaves(spec: SymmetrySpec, weights: Weights) -> list[tuple]:
-  """(name, weight, `Axes`) of every weight, in the order of `weights`."""
+def leaves(spec: SymmetrySpec, weights: Weights) -> list[tuple[str, Any, Axes]]:
+  """(name, weight, `Axes`) per weight, in the order of `weights`."""
   paths, structure = jax.tree_util.tree_flatten_with_path(weights)
   axes = structure.flatten_up_to(spec.axes)
   return [
-    (jax.tree_util.keystr(path, simple=True, separator="/"), weight, ax)
+    (_name(path), weight, ax)
     for (path, weight), ax in zip(paths, axes, strict=True)
   ]
 
 
 def check(spec: SymmetrySpec, weights: Weights) -> None:
-  """Raises InputError unless the shapes of `weights` are those of `spec`."""
+  """Checks a spec, and that the weights of one network fit it.
+
+  Args:
+    spec: the symmetry.
+    weights: of one network, arrays or shapes.
+
+  Raises:
+    InputError: an unknown group or space, or weights that differ from
+      `spec.axes` in names, numbers of axes or sizes.
+  """
+  for name, space in spec.spaces.items():
+    for group in space.groups:
+      if group not in GROUPS.values():
+        raise InputError(
+          f"space {name!r}: unknown group {group!r}, expected one of "
+          f"{', '.join(sorted(set(GROUPS.values())))}"
+        )
+  _check_structure(spec, weights)
   for name, weight, axes in leaves(spec, weights):
+    if not isinstance(axes, Axes):
+      raise InputError(
+        f"weight {name}: its entry in spec.axes is {type(axes).__name__}, "
+        "expected Axes"
+      )
     if len(axes.axes) != weight.ndim:
       raise InputError(
         f"weight {name}: {weight.ndim} axes, but its spec has {len(axes.axes)}"
       )
     for axis, size in zip(axes.axes, weight.shape, strict=True):
-      if axis is not None and spec.spaces[axis.space].size != size:
+      if axis is None:
+        continue
+      if axis.space not in spec.spaces:
+        raise InputError(
+          f"weight {name}: unknown space {axis.space!r}, expected one of "
+          f"{', '.join(spec.spaces)}"
+        )
+      if spec.spaces[axis.space].size != size:
         raise InputError(
           f"weight {name} has shape {weight.shape}, but space "
           f"{axis.space!r} has {spec.spaces[axis.space].size} neurons"
         )
+
+
+def _check_structure(spec: SymmetrySpec, weights: Weights) -> None:
+  """InputError unless `weights` and `spec.axes` are the same pytree."""
+  weight_names, axes_names = _names(weights), _names(spec.axes)
+  for name in weight_names:
+    if name not in axes_names:
+      raise InputError(f"weight {name} is not in spec.axes")
+  for name in axes_names:
+    if name not in weight_names:
+      raise InputError(f"weight {name} of spec.axes is missing")
+  ours, theirs = map(jax.tree.structure, (weights, spec.axes))
+  if ours != theirs:
+    raise InputError(
+      f"the weights have the structure {ours}, but spec.axes has {theirs}"
+    )
+
+
+def _names(tree: Any) -> list[str]:
+  paths = jax.tree_util.tree_leaves_with_path(tree)
+  return [_name(path) for path, _ in paths]
+
+
+def _name(path: Any) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")

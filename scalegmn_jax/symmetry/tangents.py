@@ -1,6 +1,6 @@
-"""Gauge directions: along which the weights move and the function does not.
+"""Gauge directions: directions in weight space that leave the function fixed.
 
-A scaling group is continuous. Its multipliers are q = e^{τξ}, and the tangent
+The scale group is continuous. Its multipliers are q = e^{τξ}, and the tangent
 t = d/dτ (e^{τξ}·θ) at τ = 0 satisfies J t = 0, where J is the Jacobian of the
 network's outputs in its weights, on any inputs. There is one direction per
 hidden neuron with the scale group; the channels of a convolution are neurons,
@@ -20,11 +20,11 @@ from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry.spec import leaves
 
 Rates = Mapping[str, jax.Array]
-"""{space: ξ [n]}: how fast log q of each neuron grows."""
+"""{space: ξ [n]}: d(log q)/dτ of each neuron."""
 
 
 def directions(spec: SymmetrySpec, activation: int = 0) -> dict[str, int]:
-  """{hidden space: free positive multipliers}, counted from the spec.
+  """{hidden space: number of free positive multipliers}, from the spec.
 
   Args:
     spec: the symmetry.
@@ -43,15 +43,16 @@ def generators(
   numbers: np.ndarray | None = None,
   dtype=None,
 ) -> dict[str, jax.Array]:
-  """{space: ξ [G, n]}: the rates of G directions, each of one neuron.
+  """{space: ξ [G, n]}: the rates of G directions, one neuron each.
 
-  Spaces without directions are left out. `jax.lax.map` it with `tangent`.
+  Spaces without directions are left out. `jax.lax.map` maps `tangent` over the
+  directions.
 
   Args:
     spec: the symmetry.
     activation: index of the network's activation (a Python integer).
-    numbers: [G], which of the directions, counted over all spaces; None: all.
-    dtype: the default float type if None.
+    numbers: [G], indices of the directions over all spaces; None for all.
+    dtype: type of the rates; None for the default float type.
   """
   counts = {n: c for n, c in directions(spec, activation).items() if c}
   if not counts:
@@ -70,9 +71,9 @@ def generators(
 def tangent(spec: SymmetrySpec, weights: Weights, rates: Rates) -> Weights:
   """d/dτ (e^{τξ}·θ) at τ = 0, linear in ξ:  t(gθ) = g·t(θ) for scalings g.
 
-  Of a bias ξ_i b_i, of a kernel (ξ_i - ξ_j) W_ji. It is taken whatever the
-  group of a space: where that is not the scale group, t is a direction in
-  which the function does change.
+  ξ_i b_i for a bias, (ξ_i - ξ_j) W_ji for a kernel. The groups of the spaces do
+  not matter: the function changes along t where ξ is not zero in a space
+  without the scale group.
 
   Args:
     spec: the symmetry.
@@ -80,30 +81,30 @@ def tangent(spec: SymmetrySpec, weights: Weights, rates: Rates) -> Weights:
     rates: ξ; zero in spaces that are left out.
   """
 
-  def moved(rates):
+  def scaled(rates):
     grow = {name: jnp.exp(r) for name, r in rates.items()}
     shrink = {name: jnp.exp(-r) for name, r in rates.items()}
     return gauge.scale_axes(spec, weights, grow, shrink)
 
   rates = dict(rates)
   start = jax.tree.map(jnp.zeros_like, rates)
-  return jax.jvp(moved, (start,), (rates,))[1]
+  return jax.jvp(scaled, (start,), (rates,))[1]
 
 
 def rank(spec: SymmetrySpec, weights: Weights, activation: int = 0) -> int:
   """Dimension of the span of all tangents, counted from the zeros of θ.
 
-  t vanishes for those ξ with ξ_i = 0 where b_i is not 0 and ξ_i = ξ_j where
-  W_ji is not 0, with ξ = 0 on neurons that cannot be scaled. So take neurons
-  as vertices, one vertex for all that cannot be scaled and for the biases, and
-  weights that are not zero as edges: ξ is constant on a connected component,
-  and 0 on that of the fixed vertex. Each other component takes one direction
-  away. It is a neuron without weights, or several that are connected with each
-  other alone.
+  t vanishes for ξ with ξ_i = 0 where b_i is not 0 and ξ_i = ξ_j where W_ji is
+  not 0, and ξ = 0 on neurons that cannot be scaled. Consider the graph whose
+  edges are the nonzero weights and whose vertices are the neurons, with a
+  single vertex for the biases and all neurons that cannot be scaled. ξ is
+  constant on each connected component, and 0 on the component of the single
+  vertex. Each other component removes one direction: a neuron without weights,
+  or neurons that are connected only with each other.
 
   Args:
     spec: the symmetry.
-    weights: of one network, arrays whose values are known.
+    weights: of one network, concrete arrays.
     activation: index of the network's activation (a Python integer).
   """
   starts, vertices = {}, 1
@@ -113,10 +114,10 @@ def rank(spec: SymmetrySpec, weights: Weights, activation: int = 0) -> int:
       vertices += count
 
   def ends(axes, power, index):
-    found = axes.find(power)
-    if found is None or found[1] not in starts:
+    end = axes.find(power)
+    if end is None or end[1] not in starts:
       return np.zeros_like(index[0])
-    return starts[found[1]] + index[found[0]]
+    return starts[end[1]] + index[end[0]]
 
   senders, receivers = [], []
   for _, weight, axes in leaves(spec, weights):

@@ -1,1 +1,1 @@
-"""Training metanetworks."""
+"""Training of metanetworks: objectives, optimizer, loop and checkpoints."""

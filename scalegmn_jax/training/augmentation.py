@@ -1,7 +1,7 @@
-"""Other networks of the same label: augmentation of weights.
+"""Augmentation of weights: other networks with the same label.
 
-All act on one network, a chain of dense layers (`targets.mlp`) that maps
-coordinates [d] to values: an implicit representation of an image.
+All functions act on one network, a chain of dense layers (`targets.mlp`) that
+maps coordinates [d] to values: an implicit representation of an image.
 """
 
 import dataclasses
@@ -14,15 +14,15 @@ from scalegmn_jax.base import Weights
 
 @dataclasses.dataclass(frozen=True)
 class AugmentRanges:
-  """What `augment` draws from.
+  """Ranges of the random transformations of `augment`.
 
   Attributes:
     rotation: greatest angle, in degrees.
     scale: coordinates are multiplied by a log-uniform number in
       [1/scale, scale].
     shift: greatest offset of a coordinate, uniform.
-    noise: standard deviation of Gaussian noise, in units of that of the
-      weight's tensor.
+    noise: standard deviation of Gaussian noise, relative to the standard
+      deviation of each weight tensor.
   """
 
   rotation: float = 0.0
@@ -31,13 +31,16 @@ class AugmentRanges:
   noise: float = 0.0
 
 
-def moved(weights: Weights, matrix: jax.Array, offset: jax.Array) -> Weights:
-  """The network x -> f(Ax + t), exactly: W → AᵀW, b → b + tW at the inputs.
+def transform_input(
+  weights: Weights, matrix: jax.Array, offset: jax.Array
+) -> Weights:
+  """Transforms the input: exactly x -> f(Ax + t), by W → AᵀW, b → b + tW.
 
-  Commutes with the group of the network, which acts on the other axis.
+  Commutes with the symmetry group, which acts on the other axis of the first
+  layer.
 
   Args:
-    weights: of one network f on d coordinates.
+    weights: weights of one network f on d coordinates.
     matrix: A, [d, d].
     offset: t, [d].
   """
@@ -50,13 +53,13 @@ def moved(weights: Weights, matrix: jax.Array, offset: jax.Array) -> Weights:
   return (first, *others)
 
 
-def noisy(key: jax.Array, weights: Weights, noise: float) -> Weights:
-  """Gaussian noise, in units of the standard deviation of each tensor.
+def add_noise(key: jax.Array, weights: Weights, noise: float) -> Weights:
+  """Adds Gaussian noise to all weights.
 
   Args:
     key: consumed.
-    weights: of one network.
-    noise: in those units.
+    weights: weights of one network.
+    noise: standard deviation, relative to the one of each tensor.
   """
   values, structure = jax.tree.flatten(weights)
   keys = jax.random.split(key, len(values))
@@ -68,12 +71,12 @@ def noisy(key: jax.Array, weights: Weights, noise: float) -> Weights:
 
 
 def augment(key: jax.Array, weights: Weights, ranges: AugmentRanges) -> Weights:
-  """A network of 2 coordinates rotated, scaled, shifted and disturbed.
+  """Rotates, scales and shifts a network on 2 coordinates, and adds noise.
 
   Args:
     key: consumed.
-    weights: of one network.
-    ranges: of all that is drawn.
+    weights: weights of one network.
+    ranges: ranges of the random transformation.
   """
   k_angle, k_scale, k_shift, k_noise = jax.random.split(key, 4)
   limit = jnp.deg2rad(ranges.rotation)
@@ -82,4 +85,6 @@ def augment(key: jax.Array, weights: Weights, ranges: AugmentRanges) -> Weights:
   c, s = jnp.cos(angle), jnp.sin(angle)
   matrix = size * jnp.array([[c, -s], [s, c]])
   offset = ranges.shift * jax.random.uniform(k_shift, (2,), minval=-1.0)
-  return noisy(k_noise, moved(weights, matrix, offset), ranges.noise)
+  return add_noise(
+    k_noise, transform_input(weights, matrix, offset), ranges.noise
+  )

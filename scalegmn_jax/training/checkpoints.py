@@ -14,8 +14,8 @@ from scalegmn_jax.base import InputError
 class Checkpoints:
   """The last checkpoints of a run, in one folder.
 
-  Arrays are saved from the host without shardings, so that what was saved on
-  many devices is restored on any number of them.
+  Arrays are saved from the host without shardings: a checkpoint that was saved
+  with many devices can be restored with any number of devices.
   """
 
   def __init__(self, folder: Path, keep: int = 2):
@@ -29,15 +29,21 @@ class Checkpoints:
     """The step of the last complete checkpoint."""
     return self._manager.latest_step()
 
-  def save(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
-    """Saves in the background; a checkpoint counts once it is complete."""
+  def save(self, step: int, state: Any, metadata: Mapping[str, Any]) -> None:
+    """Saves in the background; only complete checkpoints are restored.
+
+    Args:
+      step: steps taken.
+      state: a pytree of arrays.
+      metadata: JSON values, saved beside the state.
+    """
     if step == self.latest():
       return
     self._manager.save(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(jax.device_get(state)),
-        config=ocp.args.JsonSave(dict(config)),
+        metadata=ocp.args.JsonSave(dict(metadata)),
       ),
     )
 
@@ -45,7 +51,7 @@ class Checkpoints:
     """The state of the last checkpoint, in the structure of `template`.
 
     Raises:
-      InputError: there is none, it is damaged, or it is of another structure.
+      InputError: no checkpoint, a damaged one, or another structure.
     """
     step = self.latest()
     if step is None:
@@ -68,6 +74,6 @@ class Checkpoints:
     return jax.device_put(restored)
 
   def close(self) -> None:
-    """Waits until everything is on disk."""
+    """Waits until all checkpoints are on disk."""
     self._manager.wait_until_finished()
     self._manager.close()

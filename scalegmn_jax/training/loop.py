@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.runner import progress
-from scalegmn_jax.base import InputError, MetaNetwork
+from scalegmn_jax.base import InputError, MetaNetwork, Params
 from scalegmn_jax.training import optimizer as optimizers
 from scalegmn_jax.training.checkpoints import Checkpoints
 from scalegmn_jax.training.metrics import Metrics
@@ -25,57 +24,69 @@ from scalegmn_jax.training.step import (
 )
 
 Watch = Callable[[int, Mapping[str, float]], None]
-"""(steps taken, metrics of a validation) -> None. What it raises ends the
-training, of which a checkpoint is on disk."""
+"""(steps taken, metrics of a validation) -> None. An exception that it raises
+ends the training; the checkpoint of this step is on disk."""
+
+OnStep = Callable[[int, str], None]
+"""(steps taken, status text) -> None, for instance to move a progress bar."""
 
 
 class Interrupted(Exception):
-  """SIGTERM came; the state is in a checkpoint."""
+  """SIGTERM arrived; the state is in a checkpoint."""
 
 
 def train(
   metanetwork: MetaNetwork,
-  task: Objective,
+  objective: Objective,
   optimizer: optax.GradientTransformation,
   data: Any,
-  validate: Callable[[Any], dict[str, float]],
+  validate: Callable[[Params], Mapping[str, float]],
   *,
   steps: int,
   seed: int,
   workdir: Path,
-  config: dict[str, Any],
-  label: str = "train",
-  chunk: int | None = None,
+  log_every: int = 100,
+  eval_every: int = 1000,
+  patience: int = 100,
+  grad_chunk: int | None = None,
+  metadata: Mapping[str, Any] | None = None,
+  on_step: OnStep | None = None,
   watch: Watch | None = None,
 ) -> TrainState:
-  """Trains, or goes on training, the parameters of a metanetwork.
+  """Trains the parameters of a metanetwork, or resumes their training.
+
+  A training that was killed at any moment and resumed has the same bits as one
+  without interruption.
 
   Args:
-    metanetwork: its parameters are trained.
-    task: see `training.step.Task`; its metrics have an "objective".
-    optimizer: see `training.optimizer`.
-    data: whatever `task` draws its batches from; or a function, from the
-      number of steps taken to that, for batches that the host makes. It is
-      called while the device is busy with the steps before.
-    validate: params -> metrics, among them "val_objective".
-    steps: of training.
-    seed: of the parameters and of what is drawn.
-    workdir: gets `checkpoints/` and `metrics.jsonl`.
-    config: JSON values, saved with the state; how often to log, evaluate and
-      give up (`train.*_every`, `train.patience`) is read here.
-    label: of the progress bar.
-    chunk: networks differentiated at a time, see `training.step.gradient`.
+    metanetwork: the metanetwork whose parameters φ are trained.
+    objective: see `training.step.Objective`; its metrics have an "objective".
+    optimizer: see `training.optimizer.make_optimizer`.
+    data: input of `objective.draw`; or a function from the number of steps
+      taken to that input, for batches that the host makes. The function is
+      called while the device is busy with the previous steps.
+    validate: φ -> metrics with a "val_objective".
+    steps: number of training steps.
+    seed: seed of φ and of the random draws.
+    workdir: receives `checkpoints/` and `metrics.jsonl`.
+    log_every: steps between two rows of metrics.
+    eval_every: steps between two validations, each with a checkpoint. The last
+      step is always one of them.
+    patience: consecutive updates with a non-finite gradient that end the
+      training.
+    grad_chunk: networks differentiated at a time, see `training.step.gradient`.
+    metadata: JSON values, saved with every checkpoint.
+    on_step: called before the first step and after every step.
     watch: called after every validation.
 
   Raises:
-    InputError: updates stay non-finite.
-    Interrupted: on SIGTERM, after a checkpoint is on disk.
+    InputError: the gradient stays non-finite, or no validation was finite.
+    Interrupted: SIGTERM arrived; the checkpoint is on disk.
   """
-  c = config["train"]
   seed = jax.device_put(np.uint32(seed))
   workdir.mkdir(parents=True, exist_ok=True)
   k_init, k_run = jax.random.split(jax.random.key(seed))
-  # In one program: the constants of the optimizer's state are no transfers.
+  # One program, so that constants of the optimizer's state are not transferred.
   initial = jax.jit(lambda key: init_state(metanetwork.init(key), optimizer))
   state = initial(k_init)
   keep = jax.jit(keep_best)
@@ -83,19 +94,19 @@ def train(
   try:
     if checkpoints.latest() is not None:
       state = checkpoints.restore(state)
-      progress.console.print(f"resumed at step {_number(state.step):.0f}")
     start = int(_number(state.step))
     best = _number(state.best_objective)
     metrics = Metrics(workdir / "metrics.jsonl", start)
-    step = make_step(task, optimizer, chunk=chunk)
-    with _sigterm() as stopped, progress.bar(label, steps) as advance:
-      advance(count=start)
-      rows = _Rows(metrics, start, c["patience"])
+    step = make_step(objective, optimizer, grad_chunk=grad_chunk)
+    with _sigterm() as stopped:
+      if on_step is not None:
+        on_step(start, "")
+      rows = _Rows(metrics, start, patience)
       for number in range(start + 1, steps + 1):
-        given = data(number - 1) if callable(data) else data
-        state, values = step(state, k_run, given)
-        evaluate = number % c["eval_every"] == 0 or number == steps
-        log = evaluate or number % c["log_every"] == 0
+        inputs = data(number - 1) if callable(data) else data
+        state, values = step(state, k_run, inputs)
+        evaluate = number % eval_every == 0 or number == steps
+        log = evaluate or number % log_every == 0
         if log or rows.arrived():
           rows.write()
         if log:
@@ -103,19 +114,20 @@ def train(
         if evaluate:
           rows.wait()
           validation = validate(state.params)
-          objective = np.float32(validation["val_objective"])
-          state = keep(state, jax.device_put(objective))
+          val_objective = np.float32(validation["val_objective"])
+          state = keep(state, jax.device_put(val_objective))
           best = _number(state.best_objective)
-          # First the row: what is in a checkpoint has its rows on disk.
+          # Rows before checkpoints: a checkpoint has its rows on disk.
           rows.write(validation)
-          checkpoints.save(number, state, config)
+          checkpoints.save(number, state, metadata or {})
           if watch is not None:
             watch(number, validation)
           rows.restart_clock(number)
-        advance(rows.note(best))
+        if on_step is not None:
+          on_step(number, rows.status(best))
         if stopped():
           rows.write()
-          checkpoints.save(number, state, config)
+          checkpoints.save(number, state, metadata or {})
           raise Interrupted(f"{workdir}: stopped at step {number} of {steps}")
   finally:
     checkpoints.close()
@@ -129,12 +141,11 @@ def _number(scalar: jax.Array) -> float:
 
 
 class _Rows:
-  """Rows of `metrics.jsonl`, on their way from the device.
+  """Rows of `metrics.jsonl` on their way from the device to the file.
 
-  A row is begun when its step has been given to the device and written once
-  its numbers have arrived, at the latest before the next row is begun. So the
-  device always has the steps of a log interval left to do while the host waits
-  for a row.
+  A row begins when its step has been dispatched to the device and is written
+  when its numbers have arrived, at the latest before the next row begins. While
+  the host waits for a row, the device has the steps of one log interval queued.
   """
 
   def __init__(self, metrics: Metrics, start: int, patience: int):
@@ -150,7 +161,7 @@ class _Rows:
   def begin(
     self, step: int, values: dict[str, jax.Array], state: TrainState
   ) -> None:
-    # Copies: the next step gives the buffers of the state away.
+    # Copies: the next step donates the buffers of the state.
     in_a_row, total = map(jnp.copy, optimizers.skipped(state.optimizer))
     self._row = values | {"in_a_row": in_a_row, "skipped": total}
     self._step, self._arrival = step, None
@@ -158,24 +169,24 @@ class _Rows:
       value.copy_to_host_async()
 
   def arrived(self) -> bool:
-    """Whether there is a row that can be written without waiting."""
+    """Whether a row is ready to be written without waiting."""
     if self._row is None:
       return False
     values: Any = self._row.values()  # `is_ready` is not in jax's types
     return all(value.is_ready() for value in values)
 
   def wait(self) -> float:
-    """Waits for the numbers of the row; when they were seen first."""
+    """Waits for the numbers of the row; returns the time of their arrival."""
     if self._arrival is None:
       jax.block_until_ready(self._row)
       self._arrival = time.perf_counter()
     return self._arrival
 
   def write(self, more: Mapping[str, float] | None = None) -> None:
-    """Writes the row, if there is one, with the values of `more`.
+    """Writes the pending row, if any, with the values of `more`.
 
     Raises:
-      InputError: the gradient has not been finite for too many steps.
+      InputError: the gradient has not been finite for `patience` steps.
     """
     if self._row is None:
       return
@@ -187,7 +198,8 @@ class _Rows:
       raise InputError(
         f"training: the gradient is not finite since step "
         f"{self._step - in_a_row + 1} ({values['skipped']} updates skipped in "
-        "all); lower train.learning_rate or look at the zoo"
+        "all); try a lower learning rate, or look for extreme weights among "
+        "the networks"
       )
     rate = (self._step - self._since) / (arrival - self._clock)
     values["steps_per_second"] = rate
@@ -195,15 +207,18 @@ class _Rows:
     self._objective = values["objective"]
     self._clock, self._since = arrival, self._step
 
-  def note(self, best: float) -> str:
-    """What the progress bar says."""
+  def status(self, best: float) -> str:
+    """The last logged objective and the best validation objective, as text."""
     if self._objective is None:
       return ""
     return f"{self._objective:.3f}, val {best:.3f}"
 
 
 class _sigterm:
-  """Within it, SIGTERM only sets what the function it yields returns."""
+  """Context manager that defers SIGTERM.
+
+  Within the context a SIGTERM only makes the yielded function return True.
+  """
 
   def __enter__(self) -> Callable[[], bool]:
     self._set = False

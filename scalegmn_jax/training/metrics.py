@@ -10,9 +10,8 @@ from scalegmn_jax.io import write_text
 class Metrics:
   """Appends rows to a file and reads them back.
 
-  A run that resumes cuts the file back to the step it resumes from, so every
-  step is in it once. A last row that an interruption left incomplete is
-  dropped as well.
+  A resumed run cuts the file back to its first step, so that every step occurs
+  once. An incomplete last row, left by an interruption, is dropped.
   """
 
   def __init__(self, path: Path, step: int = 0):

@@ -1,4 +1,4 @@
-"""What metanetworks are trained to do."""
+"""Training objectives of metanetworks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from scalegmn_jax.base import (
   TargetNetwork,
   Weights,
 )
-from scalegmn_jax.inner import objective
+from scalegmn_jax.inner import objective as inner_objective
 from scalegmn_jax.inner.losses import Losses
 from scalegmn_jax.training.step import Objective
 
@@ -24,158 +24,164 @@ def amortized_objective(
   operator: Operator,
   losses: Callable[..., Losses],
   *,
-  networks: int,
-  images: int,
+  batch_networks: int,
+  batch_images: int,
   ramp: tuple[float, float] = (0, 0),
-  noise: float = 0.0,
+  image_noise: float = 0.0,
 ) -> Objective:
-  """The amortized objective on random networks and images.
+  """Amortized fine-tuning: the objective of random networks after one edit.
 
-  The penalty can come in late. What an operator writes from nothing has little
-  to set against it: before anything is learned most of it would be zero.
+  The penalty can be phased in. At the start of training, weights that the
+  operator writes have little effect on the loss, and a full penalty would drive
+  most of them to zero.
 
   Args:
     operator: weights -> better weights.
-    losses: see `losses.task_losses`.
-    networks: drawn per step, with replacement.
-    images: drawn per step, the same for all networks; for networks with tasks
-      of their own, for each network those of its task.
-    ramp: steps from which the penalty begins to count and from which all of it
-      does, in between a part that grows linearly. Metrics have all of it.
+    losses: see `inner.losses.finetune_losses`.
+    batch_networks: networks drawn per step, with replacement.
+    batch_images: images drawn per step, the same for all networks; for networks
+      with labels of their own (`class_to_output`), images drawn for each
+      network among its classes.
+    ramp: (begin, end) steps: the weight of the penalty grows linearly from 0 at
+      `begin` to 1 at `end`; (0, 0) for 1 throughout. Metrics always have the
+      full penalty.
+    image_noise: standard deviation of the Gaussian noise that is added to the
+      pixels, the same noise for all networks of a step; 0 for none.
 
   Returns:
-    A task whose data are (zoo, images, labels).
+    An objective whose data are (networks, images [N, ...], labels [N]).
   """
 
   def draw(key, step, data):
-    zoo, x, y = data
-    counted = share(step)
+    networks, x, y = data
+    weight = penalty_weight(step)
     k_rows, k_images, k_noise = jax.random.split(key, 3)
-    size = zoo.activation.shape[0]
-    rows = jax.random.randint(k_rows, (networks,), 0, size)
-    zoo = jax.tree.map(lambda a: a[rows], zoo)
-    added = jnp.zeros((), x.dtype)
-    if noise > 0:
-      shape = (images, *x.shape[1:])
-      added = noise * jax.random.normal(k_noise, shape, x.dtype)
-    if zoo.class_to_output is None:
-      chosen = jax.random.randint(k_images, (images,), 0, x.shape[0])
-      return (zoo, None), (x[chosen], y[chosen], added, counted)
-    keys = jax.random.split(k_images, networks)
-    chosen = jax.vmap(own_images, (0, 0, None))(keys, zoo, y)
-    return (zoo, chosen), (x, y, added, counted)
+    rows = jax.random.randint(k_rows, (batch_networks,), 0, networks.size)
+    networks = networks.take(rows)
+    noise = jnp.zeros((), x.dtype)
+    if image_noise > 0:
+      shape = (batch_images, *x.shape[1:])
+      noise = image_noise * jax.random.normal(k_noise, shape, x.dtype)
+    if networks.class_to_output is None:
+      indices = jax.random.randint(k_images, (batch_images,), 0, x.shape[0])
+      return (networks, None), (x[indices], y[indices], noise, weight)
+    keys = jax.random.split(k_images, batch_networks)
+    indices = jax.vmap(labelled_images, (0, 0, None))(keys, networks, y)
+    return (networks, indices), (x, y, noise, weight)
 
-  def share(step):
+  def penalty_weight(step):
     begin, end = ramp
     if end <= 0:
       return jnp.ones(())
     return jnp.clip((step - begin) / max(end - begin, 1), 0, 1)
 
-  def own_images(key, network, labels):
-    """Positions [images] of images of the network's task."""
-    inside = jnp.cumsum(objective.output_labels(network, labels) >= 0)
-    numbers = jax.random.randint(key, (images,), 0, inside[-1])
+  def labelled_images(key, network, labels):
+    """Indices [batch_images] of images that the network has an output for."""
+    output = inner_objective.output_labels(network, labels)
+    inside = jnp.cumsum(output >= 0)
+    numbers = jax.random.randint(key, (batch_images,), 0, inside[-1])
     return jnp.searchsorted(inside, numbers, side="right")
 
   def loss(params, item, shared):
-    network, chosen = item
-    x, y, added, counted = shared
-    if chosen is not None:
-      x, y = x[chosen], y[chosen]
+    network, indices = item
+    x, y, noise, weight = shared
+    if indices is not None:
+      x, y = x[indices], y[indices]
     edited = operator.apply(params, network.weights, network.activation)
-    result = losses(network._replace(weights=edited), x + added, y)
+    result = losses(network._replace(weights=edited), x + noise, y)
     ce, objective = result.cross_entropy, result.objective
-    return ce + counted * (objective - ce), result._asdict()
+    return ce + weight * (objective - ce), result._asdict()
 
   return Objective(draw, loss)
 
 
 REGRESSION: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
-  # Both are least at the expected value, and bounded gradients of logits.
+  # Both are minimal at the expected value, with bounded gradients in the logit.
   "cross_entropy": optax.sigmoid_binary_cross_entropy,
   "squared_error": lambda logit, value: (jax.nn.sigmoid(logit) - value) ** 2,
 }
-"""Losses of (logit, value in [0, 1])."""
+"""Losses: (logit, value in [0, 1]) -> loss."""
 
 
-def _regression(loss: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  if loss not in REGRESSION:
+def _regression_loss(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  if name not in REGRESSION:
     raise InputError(
-      f"loss.name is {loss!r}, expected one of {', '.join(REGRESSION)}"
+      f"loss is {name!r}, expected one of {', '.join(REGRESSION)}"
     )
-  return REGRESSION[loss]
+  return REGRESSION[name]
 
 
 def regression_objective(
   functional: Functional,
   *,
-  networks: int,
+  batch_networks: int,
   loss: str = "cross_entropy",
 ) -> Objective:
-  """A value in [0, 1] of every network, such as its test accuracy.
+  """Regression of a value in [0, 1] per network, such as its test accuracy.
 
   The prediction is the sigmoid of the functional's output.
 
   Args:
-    functional: weights -> logit [1]; the task's loss is invariant if it is.
-    networks: drawn per step, with replacement.
+    functional: weights -> logit [1]. The loss is invariant if it is invariant.
+    batch_networks: networks drawn per step, with replacement.
     loss: a key of `REGRESSION`.
 
   Returns:
-    A task whose data are (zoo, values [B]).
+    An objective whose data are (networks, values [B]).
 
   Raises:
-    InputError: no such loss.
+    InputError: unknown loss.
   """
-  of_pair = _regression(loss)
+  loss_of = _regression_loss(loss)
 
   def draw(key, step, data):
     del step
-    zoo, values = data
-    rows = jax.random.randint(key, (networks,), 0, values.shape[0])
-    return jax.tree.map(lambda a: a[rows], (zoo, values)), ()
+    networks, values = data
+    rows = jax.random.randint(key, (batch_networks,), 0, values.shape[0])
+    return (networks.take(rows), values[rows]), ()
 
-  def one(params, item, shared):
+  def loss_of_network(params, item, shared):
     del shared
     network, value = item
     (logit,) = functional.apply(params, network.weights, network.activation)
-    objective = of_pair(logit, value)
+    objective = loss_of(logit, value)
     error = jax.nn.sigmoid(logit) - value
     return objective, {"objective": objective, "squared_error": error**2}
 
-  return Objective(draw, one)
+  return Objective(draw, loss_of_network)
 
 
 def classification_objective(
   functional: Functional,
   *,
-  networks: int,
+  batch_networks: int,
   vary: Callable[[jax.Array, Weights], Weights] | None = None,
 ) -> Objective:
-  """The class of every network, such as that of the image that it renders.
+  """Classification of networks, such as the class of the image they render.
 
   Args:
-    functional: weights -> logits [K]; the task's loss is invariant if it is.
-    networks: drawn per step, with replacement.
-    vary: (key, weights of one network) -> weights of another network of the
-      same class, see `augmentation`; None to show networks as they are.
+    functional: weights -> logits [K]. The loss is invariant if it is invariant.
+    batch_networks: networks drawn per step, with replacement.
+    vary: (key, weights of one network) -> weights of another network with the
+      same class, see `augmentation`; None to train on the networks as they are.
 
   Returns:
-    A task whose data are (zoo, labels [B]).
+    An objective whose data are (networks, labels [B]).
   """
 
   def draw(key, step, data):
     del step
-    zoo, labels = data
+    networks, labels = data
     k_rows, k_vary = jax.random.split(key)
-    rows = jax.random.randint(k_rows, (networks,), 0, labels.shape[0])
-    zoo, labels = jax.tree.map(lambda a: a[rows], (zoo, labels))
+    rows = jax.random.randint(k_rows, (batch_networks,), 0, labels.shape[0])
+    networks, labels = networks.take(rows), labels[rows]
     if vary is not None:
-      keys = jax.random.split(k_vary, networks)
-      zoo = zoo._replace(weights=jax.vmap(vary)(keys, zoo.weights))
-    return (zoo, labels), ()
+      keys = jax.random.split(k_vary, batch_networks)
+      varied = jax.vmap(vary)(keys, networks.weights)
+      networks = networks._replace(weights=varied)
+    return (networks, labels), ()
 
-  def one(params, item, shared):
+  def loss_of_network(params, item, shared):
     del shared
     network, label = item
     logits = functional.apply(params, network.weights, network.activation)
@@ -183,75 +189,77 @@ def classification_objective(
     accuracy = (logits.argmax() == label).astype(logits.dtype)
     return objective, {"objective": objective, "accuracy": accuracy}
 
-  return Objective(draw, one)
+  return Objective(draw, loss_of_network)
 
 
 def rendering_objective(
-  operator: Operator, target: TargetNetwork, *, networks: int
+  operator: Operator, target: TargetNetwork, *, batch_networks: int
 ) -> Objective:
-  """Edited networks are to give other values: the mean squared error.
+  """Mean squared error between edited networks and given values.
 
   Args:
-    operator: weights -> edited weights; the loss is invariant if it is
-      equivariant, for the function of a network is.
-    target: the networks that are edited.
-    networks: drawn per step, with replacement.
+    operator: weights -> edited weights. The loss is invariant if it is
+      equivariant, as the function of a network is invariant.
+    target: the edited networks.
+    batch_networks: networks drawn per step, with replacement.
 
   Returns:
-    A task whose data are (zoo, values [B, P, C], inputs [P, d]): for each
-    network what it is to give at the inputs, which are those of all.
+    An objective whose data are (networks, values [B, P, C], inputs [P, d]): the
+    desired outputs of each network at the inputs, which all networks share.
   """
 
   def draw(key, step, data):
     del step
-    zoo, values, inputs = data
-    rows = jax.random.randint(key, (networks,), 0, values.shape[0])
-    return jax.tree.map(lambda a: a[rows], (zoo, values)), inputs
+    networks, values, inputs = data
+    rows = jax.random.randint(key, (batch_networks,), 0, values.shape[0])
+    return (networks.take(rows), values[rows]), inputs
 
-  def one(params, item, inputs):
+  def loss_of_network(params, item, inputs):
     network, values = item
     edited = operator.apply(params, network.weights, network.activation)
-    found = target.apply(edited, inputs, network.activation)
-    objective = jnp.mean((found - values) ** 2)
+    outputs = target.apply(edited, inputs, network.activation)
+    objective = jnp.mean((outputs - values) ** 2)
     return objective, {"objective": objective}
 
-  return Objective(draw, one)
+  return Objective(draw, loss_of_network)
 
 
 def batch_regression_objective(
   functional: BatchFunctional, *, loss: str = "cross_entropy"
 ) -> Objective:
-  """`regression_task` on batches of several architectures.
+  """Regression of a value per network, on batches of several architectures.
 
-  To the loop a batch is one item. Its data are the batch itself, made on the
-  host for every step; the value of each network is "value" in its `globals`.
+  A whole batch is one item of the objective. The data of a step are the batch
+  itself, made on the host; the value of each network is "value" in its
+  `globals`.
 
   Args:
-    functional: `graph.packing.Batch` -> logits [G, 1].
+    functional: `graph.batch.pack.GraphBatch` -> logits [G, 1].
     loss: a key of `REGRESSION`.
 
+  Returns:
+    An objective whose data are a `GraphBatch`.
+
   Raises:
-    InputError: no such loss.
+    InputError: unknown loss.
   """
-  of_pair = _regression(loss)
+  loss_of = _regression_loss(loss)
 
   def draw(key, step, batch):
     del key, step
     return jax.tree.map(lambda a: a[None], batch), ()
 
-  def mean(params, batch, shared):
+  def loss_of_batch(params, batch, shared):
     del shared
-    given: Any = batch.graph.globals
+    graphs: Any = batch.graph.globals
     logits = functional.apply(params, batch)[:, 0]
-    count = given["real"].sum()
+    count = graphs["real"].sum()
 
-    def over_networks(values):
-      return jnp.where(given["real"], values, 0).sum() / count
+    def mean(values):
+      return jnp.where(graphs["real"], values, 0).sum() / count
 
-    objective = over_networks(of_pair(logits, given["value"]))
-    error = jax.nn.sigmoid(logits) - given["value"]
-    return objective, {
-      "objective": objective, "squared_error": over_networks(error**2)
-    }  # fmt: skip
+    objective = mean(loss_of(logits, graphs["value"]))
+    error = jax.nn.sigmoid(logits) - graphs["value"]
+    return objective, {"objective": objective, "squared_error": mean(error**2)}
 
-  return Objective(draw, mean)
+  return Objective(draw, loss_of_batch)

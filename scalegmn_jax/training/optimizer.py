@@ -18,27 +18,26 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
   """AdamW with linear warm-up, cosine decay to zero and clipping.
 
-  Gradients that are not finite are skipped and counted (`skipped`).
+  Updates with a non-finite gradient are skipped and counted, see `skipped`.
 
   Args:
-    learning_rate: its peak.
-    steps: of training.
-    warmup: steps of warm-up, fewer than `steps`.
-    weight_decay: decoupled; on kernels, not on vectors.
+    learning_rate: peak learning rate.
+    steps: number of training steps.
+    warmup: number of warm-up steps, less than `steps`.
+    weight_decay: decoupled weight decay; on kernels, not on vectors.
     clip: greatest global norm of a gradient.
 
   Raises:
-    InputError: the numbers do not make a schedule.
+    InputError: an argument is out of its range.
   """
   if steps < 1 or not 0 <= warmup < steps:
     raise InputError(
-      f"train.steps is {steps} and train.warmup {warmup}, expected "
-      "0 <= warmup < steps"
+      f"steps is {steps} and warmup is {warmup}, expected 0 <= warmup < steps"
     )
   if not learning_rate > 0 or not clip > 0 or not weight_decay >= 0:
     raise InputError(
-      f"train.learning_rate is {learning_rate}, train.clip {clip}, "
-      f"train.weight_decay {weight_decay}: expected positive numbers"
+      f"learning_rate is {learning_rate}, clip is {clip}, weight_decay is "
+      f"{weight_decay}: expected positive numbers"
     )
   schedule = optax.warmup_cosine_decay_schedule(
     0.0, learning_rate, max(warmup, 1), steps
@@ -52,12 +51,12 @@ def make_optimizer(
         mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
       ),
     ),
-    # The loop stops a run whose gradients stay bad; optax would apply them.
+    # The loop ends a run whose gradients stay bad; optax would apply them.
     max_consecutive_errors=NEVER,
   )
 
 
 def skipped(state: optax.OptState) -> tuple[jax.Array, jax.Array]:
-  """(in a row, in total): updates skipped because they were not finite."""
+  """Numbers of updates skipped as not finite: (in a row, in total)."""
   assert isinstance(state, optax.ApplyIfFiniteState)
   return state.notfinite_count, state.total_notfinite

@@ -1,4 +1,4 @@
-"""One step of training a metanetwork."""
+"""Training objectives, their gradients, and one step of training."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,20 +7,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from scalegmn_jax import batched
 from scalegmn_jax.base import Params
 
 
 class TrainState(NamedTuple):
-  """All that training changes, and all that a checkpoint holds.
+  """The state of a training, and the content of a checkpoint.
 
   Attributes:
-    params: φ.
-    optimizer: the state of the optimizer.
-    step: int32, steps taken. Every random choice of a step is made from the
-      run's key and this number, so it is the position in the data as well.
+    params: φ, the parameters of the metanetwork.
+    optimizer: state of the optimizer.
+    step: steps taken, int32. Every random choice of a step depends on the run's
+      key and this number alone, so it is also the position in the data.
     best_params: φ of the best validation so far.
-    best_objective: its objective, inf before the first validation.
-    best_step: when that was.
+    best_objective: validation objective of `best_params`; inf before the first
+      validation.
+    best_step: step of the best validation.
   """
 
   params: Params
@@ -34,6 +36,7 @@ class TrainState(NamedTuple):
 def init_state(
   params: Params, optimizer: optax.GradientTransformation
 ) -> TrainState:
+  """The state before the first step."""
   state = TrainState(
     params=params,
     optimizer=optimizer.init(params),
@@ -42,13 +45,18 @@ def init_state(
     best_objective=jnp.full((), jnp.inf),
     best_step=jnp.zeros((), jnp.int32),
   )
-  # Copies: a step gives its argument's buffers away, each only once. And with
-  # types that are not weak, or the second step would be compiled again.
+  # Copies, as donated buffers may not alias; with strong dtypes, as weak ones
+  # would compile the second step again.
   return jax.tree.map(lambda a: jnp.array(a, a.dtype), state)
 
 
 def keep_best(state: TrainState, objective: jax.Array) -> TrainState:
-  """Notes the validation objective of `state.params`."""
+  """Replaces the best φ by `state.params` if its objective is less.
+
+  Args:
+    state: state after a step.
+    objective: validation objective of `state.params`.
+  """
   better = objective < state.best_objective
 
   def choose(new, old):
@@ -62,14 +70,14 @@ def keep_best(state: TrainState, objective: jax.Array) -> TrainState:
 
 
 class Objective(NamedTuple):
-  """What a metanetwork is trained to do; its loss is a mean over networks.
+  """A training objective of a metanetwork: a mean of losses over networks.
 
   Attributes:
-    draw: (key, step, data) -> (batch, shared): what each network of a step
-      gets, a pytree of [B, ...], and what all of them get. Drawn by index from
-      data that is on the device; `step` is the number of steps taken.
-    loss: (params, one of the batch, shared) -> (scalar, metrics), of one
-      network.
+    draw: (key, step, data) -> (batch, shared): the inputs of each network of a
+      step, a pytree of [B, ...], and the inputs shared by all networks. Draws
+      by index from data on the device; `step` is the number of steps taken.
+    loss: (params, item of the batch, shared) -> (scalar, metrics) of one
+      network. A `Networks` in the batch is a `Network` in the item.
   """
 
   draw: Callable[[jax.Array, jax.Array, Any], tuple[Any, Any]]
@@ -77,44 +85,51 @@ class Objective(NamedTuple):
 
 
 def gradient(
-  task: Objective, *, chunk: int | None = None
+  objective: Objective, *, grad_chunk: int | None = None
 ) -> Callable[..., tuple[Params, dict[str, jax.Array]]]:
-  """(params, key, step, data) -> (gradient, metrics), means over the networks.
+  """The gradient of an objective.
 
   Args:
-    task: see `Task`.
-    chunk: networks differentiated at a time; it divides their number. None for
-      all at once, as an accelerator wants it. On 2 CPU cores one at a time is
-      1.5 to 2.3 times faster: its features stay in the cache, and a gradient of
-      weights is a product of two matrices, which XLA does not transpose first.
+    objective: the training objective.
+    grad_chunk: networks differentiated at a time; a divisor of the number of
+      networks. None for all at once, which suits accelerators. On 2 CPU cores
+      one at a time is 1.5 to 2.3 times faster: the features stay in the cache,
+      and a gradient of weights is a product of two matrices that XLA need not
+      transpose first.
+
+  Returns:
+    (params, key, step, data) -> (gradient, metrics), means over the networks.
   """
-  value_and_grad = jax.value_and_grad(task.loss, has_aux=True)
+
+  def loss(params, item, shared):
+    return objective.loss(params, batched.as_network(item), shared)
+
+  value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
   def of_all(params, batch, shared):
     def mean(params):
-      values, metrics = jax.vmap(task.loss, (None, 0, None))(
-        params, batch, shared
-      )
+      values, metrics = jax.vmap(loss, (None, 0, None))(params, batch, shared)
       return values.mean(), metrics
 
-    found, metrics = jax.grad(mean, has_aux=True)(params)
-    return found, jax.tree.map(lambda m: m.mean(), metrics)
+    grads, metrics = jax.grad(mean, has_aux=True)(params)
+    return grads, jax.tree.map(lambda m: m.mean(), metrics)
 
   def in_chunks(params, batch, shared, count):
     def one(item):
-      (_, metrics), found = value_and_grad(params, item, shared)
-      return found, metrics
+      (_, metrics), grads = value_and_grad(params, item, shared)
+      return grads, metrics
 
     def several(items):
-      # Mapped gradients, not the gradient of a mapped loss: see above.
+      # Mapped gradients, not the gradient of a mapped loss: see `grad_chunk`.
       return jax.tree.map(lambda a: a.sum(0), jax.vmap(one)(items))
 
-    if chunk == 1:
+    if grad_chunk == 1:
       of_chunk = one
     else:
       of_chunk = several
       batch = jax.tree.map(
-        lambda a: a.reshape(count // chunk, chunk, *a.shape[1:]), batch
+        lambda a: a.reshape(count // grad_chunk, grad_chunk, *a.shape[1:]),
+        batch,
       )
     shape = jax.eval_shape(of_chunk, jax.tree.map(lambda a: a[0], batch))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
@@ -126,38 +141,46 @@ def gradient(
     return jax.tree.map(lambda a: a / count, total)
 
   def compute(params, key, step, data):
-    batch, shared = task.draw(key, step, data)
+    batch, shared = objective.draw(key, step, data)
     count = jax.tree.leaves(batch)[0].shape[0]
-    if chunk is None or count == chunk > 1:
+    if grad_chunk is None or count == grad_chunk > 1:
       return of_all(params, batch, shared)
-    if count % chunk:
-      raise ValueError(f"chunks of {chunk} do not divide {count} networks")
+    if count % grad_chunk:
+      raise ValueError(
+        f"grad_chunk is {grad_chunk}, expected a divisor of {count} networks"
+      )
     return in_chunks(params, batch, shared, count)
 
   return compute
 
 
 def make_step(
-  task: Objective,
+  objective: Objective,
   optimizer: optax.GradientTransformation,
   *,
-  chunk: int | None = None,
+  grad_chunk: int | None = None,
 ) -> Callable[[TrainState, jax.Array, Any], tuple[TrainState, dict]]:
-  """(state, run key, data) -> (state, metrics), jitted.
+  """One step of training, jitted.
 
-  The buffers of the state that goes in are given to the one that comes out.
-  `chunk` is that of `gradient`.
+  Args:
+    objective: the training objective.
+    optimizer: updates φ.
+    grad_chunk: networks differentiated at a time, see `gradient`.
+
+  Returns:
+    (state, key of the run, data) -> (state, metrics). The buffers of the state
+    that goes in are donated.
   """
-  gradient_of = gradient(task, chunk=chunk)
+  gradient_of = gradient(objective, grad_chunk=grad_chunk)
 
   def step(state, key, data):
-    found, metrics = gradient_of(
+    grads, metrics = gradient_of(
       state.params, jax.random.fold_in(key, state.step), state.step, data
     )
-    updates, inner = optimizer.update(found, state.optimizer, state.params)
+    updates, inner = optimizer.update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = metrics | {
-      "gradient_norm": optax.tree.norm(found),
+      "gradient_norm": optax.tree.norm(grads),
       "update_norm": optax.tree.norm(updates),
       "parameter_norm": optax.tree.norm(params),
     }

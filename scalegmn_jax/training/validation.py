@@ -1,4 +1,4 @@
-"""Validation of an operator during its training."""
+"""Validation metrics of edited networks."""
 
 from collections.abc import Callable
 
@@ -17,8 +17,8 @@ def validation_metrics(
 
   Args:
     losses: see `inner.losses.finetune_losses`.
-    images: [N, ...].
-    labels: [N].
+    images: validation images [N, ...].
+    labels: their labels [N].
 
   Returns:
     networks -> {"val_objective": ..., "val_accuracy": ..., ...}, the mean of

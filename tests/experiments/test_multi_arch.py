@@ -1,14 +1,16 @@
-"""The experiment on many architectures: its networks, baselines and rows."""
+"""The experiment `multi_arch`: data, baselines and rows."""
 
 import json
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from configs import multi_arch as configs
-from experiments.multi_arch import plan, report
-from experiments.multi_arch.networks import load_multi_arch
+from experiments.multi_arch import methods, plan, report
+from experiments.multi_arch.data import MultiArchData, load_multi_arch
+from experiments.multi_arch.methods import MultiArchPredictions
 from scalegmn_jax.base import InputError
 from scalegmn_jax.targets import cnn, mlp
 from scalegmn_jax.zoo import codec, collection, store
@@ -57,68 +59,84 @@ def test_networks_are_split_and_numbered(config):
   assert data.names == ["4 k3 s4", "4-4 k3-3 s4-4", "6 k1 s4"]
   counts = {name: len(rows) for name, rows in data.parts.items()}
   assert counts == {"train": 16, "val": 4, "test": 4, "unseen": 8}
-  every = np.concatenate(list(data.parts.values()))
-  assert len(set(every)) == len(every) == len(data.values)
-  assert set(data.population.of[data.parts["unseen"]]) == {2}
-  # The last checkpoints have odd numbers; in "train" are the others as well.
-  last = np.round(data.values * 100).astype(int) % 2 == 1
+  numbers = np.concatenate(list(data.parts.values()))
+  assert len(set(numbers)) == len(numbers) == len(data.accuracies)
+  assert set(data.dataset.architecture_index[data.parts["unseen"]]) == {2}
+  # The last checkpoints have odd numbers; "train" has all checkpoints.
+  last = np.round(data.accuracies * 100).astype(int) % 2 == 1
   for name in ("val", "test", "unseen"):
     assert last[data.parts[name]].all()
   np.testing.assert_array_equal(
-    np.flatnonzero(data.trained),
+    np.flatnonzero(data.last_train),
     np.sort(data.parts["train"][last[data.parts["train"]]]),
   )
-  # No run is on two sides.
-  run = np.round(data.values * 100).astype(int) // 2
+  # No training run is in two parts.
+  run = np.round(data.accuracies * 100).astype(int) // 2
   for number in (0, 1):
-    sides = [
-      {run[n] for n in data.parts[name] if data.population.of[n] == number}
+    parts = [
+      {
+        run[n]
+        for n in data.parts[name]
+        if data.dataset.architecture_index[n] == number
+      }
       for name in ("train", "val", "test")
     ]
-    assert sum(map(len, sides)) == len(set.union(*sides)) == RUNS
-  # What a batch holds of a network is its own.
+    assert sum(map(len, parts)) == len(set.union(*parts)) == RUNS
+  # A graph carries the accuracy of its network.
   for number in (0, 11, 30):
-    value = data.population.graph(number).globals["value"]
-    assert value == data.values[number]
+    value = data.dataset.graph(number).globals["value"]
+    assert value == data.accuracies[number]
 
 
 def test_constants_are_means_of_training_networks(config):
   data = load_multi_arch(config)
-  of = data.population.of
-  found = plan.BASELINES["architecture"](data)
-  means = [data.values[data.trained & (of == i)].mean() for i in (0, 1)]
+  of = data.dataset.architecture_index
+  by_architecture = methods.BASELINES["architecture"](data).values
+  means = [data.accuracies[data.last_train & (of == i)].mean() for i in (0, 1)]
   np.testing.assert_allclose(
-    found["test"][0], np.array(means)[of[data.parts["test"]]]
+    by_architecture["test"][0], np.array(means)[of[data.parts["test"]]]
   )
-  every = data.values[data.trained].mean()
-  np.testing.assert_allclose(found["unseen"], np.full((1, 8), every), 1e-6)
-  constant = plan.BASELINES["constant"](data)
-  np.testing.assert_allclose(constant["test"], np.full((1, 4), every), 1e-6)
+  mean = data.accuracies[data.last_train].mean()
+  np.testing.assert_allclose(
+    by_architecture["unseen"], np.full((1, 8), mean), 1e-6
+  )
+  constant = methods.BASELINES["constant"](data).values
+  np.testing.assert_allclose(constant["test"], np.full((1, 4), mean), 1e-6)
 
 
-def test_architectures_that_have_what_no_other_has(config, tmp_path):
+def test_unseen_architectures_with_types_that_are_not_trained(config, tmp_path):
   write(tmp_path, "d", mlp.mlp((1, 4, 4, 4, 3)))
-  with pytest.raises(InputError, match="the last 1 architectures have ids"):
+  with pytest.raises(InputError, match="the last 1 architectures have types"):
     load_multi_arch(config)
   config.zoo.unseen = 4
   with pytest.raises(InputError, match="expected fewer than the 4"):
     load_multi_arch(config)
 
 
-def test_within_an_architecture_means_do_not_count():
+def test_tau_within_architectures_ignores_their_means():
   """Two architectures, ranked right by their means and wrong within."""
-  true = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9])
-  found = report.Predicted(
+  data = MultiArchData(
+    names=["a", "b"],
+    dataset=types.SimpleNamespace(of=np.array([0, 0, 0, 1, 1, 1])),
+    networks=[],
+    accuracies=np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]),
+    parts={"test": np.arange(6), "unseen": np.zeros(0, int)},
+    last_train=np.zeros(6, bool),
+  )
+  predictions = MultiArchPredictions(
     {"test": np.array([[3, 2, 1, 9, 8, 7.0]]), "unseen": np.zeros((1, 0))}
   )
-  of = np.array([0, 0, 0, 1, 1, 1])
-  row = report._row(
-    "scalegmn", found, {"test": true, "unseen": np.zeros(0)},
-    {"test": of, "unseen": np.zeros(0, int)},
-  )  # fmt: skip
+  row = report._row("scalegmn", predictions, data)
   assert row["within"] == -1
   assert row["tau"] == pytest.approx((9 - 6) / 15)
-  assert "unseen" not in row
+  assert "unseen_tau" not in row
+  assert plan.label(row) == "ScaleGMN, mixed batches"
+
+
+def test_labels_of_architectures():
+  row = {"architecture": "4 k3 s4", "unseen": True}
+  assert plan.label(row) == "4 k3 s4 (unseen)"
+  assert plan.label(row | {"unseen": False}) == "4 k3 s4"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +144,8 @@ def test_within_an_architecture_means_do_not_count():
   (
     ("methods", ("statistics",)),
     ("methods", ("scalegmn", "mlp")),
-    ("seeds", ()),
+    ("train.seeds", (-1,)),
+    ("loss.name", "l1"),
     ("train.buckets", 0),
     ("train.grad_chunk", 2),
     ("zoo.unseen", -1),

@@ -1,4 +1,4 @@
-"""Generalization prediction: what is read, chosen and reported."""
+"""Generalization prediction: data, selection on validation, reports."""
 
 import jax
 import numpy as np
@@ -9,6 +9,12 @@ from configs import predict_accuracy as configs
 from experiments import build
 from experiments.predict_accuracy import plan as predict
 from experiments.predict_accuracy import report
+from experiments.predict_accuracy.data import (
+  LabelledNetworks,
+  load_accuracy_data,
+)
+from experiments.predict_accuracy.methods import AccuracyPredictions
+from experiments.runner import select
 from scalegmn_jax.base import InputError
 from scalegmn_jax.baselines import statistics
 from scalegmn_jax.zoo import codec
@@ -18,7 +24,7 @@ RUNS = 24
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-  """Two zoos whose weights say which network it is, and its accuracy."""
+  """Two zoos; the first weight of a network is its accuracy."""
   config = configs.get_config("tiny")
   config.target.activation = ("relu", "tanh")
   target = build.build_target(config, build.build_images(config))
@@ -34,7 +40,7 @@ def folders(tmp_path_factory):
         "modeldir": np.repeat([f"run{i}" for i in range(RUNS)], 2),
         "step": np.tile([1, 4], RUNS),
         "config.activation": np.tile(["relu", "relu", "tanh", "tanh"], 12),
-        # Of the first step it is wrong: nobody should read that.
+        # Wrong at the first step, which must not be read.
         "test_accuracy": np.stack([1 - accuracy, accuracy], 1).ravel(),
       }
     )
@@ -55,31 +61,34 @@ def settings(folders, **changes):
   return config
 
 
-def sides_of(config):
-  data = build.build_images(config)
-  target = build.build_target(config, data)
-  return predict._sides(config, target, data)
+def data_of(config):
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+  return load_accuracy_data(config, target, images)
 
 
-def test_zoos_are_split_each_by_itself_and_read_at_their_last_step(folders):
-  sources, sides = sides_of(settings(folders))
-  assert sources == ["zoo0", "zoo1"]
-  seen = []
-  for side, count in zip(sides, (12, 6, 6), strict=True):
-    assert np.bincount(side.source).tolist() == [count, count]
-    first = jax.tree.leaves(side.zoo.weights)[0].reshape(2 * count, -1)[:, 0]
-    np.testing.assert_allclose(first, side.values, 1e-6)
-    seen += side.values.tolist()
-  assert len(set(seen)) == 2 * RUNS
+def first_weights(part):
+  leaf = jax.tree.leaves(part.networks.weights)[0]
+  return leaf.reshape(part.networks.size, -1)[:, 0]
+
+
+def test_each_zoo_is_split_and_read_at_its_last_step(folders):
+  data = data_of(settings(folders))
+  assert data.zoo_names == ["zoo0", "zoo1"]
+  accuracies = []
+  for part, count in ((data.train, 12), (data.val, 6), (data.test, 6)):
+    assert np.bincount(part.zoo_index).tolist() == [count, count]
+    np.testing.assert_allclose(first_weights(part), part.accuracies, 1e-6)
+    accuracies += part.accuracies.tolist()
+  assert len(set(accuracies)) == 2 * RUNS
 
 
 def test_one_step_one_activation(folders):
   config = settings(folders, **{"zoo.step": 1})
   config.target.activation = ("tanh",)
-  _, (train, *_) = sides_of(config)
-  assert (train.zoo.activation == 0).all() and len(train.values) == 12
-  first = jax.tree.leaves(train.zoo.weights)[0].reshape(12, -1)[:, 0]
-  np.testing.assert_allclose(first, 1 - train.values, 1e-5)
+  train = data_of(config).train
+  assert (train.networks.activation == 0).all() and train.networks.size == 12
+  np.testing.assert_allclose(first_weights(train), 1 - train.accuracies, 1e-5)
 
 
 def test_the_published_split(folders, tmp_path):
@@ -91,8 +100,8 @@ def test_the_published_split(folders, tmp_path):
     predict.check(config)
   config.zoo.more = ()
   predict.check(config)
-  _, sides = sides_of(config)
-  assert [len(side.values) for side in sides] == [9, 3, 12]
+  _, train, val, test = data_of(config)
+  assert [p.networks.size for p in (train, val, test)] == [9, 3, 12]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +109,8 @@ def test_the_published_split(folders, tmp_path):
   (
     ({"methods": ("mlp", "oracle")}, "config.methods is .*oracle"),
     ({"methods": ("statistics",)}, "at least one of bidirectional"),
-    ({"seeds": ()}, "config.train.seeds is ()"),
+    ({"train.seeds": (-1,)}, "config.train.seeds is .-1,."),
+    ({"loss.name": "l1"}, "config.loss.name is 'l1', expected one of cross"),
     ({"train.learning_rates": (0.1, 0.0)}, "config.train.learning_rates"),
   ),
 )
@@ -109,60 +119,53 @@ def test_impossible_values(folders, changes, message):
     predict.check(settings(folders, **changes))
 
 
-def test_unknown_loss(folders):
-  with pytest.raises(InputError, match="loss.name is 'l1'"):
-    predict.plan(settings(folders, **{"loss.name": "l1"}))
-
-
-def test_rates_are_chosen_on_validation_for_each_seed(folders, monkeypatch):
+def test_rates_are_selected_on_validation_for_each_seed(folders, monkeypatch):
   monkeypatch.setattr(statistics, "BOOSTING", {"max_iter": (50,)})
   config = settings(
-    folders, **{"train.learning_rates": (1e-3, 1e-2), "seeds": (3, 4)}
+    folders, **{"train.learning_rates": (1e-3, 1e-2), "train.seeds": (3, 4)}
   )
   plan = predict.plan(config)
   assert list(plan.jobs) == [
     "mlp/0.001/3", "mlp/0.01/3", "mlp/0.001/4", "mlp/0.01/4",
   ]  # fmt: skip
-  rates = {t.learning_rate for t in plan.jobs.values()}
-  assert rates == {1e-3, 1e-2}
+  assert [(j.seed, j.learning_rate) for j in plan.jobs.values()] == [
+    (3, 1e-3), (3, 1e-2), (4, 1e-3), (4, 1e-2),
+  ]  # fmt: skip
   init = jax.jit(plan.jobs["mlp/0.001/3"].metanetwork.init)
   params = {
-    name: init(jax.random.key(number))
-    for number, name in enumerate(plan.jobs)
-  }
-  objective = {
-    name: job.validate(params[name])["val_objective"]
-    for name, job in plan.jobs.items()
+    name: init(jax.random.key(number)) for number, name in enumerate(plan.jobs)
   }
   outcome = plan.evaluate(params)
-  chosen = outcome.extra["chosen"]["flat MLP"]
-  for seed, name in zip((3, 4), chosen, strict=True):
-    rate = name.removeprefix("rate ")
-    assert objective[f"mlp/{rate}/{seed}"] == min(
-      objective[f"mlp/{r}/{seed}"] for r in ("0.001", "0.01")
-    )
-  first, of_layers, constant = outcome.tables[0].rows
-  assert first["std"] > 0 and of_layers["std"] is None
-  # The accuracy is a bias of these networks: statistics find it.
+  for seed, rate in zip((3, 4), outcome.extra["selected"]["mlp"], strict=True):
+    jobs = {n: job for n, job in plan.jobs.items() if job.seed == seed}
+    assert rate == select.select_best(jobs, params).job.learning_rate
+  flat, of_layers, constant = outcome.tables[0].rows
+  assert [predict.label(row) for row in outcome.tables[0].rows] == [
+    "flat MLP", "layer statistics", "constant: training mean",
+  ]  # fmt: skip
+  assert flat["std"] > 0 and of_layers["std"] is None
+  # The accuracy is a bias of these networks: statistics contain it.
   assert of_layers["tau"] > 0.8
   assert constant["tau"] == constant["high"] == 0 and constant["r2"] <= 0
   # τ within each activation and each zoo.
   assert list(outcome.tables[1].columns) == ["relu", "tanh", "zoo0", "zoo1"]
-  against, *_ = outcome.lines
-  assert "flat MLP against layer statistics: τ" in against
+  difference, *_ = outcome.lines
+  assert "flat MLP vs layer statistics: τ" in difference
+  assert any("flat MLP: learning rate 0.0" in line for line in outcome.lines)
   panels = [a for a in outcome.pictures["scatter.png"].axes if a.get_visible()]
   assert [a.get_title().split("\n")[0] for a in panels] == [
     "flat MLP", "layer statistics",
   ]  # fmt: skip
 
 
-def test_published_numbers_stand_beside_the_same_images_and_activations():
+def test_published_numbers_are_for_the_same_images_and_activations():
   config = configs.get_config("cifar10_gs")
   values = np.linspace(0, 1, 5)
-  found = {"a": report.Predicted(values[None], 0.1)}
+  test = LabelledNetworks(None, values, np.zeros(5, int))
+  predictions = {"forward": AccuracyPredictions(values[None], 0.1)}
 
   def lines():
-    return report._lines(config, found, values, {})
+    return report._lines(config, test, predictions, {})
 
   assert "0.941" in lines()[-1]
   config.target.activation = ("tanh",)

@@ -17,15 +17,15 @@ COUNT = 4  # networks per architecture: two of each activation
 
 
 @functools.cache
-def params_of(words, symmetry="target", depth=2):
-  """φ with every entry random: what begins at zero would hide mistakes."""
+def params_of(types, symmetry="target", depth=2):
+  """φ with all entries random: entries of zero would hide mistakes."""
   functional = batches.functional(
-    words, symmetry=symmetry, **SMALL | {"depth": depth}
+    types, symmetry=symmetry, **SMALL | {"depth": depth}
   )
   rng = np.random.default_rng(7)
 
   def draw(path, shape):
-    # Far from the linear: networks have to differ in what is read of them.
+    # Far from linear, so that the outputs of networks differ.
     noise = rng.normal(size=shape.shape)
     if jax.tree_util.keystr(path).endswith("['kernel']"):
       return jnp.asarray(1.5 * noise / shape.shape[0] ** 0.5)
@@ -36,15 +36,15 @@ def params_of(words, symmetry="target", depth=2):
 
 
 @pytest.fixture
-def networks(x64, mixed_population):
-  """(zoos, population)."""
-  return mixed_population
+def networks(x64, mixed_dataset):
+  """(networks of each architecture, the data set of them all)."""
+  return mixed_dataset
 
 
 @functools.cache
-def reader(words, symmetry="target"):
-  functional = batches.functional(words, symmetry=symmetry, **SMALL)
-  params = params_of(words, symmetry)
+def compiled(types, symmetry="target"):
+  functional = batches.functional(types, symmetry=symmetry, **SMALL)
+  params = params_of(types, symmetry)
   return jax.jit(functools.partial(functional.apply, params))
 
 
@@ -58,7 +58,7 @@ def read(f, networks, numbers, sections, size):
 
 def wide(networks):
   """Sections for all networks, and some more."""
-  rows = networks.rows(np.arange(len(networks.of))) + 5
+  rows = networks.rows(np.arange(networks.size)) + 5
   return pack.SectionSizes(*rows.tolist())
 
 
@@ -66,46 +66,46 @@ def assert_same(a, b, tolerance=1e-10):
   np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * b.std(0).max())
 
 
-def test_neither_neighbours_nor_padding_are_seen(networks):
-  """Each network alone, in two batches, and in one that padding fills."""
+def test_other_graphs_and_padding_change_nothing(networks):
+  """Each network alone, in a batch of half of them, and in one of all."""
   _, networks = networks
-  f, sections = reader(networks.vocabulary), wide(networks)
-  everyone = np.arange(len(networks.of))
-  size = len(everyone)
-  together = read(f, networks, everyone, sections, size)
+  f, sections = compiled(networks.schema), wide(networks)
+  numbers = np.arange(networks.size)
+  size = len(numbers)
+  together = read(f, networks, numbers, sections, size)
   assert together.std(0).min() > 1e-2
-  alone = [read(f, networks, [n], sections, size)[0] for n in everyone]
+  alone = [read(f, networks, [n], sections, size)[0] for n in numbers]
   assert_same(np.stack(alone), together)
-  order = np.random.default_rng(0).permutation(everyone)
+  order = np.random.default_rng(0).permutation(numbers)
   half = size // 2
-  found = [
+  halves = [
     read(f, networks, n, sections, size) for n in (order[:half], order[half:])
   ]
-  assert_same(np.concatenate(found), together[order])
+  assert_same(np.concatenate(halves), together[order])
 
 
-def test_an_edge_between_two_networks_would_be_seen(networks):
+def test_an_edge_between_two_networks_changes_their_outputs(networks):
   _, networks = networks
-  f = reader(networks.vocabulary)
-  everyone = np.arange(len(networks.of))
-  batch = networks.batch(everyone, wide(networks), len(everyone))
+  f = compiled(networks.schema)
+  numbers = np.arange(networks.size)
+  batch = networks.batch(numbers, wide(networks), len(numbers))
   graph = batch.graph
   edge = batch.sections.direct + batch.sections.into  # between hidden vertices
-  own = graph.nodes["graph"][graph.senders[edge]]
-  other = jnp.argmax(graph.nodes["graph"] == own + 1).astype(jnp.int32)
+  first = graph.nodes["graph"][graph.senders[edge]]
+  other = jnp.argmax(graph.nodes["graph"] == first + 1).astype(jnp.int32)
   crossed = pack.GraphBatch(
     graph._replace(senders=graph.senders.at[edge].set(other)),
     batch.sections,
-    batch.vocabulary,
+    batch.schema,
   )
   change = jnp.abs(f(crossed) - f(batch))[:-1].max(1)
-  assert change[own] > 1e-3
-  untouched = np.delete(np.asarray(change), [int(own), int(own) + 1])
+  assert change[first] > 1e-3
+  untouched = np.delete(np.asarray(change), [int(first), int(first) + 1])
   assert untouched.max() < 1e-10
 
 
-def moved(zoos, several, scaled):
-  """Each network moved by an element of its own group, in numpy."""
+def transformed(zoos, several, scaled):
+  """Each network transformed by an element of its group, in numpy."""
   rng = np.random.default_rng(3)
 
   def one(target, weights, activation):
@@ -155,15 +155,15 @@ def test_which_groups_a_batch_is_invariant_to(
 ):
   zoos, before = networks
   after = dataset.GraphDataset(
-    before.vocabulary,
+    before.schema,
     before.architectures,
-    moved(zoos, several, scaled),
+    transformed(zoos, several, scaled),
     [{"value": np.zeros(COUNT)}] * len(several),
   )
-  f = reader(before.vocabulary, symmetry)
-  everyone = np.arange(len(before.of))
+  f = compiled(before.schema, symmetry)
+  numbers = np.arange(before.size)
   a, b = (
-    read(f, n, everyone, wide(before), len(everyone)) for n in (after, before)
+    read(f, n, numbers, wide(before), len(numbers)) for n in (after, before)
   )
   if invariant:
     assert_same(a, b)
@@ -172,52 +172,56 @@ def test_which_groups_a_batch_is_invariant_to(
     assert change.max(2).min() > 1e-3
 
 
-def test_one_architecture_is_read_as_by_the_functional(x64, population_of):
-  """The same parameters, layers and head; of kernels of one size."""
+def test_one_architecture_is_read_as_by_the_functional(x64, dataset_of):
+  """For kernels of one size, with the same parameters."""
   target = mlp((3, 8, 9, 8, 2), ("relu", "tanh"))
-  (zoo,), networks = population_of([target], COUNT)
-  words = networks.vocabulary
+  (zoo,), networks = dataset_of([target], COUNT)
+  types = networks.schema
   one = metanetworks.functional(target, **SMALL)
-  params = params_of(words)
+  params = params_of(types)
   shapes = jax.eval_shape(one.init, jax.random.key(0))
   assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
   expected = jax.jit(jax.vmap(functools.partial(one.apply, params)))(
     zoo.weights, zoo.activation
   )
-  found = read(reader(words), networks, np.arange(COUNT), wide(networks), COUNT)
-  assert_same(found, np.asarray(expected))
+  outputs = read(
+    compiled(types), networks, np.arange(COUNT), wide(networks), COUNT
+  )
+  assert_same(outputs, np.asarray(expected))
 
 
 def test_gradients_are_finite_and_add_up(networks):
-  """With dead neurons, and padding of which nothing is seen."""
+  """With dead neurons, and padding whose gradient is zero."""
   _, networks = networks
-  words, sections = networks.vocabulary, wide(networks)
-  functional = batches.functional(words, **SMALL | {"depth": 1})
-  params = params_of(words, depth=1)
-  everyone = np.arange(len(networks.of))
+  types, sections = networks.schema, wide(networks)
+  functional = batches.functional(types, **SMALL | {"depth": 1})
+  params = params_of(types, depth=1)
+  everything = np.arange(networks.size)
 
   @jax.jit
   def gradients(params, kernels, batch):
     def loss(params, kernels):
       edges = batch.graph.edges | {"kernel": kernels}
       graph = batch.graph._replace(edges=edges)
-      y = functional.apply(params, pack.GraphBatch(graph, sections, words))
+      y = functional.apply(params, pack.GraphBatch(graph, sections, types))
       real = batch.graph.globals["real"][:, None]
       return jnp.sum(jnp.where(real, y, 0) ** 2)
 
     return jax.grad(loss, argnums=(0, 1))(params, kernels)
 
-  found = []
-  for numbers in (everyone, everyone[:5], everyone[5:]):
-    batch = networks.batch(numbers, sections, len(everyone))
+  gradients_of_params = []
+  for numbers in (everything, everything[:5], everything[5:]):
+    batch = networks.batch(numbers, sections, len(everything))
     of_params, of_kernels = gradients(
       params, batch.graph.edges["kernel"], batch
     )
     assert jnp.isfinite(of_kernels).all()
     graph = batch.graph.nodes["graph"][batch.graph.senders]
     assert (of_kernels[graph == len(numbers)] == 0).all()
-    found.append(jax.tree.map(np.asarray, of_params))
-  for whole, *parts in zip(*map(jax.tree.leaves, found), strict=True):
+    gradients_of_params.append(jax.tree.map(np.asarray, of_params))
+  for whole, *parts in zip(
+    *map(jax.tree.leaves, gradients_of_params), strict=True
+  ):
     assert np.isfinite(whole).all() and np.abs(whole).max() > 0
     np.testing.assert_allclose(
       sum(parts), whole, rtol=0, atol=1e-10 * np.abs(whole).max()
@@ -226,10 +230,10 @@ def test_gradients_are_finite_and_add_up(networks):
 
 def test_an_epoch_compiles_no_more_programs_than_there_are_buckets(networks):
   _, networks = networks
-  everyone = np.arange(len(networks.of))
-  load = dataset.batch_loader(networks, everyone, size=3, seed=0, buckets=3)
+  numbers = np.arange(networks.size)
+  load = dataset.batch_loader(networks, numbers, size=3, seed=0, buckets=3)
   functional = batches.functional(
-    networks.vocabulary, width=2, depth=1, bidirectional=False
+    networks.schema, width=2, depth=1, bidirectional=False
   )
   shapes = jax.eval_shape(functional.init, jax.random.key(0))
   params = jax.tree.map(lambda s: jnp.ones(s.shape), shapes)
@@ -243,11 +247,13 @@ def test_an_epoch_compiles_no_more_programs_than_there_are_buckets(networks):
   assert apply._cache_size() == len(shapes)
 
 
-def test_batches_of_another_vocabulary(networks, several):
+def test_batches_of_another_schema(networks, several):
   _, networks = networks
-  words = schema.schema_of([schema.architecture_graph(several[0])])
-  functional = batches.functional(words, **SMALL)
-  with pytest.raises(ValueError, match="another vocabulary"):
+  types = schema.schema_of([schema.architecture_graph(several[0])])
+  functional = batches.functional(types, **SMALL)
+  with pytest.raises(ValueError, match="another schema"):
     functional.apply({}, networks.batch(np.array([0]), wide(networks), 1))
-  with pytest.raises(InputError, match="model.symmetry is 'scale'"):
-    batches.functional(words, symmetry="scale")
+  with pytest.raises(InputError, match="^symmetry is 'scale'"):
+    batches.functional(types, symmetry="scale")
+  with pytest.raises(InputError, match="backward .* no effect with depth=0"):
+    batches.functional(types, depth=0, backward="inverse")

@@ -1,4 +1,4 @@
-"""The whole way round: an operator can be trained to known maps."""
+"""An operator can be trained to known maps."""
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
 
 
-def fit_map(target, operator, wanted, steps):
-  """Trains φ so that operator(θ) = wanted(θ); returns the relative error on
-  networks it has not seen."""
+def fit_map(target, operator, f, steps):
+  """Trains φ so that operator(θ) = f(θ); returns the relative error on other
+  networks, before and after."""
 
   def sample(key):
     leaves, structure = jax.tree.flatten(target.init(key))
@@ -25,9 +25,9 @@ def fit_map(target, operator, wanted, steps):
   def error(params, key):
     networks = jax.vmap(sample)(jax.random.split(key, 8))
     edited = jax.vmap(lambda w: operator.apply(params, w))(networks)
-    aim = jax.vmap(wanted)(networks)
-    off = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), edited, aim)
-    size = jax.tree.map(lambda b: (b**2).sum(), aim)
+    expected = jax.vmap(f)(networks)
+    off = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), edited, expected)
+    size = jax.tree.map(lambda b: (b**2).sum(), expected)
     ratios = jax.tree.map(lambda a, b: a / b, off, size)
     return sum(jax.tree.leaves(ratios))
 
@@ -62,7 +62,7 @@ def test_operator_learns_the_identity():
 
 
 def test_operator_learns_a_group_element():
-  """One that commutes with the group: the same multiplier for a layer."""
+  """The element commutes with the group: one multiplier per layer."""
   target = mlp.mlp((3, 4, 4, 2))
   g = {
     name: actions.Element(jnp.arange(4), jnp.full(4, q))

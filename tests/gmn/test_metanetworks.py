@@ -1,4 +1,4 @@
-"""Symmetry of whole metanetworks, and what breaks it."""
+"""Symmetry of whole metanetworks, and changes that break it."""
 
 import functools
 
@@ -19,7 +19,7 @@ SMALL = {"width": 8, "depth": 2}
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation():
-  """Nearly all of the time here is compilation."""
+  """Compilation takes nearly all of the time here."""
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
@@ -72,8 +72,8 @@ _TRAINED = {}
 
 
 def population(name, target):
-  """Six networks, [6, ...]: two random ones, a trained one, and the same with
-  zero biases, with dead neurons, and with pruned weights."""
+  """Six networks, [6, ...]: two random ones, a trained one, and variants of it
+  with zero biases, with dead neurons, and with pruned weights."""
 
   def random(seed):
     rng = np.random.default_rng(seed)
@@ -86,8 +86,8 @@ def population(name, target):
   ready = trained(name, target, first)
   zero_bias = [layer | {"bias": layer["bias"] * 0} for layer in ready]
   dead = [dict(layer) for layer in ready]
-  # Neuron 0 of the first layer gets nothing; neuron 1 gives nothing; neuron 0
-  # of the second layer has neither.
+  # Neuron 0 of the first layer receives nothing; neuron 1 sends nothing; neuron
+  # 0 of the second layer does neither.
   dead[0]["kernel"] = dead[0]["kernel"].at[..., 0].set(0)
   dead[0]["bias"] = dead[0]["bias"].at[0].set(0)
   dead[1]["kernel"] = dead[1]["kernel"].at[..., 1, :].set(0)
@@ -116,8 +116,8 @@ def random_params(metanetwork):
   return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def moved(target, networks, activation, decades):
-  """(one group element per network, the networks that they make)."""
+def transformed(target, networks, activation, decades):
+  """(one group element per network, the transformed networks)."""
   keys = jax.random.split(jax.random.key(3), 6)
   spec = target.spec
   g = jax.vmap(lambda k: actions.sample(k, spec, activation, decades=decades))(
@@ -128,8 +128,8 @@ def moved(target, networks, activation, decades):
 
 def operator_errors(name, target, operator, decades):
   """[(errors {tensor: [6]}, updates [6, ...])] for each activation: per tensor
-  and network, ‖g⁻¹Δ(gθ) - Δ(θ)‖/‖Δ(θ)‖. Small tensors that a dead neuron makes
-  are measured like all others."""
+  and network, ‖g⁻¹Δ(gθ) - Δ(θ)‖/‖Δ(θ)‖. Tensors that are small because of a
+  dead neuron are measured like all others."""
   networks = population(name, target)
   params = random_params(operator)
 
@@ -143,7 +143,7 @@ def operator_errors(name, target, operator, decades):
 
   results = []
   for index in range(len(target.activations)):
-    g, images = moved(target, networks, index, decades)
+    g, images = transformed(target, networks, index, decades)
     updates, at_g = update(networks, index), update(images, index)
     back = jax.vmap(
       lambda g, w: actions.act(actions.inverse(g), target.spec, w)
@@ -203,8 +203,8 @@ def test_prototypes_are_written_equivariantly(x64, name, activation, depth):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_prototype_is_one_function_whoever_plays_it(x64, activation):
-  """Once all of a network is replaced nothing is left of the network."""
+def test_a_prototype_is_one_function_in_any_network(x64, activation):
+  """With gates of one, nothing of the network remains but its symmetry."""
   target = TARGETS["mlp"](activation=activation)
   networks = jax.vmap(target.init)(jax.random.split(jax.random.key(5), 3))
   operator = metanetworks.operator(target, prototypes=1, **SMALL)
@@ -227,8 +227,8 @@ def test_a_prototype_is_one_function_whoever_plays_it(x64, activation):
 
 
 def test_the_order_of_outputs_is_kept(x64):
-  """With classes an operator commutes with permutations of the outputs too,
-  and only then; and is as equivariant as without."""
+  """An operator commutes with permutations of the outputs if and only if it has
+  classes; it is equivariant either way."""
   target = TARGETS["mlp"]()
   outputs = target.spec.spaces["output"].size
   order = jnp.roll(jnp.arange(outputs), 1)
@@ -237,26 +237,28 @@ def test_the_order_of_outputs_is_kept(x64):
     last = jax.tree.map(lambda w: w[..., order], weights[-1])
     return (*weights[:-1], last)
 
-  for classes, combinations in ((5, False), (5, True), (0, False)):
-    operator = metanetworks.operator(
-      target, prototypes=2, classes=classes, probes=6,
-      class_combinations=combinations, **SMALL,
-    )  # fmt: skip
+  for arguments in (
+    {"classes": 5, "probes": 6},
+    {"classes": 5, "probes": 6, "class_combinations": True},
+    {"classes": 0},
+  ):
+    operator = metanetworks.operator(target, prototypes=2, **arguments, **SMALL)
     weights = jax.tree.map(lambda w: w[2], population("mlp", target))
     params = random_params(operator)
     apply = jax.jit(operator.apply)
     expected = reordered(apply(params, weights))
-    found = apply(params, reordered(weights))
-    errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), found, expected)
-    assert (float(max(jax.tree.leaves(errors))) < 1e-12) == (classes > 0)
-    if classes:
+    edited = apply(params, reordered(weights))
+    errors = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), edited, expected)
+    commutes = float(max(jax.tree.leaves(errors))) < 1e-12
+    assert commutes == (arguments["classes"] > 0)
+    if arguments["classes"]:
       for worst, _ in operator_errors("mlp", target, operator, 2.0):
         assert max(worst.values()) <= 1e-10, worst
 
 
-def test_what_is_written_depends_on_combinations():
-  """A bias has a learned part for every class, half of it where it is there and
-  minus half where not, and for every two that are at one output."""
+def test_prototypes_depend_on_class_combinations():
+  """A bias has a learned part per class, half of it where the class is present
+  and minus half where not, and one per pair of classes at one output."""
   target = mlp.mlp((3, 3, 3))
   operator = metanetworks.operator(
     target, width=4, depth=0, prototypes=1, classes=3, probes=3,
@@ -268,7 +270,7 @@ def test_what_is_written_depends_on_combinations():
   head["gates"]["out"]["bias"] += 50
   head["classes"]["probes"] = jnp.eye(3)
   head["classes"]["keys"] = 50 * jnp.eye(3)
-  # A class is there unless its outputs are rather those of others.
+  # A class is present unless its outputs rather belong to other classes.
   there = head["classes"]["there"]
   side = jnp.tile(jnp.array([1.0, -1.0]), 8)
   there["in"]["kernel"] = there["in"]["kernel"].at[-1].set(side)
@@ -279,8 +281,8 @@ def test_what_is_written_depends_on_combinations():
   parts = 2.0 ** jnp.arange(len(order))
   head["changes_0"] += parts[None, :, None]
   apply = jax.jit(operator.apply)
-  # For which classes (columns) the outputs are, and what that makes of them.
-  for answers_for, met in (
+  # Classes (columns) of the outputs (rows), and the parts that they add.
+  for class_at_output, present in (
     ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], "00 11 22"),
     ([[1, 1, 0], [0, 0, 1], [0, 0, 0]], "00 11 22 01"),
     ([[0, 0, 0], [1, 1, 1], [0, 0, 0]], "00 11 22 01 02 12"),
@@ -288,10 +290,10 @@ def test_what_is_written_depends_on_combinations():
   ):
     weights = (
       {"kernel": jnp.eye(3), "bias": jnp.zeros(3)},
-      {"kernel": 50.0 * jnp.array(answers_for).T, "bias": jnp.zeros(3)},
+      {"kernel": 50.0 * jnp.array(class_at_output).T, "bias": jnp.zeros(3)},
     )
     edited = apply(params, weights)
-    expected = sum(2.0 ** order.index(m) for m in met.split())
+    expected = sum(2.0 ** order.index(m) for m in present.split())
     expected -= sum(2.0 ** order.index(m) for m in ("00", "11", "22")) / 2
     np.testing.assert_allclose(edited[0]["bias"], expected, 1e-3)
 
@@ -305,14 +307,14 @@ def test_operator_is_equivariant_float32(activation):
 
 
 @pytest.mark.parametrize("activation", ["relu", ("relu", "tanh")])
-def test_chunks_of_edges_change_nothing(x64, activation):
-  """Neither the update nor its gradient, whatever the chunks leave over."""
+def test_blocks_of_edges_change_nothing(x64, activation):
+  """The update and its gradient, with a last block that is not full."""
   target = TARGETS["cnn average"](activation=activation)
   weights = jax.tree.map(lambda w: w[0], population("cnn average", target))
   params = random_params(metanetworks.operator(target, **SMALL))
 
-  def found(chunk):
-    operator = metanetworks.operator(target, edge_block=chunk, **SMALL)
+  def results(edge_block):
+    operator = metanetworks.operator(target, edge_block=edge_block, **SMALL)
 
     def loss(params):
       edited = operator.apply(params, weights)
@@ -320,7 +322,8 @@ def test_chunks_of_edges_change_nothing(x64, activation):
 
     return jax.jit(jax.grad(loss, has_aux=True))(params)
 
-  for a, b in zip(*map(jax.tree.leaves, (found(None), found(5))), strict=True):
+  whole, blocks = (jax.tree.leaves(results(n)) for n in (None, 5))
+  for a, b in zip(whole, blocks, strict=True):
     np.testing.assert_allclose(a, b, 1e-9, 1e-12)
 
 
@@ -355,7 +358,7 @@ def functional_errors(name, target, functional, decades):
   )
   results = []
   for index in range(len(target.activations)):
-    _, images = moved(target, networks, index, decades)
+    _, images = transformed(target, networks, index, decades)
     values = f(networks, index)
     spread = values.std(0)
     error = jnp.abs(f(images, index) - values).max(0) / spread
@@ -433,13 +436,46 @@ def test_neurons_that_decayed_stay_finite_float32(prototypes):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ({"symmetry": "scale"}, "model.symmetry is 'scale'"),
-    ({"backward": "edge"}, "model.backward is 'edge'"),
-    ({"edge_block": 0}, "model.edge_block is 0"),
-    ({"prototypes": -1}, "model.prototypes is -1"),
-    ({"depth": -1}, "model.depth is -1"),
+    ({"symmetry": "scale"}, "^symmetry is 'scale'"),
+    ({"backward": "edge"}, "^backward is 'edge'"),
+    ({"edge_block": 0}, "^edge_block is 0"),
+    ({"prototypes": -1}, "^prototypes is -1"),
+    ({"depth": -1}, "^depth is -1"),
+    ({"width": 0}, "^width is 0"),
+    ({"prototypes": 1, "classes": 3, "probes": 0}, "^probes is 0"),
+    (
+      {"prototypes": 1, "classes": 1, "class_combinations": True},
+      "^class_combinations is True with classes=1",
+    ),
   ],
 )
 def test_bad_arguments(arguments, message):
   with pytest.raises(InputError, match=message):
     metanetworks.operator(TARGETS["mlp"](), **arguments)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"backward": "inverse", "bidirectional": False}, "bidirectional=False"),
+    ({"backward": "inverse", "depth": 0}, "depth=0"),
+    ({"backward": "inverse", "symmetry": "permutation"}, "permutation"),
+    ({"backward": lambda e, s, r: e, "activation": "tanh"}, "scaling"),
+    ({"probes": 7}, "^probes is 7, which has no effect with prototypes=0"),
+    ({"probes": 7, "classes": 2}, "prototypes=0"),
+    ({"probes": 7, "prototypes": 1}, "classes=0"),
+    ({"class_combinations": True, "classes": 2}, "prototypes=0"),
+  ],
+)
+def test_arguments_without_effect_are_refused(arguments, message):
+  arguments = {"activation": "relu"} | arguments
+  target = TARGETS["mlp"](activation=arguments.pop("activation"))
+  with pytest.raises(InputError, match=message):
+    metanetworks.operator(target, **arguments)
+
+
+def test_a_functional_refuses_them_too():
+  with pytest.raises(InputError, match="backward .* no effect with depth=0"):
+    metanetworks.functional(TARGETS["mlp"](), depth=0, backward="inverse")
+  with pytest.raises(InputError, match="outputs is 0"):
+    metanetworks.functional(TARGETS["mlp"](), outputs=0)

@@ -5,15 +5,15 @@ metanetworks in float64, on 3 networks each, with outputs, features inside,
 gradients, and a transformed copy of every network. They are read from the
 folder `golden` of $SCALEGMN_SHARED; its README.md says what they are.
 
-Shown here, to 1e-12 of the largest entry of each array:
+The tests show, to 1e-12 of the largest entry of each array:
 
-- our graph and our group action are theirs;
-- the functions of `gmn.layers`, composed as their models are, give their
+- our graph and our group action equal theirs;
+- the functions of `gmn.layers`, composed as in their models, reproduce their
   features inside, their outputs and their gradients, with respect to
   parameters and to graph features;
-- what differs is the canonical form of the scale group alone: they divide by
-  ‖z‖ + 1e-10, we by ‖z‖. So theirs is passed in. With ours the outputs move
-  by less than 1e-7, to where theirs go with 0 in place of 1e-10.
+- only the canonical form of the scale group differs: they divide by
+  ‖z‖ + 1e-10, we by ‖z‖. The tests pass in theirs. With ours the outputs
+  change by less than 1e-7, and equal theirs with 0 in place of 1e-10.
 
 Not used: `layers.update`, whose skip is the identity (theirs is a linear map
 or none); `layers.edge_update`, which adds a term to theirs (`layers.gated`);
@@ -131,13 +131,13 @@ def their_unit(z, epsilon):
 
 
 def span(edges):
-  """The one range that these edges are."""
+  """The range of edges that are contiguous."""
   first, last = edges.blocks[0].edges, edges.blocks[-1].edges
   return slice(first.start, last.stop)
 
 
 class Unsummed(NamedTuple):
-  """Wiring that leaves the messages on their edges, zero on the others."""
+  """Connectivity that leaves messages on their edges, zero on the others."""
 
   wires: connectivity.NetworkConnectivity
 
@@ -164,9 +164,9 @@ class Model(NamedTuple):
     args: of its constructor.
     state: its parameters by their names, {name: array}.
     place: the graph of one network.
-    wires: of this graph.
+    wires: the connectivity of this graph.
     scale: the canonical map of the scale group.
-    seen: is filled with features inside, under their names.
+    seen: filled with features inside, under their names.
   """
 
   args: dict
@@ -245,12 +245,14 @@ class Model(NamedTuple):
     inner = f"{name}.message_fn"
     whole = f"{inner}.eq_layers_in"
     if not self.has(whole) or self.has(f"{inner}.eq_layers_last"):
-      z = wires.every.map(
+      z = wires.all_edges.map(
         lambda v, e, _: v * layers.linear(edge, e),
         layers.linear(vertex, x), e, None,
       )  # fmt: skip
       self.seen[inner] = self.equivariant(inner, span(wires.into_hidden), z)
-      return wires.every.sum(lambda _, m, __: m, None, self.seen[inner], None)
+      return wires.all_edges.sum(
+        lambda _, m, __: m, None, self.seen[inner], None
+      )
     params = {
       "vertex": vertex,
       "edge": edge,
@@ -267,15 +269,15 @@ class Model(NamedTuple):
       "linear": self.linear(f"{name}.W"),
       "gate": self.mlp(f"{name}.phi"),
     }
-    # Of all vertices: inputs and outputs are made canonical too.
+    # At all vertices: inputs and outputs are made canonical too.
     (u,) = self.canonical(f"{name}.g1")(x, jnp.eye(x.shape[-1]))
     senders, receivers = layers.ends(params["gate"], u)
-    return self.wires.every.map(
+    return self.wires.all_edges.map(
       lambda s, e, r: layers.gated(params, e, s + r), senders, e, receivers
     )
 
   def layer(self, i, x, e, backward_e):
-    """Vertex and edge features after layer i, both from those before."""
+    """Vertex and edge features after layer i."""
     forward, backward = f"gnn.fw_layers.{i}", f"gnn.bw_layers.{i}"
     skip = f"gnn.skip_layers.{i}"
     messages = [self.message(forward, x, e, self.wires)]
@@ -369,7 +371,7 @@ class Model(NamedTuple):
 
 
 def forward(case, state, nodes, edges, scale):
-  """Of stacked networks: {name: output} and {name: feature inside}."""
+  """({name: output}, {name: feature inside}) of stacked networks."""
   args, place = config(case)["scalegmn_args"], graph_of(case)
 
   def one(nodes, edges):
@@ -530,7 +532,7 @@ def test_outputs_of_transformed_networks(case):
 
 @pytest.mark.parametrize("case", SCALE)
 def test_exact_canonical_form(case):
-  """Ours moves the outputs to where theirs go with ε = 0, and not far."""
+  """Ours changes outputs by less than 1e-7, to theirs with ε = 0."""
   weights = weights_of(golden(case, "inputs"))
   exact = quick(lambda *args: forward(case, *args, canonical.scale)[0])
   ours = exact(golden(case, "state_dict"), *features_of(case)(weights))

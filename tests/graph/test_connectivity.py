@@ -1,4 +1,4 @@
-"""Wiring, whole and in chunks, against gathers and segment sums."""
+"""Connectivity, whole and in edge blocks, against gathers and segment sums."""
 
 import functools
 
@@ -13,13 +13,13 @@ from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.targets.mlp import mlp
 
 
-@pytest.fixture(params=[None, 4], ids=["whole", "chunks"])
-def chunk(request):
+@pytest.fixture(params=[None, 4], ids=["whole", "blocks"])
+def edge_block(request):
   return request.param
 
 
 def on_edge(sender, edge, receiver):
-  """Something of all three that does not commute."""
+  """A function of all three arguments that does not commute."""
   return jnp.sin(sender["x"] + 2 * receiver["x"]) * edge + sender["y"]
 
 
@@ -56,13 +56,13 @@ def features(topology, d=3):
   )
 
 
-def parts(topology, chunk):
-  """Every kind of edges that a wiring has, none of them empty."""
-  wiring = NetworkConnectivity(topology, chunk)
+def parts(topology, edge_block):
+  """All nonempty edge sets of a network, in both directions."""
+  connectivity = NetworkConnectivity(topology, edge_block)
   return [
     edges
-    for w in (wiring, wiring.reverse())
-    for edges in (w.every, w.into_hidden, w.into_fixed)
+    for c in (connectivity, connectivity.reverse())
+    for edges in (c.all_edges, c.into_hidden, c.into_fixed)
     if edges.blocks
   ]
 
@@ -72,21 +72,21 @@ def assert_close(a, b):
     np.testing.assert_allclose(x, y, 1e-12, 1e-12)
 
 
-def test_it_is_gathers_and_segment_sums(x64, kind, chunk):
+def test_maps_and_sums_are_gathers_and_segment_sums(x64, kind, edge_block):
   topology = topology_of(kind)
   x, e = features(topology)
-  kinds = parts(topology, chunk)
-  found = jax.jit(lambda x, e: [by_blocks(x, e, p) for p in kinds])(x, e)
-  assert_close(found, [by_index(topology, x, e, p) for p in kinds])
+  edge_sets = parts(topology, edge_block)
+  results = jax.jit(lambda x, e: [by_blocks(x, e, p) for p in edge_sets])(x, e)
+  assert_close(results, [by_index(topology, x, e, p) for p in edge_sets])
 
 
-def test_it_is_differentiated_like_gathers(x64, residual_mlp, chunk):
+def test_gradients_are_the_gradients_of_gathers(x64, residual_mlp, edge_block):
   topology = topology_of(residual_mlp)
   x, e = features(topology)
 
   def gradients(f):
     def loss(x, e):
-      values = [f(x, e, p) for p in parts(topology, chunk)]
+      values = [f(x, e, p) for p in parts(topology, edge_block)]
       return sum(jnp.sin(y).sum() for y in jax.tree.leaves(values))
 
     return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, e)
@@ -98,31 +98,30 @@ def test_it_is_differentiated_like_gathers(x64, residual_mlp, chunk):
 
 def test_parts_are_by_receiver(kind):
   topology = topology_of(kind)
-  wiring = NetworkConnectivity(topology)
-  for w, ends in (
-    (wiring, topology.receivers),
-    (wiring.reverse(), topology.senders),
+  connectivity = NetworkConnectivity(topology)
+  for c, ends in (
+    (connectivity, topology.receivers),
+    (connectivity.reverse(), topology.senders),
   ):
     hidden = np.zeros(topology.vertices, bool)
-    hidden[w.hidden] = True
+    hidden[c.hidden] = True
     rows = np.flatnonzero(hidden[ends])
-    every = np.arange(topology.edges)
-    found = np.concatenate([every[b.edges] for b in w.into_hidden.blocks])
-    np.testing.assert_array_equal(found, rows)
-    both = [b.leaf for b in w.into_hidden.blocks + w.into_fixed.blocks]
+    edges = np.arange(topology.edges)
+    selected = np.concatenate([edges[b.edges] for b in c.into_hidden.blocks])
+    np.testing.assert_array_equal(selected, rows)
+    both = [b.leaf for b in c.into_hidden.blocks + c.into_fixed.blocks]
     assert sorted(both) == sorted(b.leaf for b in topology.blocks)
-    assert w.every.blocks == topology.blocks
-  assert wiring.reverse().reverse() == wiring
+    assert c.all_edges.blocks == topology.blocks
+  assert connectivity.reverse().reverse() == connectivity
 
 
-def test_in_chunks_memory_is_that_of_a_chunk():
-  """Of the temporary arrays; what is kept for the backward pass is not."""
+def test_edge_blocks_save_temporary_memory():
   topology = topology_of(mlp((30, 40, 40, 30)))
   x, e = features(topology, 64)
 
-  def temporary(chunk):
+  def temporary(edge_block):
     def loss(x, e):
-      return NetworkConnectivity(topology, chunk).every.sum(
+      return NetworkConnectivity(topology, edge_block).all_edges.sum(
         lambda s, e, r: jnp.sin(jnp.cos(s["x"] * e) * jnp.cos(r["x"])),
         {"x": x}, e, {"x": x},
       ).sum()  # fmt: skip
@@ -135,18 +134,20 @@ def test_in_chunks_memory_is_that_of_a_chunk():
 
 def test_sums_at_vertices_without_edges_are_zero(residual_mlp):
   topology = topology_of(residual_mlp)
-  wiring = NetworkConnectivity(topology)
+  connectivity = NetworkConnectivity(topology)
 
   @jax.jit
   def degrees(ones):
     def count(edges):
       return edges.sum(lambda _, e, __: e, None, ones, None)
 
-    return count(wiring.every), count(wiring.reverse().every)
+    return count(connectivity.all_edges), count(
+      connectivity.reverse().all_edges
+    )
 
   sums = jax.tree.map(np.asarray, degrees(jnp.ones((topology.edges, 1))))
   assert (sums[0][topology.spaces["input"]] == 0).all()
   assert (sums[1][topology.spaces["output"]] == 0).all()
-  # Of the stream: 3 inputs and 9 inner neurons write, 9 and 2 outputs read.
+  # 3 inputs and 9 inner neurons write to the stream, 9 and 2 outputs read it.
   assert (sums[0][topology.spaces["stream"]] == 12).all()
   assert (sums[1][topology.spaces["stream"]] == 11).all()

@@ -1,4 +1,4 @@
-"""Weights to features and back."""
+"""Conversion of weights to features and back."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.symmetry import actions
 
 
-def test_weights_come_back_exactly(target, random_weights):
+def test_weights_are_restored_exactly(target, random_weights):
   topology, weights = topology_of(target), random_weights(target, 0)
 
   @jax.jit
@@ -20,7 +20,7 @@ def test_weights_come_back_exactly(target, random_weights):
   jax.tree.map(np.testing.assert_array_equal, there_and_back(weights), weights)
 
 
-def test_features_come_back_where_there_are_weights(kind):
+def test_features_are_restored_where_weights_are(kind):
   topology = topology_of(kind)
   rng = np.random.default_rng(1)
 
@@ -42,7 +42,7 @@ def test_features_come_back_where_there_are_weights(kind):
   np.testing.assert_array_equal(graph.edges, np.where(written, edges, 0))
 
 
-def test_graph_has_each_weight_where_it_belongs(kind, random_weights):
+def test_graph_has_each_weight_in_its_place(kind, random_weights):
   topology = topology_of(kind)
   weights = random_weights(kind, 2, dead=False)
   graph = jax.jit(lambda w: convert.to_graph(topology, w))(weights)
@@ -82,10 +82,10 @@ def test_features_carry_the_multipliers_of_their_neurons(
 
   @jax.jit
   def graphs(g):
-    moved = actions.act(g, kind.spec, weights)
+    regauged = actions.act(g, kind.spec, weights)
     return (
       convert.to_graph(topology, weights),
-      convert.to_graph(topology, moved),
+      convert.to_graph(topology, regauged),
     )
 
   before, after = graphs(g)
@@ -105,7 +105,7 @@ def test_vertex_vector_follows_the_vertices(residual_mlp):
   )
 
 
-def test_population_is_converted_under_vmap(residual_mlp, random_weights):
+def test_networks_are_converted_under_vmap(residual_mlp, random_weights):
   topology = topology_of(residual_mlp)
   networks = [random_weights(residual_mlp, i) for i in range(2)]
   stacked = jax.tree.map(lambda *w: jnp.stack(w), *networks)

@@ -52,7 +52,7 @@ SKIPPING = with_kernels(
     "f": ("in", "h2"),
   },
 )
-"""Every kind of kernel, in an order that no walk along the layers has."""
+"""All kinds of kernels, not in the order of the layers."""
 
 
 def indices(part):
@@ -65,7 +65,7 @@ def assert_ranges_are_right(topology):
     assert vertices.stop - vertices.start == topology.spec.spaces[name].size
     hidden[vertices] = not topology.spec.spaces[name].fixed
   assert indices(topology.hidden) == list(np.flatnonzero(hidden))
-  # Edges into hidden vertices are one range, and so are those out of them.
+  # Edges into hidden vertices are one range, and so are edges out of them.
   for ends in (topology.receivers, topology.senders):
     rows = np.flatnonzero(hidden[ends])
     assert (np.diff(rows) == 1).all()
@@ -86,7 +86,7 @@ def test_small_cnn_of_the_zoo():
   assert_ranges_are_right(topology)
 
 
-def test_ranges_are_those_of_hidden_spaces(target):
+def test_ranges_cover_the_hidden_spaces(target):
   topology = topology_of(target)
   assert_ranges_are_right(topology)
   assert topology.groups.shape == (len(target.activations), topology.vertices)
@@ -112,7 +112,7 @@ def test_edges_connect_every_sender_with_every_receiver():
   assert topology.senders.dtype == topology.receivers.dtype == np.int32
 
 
-def test_ids_tell_inputs_and_outputs_apart_but_not_hidden_neurons():
+def test_inputs_and_outputs_have_distinct_ids_and_hidden_neurons_do_not():
   topology = topology_of(mlp((2, 3, 3, 2)))
   assert topology.vertex_type.tolist() == [0, 1, 2, 2, 2, 3, 3, 3, 4, 5]
   assert topology.edge_type.tolist() == (
@@ -120,7 +120,7 @@ def test_ids_tell_inputs_and_outputs_apart_but_not_hidden_neurons():
   )
 
 
-def test_ids_of_edges_from_inputs_to_outputs_are_of_pairs():
+def test_edges_from_inputs_to_outputs_have_an_id_per_pair():
   topology = topology_of(mlp((2, 3)))
   assert topology.edge_type.tolist() == list(range(6))
   assert indices(topology.hidden) == []
@@ -139,13 +139,77 @@ def test_ids_of_a_hidden_space_are_shared_by_its_writers(residual_mlp):
   assert len(set.union(*blocks)) == 7
 
 
-def test_biases_of_one_space_have_slots_of_their_own(residual_mlp):
+def test_biases_of_one_space_have_distinct_slots(residual_mlp):
   topology = topology_of(residual_mlp)
   assert topology.vertex_width == 2
   slots = [
     b.slot for b in topology.biases if b.vertices == topology.spaces["stream"]
   ]
   assert slots == [0, 1]
+
+
+def one_weight(shape, *axes, groups=("scale",)):
+  """A target with spaces in, h, heads, out of 2, 3, 4, 5 neurons; a kernel and
+  a weight "w" with the given axes."""
+  spec = SymmetrySpec(
+    {
+      "in": Space(2),
+      "h": Space(3, groups),
+      "heads": Space(4, groups),
+      "out": Space(5),
+    },
+    {"k": Axes((Axis("in", -1), Axis("h", 1))), "w": Axes(axes)},
+  )
+
+  def init(key):
+    del key
+    return {"k": jnp.zeros((2, 3)), "w": jnp.zeros(shape)}
+
+  return TargetNetwork(init, lambda *args: None, spec, (2,), ("relu",), {})
+
+
+@pytest.mark.parametrize(
+  ("target", "message"),
+  [
+    (
+      one_weight((2, 4, 3), Axis("in", -1), Axis("heads", 1), Axis("h", 1)),
+      r"weight w has 2 receiving axes \(power 1\), expected at most one",
+    ),
+    (
+      one_weight((4, 3, 5), Axis("heads", -1), Axis("h", -1), Axis("out", 1)),
+      r"weight w has 2 sending axes \(power -1\), expected at most one",
+    ),
+    # The variance of BatchNorm, and a scalar temperature.
+    (one_weight((3,), Axis("h", 2)), "weight w has an axis of power 2, exp"),
+    (one_weight(()), r"weight w has no receiving axis \(power 1\)"),
+    (one_weight((3,), Axis("h", -1)), "weight w has no receiving axis"),
+    (
+      one_weight((4, 3), Axis("heads", 0), Axis("h", 1)),
+      "weight w has an axis of power 0, expected 1 or -1",
+    ),
+    (
+      one_weight((3, 7), Axis("h", 1), None),
+      r"weight w has 2 axes and none that sends \(power -1\)",
+    ),
+    (
+      one_weight((3,), Axis("h", 1), groups=("scale", "sign")),
+      "space 'h' has 2 groups, expected one for each of the 1 activations",
+    ),
+  ],
+)
+def test_weights_without_a_graph_are_refused_by_name(target, message):
+  with pytest.raises(InputError, match=f"^{message}") as error:
+    topology_of(target)
+  assert "\n" not in str(error.value)
+
+
+def test_a_network_without_kernels_is_refused():
+  spec = SymmetrySpec({"out": Space(2)}, {"b": Axes((Axis("out", 1),))})
+  target = TargetNetwork(
+    lambda key: {"b": jnp.zeros(2)}, lambda *args: None, spec, (1,), (), {}
+  )
+  with pytest.raises(InputError, match="expected a kernel"):
+    topology_of(target)
 
 
 def test_weights_that_do_not_fit_their_spec_are_refused():
@@ -155,7 +219,7 @@ def test_weights_that_do_not_fit_their_spec_are_refused():
     topology_of(wrong)
 
 
-def test_shapes_are_those_of_the_weights(target):
+def test_shapes_are_the_shapes_of_the_weights(target):
   shapes = topology_of(target).shapes
   assert shapes == jax.eval_shape(target.init, jax.random.key(0))
   assert jax.tree.leaves(shapes)[0].dtype == jnp.float32

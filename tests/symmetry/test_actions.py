@@ -1,4 +1,4 @@
-"""The group: its laws, and that it leaves functions as they are."""
+"""The group: its laws, and the invariance of network functions."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ def assert_trees_close(a, b, tolerance=1e-12):
 
 
 def relative(a, b):
-  """Greatest difference, in units of the greatest value."""
+  """The largest difference, in units of the largest value."""
   return float(jnp.abs(a - b).max() / jnp.abs(b).max())
 
 
@@ -32,7 +32,7 @@ def identity(spec):
 
 
 @pytest.mark.parametrize("activation", range(3), ids=GROUPS)
-def test_samples_are_of_the_group(x64, activation):
+def test_samples_are_in_the_group(x64, activation):
   key = jax.random.key(activation)
   g = actions.sample(key, MLP.spec, activation, decades=2.0)
   assert list(g) == ["hidden_1", "hidden_2"]
@@ -61,14 +61,14 @@ def test_inverse_undoes_on_both_sides(x64, random_weights, activation):
   g = actions.sample(jax.random.key(2), MLP.spec, activation, decades=2.0)
   back = actions.inverse(g)
   for first, second in ((g, back), (back, g)):
-    moved = actions.act(first, MLP.spec, weights)
-    assert relative(moved[1]["kernel"], weights[1]["kernel"]) > 0.1
-    assert_trees_close(actions.act(second, MLP.spec, moved), weights)
+    acted = actions.act(first, MLP.spec, weights)
+    assert relative(acted[1]["kernel"], weights[1]["kernel"]) > 0.1
+    assert_trees_close(actions.act(second, MLP.spec, acted), weights)
     assert_trees_close(actions.compose(first, second), identity(MLP.spec))
 
 
 @pytest.mark.parametrize("activation", range(2), ids=GROUPS[:2])
-def test_composition_acts_like_one_after_the_other(
+def test_composition_acts_like_two_actions_in_turn(
   x64, random_weights, activation
 ):
   weights = random_weights(MLP, 1)
@@ -92,13 +92,13 @@ def test_composition_acts_like_one_after_the_other(
 def test_action_on_single_weights_is_the_formula(x64, random_weights):
   weights = random_weights(MLP, 3)
   g = actions.sample(jax.random.key(4), MLP.spec)
-  moved = actions.act(g, MLP.spec, weights)[1]
+  new = actions.act(g, MLP.spec, weights)[1]
   old = jax.tree.map(np.asarray, weights)[1]
   (p, q), (r, s) = jax.tree.map(np.asarray, (g["hidden_1"], g["hidden_2"]))
   for i in range(9):
-    np.testing.assert_allclose(moved["bias"][i], s[i] * old["bias"][r[i]])
+    np.testing.assert_allclose(new["bias"][i], s[i] * old["bias"][r[i]])
     np.testing.assert_allclose(
-      moved["kernel"][:, i],
+      new["kernel"][:, i],
       [s[i] * old["kernel"][p[j], r[i]] / q[j] for j in range(8)],
     )
 
@@ -117,7 +117,7 @@ def test_function_is_unchanged_for_every_activation(
     assert before.std(0).min() > 1e-3, name
     assert relative(after, before) < 1e-12, name
     outputs.append(before)
-  # Otherwise the loop would have tested one activation several times.
+  # The activations differ, so the loop tested several.
   for a, b in zip(outputs[:-1], outputs[1:], strict=True):
     assert relative(a, b) > 1e-3
 
@@ -140,20 +140,18 @@ def test_function_changes_under_the_wrong_group(
   weights = random_weights(target, 6)
   x = jax.random.normal(jax.random.key(7), (4, 3))
   g = actions.sample(jax.random.key(8), spec)
-  moved = actions.act(g, spec, weights)
-  assert relative(target.apply(moved, x), target.apply(weights, x)) > 0.01
+  wrong = target.apply(actions.act(g, spec, weights), x)
+  assert relative(wrong, target.apply(weights, x)) > 0.01
 
 
-def test_population_is_sampled_and_moved_under_vmap_and_jit(
-  x64, random_weights
-):
+def test_elements_are_sampled_and_act_under_vmap_and_jit(x64, random_weights):
   weights = [random_weights(MLP, i) for i in range(3)]
   stacked = jax.tree.map(lambda *w: jnp.stack(w), *weights)
   keys = jax.random.split(jax.random.key(0), 3)
 
-  def move(key, weights):
+  def regauge(key, weights):
     return actions.act(actions.sample(key, MLP.spec), MLP.spec, weights)
 
-  together = jax.jit(jax.vmap(move))(keys, stacked)
-  alone = move(keys[1], weights[1])
-  assert_trees_close(jax.tree.map(lambda w: w[1], together), alone)
+  stacked_result = jax.jit(jax.vmap(regauge))(keys, stacked)
+  single = regauge(keys[1], weights[1])
+  assert_trees_close(jax.tree.map(lambda w: w[1], stacked_result), single)

@@ -1,4 +1,4 @@
-"""Canonical forms: invariant at every size, and well behaved at zero."""
+"""Canonical forms: invariance at all magnitudes, and behaviour at zero."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ FORMS = {"unit": canonical.unit, "norm": canonical.norm} | {
 
 
 @pytest.mark.parametrize("q", [1e-35, 1e-25, 1e-3, 7.0, 1e18, 1e35])
-def test_scale_forgets_positive_multipliers_of_any_size(q):
+def test_scale_is_invariant_to_positive_multipliers_of_any_size(q):
   scale = FORMS["scale"]
   np.testing.assert_allclose(scale(np.float32(q) * Z), scale(Z), 1e-6)
 
@@ -71,7 +71,7 @@ def test_permutation_is_the_vector_itself():
   np.testing.assert_array_equal(FORMS["permutation"](Z), Z[None])
 
 
-def test_mixed_is_each_vectors_own_form():
+def test_mixed_applies_the_form_of_each_vector():
   mixed = np.asarray(FORMS["mixed"](Z))
   assert mixed.shape == (2, 5, 4)
   np.testing.assert_array_equal(mixed[:, :2], [canonical.unit(Z[:2])] * 2)
@@ -80,7 +80,7 @@ def test_mixed_is_each_vectors_own_form():
 
 
 @pytest.mark.parametrize("q", [1e-30, 1e-25, 1.0, 1e25])
-def test_norm_carries_the_size(q):
+def test_norm_is_homogeneous(q):
   q = np.float32(q)
   np.testing.assert_allclose(
     canonical.norm(-q * Z), q * np.linalg.norm(Z, axis=-1), 1e-5

@@ -1,4 +1,4 @@
-"""Vertex sizes carry the multipliers; balancing finds the least L1 norm."""
+"""Vertex sizes carry multipliers; balancing minimizes the L1 norm."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from scalegmn_jax.base import Axes, Axis, Space, SymmetrySpec
+from scalegmn_jax.base import Axes, Axis, InputError, Space, SymmetrySpec
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.cnn import cnn
@@ -25,16 +25,16 @@ def hidden(spec):
 
 
 def sides(spec, weights, name):
-  """Which neurons of a space have weights: (incoming [n], outgoing [n])."""
-  found = {1: np.zeros(spec.spaces[name].size, bool)}
-  found[-1] = found[1].copy()
+  """Whether neurons of a space have weights: (incoming [n], outgoing [n])."""
+  connected = {1: np.zeros(spec.spaces[name].size, bool)}
+  connected[-1] = connected[1].copy()
   for _, weight, axes in specs.leaves(spec, weights):
-    for power in found:
+    for power in connected:
       axis = axes.find(power)
       if axis and axis[1] == name:
         rows = np.moveaxis(np.asarray(weight), axis[0], 0)
-        found[power] |= (rows.reshape(len(rows), -1) != 0).any(1)
-  return found[1], found[-1]
+        connected[power] |= (rows.reshape(len(rows), -1) != 0).any(1)
+  return connected[1], connected[-1]
 
 
 def assert_sizes_carry_multipliers(spec, cases, tolerance=1e-12):
@@ -51,7 +51,7 @@ def assert_sizes_carry_multipliers(spec, cases, tolerance=1e-12):
         continue
       incoming, outgoing = sides(spec, weights, name)
       permutation, q = jax.tree.map(np.asarray, g[name])
-      # Without any weight there is nothing that could tell q.
+      # A neuron without any weight has no size that depends on q.
       q = np.where((incoming | outgoing)[permutation], np.abs(q), 1)
       np.testing.assert_allclose(
         sizes_at_g[name],
@@ -62,13 +62,13 @@ def assert_sizes_carry_multipliers(spec, cases, tolerance=1e-12):
 
 
 def without_inputs(spec, name, weights, neuron):
-  """The weights with one neuron that receives nothing."""
+  """Removes the incoming weights of one neuron."""
 
   def clear(weight, axes):
-    found = axes.find(1)
-    if found and found[1] == name:
-      at = (slice(None),) * found[0] + (neuron,)
-      weight = weight.at[at].set(0)
+    end = axes.find(1)
+    if end and end[1] == name:
+      index = (slice(None),) * end[0] + (neuron,)
+      weight = weight.at[index].set(0)
     return weight
 
   return jax.tree.map(clear, weights, spec.axes)
@@ -142,7 +142,7 @@ def test_incoming_norm_is_one_after_normalization(x64, kind, random_weights):
   squares = dict.fromkeys(hidden(kind.spec), 0.0)
   for name, weight, axes in specs.leaves(kind.spec, weights):
     position, receiver = axes.find(1)
-    # Of several writers into a space, the first and all biases count.
+    # In a space with several writers, the first kernel and all biases count.
     if receiver in squares and name != "c/kernel":
       other = tuple(i for i in range(weight.ndim) if i != position)
       squares[receiver] += np.square(weight).sum(other)
@@ -167,7 +167,7 @@ def test_gradients_are_finite_with_dead_neurons(x64, kind, random_weights):
       assert np.isfinite(value).all(), name
 
 
-def test_balanced_l1_is_that_of_the_same_function_anywhere_on_the_orbit(
+def test_balancing_keeps_the_function_and_balanced_l1_is_invariant(
   x64, kind, random_weights, images
 ):
   spec, weights = kind.spec, random_weights(kind, 7)
@@ -184,9 +184,9 @@ def test_balanced_l1_is_that_of_the_same_function_anywhere_on_the_orbit(
   )
 
   g = actions.sample(jax.random.key(8), spec, decades=2)
-  moved = jax.jit(lambda g: actions.act(g, spec, weights))(g)
-  assert abs(gauge.l1(moved) / gauge.l1(weights) - 1) > 0.5
-  np.testing.assert_allclose(balance(moved)[1], least, 1e-6)
+  regauged = jax.jit(lambda g: actions.act(g, spec, weights))(g)
+  assert abs(gauge.l1(regauged) / gauge.l1(weights) - 1) > 0.5
+  np.testing.assert_allclose(balance(regauged)[1], least, 1e-6)
 
   for name in hidden(spec):
     incoming, outgoing = sides(spec, balanced, name)
@@ -194,7 +194,7 @@ def test_balanced_l1_is_that_of_the_same_function_anywhere_on_the_orbit(
     assert not incoming[[1, 2, 3]].any(), "a neuron with an empty side counts"
 
 
-def test_removing_a_neuron_removes_those_it_alone_keeps_alive(x64):
+def test_removing_a_neuron_removes_neurons_that_depend_on_it(x64):
   target = mlp((1, 1, 1, 1, 1))
   balanced_l1 = jax.jit(lambda w: gauge.balanced_l1(target.spec, w))
   for dead in (0, 3):
@@ -260,8 +260,8 @@ def test_balanced_network_is_unique_on_the_orbit_up_to_order(
 
   @jax.jit
   def balance(g):
-    moved = actions.act(g, MLP.spec, weights)
-    return gauge.balance(MLP.spec, moved, sweeps=200)
+    regauged = actions.act(g, MLP.spec, weights)
+    return gauge.balance(MLP.spec, regauged, sweeps=200)
 
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, 1e-9, 1e-12),
@@ -275,23 +275,27 @@ def test_only_networks_of_the_scale_group_are_balanced(
 ):
   weights = random_weights(kind, 19)
   balance = jax.jit(jax.vmap(lambda i: gauge.balance(kind.spec, weights, i)))
-  zoo = balance(jnp.asarray([TANH, GELU, RELU]))
+  networks = balance(jnp.asarray([TANH, GELU, RELU]))
   for i in range(2):
     jax.tree.map(
-      lambda a, b, i=i: np.testing.assert_array_equal(a[i], b), zoo, weights
+      lambda a, b, i=i: np.testing.assert_array_equal(a[i], b),
+      networks,
+      weights,
     )
-  third = jax.tree.map(lambda a: a[2], zoo)
+  third = jax.tree.map(lambda a: a[2], networks)
   assert gauge.l1(third) < 0.98 * gauge.l1(weights)
 
 
-def test_gradient_of_balanced_l1_is_that_of_the_minimum(x64, random_weights):
+def test_gradient_of_balanced_l1_is_the_gradient_of_the_minimum(
+  x64, random_weights
+):
   weights = random_weights(MLP, 20, dead=False)
   direction = random_weights(MLP, 21, dead=False)
 
   @jax.jit
   def along(t):
-    moved = jax.tree.map(lambda w, d: w + t * d, weights, direction)
-    return gauge.balanced_l1(MLP.spec, moved, sweeps=300)
+    shifted = jax.tree.map(lambda w, d: w + t * d, weights, direction)
+    return gauge.balanced_l1(MLP.spec, shifted, sweeps=300)
 
   h = 1e-5
   differences = (along(h) - along(-h)) / (2 * h)
@@ -332,7 +336,7 @@ def test_weights_that_cannot_be_balanced_are_named(axes, message):
   spec = SymmetrySpec(
     {"a": Space(2), "b": Space(2, ("scale",))}, {"w": Axes(axes)}
   )
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(InputError, match=message):
     gauge.balance(spec, {"w": jnp.ones((2, 2))})
 
 

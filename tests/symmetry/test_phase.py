@@ -19,10 +19,10 @@ HIDDEN = ("hidden_1", "hidden_2")
 @pytest.fixture
 def weights(random_weights, x64):
   """Biases of both signs that span several turns."""
-  found = random_weights(SIREN, 0, dead=False)
-  turns = np.ptp(found[0]["bias"]) * OMEGA / np.pi
+  weights = random_weights(SIREN, 0, dead=False)
+  turns = np.ptp(weights[0]["bias"]) * OMEGA / np.pi
   assert turns > 3
-  return found
+  return weights
 
 
 def close(a, b):
@@ -34,7 +34,7 @@ def fold(weights):
   return phase.fold(SIREN.spec, weights, OMEGA)
 
 
-def test_shifting_and_folding_leave_the_function_as_it_is(weights, images):
+def test_shifting_and_folding_keep_the_function(weights, images):
   x = images(SIREN, 20)
   expected = SIREN.apply(weights, x)
   turns = phase.sample(jax.random.key(0), SIREN.spec)
@@ -66,7 +66,7 @@ def test_all_shifted_copies_fold_to_the_same_weights(weights):
     shifted = phase.shift(SIREN.spec, weights, turns, OMEGA)
     assert not close(shifted, weights)
     assert close(fold(shifted), folded)
-  # A network that computes something else folds to other weights.
+  # A network of another function folds to other weights.
   other = jax.tree.map(lambda w: w * 1.01, weights)
   assert not close(fold(other), folded)
 
@@ -101,18 +101,18 @@ def test_only_hidden_neurons_have_a_phase(weights):
     phase.shift(SIREN.spec, weights, {"output": jnp.ones(2, int)}, OMEGA)
 
 
-def test_a_folded_metanetwork_does_not_see_phases(weights):
+def test_a_folded_functional_is_invariant_to_phases(weights):
 
   def total(params, weights, activation):
     del activation
     return params * sum(w.sum() for w in jax.tree.leaves(weights))
 
   summed = Functional(lambda key: jnp.ones(()), total)
-  blind = phase.fold_before(summed, SIREN.spec, OMEGA)
-  params = jax.jit(blind.init)(jax.random.key(0))
+  invariant = phase.fold_before(summed, SIREN.spec, OMEGA)
+  params = jax.jit(invariant.init)(jax.random.key(0))
   turns = phase.sample(jax.random.key(2), SIREN.spec)
   shifted = phase.shift(SIREN.spec, weights, turns, OMEGA)
-  seen = [summed.apply(params, w, 0) for w in (weights, shifted)]
-  assert abs(seen[0] - seen[1]) > 0.1
-  found = [blind.apply(params, w, 0) for w in (weights, shifted)]
-  np.testing.assert_allclose(found[0], found[1], 1e-9)
+  values = [summed.apply(params, w, 0) for w in (weights, shifted)]
+  assert abs(values[0] - values[1]) > 0.1
+  values = [invariant.apply(params, w, 0) for w in (weights, shifted)]
+  np.testing.assert_allclose(values[0], values[1], 1e-9)

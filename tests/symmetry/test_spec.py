@@ -1,4 +1,6 @@
-"""Symmetry as data: which group, which axis, and what does not fit."""
+"""Symmetry as data: groups, axes, and errors of specs that do not fit."""
+
+import dataclasses
 
 import jax
 import numpy as np
@@ -31,7 +33,7 @@ def test_unknown_activation_is_named():
     specs.groups_of(["relu", "swish"])
 
 
-def test_group_is_that_of_the_function():
+def test_groups_are_symmetries_of_the_activations():
   x = np.linspace(-2, 2, 9, dtype=np.float32)
   for name, group in specs.GROUPS.items():
     f = ACTIVATIONS[name]
@@ -72,20 +74,60 @@ def test_leaves_are_named_in_the_order_of_the_weights(target):
   specs.check(target.spec, shapes)
 
 
+SPEC = SymmetrySpec(
+  {"a": Space(2), "b": Space(3)}, {"w": Axes((Axis("a", -1), Axis("b", 1)))}
+)
+
+
+def check_fails(spec, weights, message):
+  with pytest.raises(InputError, match=f"^{message}") as error:
+    specs.check(spec, weights)
+  assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
   ("weights", "message"),
   [
     ({"w": shape(2, 3, 1)}, "weight w: 3 axes, but its spec has 2"),
     ({"w": shape(2, 4)}, r"weight w .* 'b' has 3 neurons"),
     ({"w": shape(3, 2)}, r"weight w .* 'a' has 2 neurons"),
+    ({}, "weight w of spec.axes is missing"),
+    ({"w": shape(2, 3), "v": shape(3)}, "weight v is not in spec.axes"),
+    ({"w": {"k": shape(2, 3)}}, "weight w/k is not in spec.axes"),
   ],
 )
 def test_check_names_the_weight_that_does_not_fit(weights, message):
-  spec = SymmetrySpec(
-    {"a": Space(2), "b": Space(3)},
-    {"w": Axes((Axis("a", -1), Axis("b", 1)))},
-  )
-  specs.check(spec, {"w": shape(2, 3)})
-  with pytest.raises(InputError, match=message) as error:
-    specs.check(spec, weights)
-  assert "\n" not in str(error.value)
+  specs.check(SPEC, {"w": shape(2, 3)})
+  check_fails(SPEC, weights, message)
+
+
+@pytest.mark.parametrize(
+  ("spec", "message"),
+  [
+    (
+      dataclasses.replace(SPEC, axes={"w": Axes((Axis("c", -1), None))}),
+      "weight w: unknown space 'c', expected one of a, b",
+    ),
+    (
+      dataclasses.replace(SPEC, spaces={"a": Space(2, ("relu",))}),
+      "space 'a': unknown group 'relu', expected one of permutation, scale, ",
+    ),
+    (
+      dataclasses.replace(SPEC, axes={"w": Axis("a", -1)}),
+      "weight w: its entry in spec.axes is Axis, expected Axes",
+    ),
+    (
+      dataclasses.replace(SPEC, axes={"w": (Axis("a", -1), Axis("b", 1))}),
+      "weight w is not in spec.axes",
+    ),
+  ],
+)
+def test_check_names_what_is_wrong_in_a_spec(spec, message):
+  check_fails(spec, {"w": shape(2, 3)}, message)
+
+
+def test_check_compares_containers():
+  axes = ({"w": SPEC.axes["w"]},)
+  spec = dataclasses.replace(SPEC, axes=axes)
+  specs.check(spec, ({"w": shape(2, 3)},))
+  check_fails(spec, [{"w": shape(2, 3)}], "the weights have the structure")

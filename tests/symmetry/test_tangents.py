@@ -1,4 +1,4 @@
-"""Gauge directions: how many there are, and that the function stays."""
+"""Gauge directions: their number, and the invariance of the function."""
 
 import jax
 import jax.flatten_util
@@ -34,23 +34,23 @@ def test_one_direction_per_channel_of_the_zoos_cnn():
   assert counts == {"hidden_1": 16, "hidden_2": 16, "hidden_3": 16}
 
 
-def test_directions_are_those_of_the_scale_group(kind):
+def test_only_the_scale_group_has_directions(kind):
   hidden = [n for n, s in kind.spec.spaces.items() if not s.fixed]
-  for activation, moves in ((RELU, 1), (TANH, 0), (GELU, 0)):
+  for activation, scaled in ((RELU, 1), (TANH, 0), (GELU, 0)):
     counts = tangents.directions(kind.spec, activation)
     rates = tangents.generators(kind.spec, activation)
     assert list(counts) == hidden
     for name, count in counts.items():
-      assert count == moves * kind.spec.spaces[name].size
-      assert (name in rates) == bool(moves)
-      if moves:
+      assert count == scaled * kind.spec.spaces[name].size
+      assert (name in rates) == bool(scaled)
+      if scaled:
         assert rates[name].shape == (sum(counts.values()), count)
-    if moves:
-      every = np.concatenate(list(rates.values()), axis=1)
-      np.testing.assert_array_equal(every, np.eye(len(every)))
+    if scaled:
+      all_rates = np.concatenate(list(rates.values()), axis=1)
+      np.testing.assert_array_equal(all_rates, np.eye(len(all_rates)))
       some = tangents.generators(kind.spec, activation, np.asarray([9, 2]))
       some = np.concatenate(list(some.values()), axis=1)
-      np.testing.assert_array_equal(some, every[[9, 2]])
+      np.testing.assert_array_equal(some, all_rates[[9, 2]])
 
 
 def test_tangent_is_the_derivative_along_the_orbit(x64, kind, random_weights):
@@ -64,7 +64,7 @@ def test_tangent_is_the_derivative_along_the_orbit(x64, kind, random_weights):
 
   @jax.jit
   def both(h):
-    def moved(h):
+    def regauged(h):
       g = {
         name: actions.Element(jnp.arange(len(r)), jnp.exp(h * r))
         for name, r in rates.items()
@@ -72,7 +72,7 @@ def test_tangent_is_the_derivative_along_the_orbit(x64, kind, random_weights):
       return actions.act(g, spec, weights)
 
     difference = jax.tree.map(
-      lambda a, b: (a - b) / (2 * h), moved(h), moved(-h)
+      lambda a, b: (a - b) / (2 * h), regauged(h), regauged(-h)
     )
     return difference, tangents.tangent(spec, weights, rates)
 
@@ -105,12 +105,12 @@ def test_outputs_do_not_change_along_a_tangent_of_the_scale_group(
     )
 
   assert largest(RELU) < 1e-13
-  # The same directions where the group is that of signs.
+  # The same directions for an activation with the sign group.
   assert largest(TANH) > 1e-2
 
 
 def without_ground(weights):
-  """The MLP's neurons 4 of both layers, connected with each other alone."""
+  """Connects the neurons 4 of both layers of the MLP only with each other."""
   first, second, last = jax.tree.map(np.array, weights)
   first["kernel"][:, 4] = first["bias"][4] = 0
   second["kernel"][:, 4] = second["kernel"][4] = second["bias"][4] = 0
@@ -119,32 +119,32 @@ def without_ground(weights):
   return jax.tree.map(jnp.asarray, (first, second, last))
 
 
-def test_rank_is_that_of_the_tangents(x64, kind, random_weights):
+def test_rank_is_the_matrix_rank_of_the_tangents(x64, kind, random_weights):
   rates = tangents.generators(kind.spec, RELU)
   neurons = jax.tree.leaves(rates)[0].shape[0]
   ranks = {}
   for dead in (False, True):
     weights = random_weights(kind, 3, dead)
     ranks[dead] = tangents.rank(kind.spec, weights, RELU)
-    found = np.linalg.matrix_rank(rows(kind.spec, weights, rates))
-    assert ranks[dead] == found
+    expected = np.linalg.matrix_rank(rows(kind.spec, weights, rates))
+    assert ranks[dead] == expected
   assert ranks[False] == neurons
-  # Of the dead neurons only number 3 of each space is without both sides.
+  # In each space only neuron 3 has neither incoming nor outgoing weights.
   assert ranks[True] == neurons - len(rates)
   assert tangents.rank(kind.spec, random_weights(kind, 3), TANH) == 0
 
 
-def test_neurons_connected_with_each_other_alone_have_one_direction_less(
+def test_an_isolated_pair_of_neurons_has_one_direction_less(
   x64, random_weights
 ):
   weights = without_ground(random_weights(MLP, 4, dead=False))
   rates = tangents.generators(MLP.spec)
-  found = np.linalg.matrix_rank(rows(MLP.spec, weights, rates))
-  assert tangents.rank(MLP.spec, weights) == found == 16
+  expected = np.linalg.matrix_rank(rows(MLP.spec, weights, rates))
+  assert tangents.rank(MLP.spec, weights) == expected == 16
 
 
-def test_neurons_that_cannot_be_scaled_hold_those_connected_with_them():
-  """Sizes 1-1-1 without biases, where the middle has another group."""
+def test_neurons_without_the_scale_group_fix_their_neighbours():
+  """Sizes 1-1-1 without biases; the last space has the sign group."""
   weights = {"a": jnp.ones((1, 1)), "b": jnp.ones((1, 1))}
   spec = SymmetrySpec(
     {

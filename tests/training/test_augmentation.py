@@ -28,7 +28,9 @@ def points():
 def test_a_moved_network_is_the_function_of_moved_coordinates(weights, points):
   rng = np.random.default_rng(2)
   matrix, offset = rng.normal(size=(2, 2)), rng.normal(size=2)
-  moved = augmentation.moved(weights, jnp.asarray(matrix), jnp.asarray(offset))
+  moved = augmentation.transform_input(
+    weights, jnp.asarray(matrix), jnp.asarray(offset)
+  )
   at = points @ matrix.T + offset[None]
   np.testing.assert_allclose(
     TARGET.apply(moved, points), TARGET.apply(weights, at), 1e-9, 1e-11
@@ -71,7 +73,7 @@ def test_coordinates_stay_within_the_ranges(weights):
 
 def test_noise_is_in_units_of_each_tensor(weights):
   keys = jax.random.split(jax.random.key(0), 500)
-  noisy = jax.vmap(lambda k: augmentation.noisy(k, weights, 0.1))(keys)
+  noisy = jax.vmap(lambda k: augmentation.add_noise(k, weights, 0.1))(keys)
 
   def check(w, n):
     std = (n - w[None]).std()

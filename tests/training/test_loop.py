@@ -60,13 +60,9 @@ def fit(workdir, data, loss=distance, patience=100, log_every=5):
     steps=STEPS,
     seed=0,
     workdir=workdir,
-    config={
-      "train": {
-        "log_every": log_every,
-        "eval_every": 10,
-        "patience": patience,
-      },
-    },
+    log_every=log_every,
+    eval_every=10,
+    patience=patience,
   )
 
 
@@ -114,7 +110,7 @@ def test_a_step_of_an_operator_transfers_nothing():
   target = mlp((3, 8, 2))
   operator = metanetworks.operator(target, width=4, depth=1)
   losses = finetune_losses(target, l1=1e-3)
-  task = amortized_objective(operator, losses, networks=2, images=5)
+  task = amortized_objective(operator, losses, batch_networks=2, batch_images=5)
   optimizer = make_optimizer(
     learning_rate=0.1, steps=STEPS, warmup=1, weight_decay=0.1, clip=10.0
   )

@@ -28,7 +28,7 @@ def data(weights):
 
 
 def test_networks_are_drawn_with_their_values():
-  task = objectives.regression_objective(SUM, networks=50)
+  task = objectives.regression_objective(SUM, batch_networks=50)
   (zoo, values), shared = task.draw(
     jax.random.key(0), 0, data(10 * VALUES[:, None])
   )
@@ -41,7 +41,7 @@ def test_networks_are_drawn_with_their_values():
 @pytest.mark.parametrize("loss", objectives.REGRESSION)
 def test_the_best_constant_is_the_mean(loss):
   """So both losses predict the expected value, not a median or a mode."""
-  task = objectives.regression_objective(SUM, networks=3, loss=loss)
+  task = objectives.regression_objective(SUM, batch_networks=3, loss=loss)
   batch = data(jnp.zeros((3, 1)))
 
   def objective(params):
@@ -54,7 +54,7 @@ def test_the_best_constant_is_the_mean(loss):
 
 
 def test_metrics_say_the_error_of_the_prediction():
-  task = objectives.regression_objective(SUM, networks=3)
+  task = objectives.regression_objective(SUM, batch_networks=3)
   _, metrics = step.gradient(task)(
     jnp.zeros(1), jax.random.key(0), 0, data(jnp.zeros((3, 1)))
   )
@@ -82,7 +82,7 @@ SAME = Operator(
 
 def test_of_a_batch_padding_does_not_count():
   task = objectives.batch_regression_objective(SAME, loss="squared_error")
-  compute = jax.jit(step.gradient(task, chunk=1))
+  compute = jax.jit(step.gradient(task, grad_chunk=1))
   values = [*VALUES.tolist(), 0.7, 5.0]
   for real, counted in ((3, VALUES), (4, jnp.array(values[:4]))):
     batch = batch_of(values, [True] * real + [False] * (5 - real))
@@ -98,12 +98,12 @@ def test_of_a_batch_padding_does_not_count():
 @pytest.mark.parametrize(
   "task",
   (
-    functools.partial(objectives.regression_objective, networks=3),
+    functools.partial(objectives.regression_objective, batch_networks=3),
     objectives.batch_regression_objective,
   ),
 )
 def test_unknown_loss(task):
-  with pytest.raises(InputError, match="loss.name is 'l1'"):
+  with pytest.raises(InputError, match="loss is 'l1'"):
     task(SUM, loss="l1")
 
 
@@ -120,7 +120,9 @@ def test_classes_come_with_their_networks_and_are_varied_alone():
     return {"w": weights["w"] * jax.random.uniform(key, minval=1.0, maxval=2.0)}
 
   for vary in (None, scaled):
-    task = objectives.classification_objective(reads, networks=20, vary=vary)
+    task = objectives.classification_objective(
+      reads, batch_networks=20, vary=vary
+    )
     (drawn, found), shared = task.draw(jax.random.key(0), 0, (zoo, labels))
     np.testing.assert_array_equal(drawn.weights["w"].argmax(1), found)
     sizes = len(np.unique(drawn.weights["w"].max(1)))
@@ -148,7 +150,7 @@ def test_rendering_is_measured_at_the_inputs_with_each_networks_own_values():
       weights[1] | {"bias": weights[1]["bias"] + params},
     ),
   )
-  task = objectives.rendering_objective(operator, target, networks=10)
+  task = objectives.rendering_objective(operator, target, batch_networks=10)
   items, shared = task.draw(jax.random.key(2), 0, (zoo, values, inputs))
   np.testing.assert_array_equal(shared, inputs)
   batched = jax.vmap(task.loss, (None, 0, None))
@@ -166,8 +168,8 @@ def test_images_of_tasks():
   task = objectives.amortized_objective(
     IDENTITY,
     losses.finetune_losses(target, l1=0.0),
-    networks=2,
-    images=40,
+    batch_networks=2,
+    batch_images=40,
   )
   weights = jax.vmap(target.init)(jax.random.split(jax.random.key(0), 2))
   classes = jnp.array([[0, -1, 2], [-1, 1, 0]])
@@ -201,7 +203,7 @@ def test_noise_of_images(own_tasks):
 
   def values(key, noise):
     task = objectives.amortized_objective(
-      IDENTITY, of_network, networks=2, images=40, noise=noise
+      IDENTITY, of_network, batch_networks=2, batch_images=40, image_noise=noise
     )
     batch, shared = task.draw(jax.random.key(key), jnp.int32(0), given)
     _, metrics = jax.vmap(lambda item: task.loss((), item, shared))(batch)
@@ -224,7 +226,7 @@ def test_the_penalty_comes_in_late():
 
   def value(number, **ramp):
     task = objectives.amortized_objective(
-      IDENTITY, of_network, networks=2, images=2, **ramp
+      IDENTITY, of_network, batch_networks=2, batch_images=2, **ramp
     )
     batch, shared = task.draw(jax.random.key(0), jnp.int32(number), given)
     first = jax.tree.map(lambda a: a[0], batch)

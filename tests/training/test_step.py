@@ -34,7 +34,10 @@ def make(target, networks=6, images=20):
 
 def make_task(operator, target, l1=1e-4):
   return objectives.amortized_objective(
-    operator, losses.finetune_losses(target, l1=l1), networks=4, images=16
+    operator,
+    losses.finetune_losses(target, l1=l1),
+    batch_networks=4,
+    batch_images=16,
   )
 
 
@@ -45,7 +48,7 @@ def make_training(target, learning_rate=3e-3, l1=1e-4):
     learning_rate=learning_rate, steps=60, warmup=2, weight_decay=0.0, clip=1.0
   )
   params = jax.jit(operator.init)(jax.random.key(2))
-  return step.init_state(params, opt), step.make_step(task, opt, chunk=1)
+  return step.init_state(params, opt), step.make_step(task, opt, grad_chunk=1)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -92,14 +95,16 @@ def test_chunks_of_networks_have_the_gradient_of_all(x64):
   )
 
   def found(chunk):
-    compute = jax.jit(step.gradient(task, chunk=chunk))
+    compute = jax.jit(step.gradient(task, grad_chunk=chunk))
     return compute(params, jax.random.key(3), 0, data)
 
   whole = found(None)
   for chunk in (1, 2, 4):
     for a, b in zip(*map(jax.tree.leaves, (whole, found(chunk))), strict=True):
       np.testing.assert_allclose(a, b, 1e-10, 1e-14)
-  with pytest.raises(ValueError, match="chunks of 3 do not divide 4 networks"):
+  with pytest.raises(
+    ValueError, match="grad_chunk is 3, expected a divisor of 4"
+  ):
     found(3)
 
 

@@ -1,1 +1,1 @@
-"""Learned networks that an operator writes."""
+"""Learned networks that an operator writes in place of its input."""

@@ -1,99 +1,84 @@
-"""Where the training of an operator begins: at what the data say.
+"""Initial parameters of an operator from data.
 
-What an operator with classes learns first is what a network's outputs mean, and
-which of its prototypes to write. Both are read from what the network answers to
-probes. Of noise these answers say little; of images much, before anything has
-been learned. See entries 18, 19 and 25 of the notebook, `experiments/NOTES.md`.
+An operator with classes first learns what the outputs of a network mean, and
+which of its prototypes to write. It reads both from the outputs of the network
+on probes. On noise these outputs say little; on images they say much before
+anything has been learned. See entries 18, 19 and 25 of the notebook,
+`experiments/NOTES.md`.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.cluster import KMeans, SpectralClustering
 
 from scalegmn_jax.base import InputError, Networks, Operator, TargetNetwork
-from scalegmn_jax.gmn import modules
+from scalegmn_jax.gmn.prototypes.label_reader import confidence
 
 SHARPNESS = 10.0
 """Logits per unit of half the mean squared distance (over the probes) between
-what a network is sure of and the center of a cluster."""
+the confidence of a network and the center of a cluster."""
 
 CONTRAST = 3.2
 """Logits of a class at an output that has all of the probability of its probes;
-at one that has none, 0."""
+at an output that has none of it, 0."""
 
 
 def init_from_data(
   operator: Operator,
   target: TargetNetwork,
-  zoo: Networks,
+  networks: Networks,
   images: np.ndarray,
   seed: int,
+  *,
+  prototypes: int,
+  classes: int,
+  probes: int,
 ) -> Operator:
-  """The same operator with another `init`: some of φ begins from data.
+  """The same operator with another `init`: part of φ is computed from data.
 
   Probes begin as images, drawn at random. Each class begins as a cluster of
   probes (spectral, by how often networks put two of them at the same output),
-  so that no two begin as the same one. With several prototypes each begins as
-  that of a cluster of networks (k-means of what they are sure of, see
-  `modules.sureness`), so that networks of different tasks do not share one.
-  Labels are not used. An operator without classes is returned as it is.
+  so that no two classes begin alike. If there are several prototypes, each
+  begins as a cluster of networks (k-means of their `label_reader.confidence`),
+  so that networks with different labels do not share one. No labels are used.
 
   Args:
-    operator: see `metanetworks.operator`.
+    operator: from `metanetworks.operator`.
     target: the architecture of the networks.
-    zoo: training networks [B].
+    networks: training networks [B].
     images: training images [N, ...].
-    seed: of what is drawn.
+    seed: of the random draws.
+    prototypes, classes, probes: the arguments with which the operator was made.
+      Without prototypes or classes it is returned unchanged.
 
   Raises:
     InputError: fewer images than probes, probes than classes, or networks than
       prototypes.
   """
-  shapes = jax.eval_shape(operator.init, jax.random.key(0))
-  if "classes" not in shapes.get("prototypes", {}):
+  if not (prototypes and classes):
     return operator
-  count, classes = shapes["prototypes"]["classes"]["keys"].shape
-  prototypes = shapes["prototypes"]["mixture"]["bias"].shape[0]
-  networks = zoo.activation.shape[0]
-  for name, needed, of, given in (
-    ("probes", count, "training images", len(images)),
-    ("classes", classes, "probes", count),
-    ("prototypes", prototypes, "training networks", networks),
+  for name, count, of, available in (
+    ("probes", probes, "training images", len(images)),
+    ("classes", classes, "probes", probes),
+    ("prototypes", prototypes, "training networks", networks.size),
   ):
-    if needed > given:
+    if count > available:
       raise InputError(
-        f"model.{name} is {needed}, expected at most the number of {of}, "
-        f"{given}"
+        f"{name} is {count}, expected at most the number of {of}, {available}"
       )
   random = np.random.RandomState(seed)
-  probes = images[random.choice(len(images), count, replace=False)]
-  sure, together = _answers(target, zoo, probes)
-  begun = {"classes": {"probes": probes}}
+  inputs = images[random.choice(len(images), probes, replace=False)]
+  confidences, same_output = _outputs(target, networks, inputs)
+  initial = {"classes": {"probes": inputs}}
   if prototypes > 1:
-    clusters = KMeans(
-      prototypes,
-      n_init=10,  # pyright: ignore[reportArgumentType] (of the default, "auto")
-      random_state=random,
-    )
-    centers = clusters.fit(sure).cluster_centers_
-    # A softmax of the negative squared distances is linear in what is sure.
-    scale = SHARPNESS / count
-    begun["mixture"] = {
-      "kernel": scale * centers.T,
-      "bias": -scale / 2 * (centers**2).sum(1),
-    }
-  spectral = SpectralClustering(
-    classes, affinity="precomputed", random_state=random
-  )
-  members = np.eye(classes)[spectral.fit(together).labels_]
-  begun["classes"]["keys"] = CONTRAST * members / members.sum(0).clip(1)
+    initial["mixture"] = _nearest_center(confidences, prototypes, random)
+  initial["classes"]["keys"] = _class_keys(same_output, classes, random)
 
   def init(key):
     params = operator.init(key)
     head = params["prototypes"]
     dtype = head["classes"]["probes"].dtype
-    for part, values in begun.items():
+    for part, values in initial.items():
       new = {name: jnp.asarray(value, dtype) for name, value in values.items()}
       head = head | {part: head[part] | new}
     return params | {"prototypes": head}
@@ -101,23 +86,57 @@ def init_from_data(
   return operator._replace(init=init)
 
 
-def _answers(
-  target: TargetNetwork, zoo: Networks, probes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """(what each network is sure of [B, P], the mean over networks of the
-  probability of two probes to be at the same output [P, P])."""
-  dtype = jax.tree.leaves(zoo.weights)[0].dtype
+def _nearest_center(
+  confidences: np.ndarray, prototypes: int, random: np.random.RandomState
+) -> dict[str, np.ndarray]:
+  """A linear map [B, P] -> logits of the cluster that each network is in."""
+  from sklearn.cluster import KMeans
 
-  def add(together, network):
-    answers = jax.nn.softmax(
-      target.apply(network.weights, probes, network.activation)
-    )
-    # Where outputs overflow a network is as sure of all probes, which is zero.
-    answers = jnp.nan_to_num(answers)
-    return together + answers @ answers.T, modules.confidence(answers)
-
-  zero = jnp.zeros((len(probes), len(probes)), dtype)
-  together, sure = jax.device_get(
-    jax.jit(lambda zoo: jax.lax.scan(add, zero, zoo))(zoo)
+  clusters = KMeans(
+    prototypes,
+    n_init=10,  # pyright: ignore[reportArgumentType] (of the default, "auto")
+    random_state=random,
   )
-  return sure, together / len(sure)
+  centers = clusters.fit(confidences).cluster_centers_
+  # A softmax of negative squared distances is linear in the confidence.
+  scale = SHARPNESS / confidences.shape[1]
+  return {
+    "kernel": scale * centers.T,
+    "bias": -scale / 2 * (centers**2).sum(1),
+  }
+
+
+def _class_keys(
+  same_output: np.ndarray, classes: int, random: np.random.RandomState
+) -> np.ndarray:
+  """Keys [P, C] that assign every probe to one class."""
+  from sklearn.cluster import SpectralClustering
+
+  spectral = SpectralClustering(
+    classes, affinity="precomputed", random_state=random
+  )
+  members = np.eye(classes)[spectral.fit(same_output).labels_]
+  return CONTRAST * members / members.sum(0).clip(1)
+
+
+def _outputs(
+  target: TargetNetwork, networks: Networks, inputs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """(confidence of each network [B, P], mean over networks of the probability
+  that two inputs are at the same output [P, P])."""
+  dtype = jax.tree.leaves(networks.weights)[0].dtype
+
+  def add(same_output, network):
+    probs = jax.nn.softmax(
+      target.apply(network.weights, inputs, network.activation)
+    )
+    # A network whose outputs overflow has the same confidence on all probes,
+    # which is zero.
+    probs = jnp.nan_to_num(probs)
+    return same_output + probs @ probs.T, confidence(probs)
+
+  zero = jnp.zeros((len(inputs), len(inputs)), dtype)
+  same_output, confidences = jax.device_get(
+    jax.jit(lambda networks: jax.lax.scan(add, zero, networks))(networks)
+  )
+  return confidences, same_output / len(confidences)

@@ -1,13 +1,13 @@
 """Batches of networks of several architectures: one graph of bounded shapes.
 
-`jraph.batch` puts graphs side by side and `jraph.pad_with_graphs` fills the
-result up with a graph that nothing connects to them, so that few shapes have to
-be compiled. Both are functions of the host. Here their rows are sorted after
-that by what the layers do with them: hidden vertices before inputs and outputs,
-and edges by the kinds of their ends. So the layers' ranges of rows are static,
-as in the graph of one network, and no row is computed twice and selected.
+`jraph.batch` puts graphs side by side and `jraph.pad_with_graphs` adds a
+disconnected padding graph, so that few shapes are compiled. Both run on the
+host. `pack` then sorts the rows by their use in layers: hidden vertices before
+inputs and outputs, and edges by the kinds of their ends. The ranges of rows
+that a layer uses are therefore static, as in the graph of one network, and no
+row is computed twice and selected.
 
-Letters: V vertices, E edges and G graphs of a batch, the padding among them.
+Letters: V vertices, E edges and G graphs of a batch, padding included.
 """
 
 import dataclasses
@@ -23,10 +23,11 @@ from scalegmn_jax.graph.batch.schema import ArchitectureGraph, TypeSchema
 
 
 class SectionSizes(NamedTuple):
-  """Rows by kind, in the order in which a batch has them.
+  """Numbers of rows of each kind, in the order of the rows of a batch.
 
   Attributes:
-    hidden, fixed: vertices.
+    hidden: hidden vertices.
+    fixed: input and output vertices.
     direct: edges from inputs to outputs.
     into: edges from inputs or outputs to hidden vertices.
     between: edges between hidden vertices.
@@ -42,10 +43,12 @@ class SectionSizes(NamedTuple):
 
   @property
   def vertices(self) -> int:
+    """V, the number of vertices."""
     return self.hidden + self.fixed
 
   @property
   def edges(self) -> int:
+    """E, the number of edges."""
     return self.direct + self.into + self.between + self.out_of
 
 
@@ -56,28 +59,28 @@ class GraphBatch:
 
   Attributes:
     graph: nodes {"bias": [V, b] → q b, "size": [V, 1] → q s, "scale" and
-      "sign": [V, 1] bool, the vertices that positive multipliers and that signs
-      act on, "type": [V] int32, "graph": [V] int32, the network of each};
-      edges {"kernel": [E, k] → q_i e / q_j, "type": [E] int32}; globals: what
-      was given with each network, "activation", [G] int32, its index
-      in the vocabulary, and "real", [G] bool, false for padding.
+      "sign": [V, 1] bool, whether positive multipliers or signs act on the
+      vertex, "type": [V] int32, "graph": [V] int32, index of the network};
+      edges {"kernel": [E, k] → q_i e / q_j, "type": [E] int32}; globals: the
+      values of each network, "activation", [G] int32, an index into the
+      activations of the schema, and "real", [G] bool, false for padding.
       Rows are in the order of `sections`, not graph by graph.
-    sections: how many rows of each kind; static.
-    vocabulary: of ids and slots; static.
+    sections: numbers of rows of each kind; static.
+    schema: ids and slots; static.
   """
 
   graph: jraph.GraphsTuple
   sections: SectionSizes = dataclasses.field(metadata={"static": True})
-  vocabulary: TypeSchema = dataclasses.field(metadata={"static": True})
+  schema: TypeSchema = dataclasses.field(metadata={"static": True})
 
 
 def vertex_section(architecture: ArchitectureGraph) -> np.ndarray:
-  """[V], the position in `Sections` of each vertex."""
+  """[V], the section of each vertex: 0 hidden, 1 fixed."""
   return (architecture.kind != 1).astype(np.int32)
 
 
 def edge_section(architecture: ArchitectureGraph) -> np.ndarray:
-  """[E], likewise of each edge, counted from `direct`."""
+  """[E], the section of each edge, counted from `direct`."""
   topology = architecture.topology
   sender, receiver = (
     architecture.kind[ends] == 1
@@ -88,7 +91,7 @@ def edge_section(architecture: ArchitectureGraph) -> np.ndarray:
 
 
 def sections_of(architecture: ArchitectureGraph) -> SectionSizes:
-  """Those of one network."""
+  """Numbers of rows of one network."""
   return SectionSizes(
     *np.bincount(vertex_section(architecture), minlength=2).tolist(),
     *np.bincount(edge_section(architecture), minlength=4).tolist(),
@@ -97,44 +100,44 @@ def sections_of(architecture: ArchitectureGraph) -> SectionSizes:
 
 def graph_of(
   architecture: ArchitectureGraph,
-  vocabulary: TypeSchema,
+  schema: TypeSchema,
   leaves: Sequence[np.ndarray],
   sizes: np.ndarray,
   activation: int,
   values: Any,
 ) -> jraph.GraphsTuple:
-  """The graph of one network as `pack` takes it, on the host.
+  """The graph of one network for `pack`, on the host.
 
   Args:
-    architecture: of the network.
-    vocabulary: of the batch.
-    leaves: its weights.
+    architecture: the architecture of the network.
+    schema: the ids and slots of the batch.
+    leaves: the leaves of the weights.
     sizes: [V], see `gauge.vertex_sizes`.
-    activation: its index among those of the architecture.
-    values: a pytree of arrays, what the batch is to hold of it in `globals`.
+    activation: index into the activations of the architecture.
+    values: a pytree of arrays that the batch holds in `globals`.
   """
   topology = architecture.topology
   groups = topology.groups[activation][:, None]
   name = architecture.target.activations[activation]
   return _on_host(
     nodes={
-      "bias": architecture.biases(leaves, vocabulary.biases),
+      "bias": architecture.biases(leaves, schema.biases),
       "size": sizes[:, None],
       "scale": groups == "scale",
       "sign": groups == "sign",
-      "type": architecture.vertex_type(vocabulary),
+      "type": architecture.vertex_type(schema),
       "section": vertex_section(architecture),
     },
     edges={
-      "kernel": architecture.kernels(leaves, vocabulary.window),
-      "type": architecture.edge_type(vocabulary),
+      "kernel": architecture.kernels(leaves, schema.window),
+      "type": architecture.edge_type(schema),
       "section": edge_section(architecture),
     },
     senders=topology.senders,
     receivers=topology.receivers,
     globals={
       "real": np.ones(1, bool),
-      "activation": np.array([vocabulary.activations.index(name)], np.int32),
+      "activation": np.array([schema.activations.index(name)], np.int32),
       **jax.tree.map(lambda a: np.asarray(a)[None], values),
     },
     n_node=np.array([topology.vertices], np.int32),
@@ -143,72 +146,71 @@ def graph_of(
 
 
 def _on_host(**arrays: Any) -> jraph.GraphsTuple:
-  """A graph of numpy's arrays, which jraph's types do not know of."""
+  """A graph of numpy arrays, which the type annotations of jraph exclude."""
   return jraph.GraphsTuple(**arrays)
 
 
 def pack(
   graphs: Sequence[jraph.GraphsTuple],
-  vocabulary: TypeSchema,
+  schema: TypeSchema,
   sections: SectionSizes,
-  networks: int,
+  size: int,
 ) -> GraphBatch:
   """Graphs side by side, padded, on the host.
 
   Args:
-    graphs: of `graph_of`, at most `networks`.
-    vocabulary: with which they were made.
-    sections: the rows of the batch. Of each kind as many as the graphs have, or
-      more, and one more hidden vertex, which padding edges lead to.
-    networks: G - 1.
+    graphs: results of `graph_of`, at most `size`.
+    schema: the schema of the graphs.
+    sections: numbers of rows of the batch: of each kind at least as many as the
+      graphs have, and one more hidden vertex, the end of padding edges.
+    size: G - 1, the number of networks.
   """
   batch = jraph.batch_np(graphs)
   padded: Any = jraph.pad_with_graphs(
-    batch, sections.vertices, sections.edges, networks + 1
+    batch, sections.vertices, sections.edges, size + 1
   )
   nodes, edges = dict(padded.nodes), dict(padded.edges)
-  of_vertex = _filled(nodes.pop("section"), batch.n_node, sections[:2])
-  of_edge = _filled(edges.pop("section"), batch.n_edge, sections[2:])
-  nodes["graph"] = np.repeat(
-    np.arange(networks + 1, dtype=np.int32), padded.n_node
-  )
+  of_vertex = _pad_sections(nodes.pop("section"), batch.n_node, sections[:2])
+  of_edge = _pad_sections(edges.pop("section"), batch.n_edge, sections[2:])
+  nodes["graph"] = np.repeat(np.arange(size + 1, dtype=np.int32), padded.n_node)
   vertices = np.argsort(of_vertex, kind="stable")
   order = np.argsort(of_edge, kind="stable")
-  place = np.empty(len(vertices), np.int32)
-  place[vertices] = np.arange(len(vertices), dtype=np.int32)
+  position = np.empty(len(vertices), np.int32)
+  position[vertices] = np.arange(len(vertices), dtype=np.int32)
   return GraphBatch(
     padded._replace(
       nodes={name: a[vertices] for name, a in nodes.items()},
       edges={name: a[order] for name, a in edges.items()},
-      senders=place[padded.senders[order]],
-      receivers=place[padded.receivers[order]],
+      senders=position[padded.senders[order]],
+      receivers=position[padded.receivers[order]],
     ),
     sections,
-    vocabulary,
+    schema,
   )
 
 
-def _filled(
-  found: np.ndarray, counts: Any, wanted: Sequence[int]
+def _pad_sections(
+  sections: np.ndarray, counts: Any, sizes: Sequence[int]
 ) -> np.ndarray:
-  """The section of each row.
+  """The section of each row, padding rows included.
 
   Args:
-    found: those of the rows of graphs, and anything for those of padding.
+    sections: the sections of the rows of graphs; values for padding rows are
+      ignored.
     counts: rows of each graph.
-    wanted: rows of each section.
+    sizes: rows of each section in the batch.
   """
-  real = found[: int(np.sum(counts))]
-  missing = np.array(wanted) - np.bincount(real, minlength=len(wanted))
-  padding = np.repeat(np.arange(len(wanted), dtype=found.dtype), missing)
+  real = sections[: int(np.sum(counts))]
+  missing = np.array(sizes) - np.bincount(real, minlength=len(sizes))
+  padding = np.repeat(np.arange(len(sizes), dtype=sections.dtype), missing)
   return np.concatenate([real, padding])
 
 
-def blank_batch(vocabulary: TypeSchema) -> GraphBatch:
-  """A batch of padding alone, as small as can be."""
+def blank_batch(schema: TypeSchema) -> GraphBatch:
+  """The smallest batch, which consists of padding only."""
   sections = SectionSizes(1, 1, 1, 1, 1, 1)
   vertices, edges = sections.vertices, sections.edges
-  features = vocabulary.features
+  features = schema.features
   at_vertex = jnp.zeros((vertices, 1))
   ends = jnp.zeros(edges, jnp.int32)
   graph = jraph.GraphsTuple(
@@ -233,4 +235,4 @@ def blank_batch(vocabulary: TypeSchema) -> GraphBatch:
     n_node=jnp.array([vertices]),
     n_edge=jnp.array([edges]),
   )
-  return GraphBatch(graph, sections, vocabulary)
+  return GraphBatch(graph, sections, schema)

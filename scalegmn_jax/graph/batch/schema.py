@@ -1,19 +1,19 @@
-"""What graphs of several architectures share: ids, and slots of kernels.
+"""Ids and kernel slots that graphs of several architectures share.
 
-One metanetwork reads networks of several architectures if the same id and the
-same slot mean the same thing in all of them:
+One metanetwork reads networks of several architectures if an id and a slot have
+the same meaning in all of them:
 
-- input i and output k of every network have the ids of input i and output k;
-- the n-th hidden space, counted from the input, has an id of its own, up to the
-  deepest architecture;
-- an edge that leaves an input has the id of that input, another one that
-  reaches an output the id of that output, and one between hidden vertices that
-  of its sender's depth;
-- the kernel of an edge is laid into a window as large as the largest kernel, so
-  that the tap that reads a pixel's own position is in the middle, whatever the
-  kernel's size: a slot is an offset from that position, and the weights of a
-  1x1, a 3x3 and a 5x5 kernel at the same offset are read by the same row of the
-  metanetwork's first matrix. A weight without spatial axes is a 1x1 kernel.
+- input i and output k have the same ids in all networks;
+- the n-th hidden space, counted from the input, has one id for each n, up to
+  the deepest architecture;
+- an edge from an input has an id per input, any other edge to an output has an
+  id per output, and an edge between hidden vertices has an id per depth of its
+  sender;
+- the kernel of an edge is centred in a window as large as the largest kernel: a
+  slot is an offset from the pixel that the output has its position from. The
+  same row of the metanetwork's first matrix reads the weights of a 1x1, a 3x3
+  and a 5x5 kernel at the same offset. A weight without spatial axes is a 1x1
+  kernel.
 """
 
 import dataclasses
@@ -36,13 +36,13 @@ class TypeSchema(NamedTuple):
   """The ids and slots of a set of architectures; static.
 
   Attributes:
-    inputs, outputs: neurons, of the widest architecture.
-    depth: hidden spaces of the deepest.
-    between: how many depths hidden vertices send to hidden vertices from.
+    inputs, outputs: maximal numbers of input and output neurons.
+    depth: maximal number of hidden spaces.
+    between: number of depths from which hidden vertices send to hidden ones.
     biases: features per vertex.
-    window: the largest kernel, per spatial axis.
+    window: the largest kernel size along each spatial axis.
     activations: names of all activations.
-    group: that acts on all hidden vertices, None where there are several.
+    group: the group of all hidden vertices, None if there are several.
   """
 
   inputs: int
@@ -56,6 +56,7 @@ class TypeSchema(NamedTuple):
 
   @property
   def features(self) -> FeatureSizes:
+    """Numbers of ids and features."""
     return FeatureSizes(
       vertex_types=self.inputs + self.depth + self.outputs,
       edge_types=self.inputs + self.between + self.outputs,
@@ -72,8 +73,8 @@ class ArchitectureGraph:
     target: the architecture.
     topology: its graph, V vertices and E edges.
     kind: [V], 0 for inputs, 1 for hidden vertices, 2 for outputs.
-    position: [V], of an input or output among those; of a hidden vertex its
-      depth, counted from 0.
+    position: [V], the index of an input among inputs or of an output among
+      outputs; the depth of a hidden vertex, from 0.
   """
 
   target: TargetNetwork
@@ -81,17 +82,17 @@ class ArchitectureGraph:
   kind: np.ndarray
   position: np.ndarray
 
-  def vertex_type(self, vocabulary: TypeSchema) -> np.ndarray:
-    """[V] int32."""
-    first = np.array([0, vocabulary.inputs, vocabulary.inputs])
-    first[2] += vocabulary.depth
+  def vertex_type(self, schema: TypeSchema) -> np.ndarray:
+    """Ids of the vertices, [V] int32."""
+    first = np.array([0, schema.inputs, schema.inputs])
+    first[2] += schema.depth
     return (first[self.kind] + self.position).astype(np.int32)
 
-  def edge_type(self, vocabulary: TypeSchema) -> np.ndarray:
-    """[E] int32."""
+  def edge_type(self, schema: TypeSchema) -> np.ndarray:
+    """Ids of the edges, [E] int32."""
     s, r = self.topology.senders, self.topology.receivers
-    between = vocabulary.inputs + self.position[s]
-    into = vocabulary.inputs + vocabulary.between + self.position[r]
+    between = schema.inputs + self.position[s]
+    into = schema.inputs + schema.between + self.position[r]
     types = np.where(self.kind[r] == 2, into, between)
     types = np.where(self.kind[s] == 0, self.position[s], types)
     return types.astype(np.int32)
@@ -99,21 +100,21 @@ class ArchitectureGraph:
   def kernels(
     self, leaves: Sequence[np.ndarray], window: Sequence[int]
   ) -> np.ndarray:
-    """The kernels of one network in the slots of the window, [E, K]."""
+    """The kernels of one network in the slots of a window, [E, K]."""
     edges = np.zeros((self.topology.edges, *window), leaves[0].dtype)
     for block in self.topology.blocks:
       axes = (block.sender_axis, block.receiver_axis)
       kernel = np.moveaxis(leaves[block.leaf], axes, (0, 1))
       sizes = _spatial(self.topology, block, len(window))
-      places = tuple(
+      slots = tuple(
         slice((w - 1) // 2 - (k - 1) // 2, (w - 1) // 2 - (k - 1) // 2 + k)
         for w, k in zip(window, sizes, strict=True)
       )
-      edges[(block.edges, *places)] = kernel.reshape(-1, *sizes)
+      edges[(block.edges, *slots)] = kernel.reshape(-1, *sizes)
     return edges.reshape(len(edges), -1)
 
   def biases(self, leaves: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """The biases of one network, [V, width]; 0 for vertices without."""
+    """The biases of one network, [V, width]; 0 for vertices without bias."""
     nodes = np.zeros((self.topology.vertices, width), leaves[0].dtype)
     for bias in self.topology.biases:
       nodes[bias.vertices, bias.slot] = leaves[bias.leaf]
@@ -121,17 +122,18 @@ class ArchitectureGraph:
 
 
 def architecture_graph(target: TargetNetwork) -> ArchitectureGraph:
-  """The architecture of a target network.
+  """The graph of a target network with the kinds of its vertices.
 
   Raises:
-    InputError: it has no hidden neurons.
+    InputError: the target has no hidden neurons, or no graph (see
+      `topology_of`).
   """
   topology = topology_of(target)
   hidden = topology.hidden
   if hidden.start == hidden.stop:
     raise InputError(
-      f"target network {dict(target.description)}: has no hidden neurons, "
-      "expected some"
+      f"target network {dict(target.description)}: no hidden neurons, expected "
+      "at least one"
     )
   kind = np.ones(topology.vertices, int)
   kind[: hidden.start], kind[hidden.stop :] = 0, 2
@@ -144,11 +146,14 @@ def architecture_graph(target: TargetNetwork) -> ArchitectureGraph:
 
 
 def schema_of(architectures: Sequence[ArchitectureGraph]) -> TypeSchema:
-  """The vocabulary of these architectures.
+  """The schema of a set of architectures.
 
-  Ids that no network of a training has keep the codes that they begin with. So
-  networks of another architecture are read as they should only if it is no
-  deeper than those of the training.
+  Embeddings of ids that no training network has keep their initial values. A
+  metanetwork generalizes to other architectures only if they are no deeper than
+  the training architectures.
+
+  Raises:
+    InputError: no architecture.
   """
   if not architectures:
     raise InputError("no architectures, expected at least one")
@@ -157,7 +162,7 @@ def schema_of(architectures: Sequence[ArchitectureGraph]) -> TypeSchema:
     return max(f(a) for a in architectures)
 
   def senders(a):
-    """Depths that send to hidden vertices."""
+    """Number of depths that send to hidden vertices."""
     s, r = a.topology.senders, a.topology.receivers
     inside = (a.kind[s] == 1) & (a.kind[r] == 1)
     return int(a.position[s][inside].max(initial=-1)) + 1
@@ -193,8 +198,10 @@ def schema_of(architectures: Sequence[ArchitectureGraph]) -> TypeSchema:
   )
 
 
-def _spatial(topology: Topology, block: Block, axes: int = 0) -> tuple:
-  """Sizes of the spatial axes of a kernel, after as many 1s as are missing."""
+def _spatial(
+  topology: Topology, block: Block, axes: int = 0
+) -> tuple[int, ...]:
+  """Sizes of the spatial axes of a kernel, padded with 1s in front."""
   shape = jax.tree.leaves(topology.shapes)[block.leaf].shape
   ends = (block.sender_axis, block.receiver_axis)
   sizes = tuple(n for i, n in enumerate(shape) if i not in ends)

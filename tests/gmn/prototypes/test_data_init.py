@@ -1,4 +1,4 @@
-"""Operators that begin from data."""
+"""Initial parameters of operators from data."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,8 @@ import pytest
 
 import scalegmn_jax as sg
 from scalegmn_jax.base import InputError
-from scalegmn_jax.gmn import modules
 from scalegmn_jax.gmn.prototypes import data_init
+from scalegmn_jax.gmn.prototypes.label_reader import confidence
 
 TARGET = sg.mlp((6, 5, 4))
 KINDS, COPIES, PROBES = 3, 4, 8
@@ -20,8 +20,8 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def zoo():
-  """Networks of three kinds, with their outputs in orders of their own."""
+def networks():
+  """Networks of three kinds, each with its outputs in another order."""
   kinds = jax.vmap(TARGET.init)(jax.random.split(jax.random.key(0), KINDS))
 
   def one(kind, key):
@@ -35,56 +35,55 @@ def zoo():
   return sg.Networks(jax.vmap(one)(kind, keys), jnp.zeros_like(kind))
 
 
-def operator(**arguments):
-  return sg.operator(
-    TARGET, width=4, depth=1, **{"classes": 4, "probes": PROBES} | arguments
+def begin(networks, images, target=TARGET, **arguments):
+  """(operator, the same with `init` from data)."""
+  arguments = {"classes": 4, "probes": PROBES} | arguments
+  plain = sg.operator(target, width=4, depth=1, **arguments)
+  return plain, data_init.init_from_data(
+    plain, target, networks, images, 0, **arguments
   )
 
 
-def test_each_kind_of_network_begins_with_a_prototype_of_its_own(zoo, images):
-  plain = operator(prototypes=KINDS)
-  begun = data_init.init_from_data(plain, TARGET, zoo, images, 0)
+def test_each_kind_of_network_begins_with_its_own_prototype(networks, images):
+  plain, begun = begin(networks, images, prototypes=KINDS)
   params = begun.init(jax.random.key(0))
   head = params["prototypes"]
   probes = head["classes"]["probes"]
-  found = (probes[:, None] == images[None]).all(-1)
-  assert (found.sum(1) == 1).all()
+  same = (probes[:, None] == images[None]).all(-1)
+  assert (same.sum(1) == 1).all()
 
   def mixed(weights):
-    answers = jax.nn.softmax(TARGET.apply(weights, probes))
+    probs = jax.nn.softmax(TARGET.apply(weights, probes))
     mixture = head["mixture"]
-    logits = modules.confidence(answers) @ mixture["kernel"] + mixture["bias"]
+    logits = confidence(probs) @ mixture["kernel"] + mixture["bias"]
     return jax.nn.softmax(logits)
 
-  shares = np.asarray(jax.jit(jax.vmap(mixed))(zoo.weights))
+  shares = np.asarray(jax.jit(jax.vmap(mixed))(networks.weights))
   assert (shares.max(1) > 0.9).all()
   chosen = shares.argmax(1)
   assert set(chosen) == set(range(KINDS))
   assert (chosen == chosen[np.arange(len(chosen)) % KINDS]).all()
-  # All else begins as without data.
+  # The other parameters begin as without data.
   before = plain.init(jax.random.key(0))
-  for given in (before, params):
-    del given["prototypes"]["mixture"]
-    del given["prototypes"]["classes"]["probes"]
-    del given["prototypes"]["classes"]["keys"]
+  for tree in (before, params):
+    del tree["prototypes"]["mixture"]
+    del tree["prototypes"]["classes"]["probes"]
+    del tree["prototypes"]["classes"]["keys"]
   jax.tree.map(np.testing.assert_array_equal, before, params)
 
 
 def test_probes_of_one_output_begin_as_one_class():
-  """Networks that tell four kinds of inputs apart, at outputs in any order."""
+  """Networks that distinguish four kinds of inputs, at outputs in any order."""
   target = sg.mlp((4, 4), "relu")
   orders = np.stack([np.random.RandomState(i).permutation(4) for i in range(9)])
   kernels = 9 * np.eye(4, dtype=np.float32)[:, orders].swapaxes(0, 1)
-  zoo = sg.Networks(
+  networks = sg.Networks(
     ({"bias": np.zeros((9, 4), np.float32), "kernel": kernels},),
     jnp.zeros(9, int),
   )
   kinds = np.arange(40) % 4
   images = np.eye(4, dtype=np.float32)[kinds]
-  plain = sg.operator(
-    target, width=4, depth=1, prototypes=1, classes=4, probes=20
-  )
-  begun = data_init.init_from_data(plain, target, zoo, images, 0)
+  _, begun = begin(networks, images, target, prototypes=1, probes=20)
   head = begun.init(jax.random.key(0))["prototypes"]["classes"]
   kind, keys = head["probes"].argmax(1), head["keys"]
   np.testing.assert_array_equal((keys > 0).sum(1), 1)
@@ -92,28 +91,32 @@ def test_probes_of_one_output_begin_as_one_class():
   assert len(set(zip(kind.tolist(), keys.argmax(1).tolist(), strict=True))) == 4
 
 
-def test_a_network_that_overflows_changes_nothing_else(zoo, images):
-  broken = jax.tree.map(lambda w: w.at[0].multiply(1e38), zoo.weights)
-  zoo = zoo._replace(weights=broken)
-  plain = operator(prototypes=KINDS + 1)
-  begun = data_init.init_from_data(plain, TARGET, zoo, images, 0)
+def test_a_network_that_overflows_changes_nothing_else(networks, images):
+  broken = jax.tree.map(lambda w: w.at[0].multiply(1e38), networks.weights)
+  networks = networks._replace(weights=broken)
+  _, begun = begin(networks, images, prototypes=KINDS + 1)
   head = begun.init(jax.random.key(0))["prototypes"]
   assert all(jnp.isfinite(a).all() for a in jax.tree.leaves(head))
 
 
-def test_operators_without_classes_begin_as_they_are(zoo, images):
-  for plain in (operator(classes=0, prototypes=1), operator(classes=0)):
-    assert data_init.init_from_data(plain, TARGET, zoo, images, 0) is plain
+@pytest.mark.parametrize(("prototypes", "classes"), [(1, 0), (0, 0), (0, 4)])
+def test_operators_without_classes_stay_unchanged(
+  networks, images, prototypes, classes
+):
+  plain, begun = begin(
+    networks, images, prototypes=prototypes, classes=classes, probes=128
+  )
+  assert begun is plain
 
 
 @pytest.mark.parametrize(
-  ("arguments", "says"),
+  ("arguments", "message"),
   [
-    ({"prototypes": 1, "probes": 51}, "model.probes is 51, .* images, 50"),
-    ({"prototypes": 1, "classes": 9}, "model.classes is 9, .* probes, 8"),
-    ({"prototypes": 13}, "model.prototypes is 13, .* networks, 12"),
+    ({"prototypes": 1, "probes": 51}, "^probes is 51, .* images, 50"),
+    ({"prototypes": 1, "classes": 9}, "^classes is 9, .* probes, 8"),
+    ({"prototypes": 13}, "^prototypes is 13, .* networks, 12"),
   ],
 )
-def test_too_little_data(zoo, images, arguments, says):
-  with pytest.raises(InputError, match=says):
-    data_init.init_from_data(operator(**arguments), TARGET, zoo, images, 0)
+def test_too_little_data(networks, images, arguments, message):
+  with pytest.raises(InputError, match=message):
+    begin(networks, images, **arguments)

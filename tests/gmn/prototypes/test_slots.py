@@ -1,4 +1,4 @@
-"""Neurons assigned to roles, and weights written in roles."""
+"""Neurons in slots, and weights between slots."""
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ KEY = jax.random.key(0)
 TARGET = mlp.mlp((3, 5, 4, 2), ("relu", "tanh"))
 
 
-def parts(weights, activation):
-  """(ranks, signs) of a network, hidden layers alone."""
+def slots_and_signs(weights, activation):
+  """(assignments, signs) of the hidden layers of a network."""
   spec = TARGET.spec
   sizes = gauge.vertex_sizes(spec, weights)
   hidden = {name: sizes[name] for name, s in spec.spaces.items() if not s.fixed}
@@ -28,7 +28,7 @@ def parts(weights, activation):
   )
 
 
-def test_neurons_are_ranked_by_what_is_read_of_them():
+def test_neurons_are_ranked_by_outgoing_weights():
   weights = (
     {"bias": jnp.zeros(3), "kernel": jnp.eye(3)},
     {"bias": jnp.zeros(1), "kernel": jnp.array([[2.0], [-3.0], [1.0]])},
@@ -39,7 +39,7 @@ def test_neurons_are_ranked_by_what_is_read_of_them():
   np.testing.assert_array_equal(ranks["hidden_1"].argmax(1), [1, 2, 0])
 
 
-def test_neurons_that_nothing_reads_are_ranked_by_what_they_read():
+def test_ties_are_broken_by_incoming_weights():
   weights = (
     {"bias": jnp.array([0.0, 5.0, 0.0]), "kernel": jnp.eye(3)},
     {"bias": jnp.zeros(1), "kernel": jnp.array([[0.0], [0.0], [1.0]])},
@@ -50,34 +50,36 @@ def test_neurons_that_nothing_reads_are_ranked_by_what_they_read():
 
 
 @pytest.mark.parametrize("activation", [0, 1])
-def test_roles_follow_the_neurons(x64, activation):
+def test_slots_follow_the_neurons(x64, activation):
   weights = TARGET.init(KEY)
-  ranks, signs = parts(weights, activation)
+  ranks, signs = slots_and_signs(weights, activation)
   g = actions.sample(
     jax.random.key(2), TARGET.spec, activation=activation, dtype=float
   )
-  moved, turned = parts(actions.act(g, TARGET.spec, weights), activation)
+  moved_ranks, moved_signs = slots_and_signs(
+    actions.act(g, TARGET.spec, weights), activation
+  )
   assert set(ranks) == set(g)
   for name, (permutation, q) in g.items():
-    np.testing.assert_array_equal(moved[name], ranks[name][permutation])
+    np.testing.assert_array_equal(moved_ranks[name], ranks[name][permutation])
     np.testing.assert_allclose(ranks[name].sum(0), 1)
     expected = signs[name][permutation]
     if activation:
       expected = expected * q
       assert (q < 0).any()
-    np.testing.assert_array_equal(turned[name], expected)
+    np.testing.assert_array_equal(moved_signs[name], expected)
 
 
-def test_a_neuron_that_reads_nothing_takes_the_sign_of_what_is_read_of_it():
+def test_without_incoming_weights_the_sign_is_of_the_outgoing_ones():
   weights = TARGET.init(KEY)
   weights[0]["kernel"] = weights[0]["kernel"].at[:, 2].set(0.0)
-  _, signs = parts(weights, 1)
+  _, signs = slots_and_signs(weights, 1)
   sent = weights[1]["kernel"][2] * signs["hidden_2"]
   assert signs["hidden_1"][2] == jnp.sign(sent.sum())
 
 
 def test_placing_permutes_like_the_group(x64):
-  """A permutation matrix with signs is what a group element is."""
+  """A group element is a permutation matrix with signs."""
   target = mlp.mlp((3, 5, 4, 2), "tanh")
   weights = target.init(KEY)
   g = actions.sample(jax.random.key(2), target.spec, dtype=float)

@@ -1,4 +1,4 @@
-"""Following the edges of a batch: its `interface.GraphWiring`."""
+"""Connectivity of a batch of networks."""
 
 import dataclasses
 from typing import Any
@@ -15,14 +15,14 @@ from scalegmn_jax.graph.topology import FeatureSizes
 
 @dataclasses.dataclass(frozen=True)
 class BatchEdges:
-  """Some of the edges of a batch, by the vertices at their ends.
+  """Edges of a batch by the vertices at their ends, an `interface.EdgeSet`.
 
-  Sums are scatters, whose order is that of the edges on a CPU and open on
+  Sums are scatters, in the order of the edges on a CPU and in no fixed order on
   accelerators.
 
   Attributes:
-    senders, receivers: [E].
-    rows: ranges of edges.
+    senders, receivers: [E], the ends of all edges of the batch.
+    rows: the ranges of edges that belong to this set.
     vertices: V.
   """
 
@@ -34,43 +34,44 @@ class BatchEdges:
   def map(
     self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
   ) -> jax.Array:
-    """See `interface.GraphEdges`."""
+    """See `interface.EdgeSet`."""
     return f(
-      _take(senders, self._own(self.senders)),
-      self._own(edges),
-      _take(receivers, self._own(self.receivers)),
+      _take(senders, self._select(self.senders)),
+      self._select(edges),
+      _take(receivers, self._select(self.receivers)),
     )
 
   def sum(
     self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
   ) -> jax.Array:
-    """See `interface.GraphEdges`."""
+    """See `interface.EdgeSet`."""
     if not self.rows:
       return jnp.zeros(())
     return jraph.segment_sum(
       self.map(f, senders, edges, receivers),
-      self._own(self.receivers),
+      self._select(self.receivers),
       self.vertices,
     )
 
-  def _own(self, x: jax.Array) -> jax.Array:
+  def _select(self, x: jax.Array) -> jax.Array:
+    """[E, ...] -> [n, ...], the rows of this set."""
     parts = [x[rows] for rows in self.rows]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
-def _take(features: Any, at: jax.Array) -> Any:
+def _take(features: Any, vertices: jax.Array) -> Any:
   return jax.tree.map(
-    lambda x: x.at[at].get(mode="promise_in_bounds"), features
+    lambda x: x.at[vertices].get(mode="promise_in_bounds"), features
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchConnectivity:
-  """The `interface.GraphWiring` of a batch, with the networks of its padding.
+  """The `interface.Connectivity` of a batch, padding included.
 
   Attributes:
-    batch: of networks.
-    reversed: every edge is turned round.
+    batch: the networks.
+    reversed: all edges are reversed.
   """
 
   batch: GraphBatch
@@ -81,7 +82,7 @@ class BatchConnectivity:
 
   @property
   def features(self) -> FeatureSizes:
-    return self.batch.vocabulary.features
+    return self.batch.schema.features
 
   @property
   def vertex_type(self) -> jax.Array:
@@ -97,7 +98,7 @@ class BatchConnectivity:
     return slice(0, self.batch.sections.hidden)
 
   @property
-  def every(self) -> BatchEdges:
+  def all_edges(self) -> BatchEdges:
     return self._edges(0, 1, 2, 3)
 
   @property
@@ -113,14 +114,14 @@ class BatchConnectivity:
     return jraph.segment_mean(y, graph, self._graphs)
 
   def by_position(self, x: jax.Array) -> jax.Array:
-    vocabulary, fixed = self.batch.vocabulary, self.batch.sections.hidden
-    kind = self._nodes["type"][fixed:]
-    # Ids of outputs follow those of hidden vertices.
-    place = jnp.where(kind < vocabulary.inputs, kind, kind - vocabulary.depth)
-    count = vocabulary.inputs + vocabulary.outputs
+    schema, fixed = self.batch.schema, self.batch.sections.hidden
+    types = self._nodes["type"][fixed:]
+    # The ids of outputs follow the ids of hidden vertices.
+    position = jnp.where(types < schema.inputs, types, types - schema.depth)
+    count = schema.inputs + schema.outputs
     rows = jraph.segment_sum(
       x[fixed:],
-      self._nodes["graph"][fixed:] * count + place,
+      self._nodes["graph"][fixed:] * count + position,
       self._graphs * count,
     )
     return rows.reshape(self._graphs, -1)
@@ -134,7 +135,7 @@ class BatchConnectivity:
     return self.batch.graph.n_node.shape[0]
 
   def _edges(self, *sections: int) -> BatchEdges:
-    """The edges of these sections, ascending, counted from `direct`."""
+    """The edges of these sections, indices from `direct`, ascending."""
     stops = np.cumsum(self.batch.sections[2:]).tolist()
     rows: list[slice] = []
     for section in sections:

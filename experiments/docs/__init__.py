@@ -1,0 +1,1 @@
+"""Generated parts of README.md and docs/: tables of results, config reference."""

@@ -1,0 +1,353 @@
+"""Blocks of README.md and docs/results.md, made from tracked results."""
+
+import functools
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from experiments.docs.tracked import Row, Tracked, load, load_seeds
+from scalegmn_jax.eval.epochs_to_match import epochs_to_match
+
+
+class Zoo(NamedTuple):
+  """A zoo of the fine-tuning tables.
+
+  Attributes:
+    run: name of its tracked results.
+    title: its row in a table.
+    option: the value of --config.
+  """
+
+  run: str
+  title: str
+  option: str
+
+
+MULTI_TASK = (
+  Zoo("multi_task", "digits, labels permuted per network", "multi_task.py"),
+  Zoo("multi_task-groups", "digits in groups", "multi_task.py:groups"),
+  Zoo("multi_task-subsets", "subsets of the digits", "multi_task.py:subsets"),
+  Zoo(
+    "multi_task-compress",
+    "compression: own outputs, no labels",
+    "multi_task.py:compress",
+  ),
+  Zoo("multi_task-sets", "three image sets, permuted", "multi_task.py:sets"),
+)
+"""Zoos in which every network has labels of its own."""
+
+ONE_TASK = (
+  Zoo("cnn", "digits, CNN", "cnn.py"),
+  Zoo("mlp", "digits, MLP", "mlp.py"),
+  Zoo("mlp-mnist", "MNIST, MLP", "mlp.py:mnist"),
+  Zoo("cnn-cifar10_gs", "CIFAR-10-GS, CNN, relu", "cnn.py:cifar10_gs"),
+  Zoo(
+    "cnn-cifar10_gs-tanh",
+    "CIFAR-10-GS, CNN, tanh",
+    "cnn.py:cifar10_gs,tanh",
+  ),
+)
+"""Zoos in which all networks have the same labels."""
+
+ORIGINAL = {"method": "original"}
+OPERATOR = {"method": "operator"}
+LAST_LAYER = {"method": "last_layer"}
+OPERATOR_LAST_LAYER = {"method": "last_layer", "after": "operator"}
+PRETRAINED_LAST_LAYER = {"method": "last_layer", "after": "pretrained"}
+
+
+def markdown(
+  header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1
+) -> str:
+  """A table whose first columns are text and whose others are numbers."""
+  align = ["---"] * text_columns + ["---:"] * (len(header) - text_columns)
+  lines = [header, align, *rows]
+  return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _adam(run: Tracked) -> list[Row]:
+  """Rows of Adam on the original networks, by ascending epochs."""
+  rows = [
+    row
+    for row in run.rows()
+    if row["method"] == "adam"
+    and row.get("after") is None
+    and row.get("schedule", "constant") == "constant"
+  ]
+  return sorted(rows, key=lambda row: row["epochs"])
+
+
+def _constant(run: Tracked) -> Row:
+  """The constant with the lowest objective."""
+  rows = [row for row in run.rows() if row["method"] == "constant"]
+  return min(rows, key=lambda row: row["objective"])
+
+
+def epochs_text(run: Tracked, keys: Mapping[str, str]) -> str:
+  """Epochs of tuned Adam that a method matches, such as "> 150" or "25"."""
+  quoted = run.quoted("epochs")
+  if quoted is not None:
+    return quoted.get("/".join(keys.values()), "–")
+  row, start = run.row(**keys), run.row(method="balanced")
+  if row is None or start is None:
+    return "–"
+  points = [(adam["epochs"], adam["objective"]) for adam in _adam(run)]
+  epochs = epochs_to_match(points, start["objective"], row["objective"])
+  last = points[-1][0]
+  if epochs > last:
+    return f"> {last}"
+  return f"{epochs:.0f}" if epochs >= 1 else "< 1"
+
+
+def _both(row: Row | None) -> str:
+  """Objective and accuracy."""
+  if row is None:
+    return "–"
+  return f"{row['objective']:.3f}, {100 * row['accuracy_mean']:.1f} %"
+
+
+def _each_seed(runs: Sequence[Tracked], text: Callable[[Tracked], str]) -> str:
+  """A cell with one entry per seed."""
+  return " / ".join(text(run) for run in runs)
+
+
+def _points(value: float) -> str:
+  """A difference of accuracies, in percentage points."""
+  return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def results_summary() -> str:
+  """Five zoos, three columns; for the README."""
+  rows = []
+  for zoo in (*MULTI_TASK[:4], ONE_TASK[0]):
+    run = load(zoo.run)
+    last = _adam(run)[-1]
+    rows.append(
+      [
+        f"{zoo.title}, `{zoo.option}`",
+        _both(run.row(**ORIGINAL)),
+        f"**{_both(run.row(**OPERATOR))}**",
+        f"{_both(last)}",
+      ]
+    )
+  last = _adam(load("multi_task"))[-1]["epochs"]
+  header = (
+    "networks, `--config=configs/`",
+    "original",
+    "**operator**, one forward pass",
+    f"Adam, {last} epochs",
+  )
+  return markdown(header, rows)
+
+
+def epochs() -> str:
+  """Epochs of Adam that each method matches, every seed."""
+  header = (
+    "zoo", "seeds", "operator", "operator + last layer", "last layer",
+    "pretrained + last layer", "accuracy, operator − Adam's last",
+    "worst change",
+  )  # fmt: skip
+  rows = []
+  for zoo in (*MULTI_TASK, *ONE_TASK):
+    runs = load_seeds(zoo.run)
+    rows.append(
+      [
+        zoo.title,
+        " / ".join(str(run.seed) for run in runs),
+        *(
+          _each_seed(runs, functools.partial(epochs_text, keys=keys))
+          for keys in (
+            OPERATOR,
+            OPERATOR_LAST_LAYER,
+            LAST_LAYER,
+            PRETRAINED_LAST_LAYER,
+          )
+        ),
+        _each_seed(runs, _accuracy_gain),
+        _each_seed(runs, _worst_change),
+      ]
+    )
+  return markdown(header, rows, text_columns=2)
+
+
+def _accuracy_gain(run: Tracked) -> str:
+  """Accuracy of the operator beyond Adam's last horizon."""
+  quoted = run.quoted("accuracy_gain")
+  if quoted is not None:
+    return _points(quoted)
+  row, adam = run.row(**OPERATOR), _adam(run)[-1]
+  assert row is not None
+  return _points(row["accuracy_mean"] - adam["accuracy_mean"])
+
+
+def _worst_change(run: Tracked) -> str:
+  """The greatest loss of accuracy of a network edited by the operator."""
+  quoted = run.quoted("worst_change")
+  return _change(run.row(**OPERATOR)) if quoted is None else _points(quoted)
+
+
+def _change(row: Row | None) -> str:
+  """The greatest loss of accuracy of any network."""
+  if row is None or row.get("accuracy_change_min") is None:
+    return "–"
+  return _points(row["accuracy_change_min"])
+
+
+def _rows_of(run: Tracked) -> Iterator[tuple[str, Sequence[Row | None]]]:
+  """(label, rows that share a line) of the long table of a zoo."""
+  adam = _adam(run)[-3:]
+  yield "original", [run.row(**ORIGINAL)]
+  yield "**operator**", [run.row(**OPERATOR)]
+  yield "operator + last layer", [run.row(**OPERATOR_LAST_LAYER)]
+  yield (
+    "Adam, " + " / ".join(str(row["epochs"]) for row in adam) + " epochs",
+    adam,
+  )
+  yield (
+    "last layer / pretrained + last layer",
+    [run.row(**LAST_LAYER), run.row(**PRETRAINED_LAST_LAYER)],
+  )
+  constants = [row for row in run.rows() if row["method"] == "constant"]
+  yield "constant: best of the zoo / trained", constants
+
+
+def _cell(rows: Sequence[Row | None], key: str, form: str) -> str:
+  values = [None if row is None else row.get(key) for row in rows]
+  return " / ".join(
+    "–" if v is None else form.format(v).replace("-", "−") for v in values
+  )
+
+
+def _long_table(zoos: Sequence[Zoo]) -> str:
+  """Every method of each zoo, seed 0."""
+  columns = (
+    ("objective", "objective", "{:.3f}"),
+    ("cross_entropy", "CE", "{:.3f}"),
+    ("accuracy_mean", "accuracy", "{:.3f}"),
+    ("accuracy_min", "worst network", "{:.3f}"),
+    ("accuracy_change_min", "worst change", "{:+.3f}"),
+    ("sparsity", "sparsity", "{:.2f}"),
+    ("seconds_alone", "seconds", "{:.2g}"),
+  )
+  lines = []
+  for zoo in zoos:
+    title = zoo.title
+    for label, rows in _rows_of(load(zoo.run)):
+      if all(row is None for row in rows):
+        continue
+      cells = [_cell(rows, key, form) for key, _, form in columns]
+      lines.append([title, label, *cells])
+      title = ""
+  header = ("zoo", "method", *(name for _, name, _ in columns))
+  return markdown(header, lines, text_columns=2)
+
+
+def ood() -> str:
+  """Out-of-distribution networks: trained longer and in larger batches."""
+  header = (
+    "zoo", "original", "operator", "operator + last layer",
+    "worst change, operator", "worst change, + last layer",
+  )  # fmt: skip
+  rows = []
+  for zoo in (*MULTI_TASK, *ONE_TASK[:2]):
+    runs = load_seeds(zoo.run)
+
+    def row_of(run: Tracked, keys: Mapping[str, str]) -> Row | None:
+      return run.row(1, **keys, population="ood")
+
+    first = runs[0]
+    rows.append(
+      [
+        zoo.title,
+        *(
+          _both(row_of(first, keys))
+          for keys in (ORIGINAL, OPERATOR, OPERATOR_LAST_LAYER)
+        ),
+        *(
+          _each_seed(runs, lambda run, keys=keys: _change(row_of(run, keys)))
+          for keys in (OPERATOR, OPERATOR_LAST_LAYER)
+        ),
+      ]
+    )
+  return markdown(header, rows)
+
+
+def pretrained() -> str:
+  """The operators that come with the package."""
+  zoos = {zoo.run: zoo for zoo in (*MULTI_TASK, *ONE_TASK)}
+  rows = []
+  for name, run_name in OPERATORS.items():
+    run = load(run_name)
+    last = _adam(run)[-1]
+    rows.append(
+      [
+        f"`{name}`",
+        zoos[run_name].title,
+        f"`configs/{zoos[run_name].option}`",
+        _both(run.row(**ORIGINAL)),
+        _both(run.row(**OPERATOR)),
+        f"{last['epochs']} epochs: {_both(last)}",
+      ]
+    )
+  header = (
+    "name", "networks", "`python -m experiments.run --config=`", "original",
+    "operator", "Adam",
+  )  # fmt: skip
+  return markdown(header, rows, text_columns=3)
+
+
+OPERATORS = {
+  "cnn_digits": "cnn",
+  "mlp_digits": "mlp",
+  "mlp_mnist": "mlp-mnist",
+  "cnn_digits_orders": "multi_task",
+  "cnn_digits_groups": "multi_task-groups",
+  "cnn_digits_subsets": "multi_task-subsets",
+  "cnn_digits_compress": "multi_task-compress",
+  "cnn_sets": "multi_task-sets",
+  "cnn_cifar10_gs": "cnn-cifar10_gs",
+  "cnn_cifar10_gs_tanh": "cnn-cifar10_gs-tanh",
+}
+"""{pretrained operator: the tracked run of its config}."""
+
+
+def experiment_table(
+  name: str, *, table: int = 0, columns: Sequence[str]
+) -> str:
+  """A table of a tracked run as it stands, with some of its columns."""
+  results = load(name).results
+  experiment = results["config"]["experiment"]
+  label = importlib.import_module(f"experiments.{experiment}.plan").label
+  contents = results["tables"][table]
+  rows = [
+    [
+      label(row),
+      *(_cell([row], key, contents["columns"][key][1]) for key in columns),
+    ]
+    for row in contents["rows"]
+  ]
+  header = (
+    contents["first"],
+    *(contents["columns"][key][0] for key in columns),
+  )
+  return markdown(header, rows)
+
+
+def papers() -> str:
+  """Experiments on the papers' images, beside the published numbers."""
+  keys = ("config", "measured", "scalegmn", "baselines", "published")
+  header = ("`configs/`", "measured", "ScaleGMN", "baselines", "published")
+  rows = [[row[key] for key in keys] for row in load("papers").rows()]
+  return markdown(header, rows, text_columns=len(header))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+  "results_summary": results_summary,
+  "multi_task": functools.partial(_long_table, MULTI_TASK),
+  "one_task": functools.partial(_long_table, ONE_TASK),
+  "epochs": epochs,
+  "ood": ood,
+  "pretrained": pretrained,
+  "papers": papers,
+}
+"""{name of a block: function that makes its text}."""

@@ -1,0 +1,108 @@
+"""Results of runs that are tracked with the source, and how to find a row.
+
+Every number in README.md and docs/ comes from a file in `docs/results`: the
+`results.json` of a run, without what tables do not need. A file with the key
+"transcribed" was not written by a run of this version: it says from which
+commit and date its numbers are. What cannot be computed from its rows stands
+under "quoted".
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scalegmn_jax.base import InputError
+from scalegmn_jax.io import read_json, write_text
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "results"
+
+KEPT = (
+  "config_file", "config", "tables", "lines", "zoo", "device", "versions",
+  "seconds", "commit", "date",
+)  # fmt: skip
+"""Keys of `results.json` that are tracked."""
+
+Row = Mapping[str, Any]
+
+
+class Tracked(NamedTuple):
+  """The results of one run.
+
+  Attributes:
+    name: config and variants, such as "multi_task-groups".
+    seed: `config.seed`.
+    results: see `runner.experiment.write`.
+  """
+
+  name: str
+  seed: int
+  results: Mapping[str, Any]
+
+  def rows(self, table: int = 0) -> Sequence[Row]:
+    """The rows of a table."""
+    return self.results["tables"][table]["rows"]
+
+  def row(self, table: int = 0, /, **keys: Any) -> Row | None:
+    """The only row with exactly these keys, None without one.
+
+    A key of `SCHEMA` that is not given must be absent from the row.
+    """
+    found = [
+      row
+      for row in self.rows(table)
+      if all(row.get(key) == keys.get(key) for key in SCHEMA)
+    ]
+    if len(found) > 1:
+      raise InputError(f"{self.name}-{self.seed}: {len(found)} rows of {keys}")
+    return found[0] if found else None
+
+  def quoted(self, key: str) -> Any:
+    """A value that was transcribed as it stood, None in results of a run."""
+    return self.results.get("quoted", {}).get(key)
+
+
+SCHEMA = ("method", "after", "epochs", "source", "population")
+"""Keys that tell the rows of fine-tuning apart."""
+
+
+def load(name: str, seed: int = 0) -> Tracked:
+  """The tracked results of a run.
+
+  Raises:
+    InputError: there are none.
+  """
+  return Tracked(name, seed, read_json(FOLDER / f"{name}-{seed}.json"))
+
+
+def load_seeds(name: str) -> list[Tracked]:
+  """The tracked results of a config with every seed, in their order."""
+  seeds = sorted(
+    int(path.stem.rpartition("-")[2]) for path in FOLDER.glob(f"{name}-?.json")
+  )
+  return [load(name, seed) for seed in seeds]
+
+
+def add(workdir: Path) -> Path:
+  """Tracks the results of a finished run.
+
+  Args:
+    workdir: of the run.
+
+  Returns:
+    The file, `docs/results/<config>-<variants>-<seed>.json`.
+
+  Raises:
+    InputError: the run is not finished, or was not started from a config file.
+  """
+  results = read_json(workdir / "results.json")
+  file, _, variants = results.get("config_file", "").partition(":")
+  if not file:
+    raise InputError(f"{workdir}: its results do not name a config file")
+  parts = [Path(file).stem, *filter(None, variants.split(","))]
+  kept = {key: results[key] for key in KEPT if key in results}
+  path = FOLDER / f"{'-'.join(parts)}-{results['config']['seed']}.json"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_text(path, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+  return path

@@ -1,0 +1,172 @@
+"""Networks of several architectures and their test accuracies."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build
+from experiments.runner import progress
+from scalegmn_jax.base import InputError, Networks, TargetNetwork
+from scalegmn_jax.data import download
+from scalegmn_jax.graph.batch.dataset import GraphDataset
+from scalegmn_jax.graph.batch.schema import architecture_graph, schema_of
+from scalegmn_jax.targets.registry import make_target
+from scalegmn_jax.zoo import codec, collection, store
+from scalegmn_jax.zoo import parts as zoo_parts
+from scalegmn_jax.zoo.split import select_rows, split_zoo
+
+
+class MultiArchData(NamedTuple):
+  """All networks of a run, numbered from 0 to N - 1.
+
+  Attributes:
+    names: of the A architectures.
+    dataset: the graphs of the N networks.
+    networks: the networks of each architecture; joined, they are in the order
+      of the dataset.
+    accuracies: [N] float32, test accuracies.
+    parts: {"train", "val", "test", "unseen": numbers of networks}. "unseen" has
+      the networks of architectures that are not trained on. Checkpoints before
+      the last of a training run are in "train" only.
+    last_train: [N] bool, the last checkpoints in "train".
+  """
+
+  names: list[str]
+  dataset: GraphDataset
+  networks: list[Networks]
+  accuracies: np.ndarray
+  parts: dict[str, np.ndarray]
+  last_train: np.ndarray
+
+  def architecture_index(self, part: str) -> np.ndarray:
+    """The architecture of each network of a part."""
+    return self.dataset.architecture_index[self.parts[part]]
+
+  def true(self, part: str) -> np.ndarray:
+    """The accuracy of each network of a part."""
+    return self.accuracies[self.parts[part]]
+
+
+def architecture_name(target: TargetNetwork) -> str:
+  """A short name, such as "8-16 k3-3 s2-1"."""
+  description = target.description
+  if description["name"] != "cnn":
+    sizes = description.get("sizes", [])
+    return "-".join(map(str, [description["name"], *sizes]))
+
+  def join(key):
+    return "-".join(str(n) for n in description[key])
+
+  pool = "" if description["pool"] == "average" else f" {description['pool']}"
+  return f"{join('channels')} k{join('kernel_size')} s{join('stride')}{pool}"
+
+
+def load_multi_arch(config: ConfigDict) -> MultiArchData:
+  """Reads or generates the zoos and splits each of them by training run."""
+  members = _load_collection(config)
+  num_trained = len(members) - config.zoo.unseen
+  if num_trained < 1:
+    raise InputError(
+      f"config.zoo.unseen is {config.zoo.unseen}, expected fewer than the "
+      f"{len(members)} architectures"
+    )
+  architectures = [architecture_graph(m.target) for m in members]
+  schema = schema_of(architectures)
+  if schema_of(architectures[:num_trained])[:-1] != schema[:-1]:
+    raise InputError(
+      f"config.zoo.unseen: the last {config.zoo.unseen} architectures have "
+      "types or kernels that no architecture before them has: their parameters "
+      "would not be trained"
+    )
+  parts = {name: [] for name in ("train", "val", "test", "unseen")}
+  networks, accuracies, is_last, start = [], [], [], 0
+  for number, (target, files) in enumerate(members):
+    rows_of = _split(config, target, files, trained=number < num_trained)
+    for name, rows in rows_of.items():
+      parts[name].append(start + np.arange(len(rows)))
+      start += len(rows)
+    rows = np.concatenate(list(rows_of.values()))
+    networks.append(codec.load_networks(target, files, rows))
+    accuracies.append(codec.read_metric(files, rows))
+    last = select_rows(files, "last", target.activations)
+    is_last.append(np.isin(rows, last))
+  numbers = {
+    name: np.concatenate([np.zeros(0, int), *arrays])
+    for name, arrays in parts.items()
+  }
+  in_train = np.zeros(start, bool)
+  in_train[numbers["train"]] = True
+  counts = ", ".join(f"{len(n)} {name}" for name, n in numbers.items())
+  progress.console.print(
+    f"zoos of {len(members)} architectures, {config.zoo.unseen} of them not "
+    f"trained on: {counts} networks"
+  )
+  return MultiArchData(
+    [architecture_name(m.target) for m in members],
+    GraphDataset(
+      schema, architectures, networks, [{"value": a} for a in accuracies]
+    ),
+    networks,
+    np.concatenate(accuracies),
+    numbers,
+    in_train & np.concatenate(is_last),
+  )
+
+
+def _split(
+  config: ConfigDict,
+  target: TargetNetwork,
+  files: store.ZooFiles,
+  *,
+  trained: bool,
+) -> dict[str, np.ndarray]:
+  """{part: rows} of one zoo."""
+  if not trained:
+    return {"unseen": select_rows(files, "last", target.activations)}
+  split = split_zoo(
+    files,
+    activations=target.activations,
+    fractions=tuple(config.zoo.fractions),
+    seed=config.seed,
+  )
+  return split._asdict()
+
+
+def _load_collection(config: ConfigDict) -> list[collection.Member]:
+  """Reads or generates the zoos."""
+  c = config.zoo
+  if c.path:
+    return collection.read_collection(c.path)
+  images = build.build_images(config)
+  targets = [
+    make_target(
+      config.target.to_dict()
+      | {
+        "input_shape": images.train_x.shape[1:],
+        "classes": images.num_classes,
+        "channels": channels,
+        "kernel_size": kernels,
+        "stride": strides,
+        "pool": pool,
+      }
+    )
+    for channels, kernels, strides, pool in tuple(config.architectures)
+  ]
+  epochs = (
+    len(targets) * zoo_parts.count_parts(c.size, c.save_every) * max(c.epochs)
+  )
+  with progress.bar("zoos", epochs) as advance:
+    return collection.cached_collection(
+      Path(c.cache) if c.cache else download.user_cache() / "zoos",
+      targets,
+      images,
+      size=c.size,
+      epochs=c.epochs,
+      batch_size=c.batch_size,
+      ranges=build.build_ranges(config),
+      seed=config.seed,
+      chunk=c.save_every,
+      on_epoch=advance,
+    )

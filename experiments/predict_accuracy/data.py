@@ -1,0 +1,103 @@
+"""Networks and their test accuracies, split by training run."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build
+from experiments.runner import progress
+from scalegmn_jax.base import Networks, TargetNetwork
+from scalegmn_jax.data.images import Images
+from scalegmn_jax.zoo import codec, store
+from scalegmn_jax.zoo.split import split_zoo
+
+
+class LabelledNetworks(NamedTuple):
+  """Networks and the values that a metanetwork predicts for them.
+
+  Attributes:
+    networks: B networks.
+    accuracies: [B] float32, their test accuracies.
+    zoo_index: [B], the zoo of each network.
+  """
+
+  networks: Networks
+  accuracies: np.ndarray
+  zoo_index: np.ndarray
+
+
+class AccuracyData(NamedTuple):
+  """All networks of a run.
+
+  Attributes:
+    zoo_names: names of the zoos.
+    train, val, test: networks of all zoos; no training run is in two of them.
+  """
+
+  zoo_names: Sequence[str]
+  train: LabelledNetworks
+  val: LabelledNetworks
+  test: LabelledNetworks
+
+
+def load_labelled(
+  target: TargetNetwork,
+  files: store.ZooFiles,
+  rows: np.ndarray,
+  zoo_index: int = 0,
+) -> LabelledNetworks:
+  """Reads rows of a zoo with their test accuracies."""
+  return LabelledNetworks(
+    codec.load_networks(target, files, rows),
+    codec.read_metric(files, rows),
+    np.full(len(rows), zoo_index),
+  )
+
+
+def load_accuracy_data(
+  config: ConfigDict, target: TargetNetwork, images: Images
+) -> AccuracyData:
+  """Reads or generates the zoos, splits each one and joins the parts."""
+  c = config.zoo
+  zoos = [
+    build.build_zoo_files(config, target, images),
+    *(store.read_zoo(path) for path in c.more),
+  ]
+  step = "last" if c.step < 0 else c.step
+  splits = [
+    split_zoo(
+      files,
+      activations=target.activations,
+      fractions=tuple(c.fractions),
+      seed=config.seed,
+      train_step=step,
+      eval_step=step,
+      order_file=c.split,
+    )
+    for files in zoos
+  ]
+
+  def load(part: str) -> LabelledNetworks:
+    loaded = [
+      load_labelled(target, files, getattr(split, part), number)
+      for number, (files, split) in enumerate(zip(zoos, splits, strict=True))
+    ]
+    return jax.tree.map(lambda *a: np.concatenate(a), *loaded)
+
+  data = AccuracyData(
+    [files.path.name for files in zoos],
+    load("train"),
+    load("val"),
+    load("test"),
+  )
+  sizes = ", ".join(
+    str(part.networks.size) for part in (data.train, data.val, data.test)
+  )
+  progress.console.print(
+    f"zoo: {' and '.join(data.zoo_names)}: {sizes} networks for training, "
+    "validation and test"
+  )
+  return data

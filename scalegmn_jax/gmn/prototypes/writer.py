@@ -1,0 +1,285 @@
+"""Writing learned networks in the slots of another network's neurons.
+
+A network is replaced by a mixture of prototypes: learned weights between slots,
+see `slots`. The functions here are pure; `Prototypes` owns their parameters and
+composes them:
+
+  network -> summary, class pairs -> mixture and gates -> weights between slots
+          -> weights between neurons, in the gauge of the network.
+
+Letters: K outputs, C classes, N prototypes, d the width.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scalegmn_jax.base import Axes, Params, SymmetrySpec, Weights
+from scalegmn_jax.gmn import layers
+from scalegmn_jax.gmn.features import GraphFeatures
+from scalegmn_jax.gmn.modules import Module
+from scalegmn_jax.gmn.prototypes import slots
+from scalegmn_jax.gmn.prototypes.label_reader import ClassReader
+from scalegmn_jax.graph.connectivity import NetworkConnectivity
+from scalegmn_jax.graph.interface import Connectivity
+from scalegmn_jax.graph.topology import Topology
+from scalegmn_jax.symmetry import canonical, gauge
+from scalegmn_jax.symmetry import spec as specs
+
+
+def summarize(
+  u: jax.Array, connectivity: Connectivity, shares: jax.Array | None
+) -> jax.Array:
+  """An invariant summary [S] of a network.
+
+  Args:
+    u: [V, d], invariant features of the vertices.
+    connectivity: of the graph.
+    shares: [K, C + 1] of outputs and classes, or None.
+  """
+  parts = [
+    connectivity.mean_hidden(u[connectivity.hidden]),
+    connectivity.by_position(u),
+  ]
+  if shares is not None:
+    parts.append(shares.sum(0))
+  return jnp.concatenate(parts)
+
+
+def class_pairs(shares: jax.Array) -> jax.Array:
+  """Which classes there are and which share an output, [C (C + 1) / 2].
+
+  Args:
+    shares: [K, C + 1] of outputs and classes; the last column marks outputs
+      without a class.
+
+  Returns:
+    A number per pair of classes a <= b: 1 where a < b are at one output and 0
+    where not; ½ for a = b where the class is present and -½ where not.
+  """
+  # Minus ½: the prototypes hold what all networks have in common. Training
+  # goes better that way (notebook, entry 27).
+  pairs = shares[:, :-1].T @ shares[:, :-1]
+  pairs -= jnp.eye(pairs.shape[0]) / 2
+  return pairs[jnp.triu_indices(pairs.shape[0])]
+
+
+def mixture_params(d_in: int, count: int) -> Params:
+  """Parameters of `mixture`: of [d_in] to N prototypes."""
+  return layers.linear_params(d_in, count, bias=True)
+
+
+def mixture(params: Params, evidence: jax.Array) -> jax.Array:
+  """Shares of the prototypes, [N] with sum one."""
+  return jax.nn.softmax(layers.linear(params, evidence))
+
+
+def gates_params(d_in: int, d: int, weights: int) -> Params:
+  """Parameters of `gates`: of [d_in] to one gate per weight tensor."""
+  # Gates begin at nearly one: half of one network and half of another is worse
+  # than either, and training does not cross that.
+  return layers.mlp_params(d_in, d, weights, offset=5.0)
+
+
+def gates(params: Params, summary: jax.Array) -> jax.Array:
+  """The share of each weight tensor that is replaced, in (0, 1)."""
+  return jax.nn.sigmoid(layers.mlp(params, summary))
+
+
+class FixedGauge(NamedTuple):
+  """A network in the gauge on which no positive multiplier acts.
+
+  Attributes:
+    weights: W_ji s_j / s_i.
+    sizes: {hidden space: s [n]}.
+    inverse: {hidden space: 1/s [n]}, 0 where s is 0.
+  """
+
+  weights: Weights
+  sizes: dict[str, jax.Array]
+  inverse: dict[str, jax.Array]
+
+  def restore(self, spec: SymmetrySpec, weights: Weights) -> Weights:
+    """Moves other weights from the fixed gauge to the gauge of the network."""
+    return gauge.scale_axes(spec, weights, self.sizes, self.inverse)
+
+
+def hidden_spaces(topology: Topology) -> dict[str, slice]:
+  """The vertices of every space that a group acts on."""
+  return {
+    name: rows
+    for name, rows in topology.spaces.items()
+    if not topology.spec.spaces[name].fixed
+  }
+
+
+def fix_gauge(
+  topology: Topology, features: GraphFeatures, weights: Weights
+) -> FixedGauge:
+  """Divides out the positive multipliers of a network."""
+  # Where signs act the sizes are not a gauge but part of the function: with
+  # them a prototype would be another function in each network.
+  sizes = {
+    name: jnp.where(features.scaled, features.sizes, 1)[rows, 0]
+    for name, rows in hidden_spaces(topology).items()
+  }
+  inverse = {name: canonical.inverse(size) for name, size in sizes.items()}
+  fixed = gauge.scale_axes(topology.spec, weights, inverse, sizes)
+  return FixedGauge(fixed, sizes, inverse)
+
+
+def assign(
+  topology: Topology, features: GraphFeatures, fixed: Weights
+) -> dict[str, jax.Array]:
+  """Assigns the hidden neurons to slots, with signs where signs act.
+
+  Args:
+    topology: of the network.
+    features: of the network.
+    fixed: its weights in the fixed gauge.
+
+  Returns:
+    {hidden space: A [n, n]} → q πA for permutations π and signs q.
+  """
+  spec = topology.spec
+  assigned = slots.assign_slots(spec, fixed)
+  if "sign" in topology.groups:
+    signed = {
+      name: features.groups[1][rows, 0]
+      for name, rows in hidden_spaces(topology).items()
+    }
+    for name, sign in slots.canonical_signs(spec, fixed, signed).items():
+      assigned[name] *= sign[:, None]
+  return assigned
+
+
+def slot_shape(
+  shape: Sequence[int], axes: Axes, slot_counts: Mapping[str, int]
+) -> tuple[int, ...]:
+  """The shape of a weight between slots.
+
+  Args:
+    shape: of the weight between neurons.
+    axes: its axes.
+    slot_counts: {space: number of slots}, where it differs from the neurons.
+  """
+  return tuple(
+    n if axis is None else slot_counts.get(axis.space, n)
+    for n, axis in zip(shape, axes.axes, strict=True)
+  )
+
+
+def prototype_params(
+  shape: Sequence[int], activations: int, count: int
+) -> layers.Normal:
+  """Initial prototypes of one weight: [A, N, *shape].
+
+  Args:
+    shape: of the weight between slots.
+    activations: A, the number of activations of the target.
+    count: N.
+  """
+  # The mean of the prototypes begins with rows of norm one, like a network in
+  # the fixed gauge. Smaller rows vanish under the penalty.
+  fan_in = math.prod(shape[:-1])
+  std = (count / fan_in) ** 0.5 if fan_in > 1 else 0.0
+  return layers.Normal((activations, count, *shape), std=std)
+
+
+def mix(
+  prototypes: jax.Array,
+  shares: jax.Array,
+  changes: jax.Array | None = None,
+  pairs: jax.Array | None = None,
+) -> jax.Array:
+  """One weight between slots: Σ_n m_n P_n (+ Σ_c p_c C_c).
+
+  Args:
+    prototypes: P [N, ...].
+    shares: m [N], see `mixture`.
+    changes: C [C (C + 1) / 2, ...], per pair of classes, or None.
+    pairs: p, see `class_pairs`.
+  """
+  result = jnp.tensordot(shares, prototypes, 1)
+  if changes is not None and pairs is not None:
+    result += jnp.tensordot(pairs, changes, 1)
+  return result
+
+
+class Prototypes(Module):
+  """Learned networks, written in the slots of another network's neurons.
+
+  The prototypes of the network's activation are mixed according to the
+  confidence of the network on probes where there are classes, otherwise
+  according to its features. Gates that say how much of each weight is replaced
+  depend on its features. With class combinations, changes of the prototypes are
+  learned as well, one per class and one per pair of classes at one output: a
+  network of few classes needs few weights.
+
+  Attributes:
+    count: N, the number of prototypes.
+    classes: reads the class of each output; None where output k is class k.
+      With it, the outputs of the prototypes are slots too, one per class and
+      one for outputs without a class.
+  """
+
+  count: int
+  classes: ClassReader | None
+
+  @nn.compact
+  def __call__(
+    self,
+    connectivity: NetworkConnectivity,
+    features: GraphFeatures,
+    x: jax.Array,
+    weights: Weights,
+    activation: jax.Array | int,
+  ) -> tuple[Weights, Any]:
+    """(weights W → gW, their gates in (0, 1), one per weight tensor)."""
+    topology, d = connectivity.topology, x.shape[-1]
+    spec = topology.spec
+    leaves = specs.leaves(spec, topology.shapes)
+    structure = jax.tree.structure(topology.shapes)
+
+    read = self.make("read", layers.invariant_readout_params(d))
+    u = layers.invariant_readout(read, x, connectivity, features)
+    shares = confidence = pairs = None
+    if self.classes is not None:
+      shares, confidence = self.classes(weights, activation)
+      if self.classes.class_combinations:
+        pairs = class_pairs(shares)
+    summary = summarize(u, connectivity, shares)
+    evidence = summary if confidence is None else confidence
+    params = mixture_params(evidence.shape[0], self.count)
+    mixed = mixture(self.make("mixture", params), evidence)
+    params = gates_params(summary.shape[0], d, len(leaves))
+    replaced = gates(self.make("gates", params), summary)
+
+    fixed = fix_gauge(topology, features, weights)
+    assigned = assign(topology, features, fixed.weights)
+    slot_counts = {}
+    if shares is not None:
+      output = specs.output_name(spec)
+      assigned[output], slot_counts[output] = shares, shares.shape[1]
+    written = []
+    activations = len(topology.groups)
+    for i, (_, leaf, axes) in enumerate(leaves):
+      shape = slot_shape(leaf.shape, axes, slot_counts)
+      prototypes = self.make(
+        f"prototypes_{i}", prototype_params(shape, activations, self.count)
+      )
+      changes = None
+      if pairs is not None:
+        changes = self.make(
+          f"changes_{i}", layers.Normal((activations, *pairs.shape, *shape))
+        )[activation]
+      written.append(mix(prototypes[activation], mixed, changes, pairs))
+    placed = slots.place(spec, jax.tree.unflatten(structure, written), assigned)
+    return (
+      fixed.restore(spec, placed),
+      jax.tree.unflatten(structure, list(replaced)),
+    )

@@ -1,0 +1,43 @@
+"""Tables of README.md and docs/ are those of the tracked results."""
+
+import json
+
+import pytest
+
+from experiments.docs import __main__ as docs
+from experiments.docs import tables, tracked
+from scalegmn_jax.base import InputError
+
+
+def test_pages_are_up_to_date():
+  for page, text in docs.generated().items():
+    assert page.read_text() == text, f"{page}: run python -m experiments.docs"
+
+
+def test_tracked_results_hold_no_weights_and_say_where_they_are_from():
+  files = sorted(tracked.FOLDER.glob("*.json"))
+  assert files
+  for file in files:
+    assert file.stat().st_size < 200_000, file
+    results = json.loads(file.read_text())
+    origin = results.get("transcribed", results)
+    assert origin["commit"] and origin["date"], file
+
+
+def test_a_changed_number_is_seen(monkeypatch):
+  before = tables.results_summary()
+  load = tables.load
+
+  def changed(name, seed=0):
+    run = load(name, seed)
+    row = run.row(method="operator")
+    monkeypatch.setitem(row, "objective", row["objective"] + 0.1)
+    return run
+
+  monkeypatch.setattr(tables, "load", changed)
+  assert tables.results_summary() != before
+
+
+def test_results_of_an_unfinished_run_are_refused(tmp_path):
+  with pytest.raises(InputError, match="no such file"):
+    tracked.add(tmp_path)

@@ -1,0 +1,115 @@
+"""Memory and compiled programs are kept."""
+
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+TOUCH = """
+import resource, sys
+import numpy as np
+from scalegmn_jax import runtime
+if sys.argv[1] == "keep":
+  runtime.keep_memory()
+for _ in range(2):
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  np.empty(2**23).fill(1)  # 64 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(
+  platform.libc_ver()[0] != "glibc", reason="of glibc's allocator"
+)
+def test_freed_memory_is_not_touched_for_the_first_time_again():
+  def faults(word):
+    done = subprocess.run(
+      [sys.executable, "-c", TOUCH, word],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    return int(done.stdout)
+
+  assert faults("keep") < 100
+  assert faults("give back") > 100  # or the test could not fail
+
+
+# Prints the number of programs found in the cache folder, and a result.
+PROGRAM = """
+import jax, jax.numpy as jnp
+from scalegmn_jax import runtime
+from scalegmn_jax.base import InputError
+hits = []
+jax.monitoring.register_event_listener(
+  lambda event, **_: hits.append(event.endswith("/cache_hits"))
+)
+try:
+  runtime.keep_compiled()
+except InputError as error:
+  print(error)
+x = jax.random.normal(jax.random.key(0), (64, 64))
+y = jax.jit(lambda x: jnp.sort(jnp.tanh(x @ x)))(x)
+value = y.sum().item().hex()
+print(sum(hits), value)
+"""
+
+
+def run(cache, **variables):
+  """The output of `PROGRAM`: (programs found, its result, other lines)."""
+  environment = {k: v for k, v in os.environ.items() if k[:4] != "JAX_"}
+  environment |= {
+    "XDG_CACHE_HOME": str(cache),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+  result = subprocess.run(
+    [sys.executable, "-c", PROGRAM],
+    cwd=ROOT,
+    env=environment | variables,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stderr == ""
+  *lines, last = result.stdout.splitlines()
+  hits, value = last.split()
+  return int(hits), value, lines
+
+
+def test_the_next_run_compiles_nothing_and_has_the_same_bits(tmp_path):
+  hits, expected, _ = run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="false")
+  assert hits == 0 and not any(tmp_path.iterdir())
+  hits, value, _ = run(tmp_path)
+  entries = list((tmp_path / "scalegmn_jax" / "xla").glob("*-cache"))
+  assert hits == 0 and value == expected and len(entries) >= 3
+  hits, value, lines = run(tmp_path)
+  assert hits == len(entries) and value == expected and lines == []
+
+  # Entries cut short by a full disk: no message.
+  for entry in entries:
+    entry.write_bytes(entry.read_bytes()[:100])
+  hits, value, lines = run(tmp_path)
+  assert hits == 0 and value == expected and lines == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+  (tmp_path / "file").touch()
+  hits, _, lines = run(tmp_path / "file")
+  assert hits == 0
+  assert len(lines) == 1
+  assert lines[0].startswith("compiled programs are not kept: ")
+  assert "Not a directory" in lines[0]
+
+
+@pytest.mark.parametrize("chosen", ("other", ""))
+def test_a_choice_of_the_user_stays(chosen, tmp_path):
+  folder = chosen and str(tmp_path / chosen)
+  run(tmp_path / "cache", JAX_COMPILATION_CACHE_DIR=folder)
+  assert not (tmp_path / "cache").exists()
+  assert (tmp_path / "other").exists() == bool(chosen)
