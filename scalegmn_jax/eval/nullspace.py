@@ -1,13 +1,12 @@
-"""Which directions of the weights the outputs do not feel, and why.
+"""The null space of the Jacobian of a network, decomposed by cause.
 
-The null space of J, the Jacobian of a network's outputs in its weights on some
-images, holds the gauge directions (`symmetry.tangents`). It is larger where
-images leave weights unread, and it shrinks to the gauge where they do not.
-The rank of J is the functional dimension of Grigsby et al. 2022,
-arXiv:2209.04036, on these images.
+J is the Jacobian of the outputs on some images with respect to the weights. Its
+null space contains the gauge directions (`symmetry.tangents`); it is larger if
+some weights have no effect on these images. The rank of J is the functional
+dimension of Grigsby et al. 2022, arXiv:2209.04036, on these images.
 
-Letters: N images, K outputs, D weights, columns of J in the order of
-`jax.flatten_util.ravel_pytree`. All of it wants 64 bit numbers.
+Shapes: N images, K outputs, D weights; columns of J are in the order of
+`jax.flatten_util.ravel_pytree`. All functions need 64 bit numbers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ from scalegmn_jax.symmetry.tangents import generators, tangent
 from scalegmn_jax.targets import unroll
 
 BATCH = 100
-"""Images that are differentiated at a time."""
+"""Number of images that are differentiated at a time."""
 
 
 def triangles(
@@ -36,17 +35,20 @@ def triangles(
   ends: Sequence[int],
   activation: int = 0,
 ) -> Iterator[np.ndarray]:
-  """R [min(N·K, D), D] of J = QR, for the first N images, N in `ends`.
+  """Triangular factors R of J = QR on the first N images, for N in `ends`.
 
-  JᵀJ = RᵀR: R has the singular values and the null space of J, and lengths
-  ‖J t‖ = ‖R t‖. Only R is kept from one number of images to the next.
+  Since JᵀJ = RᵀR, R has the singular values and the null space of J, and
+  ‖R t‖ = ‖J t‖. Only R is kept from one N to the next.
 
   Args:
     target: the architecture.
-    weights: of one network, 64 bit numbers.
+    weights: weights of one network, 64 bit numbers.
     images: [at least max(ends), ...].
     ends: numbers of images, ascending.
     activation: index of the network's activation.
+
+  Yields:
+    R [min(N·K, D), D] for each N.
   """
   flat, unravel = jax.flatten_util.ravel_pytree(weights)
 
@@ -65,22 +67,22 @@ def triangles(
 
 
 class NullSpace(NamedTuple):
-  """The null space of J, by cause: its dimension is the sum of the five.
+  """The dimension of the null space of J as the sum of five causes.
 
-  Each number counts what its cause adds to the causes before it.
+  Each number counts the dimensions that its cause adds to the previous causes.
 
   Attributes:
-    dimension: of the null space.
+    dimension: dimension of the null space.
     gauge: dimension of the span of the tangents.
-    unread: weights that no output feels: those into and out of a neuron that
-      is never active, those into one that nothing reads.
-    inputs: directions of a neuron's incoming weights that no neuron of its
-      layer feels: the layer's inputs are constant, or depend linearly on each
-      other.
-    seldom: directions of a neuron's incoming weights that this neuron does
-      not feel: it is active on too few images to tell its inputs apart.
+    unread: single weights without effect on the outputs: incoming and outgoing
+      weights of a neuron that is never active, incoming weights of a neuron
+      without outgoing weights.
+    inputs: directions of incoming weights without effect in the whole layer:
+      the inputs of the layer are constant or linearly dependent.
+    seldom: directions of incoming weights without effect in one neuron: the
+      neuron is active on too few images.
     joint: directions that change several neurons at once.
-    dead: neurons all of whose incoming weights are unread.
+    dead: number of neurons whose incoming weights are all `unread`.
     singular_values: [D] of J, descending.
     tolerance: singular values below it count as zero.
   """
@@ -102,23 +104,23 @@ def null_space(
   triangle: np.ndarray,
   activation: int = 0,
 ) -> NullSpace:
-  """The null space of J and its causes.
+  """Computes the null space of J and its causes.
 
   Args:
     spec: the symmetry.
-    weights: of one network, 64 bit numbers.
+    weights: weights of one network, 64 bit numbers.
     triangle: R of J, see `triangles`.
     activation: index of the network's activation (a Python integer).
   """
   size = triangle.shape[1]
   values = np.zeros(size)
-  found = scipy.linalg.svdvals(triangle, check_finite=False)
-  values[: len(found)] = found
-  # The usual bound on the rounding of singular values.
+  nonzero = scipy.linalg.svdvals(triangle, check_finite=False)
+  values[: len(nonzero)] = nonzero
+  # The usual bound on the rounding error of singular values.
   tolerance = float(values[0] * size * np.finfo(values.dtype).eps)
   tangents = tangent_rows(spec, weights, activation)
 
-  # Of each neuron its columns of J, and a basis of what its cause leaves free.
+  # Per neuron: (columns of J, basis of the directions without effect).
   unread, inputs, seldom, dead = [], [], [], 0
   for layer in _incoming(spec, weights).values():
     blocks = [triangle[:, columns] for columns in layer]
@@ -168,12 +170,12 @@ def tangent_rows(
 
 
 def rank(rows: np.ndarray, left: np.ndarray | None = None) -> int:
-  """Rank of vectors [G, D] by an SVD, each in units of its length.
+  """Rank of vectors by an SVD, after division by their lengths.
 
   Args:
-    rows: the vectors.
-    left: what a projection leaves of them, whose rank is asked for, in units
-      of the same lengths; None: all.
+    rows: vectors [G, D]; their lengths are the units.
+    left: projections [G, D] of these vectors, whose rank is computed in the
+      same units; None for the vectors themselves.
   """
   lengths = np.linalg.norm(rows, axis=1, keepdims=True)
   lengths = np.where(lengths > 0, lengths, 1)
@@ -182,8 +184,8 @@ def rank(rows: np.ndarray, left: np.ndarray | None = None) -> int:
 
 
 def _incoming(spec: SymmetrySpec, weights: Weights) -> dict[str, np.ndarray]:
-  """{space: columns of J [n, m]}, those of each neuron's incoming weights in
-  the same order."""
+  """{space: [n, m]}: the columns of J that belong to the incoming weights of
+  each neuron, in the same order for all neurons of a space."""
   columns, start = {}, 0
   for name, weight, axes in leaves(spec, weights):
     receiver = axes.find(1)
@@ -204,8 +206,10 @@ def _null(matrix: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def _sum(rows: np.ndarray, parts) -> int:
-  """Dimension of the span of rows [G, D] and of parts that are orthogonal to
-  each other: (columns, orthonormal basis)."""
+  """Dimension of the span of rows [G, D] and of mutually orthogonal parts.
+
+  Each part is (columns, orthonormal basis within these columns).
+  """
   left = rows.copy()
   for columns, basis in parts:
     left[:, columns] -= left[:, columns] @ basis @ basis.T
@@ -221,20 +225,20 @@ def sensitivity(
   items: Any,
   activation: int = 0,
 ) -> np.ndarray:
-  """‖J t‖ / ‖t‖ of directions t [G], by forward differentiation.
+  """Sensitivities ‖J t‖ / ‖t‖ of directions t, by forward differentiation.
 
-  J is never formed: networks of millions of weights have theirs too.
+  J is never formed, which allows networks with millions of weights.
 
   Args:
     target: the architecture.
-    weights: of one network, 64 bit numbers.
+    weights: weights of one network, 64 bit numbers.
     images: [N, ...].
     direction: (weights, one item) -> t, a pytree like the weights.
     items: a pytree with leaves [G, ...].
     activation: index of the network's activation.
 
   Returns:
-    [G], NaN where t is 0.
+    [G]; NaN if t is 0.
   """
   dtype = jax.tree.leaves(weights)[0].dtype
   x = jnp.asarray(images, dtype)
@@ -256,14 +260,14 @@ def sensitivity(
 def tied_directions(
   cnn: TargetNetwork, weights: Weights, activation: int = 0
 ) -> int:
-  """How many gauge directions of its unrolled MLP keep a CNN a CNN.
+  """Number of gauge directions of the unrolled MLP that preserve the CNN.
 
-  Of the span of the MLP's tangents the dimension of the part in which all
-  positions go on sharing their weights, and structural zeros stay zero.
+  It is the dimension of the subspace of the span of the MLP's tangents in which
+  all positions share their weights and structural zeros stay zero.
 
   Args:
     cnn: made by `targets.cnn`.
-    weights: of one network, 64 bit numbers.
+    weights: weights of one network, 64 bit numbers.
     activation: index of the network's activation (a Python integer).
   """
   unrolled = unroll.unrolled(cnn)
@@ -272,9 +276,9 @@ def tied_directions(
   def dense(flat):
     return jax.flatten_util.ravel_pytree(unrolled.unroll(unravel(flat)))[0]
 
-  # The columns of this linear map do not overlap, so that its pseudoinverse
-  # is its transpose over their squared lengths. Those of kernel slots that
-  # only ever read padding are zero.
+  # The columns of this linear map do not overlap: its pseudoinverse is the
+  # transpose divided by their squared lengths. Columns of kernel slots that
+  # are always on the padding are zero.
   _, transpose = jax.vjp(dense, flat)
   lengths = transpose(dense(jnp.ones_like(flat)))[0]
   lengths = jnp.where(lengths > 0, lengths, 1)

@@ -1,4 +1,4 @@
-"""Rivals that look at nothing."""
+"""Baselines that do not depend on the input."""
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +8,16 @@ from scalegmn_jax.baselines import constant
 from scalegmn_jax.targets.mlp import mlp
 
 
-def test_one_update_for_all_networks():
+def test_constant_operator_adds_the_same_update():
   target = mlp((2, 3, 1), "sine")
   operator = constant.constant_operator(target)
   params = jax.jit(operator.init)(jax.random.key(0))
   a, b = (target.init(jax.random.key(i)) for i in (1, 2))
   jax.tree.map(np.testing.assert_array_equal, operator.apply(params, a), a)
-  moved = jax.tree.map(lambda p: p + 0.5, params)
+  shifted = jax.tree.map(lambda p: p + 0.5, params)
   for weights in (a, b):
     jax.tree.map(
       lambda w, new: np.testing.assert_allclose(new, w + 0.5),
       weights,
-      operator.apply(moved, weights, jnp.array(0)),
+      operator.apply(shifted, weights, jnp.array(0)),
     )

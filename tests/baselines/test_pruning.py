@@ -1,4 +1,4 @@
-"""Pruning: what is zero stays zero, and whose choice depends on the gauge."""
+"""Pruning: masks, sparsity, and invariance of the scores."""
 
 import jax
 import jax.flatten_util
@@ -8,7 +8,7 @@ import pytest
 
 from scalegmn_jax.base import Networks
 from scalegmn_jax.baselines import importance, pruning
-from scalegmn_jax.inner import fit as fits
+from scalegmn_jax.inner import objective
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.targets.mlp import mlp
 
@@ -28,9 +28,9 @@ SETTINGS = {"rate": 0.01, "l1": 0.01}
 def problem():
   """Three networks, images and labels."""
   keys = jax.random.split(jax.random.key(0), 3)
-  zoo = Networks(jax.vmap(TARGET.init)(keys), jnp.zeros(3, jnp.int32))
+  networks = Networks(jax.vmap(TARGET.init)(keys), jnp.zeros(3, jnp.int32))
   x = jax.random.normal(jax.random.key(1), (48, 4))
-  return zoo, (x, x[:, :3].argmax(1).astype(jnp.int32))
+  return networks, (x, x[:, :3].argmax(1).astype(jnp.int32))
 
 
 def entries(weights):
@@ -42,19 +42,19 @@ def entries(weights):
   )
 
 
-def network(zoo, i=0):
-  return jax.tree.map(lambda a: a[i], zoo)
+def network(networks, i=0):
+  return jax.tree.map(lambda a: a[i], networks)
 
 
 def element():
   return actions.sample(jax.random.key(5), TARGET.spec, decades=1.5)
 
 
-def moved(zoo):
-  """The same functions, elsewhere on their orbits."""
+def regauged(networks):
+  """The same functions in another gauge."""
   g = element()
   act = jax.vmap(lambda w: actions.act(g, TARGET.spec, w))
-  return zoo._replace(weights=act(zoo.weights))
+  return networks._replace(weights=act(networks.weights))
 
 
 def distance(a, b):
@@ -73,11 +73,11 @@ SCORES = {
 
 @pytest.mark.parametrize("name", SCORES)
 def test_which_scores_depend_on_the_gauge(name):
-  """|w| does; |w| in a gauge of its own and |w ∂L/∂w| do not."""
+  """|w| as stored does; |w| in a fixed gauge and |w ∂L/∂w| do not."""
   score = SCORES[name]
-  zoo, data = problem()
-  here = jax.jit(score)(network(zoo), *data)
-  there = jax.jit(score)(network(moved(zoo)), *data)
+  networks, data = problem()
+  here = jax.jit(score)(network(networks), *data)
+  there = jax.jit(score)(network(regauged(networks)), *data)
   permutation = {
     name: actions.Element(e.permutation, jnp.ones_like(e.multiplier))
     for name, e in element().items()
@@ -88,10 +88,10 @@ def test_which_scores_depend_on_the_gauge(name):
 
 @pytest.mark.parametrize("power", (1, 2))
 def test_magnitudes_are_those_of_the_gauge_of_least_norm(power):
-  """Where each neuron's sides have the same sum of |w|^p. On the orbit: the
-  first layer's rows are multiplied by one number each."""
-  zoo, data = problem()
-  one = network(zoo)
+  """Incoming and outgoing weights of a neuron have equal sums of |w|^p, and the
+  weights are on the orbit: each neuron is multiplied by one number."""
+  networks, data = problem()
+  one = network(networks)
   score = importance.magnitude(TARGET, power=power)
   scores = jax.tree.map(np.asarray, jax.jit(score)(one, *data))
   for before, after in zip(scores[:-1], scores[1:], strict=True):
@@ -104,8 +104,8 @@ def test_magnitudes_are_those_of_the_gauge_of_least_norm(power):
 
 
 def test_snip_is_the_loss_of_shrinking_a_weight_to_first_order():
-  zoo, (x, y) = problem()
-  one = network(zoo)
+  networks, (x, y) = problem()
+  one = network(networks)
   scores = jax.jit(SNIP)(one, x, y)
   i = jnp.unravel_index(scores[1]["kernel"].argmax(), (12, 11))
 
@@ -116,16 +116,16 @@ def test_snip_is_the_loss_of_shrinking_a_weight_to_first_order():
     shrunk = Networks(
       (first, {**second, "kernel": kernel}, last), one.activation
     )
-    # The images beyond the first 32 are not looked at.
-    return fits.evaluate_network(TARGET.apply, shrunk, x[:32], y[:32])[0]
+    # Only the first 32 images are used.
+    return objective.evaluate_network(TARGET.apply, shrunk, x[:32], y[:32])[0]
 
   slope = float(abs(loss(1 + 1e-4) - loss(1 - 1e-4)) / 2e-4)
   assert float(scores[1]["kernel"][i]) == pytest.approx(slope, rel=1e-4)
 
 
 def test_the_mask_keeps_the_highest_kernel_entries():
-  zoo, data = problem()
-  scores = SCORE(network(zoo), *data)
+  networks, data = problem()
+  scores = SCORE(network(networks), *data)
   ones = jax.tree.map(jnp.ones_like, scores)
   total = importance.kernels(scores)
   assert total == 4 * 12 + 12 * 11 + 11 * 3
@@ -137,10 +137,10 @@ def test_the_mask_keeps_the_highest_kernel_entries():
       assert values[kept == 0].max() < values[kept == 1].min()
 
 
-def test_what_was_pruned_before_goes_first():
-  """Whatever its score is now; and among equals exactly as many as asked."""
-  zoo, data = problem()
-  scores = SCORE(network(zoo), *data)
+def test_pruned_entries_are_pruned_first():
+  """For any score; ties do not change the number of pruned entries."""
+  networks, data = problem()
+  scores = SCORE(network(networks), *data)
   ones = jax.tree.map(jnp.ones_like, scores)
   before = KEEP(scores, ones, 100)
   reverse = jax.tree.map(lambda s: 1 / (s + 1e-3), scores)
@@ -163,39 +163,39 @@ METHODS = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_pruned_weights_are_exactly_zero_in_the_end(name):
-  zoo, data = problem()
+  networks, data = problem()
   method, steps = METHODS[name], []
   results = {
     share: RUN(
-      method, zoo, share, SETTINGS, KEY, data,
+      method, networks, share, SETTINGS, KEY, data,
       lambda count: steps.append(count),
     )
     for share in (0.0, 0.55)
   }  # fmt: skip
   assert sum(steps) == 2 * 3 * method.epochs
   balance = jax.jit(jax.vmap(lambda w: gauge.balance(TARGET.spec, w)))
-  balanced = balance(zoo.weights)
+  balanced = balance(networks.weights)
   for share, weights in results.items():
     for i in range(3):
-      found, biases = entries(network(weights, i))
+      kernels, biases = entries(network(weights, i))
       start, start_biases = entries(network(balanced, i))
-      zero = found == 0
-      assert zero.sum() == round(share * found.size)
+      zero = kernels == 0
+      assert zero.sum() == round(share * kernels.size)
       if method.epochs:
-        # The others are trained, unless their neuron has died.
-        assert (found[~zero] != start[~zero]).mean() > 0.5
+        # The others are trained, unless their neuron is dead.
+        assert (kernels[~zero] != start[~zero]).mean() > 0.5
         assert (biases != start_biases).mean() > 0.5
       else:
-        np.testing.assert_array_equal(found[~zero], start[~zero])
+        np.testing.assert_array_equal(kernels[~zero], start[~zero])
 
 
 @pytest.mark.parametrize("name", ("once", "gradually", "stored"))
-def test_what_comes_out_is_the_same_function_in_every_gauge(name):
-  """But for scores that are not invariant."""
-  zoo, (x, y) = problem()
-  there = moved(zoo)
+def test_the_resulting_function_does_not_depend_on_the_gauge(name):
+  """Negative control: a score that is not invariant."""
+  networks, (x, y) = problem()
+  there = regauged(networks)
   outputs = []
-  for z in (zoo, there):
+  for z in (networks, there):
     weights = RUN(METHODS[name], z, 0.6, SETTINGS, KEY, (x, y))
     outputs.append(jax.vmap(lambda w: TARGET.apply(w, x))(weights))
   error = distance(*outputs)
@@ -203,16 +203,16 @@ def test_what_comes_out_is_the_same_function_in_every_gauge(name):
 
 
 def test_fine_tuning_helps_and_the_penalty_makes_networks_small():
-  zoo, data = problem()
+  networks, data = problem()
   measure = jax.jit(
-    lambda z: fits.evaluate_networks(TARGET.apply, z, *data)[0].mean()
+    lambda z: objective.evaluate_networks(TARGET.apply, z, *data)[0].mean()
   )
 
   def after(phases, l1=0.0):
     method = pruning.PruneMethod(phases, MAGNITUDE)
     settings = {"rate": 0.02, "l1": l1}
-    weights = RUN(method, zoo, 0.7, settings, KEY, data)
-    return zoo._replace(weights=weights)
+    weights = RUN(method, networks, 0.7, settings, KEY, data)
+    return networks._replace(weights=weights)
 
   assert measure(after(pruning.once(4))) < 0.9 * measure(after(pruning.once(0)))
   first = (pruning.Phase(0, 4, penalized=True), pruning.Phase(1, 0))
@@ -220,11 +220,11 @@ def test_fine_tuning_helps_and_the_penalty_makes_networks_small():
   assert norms[1] < 0.8 * norms[0]
 
 
-def test_networks_in_chunks_are_those_side_by_side():
-  zoo, data = problem()
+def test_vmap_size_does_not_change_the_result():
+  networks, data = problem()
   results = [
-    run(METHODS["gradually"], zoo, 0.6, SETTINGS, KEY, data)
-    for run in (RUN, pruning.pruner(TARGET, batch_size=16, chunk=1))
+    run(METHODS["gradually"], networks, 0.6, SETTINGS, KEY, data)
+    for run in (RUN, pruning.pruner(TARGET, batch_size=16, vmap_size=1))
   ]
   assert distance(*results) < 1e-9
 
@@ -238,29 +238,28 @@ def test_phases_divide_the_epochs():
     ):
       assert pruning.PruneMethod(phases, STORED).epochs == epochs
       assert phases[-1].cut == 1
-  # Each round keeps the same share of what the round before kept.
+  # Each round keeps the same share of the weights of the previous round.
   kept = [0.1**phase.cut for phase in pruning.gradually(10, 4)]
   np.testing.assert_allclose(np.divide(kept, [1, *kept[:-1]]), 0.1**0.25)
   assert [p.epochs for p in pruning.gradually(10, 4)] == [2, 3, 2, 3]
 
 
 def likelihood(scale, weights, activation):
-  """An invariant value of a network: minus its cross-entropy."""
+  """An invariant value: the negative cross-entropy."""
   _, data = problem()
   return (
     -scale
-    * fits.evaluate_network(TARGET.apply, Networks(weights, activation), *data)[
-      0
-    ]
+    * objective.evaluate_network(
+      TARGET.apply, Networks(weights, activation), *data
+    )[0]
   )
 
 
 def test_ascent():
-  """Reaches higher values and lower norms, the same from everywhere on an
-  orbit, and stays finite."""
-  zoo, _ = problem()
+  """Higher values, lower norms, independent of the gauge, finite."""
+  networks, _ = problem()
   climb = pruning.ascent(TARGET, likelihood, steps=20)
-  one, there = network(zoo), network(moved(zoo))
+  one, there = network(networks), network(regauged(networks))
   up = climb(1.0, one, 0.02, 0.0)
   assert likelihood(1.0, up, 0) > 0.8 * likelihood(1.0, one.weights, 0)
   small = climb(1.0, one, 0.02, 0.1)
@@ -270,6 +269,6 @@ def test_ascent():
     TARGET.apply(climb(1.0, there, 0.02, 0.1), x), TARGET.apply(small, x)
   )
   assert error < 1e-5
-  # A gradient that is no number leaves the balanced network as it is.
+  # A NaN gradient leaves the balanced network unchanged.
   stuck = climb(jnp.nan, one, 0.02, 0.1)
   assert distance(stuck, gauge.balance(TARGET.spec, one.weights, 0)) == 0

@@ -1,4 +1,4 @@
-"""Metanetworks without the scale symmetry."""
+"""Metanetworks on standardized weights, and flat MLPs."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.base import Operator
-from scalegmn_jax.baselines import unconstrained
+from scalegmn_jax.baselines import flat, standardized
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.batch import pack
 from scalegmn_jax.symmetry import actions
@@ -17,8 +17,8 @@ TARGET = mlp.mlp((4, 6, 3), ("relu", "tanh"))
 PER = ("entry", "tensor")
 
 
-def population():
-  """Weights of different means and sizes, leaves [5, ...]."""
+def random_weights():
+  """Weights with different means and sizes, leaves [5, ...]."""
   keys = jax.random.split(jax.random.key(0), 5)
   weights = jax.vmap(TARGET.init)(keys)
   leaves, structure = jax.tree.flatten(weights)
@@ -34,9 +34,9 @@ def population():
 
 @pytest.mark.parametrize("per", PER)
 def test_standardized_operators_start_at_the_identity(per):
-  weights = population()
-  operator = unconstrained.standardized_operator(
-    unconstrained.flat_operator(TARGET, width=8, step=0.0), weights, per=per
+  weights = random_weights()
+  operator = standardized.standardized_operator(
+    flat.flat_operator(TARGET, width=8, step=0.0), weights, per=per
   )
   params = jax.jit(operator.init)(jax.random.key(0))
   edited = jax.vmap(lambda w: operator.apply(params, w))(weights)
@@ -45,27 +45,26 @@ def test_standardized_operators_start_at_the_identity(per):
 
 
 @pytest.mark.parametrize("per", PER)
-def test_functionals_see_standardized_weights(per):
-  """Of mean 0 and deviation 1 over networks, per tensor or per entry."""
-  weights = population()
+def test_functionals_get_standardized_weights(per):
+  """Mean 0 and deviation 1 over networks, per tensor or per entry."""
+  weights = random_weights()
   spy = Operator(lambda key: None, lambda params, w, activation: w)
-  functional = unconstrained.standardized_functional(spy, weights, per=per)
+  functional = standardized.standardized_functional(spy, weights, per=per)
   params = jax.jit(functional.init)(jax.random.key(0))
   seen = jax.vmap(lambda w: functional.apply(params, w))(weights)
   for leaf in jax.tree.leaves(seen):
     axes = 0 if per == "entry" else tuple(range(leaf.ndim))
     np.testing.assert_allclose(leaf.mean(axes), 0, atol=1e-4)
     np.testing.assert_allclose(leaf.std(axes), 1, atol=1e-4)
-    if per == "tensor":  # entries keep what they differ by
+    if per == "tensor":  # entries still differ in the mean
       assert abs(leaf.mean(0)).max() > 0.1
 
 
 @pytest.mark.parametrize("per", PER)
 def test_statistics_are_not_trained(per):
-  """They have no gradient, and weight decay leaves them alone."""
-  flat = unconstrained.flat_functional(TARGET, width=8)
-  functional = unconstrained.standardized_functional(
-    flat, population(), per=per
+  """They have neither a gradient nor weight decay."""
+  functional = standardized.standardized_functional(
+    flat.flat_functional(TARGET, width=8), random_weights(), per=per
   )
   params = jax.jit(functional.init)(jax.random.key(0))
   optimizer = make_optimizer(
@@ -96,41 +95,41 @@ def relative(a, b):
   return float(jnp.abs(a - b).max() / b.std())
 
 
-def moved(weights, decades):
+def regauged(weights, decades):
   """Permuted, and scaled by 10**±decades."""
   g = actions.sample(jax.random.key(3), TARGET.spec, 0, decades=decades)
   return jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(weights)
 
 
-def test_what_the_permutation_only_functional_is_invariant_to(x64):
-  weights = jax.tree.map(lambda w: w.astype(float), population())
-  functional = unconstrained.standardized_functional(
+def test_the_permutation_only_functional_is_invariant_only_to_permutations(x64):
+  weights = jax.tree.map(lambda w: w.astype(float), random_weights())
+  functional = standardized.standardized_functional(
     metanetworks.functional(TARGET, width=6, depth=1, symmetry="permutation"),
     weights,
     per="tensor",
   )
   f = values_of(functional)
   assert f(weights).std() > 1e-3
-  permuted, scaled = (moved(weights, d) for d in (0.0, 1.0))
+  permuted, scaled = (regauged(weights, d) for d in (0.0, 1.0))
   assert relative(f(permuted), f(weights)) < 1e-10
   assert relative(f(scaled), f(weights)) > 1e-2
 
 
-def test_the_flat_functional_is_invariant_to_nothing():
-  weights = population()
-  f = values_of(unconstrained.flat_functional(TARGET, width=8, outputs=2))
+def test_the_flat_functional_is_not_invariant():
+  weights = random_weights()
+  f = values_of(flat.flat_functional(TARGET, width=8, outputs=2))
   assert f(weights).shape == (5, 2)
-  assert relative(f(moved(weights, 0.0)), f(weights)) > 1e-2
+  assert relative(f(regauged(weights, 0.0)), f(weights)) > 1e-2
 
 
-def test_a_head_for_each_activation():
-  weights = population()
-  heads = unconstrained.flat_functional(TARGET, width=8, outputs=6)
+def test_select_head_by_activation():
+  weights = random_weights()
+  heads = flat.flat_functional(TARGET, width=8, outputs=6)
   all_heads = values_of(heads)(weights)
-  told = values_of(unconstrained.select_head(heads, 2))
-  np.testing.assert_allclose(told(weights, 0), all_heads[:, :3], 1e-6)
-  np.testing.assert_allclose(told(weights, 1), all_heads[:, 3:], 1e-6)
-  # A rival that is not told cannot tell.
+  selected = values_of(standardized.select_head(heads, 2))
+  np.testing.assert_allclose(selected(weights, 0), all_heads[:, :3], 1e-6)
+  np.testing.assert_allclose(selected(weights, 1), all_heads[:, 3:], 1e-6)
+  # Without the selection the functional ignores the activation.
   np.testing.assert_array_equal(values_of(heads)(weights, 1), all_heads)
 
 
@@ -146,9 +145,7 @@ def test_batches_are_standardized_by_id(mixed_dataset):
       seen.append(batch) or jnp.tile(heads, (batch.graph.n_node.shape[0], 1))
     ),
   )
-  functional = unconstrained.standardized_batch_functional(
-    spy, networks, chosen
-  )
+  functional = standardized.standardized_batch_functional(spy, networks, chosen)
   sections = pack.SectionSizes(*networks.rows(chosen).tolist())
   batch = networks.batch(chosen, sections, 7)
   jax.eval_shape(functional.apply, None, batch)  # as within a program

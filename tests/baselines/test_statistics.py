@@ -14,8 +14,8 @@ TARGET = mlp.mlp((4, 6, 3))
 NETWORKS = 60
 
 
-def population():
-  """Networks whose kernels have sizes of their own, and biases."""
+def make_networks():
+  """(networks with nonzero biases, their scales)."""
   rng = np.random.default_rng(0)
   shapes = jax.eval_shape(TARGET.init, jax.random.key(0))
   sizes = rng.uniform(0.5, 2, NETWORKS)
@@ -30,30 +30,32 @@ def population():
   return Networks(weights, jnp.arange(NETWORKS) % 2), sizes
 
 
-def test_features_of_each_tensor():
-  zoo, _ = population()
-  found = statistics.layer_statistics(zoo)
-  assert found.shape == (NETWORKS, 4 * 7)
-  bias = np.asarray(zoo.weights[0]["bias"][3], np.float64)
+def test_statistics_of_each_tensor():
+  networks, _ = make_networks()
+  result = statistics.layer_statistics(networks)
+  assert result.shape == (NETWORKS, 4 * 7)
+  bias = np.asarray(networks.weights[0]["bias"][3], np.float64)
   quantiles = np.quantile(bias, [0, 0.25, 0.5, 0.75, 1])
   expected = [bias.mean(), bias.var(), *quantiles]
-  np.testing.assert_allclose(found[3, :7], expected, 1e-6)
-  told = statistics.layer_statistics(zoo, activations=2)
-  np.testing.assert_array_equal(told[:, :-2], found)
-  np.testing.assert_array_equal(told[:, -1], zoo.activation)
+  np.testing.assert_allclose(result[3, :7], expected, 1e-6)
+  with_activation = statistics.layer_statistics(networks, activations=2)
+  np.testing.assert_array_equal(with_activation[:, :-2], result)
+  np.testing.assert_array_equal(with_activation[:, -1], networks.activation)
 
 
-def test_features_see_scaling_but_not_permutations():
-  zoo, _ = population()
-  before = statistics.layer_statistics(zoo)
+def test_statistics_are_invariant_to_permutations_but_not_to_scaling():
+  networks, _ = make_networks()
+  before = statistics.layer_statistics(networks)
 
-  def moved(decades):
+  def of_regauged(decades):
     g = actions.sample(jax.random.key(1), TARGET.spec, decades=decades)
-    weights = jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(zoo.weights)
-    return statistics.layer_statistics(zoo._replace(weights=weights))
+    weights = jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(
+      networks.weights
+    )
+    return statistics.layer_statistics(networks._replace(weights=weights))
 
-  np.testing.assert_allclose(moved(0.0), before, 1e-4, 1e-6)
-  assert np.abs(moved(1.0) - before).max() > 1
+  np.testing.assert_allclose(of_regauged(0.0), before, 1e-4, 1e-6)
+  assert np.abs(of_regauged(1.0) - before).max() > 1
 
 
 @pytest.mark.parametrize(
@@ -69,12 +71,12 @@ def test_the_better_regressor_is_chosen_on_validation(kind, law, monkeypatch):
     "BOOSTING",
     {"learning_rate": (0.1,), "max_iter": (50,), "min_samples_leaf": (5,)},
   )
-  x = statistics.layer_statistics(population()[0])
+  x = statistics.layer_statistics(make_networks()[0])
   y = law(x)
-  found = statistics.fit_regressor((x[:40], y[:40]), (x[40:], y[40:]))
-  assert found.name.startswith(kind)
-  error = np.square(found.predict(x[40:]) - y[40:]).mean()
-  np.testing.assert_allclose(found.error, error)
+  result = statistics.fit_regressor((x[:40], y[:40]), (x[40:], y[40:]))
+  assert result.name.startswith(kind)
+  error = np.square(result.predict(x[40:]) - y[40:]).mean()
+  np.testing.assert_allclose(result.error, error)
   assert error < 0.2 * np.var(y[40:])
 
 
@@ -84,17 +86,21 @@ def test_weights_that_overflow():
     statistics.fit_regressor((x, np.ones(4)), (x, np.ones(4)))
 
 
-def test_pooled_features_are_those_of_any_architecture(mixed_dataset):
-  zoos, _ = mixed_dataset
-  found = [statistics.pooled_layer_statistics(zoo, 2) for zoo in zoos[:3]]
-  assert {f.shape for f in found} == {(4, 4 * 7 + 2 + 2)}
-  # Biases, first, all and last kernels, each from its least to its greatest.
+def test_pooled_statistics_have_one_length_for_all_architectures(
+  mixed_population,
+):
+  zoos, _ = mixed_population
+  result = [
+    statistics.pooled_layer_statistics(networks, 2) for networks in zoos[:3]
+  ]
+  assert {f.shape for f in result} == {(4, 4 * 7 + 2 + 2)}
+  # Blocks: biases, first kernel, all kernels, last kernel.
   mlp_zoo = jax.tree.leaves(zoos[0].weights)
   kernels = [w.reshape(4, -1) for w in mlp_zoo if w.ndim > 2]
   for i, part in enumerate((kernels[0], np.hstack(kernels), kernels[-1])):
-    block = found[0][:, 7 * (i + 1) : 7 * (i + 2)]
+    block = result[0][:, 7 * (i + 1) : 7 * (i + 2)]
     np.testing.assert_allclose(block[:, 0], part.mean(1))
     np.testing.assert_allclose(block[:, [2, -1]].T, [part.min(1), part.max(1)])
-  assert (found[0][:, -2] == 4).all() and (found[2][:, -2] == 2).all()
+  assert (result[0][:, -2] == 4).all() and (result[2][:, -2] == 2).all()
   sizes = sum(w[0].size for w in mlp_zoo)
-  np.testing.assert_allclose(found[0][:, -1], np.log(sizes))
+  np.testing.assert_allclose(result[0][:, -1], np.log(sizes))

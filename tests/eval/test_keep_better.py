@@ -1,4 +1,4 @@
-"""Of each network the better version."""
+"""Selection between two versions of each network."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ TARGET = mlp.mlp((5, 7, 4))
 LOSSES = finetune_losses(TARGET, l1=0.01)
 
 
-def networks(seed):
+def make_networks(seed):
   keys = jax.random.split(jax.random.key(seed), 6)
   return Networks(jax.vmap(TARGET.init)(keys), jnp.zeros(6, jnp.int32))
 
@@ -24,20 +24,20 @@ def images():
   return x, jnp.arange(30) % 4
 
 
-def objectives(zoo):
-  return jax.vmap(lambda n: LOSSES(n, *images()).objective)(zoo)
+def objectives(networks):
+  return jax.vmap(lambda n: LOSSES(n, *images()).objective)(networks)
 
 
-def test_each_network_keeps_the_lesser_objective():
-  before, after = networks(0), networks(1)
+def test_the_lower_objective_is_kept():
+  before, after = make_networks(0), make_networks(1)
   old, new = objectives(before), objectives(after)
   assert 0 < (new < old).sum() < 6
   kept = keep_better.keep_better(LOSSES)(before, after, *images())
   np.testing.assert_allclose(objectives(kept), jnp.minimum(old, new), rtol=1e-6)
 
 
-def test_what_is_not_finite_is_not_kept():
-  before, after = networks(0), networks(1)
+def test_non_finite_networks_are_not_kept():
+  before, after = make_networks(0), make_networks(1)
   broken = jax.tree.map(lambda w: w.at[:].set(jnp.nan), after.weights)
   kept = keep_better.keep_better(LOSSES)(
     before, after._replace(weights=broken), *images()
@@ -48,19 +48,21 @@ def test_what_is_not_finite_is_not_kept():
 def test_the_choice_does_not_depend_on_the_gauge(x64):
   before, after = jax.tree.map(
     lambda w: w.astype(float) if w.dtype == jnp.float32 else w,
-    (networks(0), networks(1)),
+    (make_networks(0), make_networks(1)),
   )
   g = actions.sample(jax.random.key(3), TARGET.spec)
 
-  def move(zoo):
-    weights = jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(zoo.weights)
-    return zoo._replace(weights=weights)
+  def regauge(networks):
+    weights = jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(
+      networks.weights
+    )
+    return networks._replace(weights=weights)
 
   choose = keep_better.keep_better(LOSSES)
-  kept = move(choose(before, after, *images()))
-  moved = choose(move(before), move(after), *images())
+  kept = regauge(choose(before, after, *images()))
+  regauged = choose(regauge(before), regauge(after), *images())
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
     kept.weights,
-    moved.weights,
+    regauged.weights,
   )

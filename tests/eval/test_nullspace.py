@@ -1,4 +1,4 @@
-"""The null space of the Jacobian: the gauge, and what images do not show."""
+"""The null space of the Jacobian, by cause."""
 
 import jax
 import jax.flatten_util
@@ -13,7 +13,7 @@ from scalegmn_jax.targets.mlp import mlp
 
 MLP = mlp((5, 8, 3))
 SIZE = 8 * 6 + 3 * 9
-"""Its weights."""
+"""Number of weights of `MLP`."""
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def gaussian():
 
 @pytest.fixture
 def network(random_weights):
-  """(target, seed) -> weights with small biases: every neuron is active on
-  some inputs and on some not."""
+  """(target, seed) -> weights with small biases: every neuron is active on some
+  of the inputs."""
 
   def make(target, seed):
     first, last = random_weights(target, seed, dead=False)
@@ -33,13 +33,13 @@ def network(random_weights):
   return make
 
 
-def explained(target, weights, x, activation=0):
+def null_space(target, weights, x, activation=0):
   (triangle,) = nullspace.triangles(target, weights, x, [len(x)], activation)
   return nullspace.null_space(target.spec, weights, triangle, activation)
 
 
-def causes(found):
-  return found[1:6]
+def causes(result):
+  return result[1:6]
 
 
 def test_triangle_has_the_norms_of_the_jacobian(x64, random_weights, gaussian):
@@ -60,25 +60,23 @@ def test_null_space_is_the_gauge_of_a_network_on_gaussian_inputs(
   x64, network, gaussian
 ):
   weights = network(MLP, 1)
-  found = explained(MLP, weights, gaussian)
-  assert found.dimension == 8
-  assert causes(found) == (8, 0, 0, 0, 0)
-  # The spectrum has a gap there: nothing depends on the tolerance.
-  values = found.singular_values
-  assert values[SIZE - 9] > 1e6 * found.tolerance
-  assert values[SIZE - 8] < 0.1 * found.tolerance
+  result = null_space(MLP, weights, gaussian)
+  assert result.dimension == 8
+  assert causes(result) == (8, 0, 0, 0, 0)
+  # The spectrum has a gap: the result does not depend on the tolerance.
+  values = result.singular_values
+  assert values[SIZE - 9] > 1e6 * result.tolerance
+  assert values[SIZE - 8] < 0.1 * result.tolerance
 
 
-def test_a_network_with_the_sign_group_has_none(x64, network, gaussian):
+def test_the_sign_group_has_no_null_space(x64, network, gaussian):
   target = mlp((5, 8, 3), "tanh")
-  found = explained(target, network(target, 1), gaussian)
-  assert found.dimension == 0
-  assert causes(found) == (0, 0, 0, 0, 0)
+  result = null_space(target, network(target, 1), gaussian)
+  assert result.dimension == 0
+  assert causes(result) == (0, 0, 0, 0, 0)
 
 
-def test_what_is_beyond_the_gauge_has_the_cause_that_was_made(
-  x64, network, gaussian
-):
+def test_each_cause_is_identified(x64, network, gaussian):
   weights = network(MLP, 1)
   first, last = weights
 
@@ -88,49 +86,47 @@ def test_what_is_beyond_the_gauge_has_the_cause_that_was_made(
     k = k if outgoing is None else k.at[0].set(outgoing)
     return first | {"bias": b}, last | {"kernel": k}
 
-  # Never active: 6 weights in and 3 out, one direction of which is gauge.
-  found = explained(MLP, change(bias=-100.0), gaussian)
-  assert causes(found) == (8, 8, 0, 0, 0) and found.dead == 1
-  # Nothing reads it: 6 weights, of which the gauge is one direction.
-  found = explained(MLP, change(outgoing=0.0), gaussian)
-  assert causes(found) == (8, 5, 0, 0, 0) and found.dead == 1
+  # Never active: 6 incoming and 3 outgoing weights, one direction is gauge.
+  result = null_space(MLP, change(bias=-100.0), gaussian)
+  assert causes(result) == (8, 8, 0, 0, 0) and result.dead == 1
+  # No outgoing weights: 6 incoming weights, one direction is gauge.
+  result = null_space(MLP, change(outgoing=0.0), gaussian)
+  assert causes(result) == (8, 5, 0, 0, 0) and result.dead == 1
 
-  # A constant input, and one that is the sum of two others.
+  # A constant input, and an input that is the sum of two others.
   x = gaussian.copy()
   x[:, 3] = -0.1
   x[:, 4] = x[:, 0] + x[:, 1]
-  found = explained(MLP, weights, x)
-  assert causes(found) == (8, 0, 2 * 8, 0, 0) and found.dead == 0
+  result = null_space(MLP, weights, x)
+  assert causes(result) == (8, 0, 2 * 8, 0, 0) and result.dead == 0
 
-  # Active on two images: they tell two directions of six.
+  # Active on two images: they determine two directions of six.
   preactivation = np.sort(gaussian @ first["kernel"][:, 0])
-  found = explained(
+  result = null_space(
     MLP, change(bias=-float(preactivation[-3:-1].mean())), gaussian
   )
-  assert causes(found) == (8, 0, 0, 4, 0)
+  assert causes(result) == (8, 0, 0, 4, 0)
 
-  # 6 images have 18 outputs: no more than 18 directions can be seen.
-  found = explained(MLP, weights, gaussian[:6])
-  assert found.dimension == sum(causes(found)) >= SIZE - 18
-  assert found.joint > 0
+  # 6 images have 18 outputs: the rank is at most 18.
+  result = null_space(MLP, weights, gaussian[:6])
+  assert result.dimension == sum(causes(result)) >= SIZE - 18
+  assert result.joint > 0
 
 
-def test_neurons_that_are_always_active_are_a_linear_layer(
+def test_always_active_neurons_form_a_linear_layer(
   x64, random_weights, gaussian
 ):
-  """Their mixtures change nothing: 8·8 in place of 8, and 8 shifts."""
+  """GL(8) and 8 shifts leave the function unchanged."""
   first, last = random_weights(MLP, 2, dead=False)
   weights = first | {"bias": first["bias"] + 100}, last
-  found = explained(MLP, weights, gaussian)
-  # What is left is an affine map of 5 inputs to 3 outputs.
-  assert found.dimension == SIZE - 3 * 6
-  assert found.gauge == 8 and found.unread == 0
-  assert found.joint > 0
+  result = null_space(MLP, weights, gaussian)
+  # The network is an affine map of 5 inputs to 3 outputs.
+  assert result.dimension == SIZE - 3 * 6
+  assert result.gauge == 8 and result.unread == 0
+  assert result.joint > 0
 
 
-def test_sensitivity_is_zero_along_tangents_alone(
-  x64, random_weights, gaussian
-):
+def test_sensitivity_is_zero_only_along_tangents(x64, random_weights, gaussian):
   weights = random_weights(MLP, 3, dead=False)
 
   key = jax.random.key(4)
@@ -139,7 +135,7 @@ def test_sensitivity_is_zero_along_tangents_alone(
     flat, unravel = jax.flatten_util.ravel_pytree(weights)
     return unravel(jax.random.normal(key, flat.shape))
 
-  felt = nullspace.sensitivity(
+  along = nullspace.sensitivity(
     MLP,
     weights,
     gaussian,
@@ -149,8 +145,8 @@ def test_sensitivity_is_zero_along_tangents_alone(
   control = nullspace.sensitivity(
     MLP, weights, gaussian, random, jax.random.split(key, 3)
   )
-  assert felt.shape == (8,) and control.shape == (3,)
-  assert felt.max() < 1e-14 * control.min()
+  assert along.shape == (8,) and control.shape == (3,)
+  assert along.max() < 1e-14 * control.min()
   (triangle,) = nullspace.triangles(MLP, weights, gaussian, [200])
   row = jax.flatten_util.ravel_pytree(random(weights, key))[0]
   expected = np.linalg.norm(triangle @ row) / np.linalg.norm(row)

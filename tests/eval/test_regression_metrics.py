@@ -1,4 +1,4 @@
-"""Kendall's τ, R² and their intervals."""
+"""Regression metrics and their bootstrap intervals."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.eval import regression_metrics
 
 TRUE = np.array([0.1, 0.4, 0.4, 0.7, 0.9, 0.2])
-MEASURES = (
+METRICS = (
   regression_metrics.kendall_tau,
   regression_metrics.mse,
   regression_metrics.r2,
@@ -39,26 +39,26 @@ def test_tau_against_its_definition_and_scipy():
   )
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-def test_counts_are_networks_that_are_there_several_times(measure, monkeypatch):
+@pytest.mark.parametrize("metric", METRICS)
+def test_counts_repeat_networks(metric, monkeypatch):
   monkeypatch.setattr(
     regression_metrics, "_BLOCK", 4
   )  # more than one block of pairs
   rng = np.random.default_rng(0)
   rows = rng.integers(0, 6, (5, 6))
   counts = np.stack([np.bincount(r, minlength=6) for r in rows])
-  found = measure(PREDICTED, TRUE, counts)
-  expected = [measure(PREDICTED[r], TRUE[r]) for r in rows]
-  np.testing.assert_allclose(found, expected, 1e-10)
-  assert len(set(found.round(6))) > 1
+  result = metric(PREDICTED, TRUE, counts)
+  expected = [metric(PREDICTED[r], TRUE[r]) for r in rows]
+  np.testing.assert_allclose(result, expected, 1e-10)
+  assert len(set(result.round(6))) > 1
 
 
-def test_tau_sees_the_order_alone():
-  moved = np.exp(3 * PREDICTED)
+def test_tau_depends_only_on_the_order():
+  transformed = np.exp(3 * PREDICTED)
   assert regression_metrics.kendall_tau(
-    moved, TRUE
+    transformed, TRUE
   ) == regression_metrics.kendall_tau(PREDICTED, TRUE)
-  assert regression_metrics.mse(moved, TRUE) > regression_metrics.mse(
+  assert regression_metrics.mse(transformed, TRUE) > regression_metrics.mse(
     PREDICTED, TRUE
   )
 
@@ -72,19 +72,19 @@ def test_r2_of_the_truth_and_of_its_mean():
   assert np.isnan(regression_metrics.r2(TRUE, np.ones(6)))
 
 
-def test_a_constant_ranks_nothing():
-  found = regression_metrics.confidence_interval(
+def test_tau_of_a_constant_is_zero():
+  result = regression_metrics.confidence_interval(
     regression_metrics.kendall_tau, np.full(6, 0.4), TRUE
   )
-  assert found == (0, 0, 0)
+  assert result == (0, 0, 0)
   assert regression_metrics.kendall_tau(PREDICTED, np.ones(6)) == 0
 
 
-def test_predictions_that_are_nan():
+def test_nan_predictions_give_nan():
   spoilt = np.where(np.arange(6) == 2, np.nan, PREDICTED)
-  for measure in MEASURES:
+  for metric in METRICS:
     assert np.isnan(
-      regression_metrics.confidence_interval(measure, spoilt, TRUE)
+      regression_metrics.confidence_interval(metric, spoilt, TRUE)
     ).all()
 
 
@@ -94,7 +94,7 @@ def noisy(seed, count, noise):
   return true + noise * rng.normal(size=count), true
 
 
-def test_intervals_cover_as_often_as_they_say():
+def test_intervals_have_their_coverage():
   """τ of normal pairs with correlation ρ is 2/π asin ρ."""
   rho, covered = 0.7, 0
   expected = 2 / np.pi * np.arcsin(rho)
@@ -102,11 +102,11 @@ def test_intervals_cover_as_often_as_they_say():
     rng = np.random.default_rng(seed)
     x, z = rng.normal(size=(2, 80))
     y = rho * x + np.sqrt(1 - rho**2) * z
-    found = regression_metrics.confidence_interval(
+    result = regression_metrics.confidence_interval(
       regression_metrics.kendall_tau, y, x, level=0.8, resamples=200
     )
-    assert found.low <= found.value <= found.high
-    covered += found.low <= expected <= found.high
+    assert result.low <= result.value <= result.high
+    covered += result.low <= expected <= result.high
   assert 38 <= covered <= 56  # 48 expected, ±3 standard deviations
 
 
@@ -127,10 +127,10 @@ def test_intervals_narrow_with_networks_and_repeat_with_the_seed():
   assert again == few != other
 
 
-def test_several_seeds_give_the_mean_of_their_measures():
+def test_several_seeds_give_the_mean_metric():
   first, true = noisy(0, 50, 0.1)
   second = true + np.random.default_rng(1).normal(size=50)
-  found = regression_metrics.confidence_interval(
+  result = regression_metrics.confidence_interval(
     regression_metrics.kendall_tau,
     np.stack([first, second]),
     true,
@@ -140,24 +140,24 @@ def test_several_seeds_give_the_mean_of_their_measures():
     regression_metrics.kendall_tau(first, true)
     + regression_metrics.kendall_tau(second, true)
   ) / 2
-  np.testing.assert_allclose(found.value, mean, 1e-12)
+  np.testing.assert_allclose(result.value, mean, 1e-12)
 
 
 def test_paired_differences():
-  """Of one another they are narrower than two intervals; of itself none."""
+  """Narrower than a single interval; zero between equal predictions."""
   good, true = noisy(0, 60, 0.15)
   worse = good + 0.05 * np.random.default_rng(1).normal(size=60)
-  found = regression_metrics.paired_difference(
+  result = regression_metrics.paired_difference(
     regression_metrics.kendall_tau, good, worse, true, resamples=200
   )
-  alone = regression_metrics.confidence_interval(
+  single = regression_metrics.confidence_interval(
     regression_metrics.kendall_tau, good, true, resamples=200
   )
   apart = regression_metrics.kendall_tau(
     good, true
   ) - regression_metrics.kendall_tau(worse, true)
-  np.testing.assert_allclose(found.value, apart, 1e-12)
-  assert found.high - found.low < alone.high - alone.low
+  np.testing.assert_allclose(result.value, apart, 1e-12)
+  assert result.high - result.low < single.high - single.low
   same = regression_metrics.paired_difference(
     regression_metrics.kendall_tau, good, good, true, resamples=20
   )
@@ -167,9 +167,9 @@ def test_paired_differences():
 @pytest.mark.parametrize(
   ("predicted", "true", "message"),
   (
-    (PREDICTED[:4], TRUE, r"predictions \[1, 4\] of values \[6\]"),
-    (PREDICTED[:1], TRUE[:1], "at least two networks"),
-    (PREDICTED, np.where(TRUE > 0.8, np.nan, TRUE), "NaN or infinity"),
+    (PREDICTED[:4], TRUE, r"shape \[1, 4\] and true \[6\]"),
+    (PREDICTED[:1], TRUE[:1], "with B >= 2"),
+    (PREDICTED, np.where(TRUE > 0.8, np.nan, TRUE), "NaN or infinite"),
   ),
 )
 def test_bad_values(predicted, true, message):

@@ -1,4 +1,4 @@
-"""Iterative baselines: tuned, and as good as they claim."""
+"""Fine-tuning by gradient descent and constant baselines."""
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ TARGET = mlp.mlp((4, 6, 3))
 
 def problem():
   keys = jax.random.split(jax.random.key(0), 3)
-  zoo = Networks(jax.vmap(TARGET.init)(keys), jnp.zeros(3, jnp.int32))
+  networks = Networks(jax.vmap(TARGET.init)(keys), jnp.zeros(3, jnp.int32))
   x = jax.random.normal(jax.random.key(1), (48, 4))
-  return zoo, (x, x[:, :3].argmax(1).astype(jnp.int32))
+  return networks, (x, x[:, :3].argmax(1).astype(jnp.int32))
 
 
 def tuner(schedule="constant", optimizer="adam"):
@@ -29,16 +29,16 @@ def tuner(schedule="constant", optimizer="adam"):
 
 @pytest.mark.parametrize("schedule", finetune.SCHEDULES)
 def test_the_grid_grows_towards_the_best_rate(schedule):
-  """From rates that are all too small."""
-  zoo, data = problem()
+  """The initial rates are all too small."""
+  networks, data = problem()
   score = scores.make_scorer(TARGET, l1=1e-3)
 
-  def objective(zoo):
-    return jnp.asarray(score(zoo, *data).objective)
+  def objective(networks):
+    return jnp.asarray(score(networks, *data).objective)
 
   key = jax.random.key(2)
   tuned = finetune.tune_learning_rates(
-    tuner(schedule), zoo, (1e-4, 1e-3), (1, 4), key, data, objective,
+    tuner(schedule), networks, (1e-4, 1e-3), (1, 4), key, data, objective,
     extensions=2,
   )  # fmt: skip
   np.testing.assert_allclose(sorted(tuned.objective), [1e-4, 1e-3, 1e-2, 0.1])
@@ -46,25 +46,27 @@ def test_the_grid_grows_towards_the_best_rate(schedule):
   for horizon, rate in tuned.rates.items():
     best = min(values[horizon] for values in tuned.objective.values())
     assert tuned.objective[rate][horizon] == best
-  results = finetune.run_at_tuned_rates(tuner(schedule), tuned, zoo, key, data)
+  results = finetune.run_at_tuned_rates(
+    tuner(schedule), tuned, networks, key, data
+  )
   assert list(results) == [1, 4]
   # The same networks and minibatches as in tuning: the same objective.
-  again = objective(zoo._replace(weights=results[4])).mean()
+  again = objective(networks._replace(weights=results[4])).mean()
   assert float(again) == pytest.approx(
     tuned.objective[tuned.rates[4]][4], rel=1e-4
   )
-  assert float(again) < float(objective(zoo).mean())
+  assert float(again) < float(objective(networks).mean())
 
 
 def test_constants():
-  zoo, data = problem()
+  networks, data = problem()
   score = scores.make_scorer(TARGET, l1=1e-3)
 
-  def objective(zoo):
-    return jnp.asarray(score(zoo, *data).objective)
+  def objective(networks):
+    return jnp.asarray(score(networks, *data).objective)
 
-  values = objective(zoo)
-  best = constant.best_network(zoo, values)
+  values = objective(networks)
+  best = constant.best_network(networks, values)
   assert objective(best)[0] == values.min()
   weights = constant.train_offline(
     tuner(), best, (1e-3, 1e-2), 5, jax.random.key(0), data, objective
@@ -80,33 +82,32 @@ def test_unknown_methods():
     tuner(schedule="linear")
 
 
-def test_a_constant_is_measured_on_the_tasks_of_others():
-  zoo, (x, y) = problem()
+def test_mean_objectives_over_labels_of_other_networks():
+  networks, (x, y) = problem()
   classes = jnp.array([[1, 2, 0], [2, 0, 1], [0, -1, 1]])
-  tasks = zoo._replace(class_to_output=classes)
-  found = constant.mean_objectives(TARGET, l1=1e-3)(zoo, tasks, x, y)
+  others = networks._replace(class_to_output=classes)
+  means = constant.mean_objectives(TARGET, l1=1e-3)(networks, others, x, y)
   measure = losses.finetune_losses(TARGET, l1=1e-3)
   for i in range(3):
-    one = jax.tree.map(lambda a, i=i: a[i : i + 1], zoo)
-    one = constant.replace_all(one, tasks)
+    one = constant.replace_all(networks.take(slice(i, i + 1)), others)
     np.testing.assert_array_equal(one.class_to_output, classes)
-    each = jax.lax.map(lambda n: measure(n, x, y).objective, one)
-    np.testing.assert_allclose(found[i], each.mean(), 1e-5)
+    values = jax.lax.map(lambda n: measure(n, x, y).objective, one)
+    np.testing.assert_allclose(means[i], values.mean(), 1e-5)
 
 
-def test_a_network_for_the_tasks_of_others_answers_as_often_as_they():
-  """Classes 0 and 1 are exchanged in a quarter of the tasks, 2 in none."""
-  zoo, (x, y) = problem()
-  zoo = jax.tree.map(lambda a: a[:1], zoo)
-  tasks = constant.repeat_network(zoo, 4)
+def test_supervision_by_other_networks_gives_their_mean():
+  """A quarter of the networks exchanges classes 0 and 1."""
+  networks, (x, y) = problem()
+  networks = networks.take(slice(1))
+  others = constant.repeat_network(networks, 4)
   classes = jnp.array([[1, 0, 2], *[[0, 1, 2]] * 3])
   mixed = finetune.fine_tuner(
     TARGET, optimizer="adam", schedule="cosine", l1=0.0, batch_size=16,
-    tasks=tasks._replace(class_to_output=classes),
+    supervision=others._replace(class_to_output=classes),
   )  # fmt: skip
-  weights = mixed.run(zoo, jnp.array([0.05]), [150], jax.random.key(0), (x, y))[
-    150
-  ]
+  weights = mixed.run(
+    networks, jnp.array([0.05]), [150], jax.random.key(0), (x, y)
+  )[150]
   logits = TARGET.apply(jax.tree.map(lambda a: a[0], weights), x)
   p = np.asarray(jax.nn.softmax(logits))
   means = np.stack([p[np.asarray(y) == k].mean(0) for k in range(3)])

@@ -1,4 +1,4 @@
-"""The inner trainer: networks in a batch do not know of each other."""
+"""The inner trainer: networks of a batch do not influence each other."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from scalegmn_jax.base import Networks
-from scalegmn_jax.inner import fit
+from scalegmn_jax.inner import fit, objective
 from scalegmn_jax.targets.mlp import mlp
 
 TARGET = mlp((4, 8, 3), ("relu", "tanh"))
@@ -82,7 +82,7 @@ def network(tree, i):
 
 
 def gradient_of(weights, *rest):
-  """Of the loss of a network with the second activation."""
+  """Gradient of the loss of a network with the second activation."""
   return jax.grad(lambda w: loss(Networks(w, 1), *rest))(weights)
 
 
@@ -93,18 +93,18 @@ def differ(a, b):
 
 
 def test_a_network_trains_to_the_same_weights_alone(task):
-  together = train(task).weights
+  batched = train(task).weights
   i = slice(1, 2)
   alone = train((*network(task[:4], i), *task[4:]))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a[i], b, 1e-10, 1e-12),
-    together,
+    batched,
     alone.weights,
   )
 
 
 def test_epoch_is_the_loop_over_shuffled_batches(task):
-  """Against a plain loop; steps of the whole number of batches."""
+  """Against a plain loop over full batches."""
   weights, hyper, networks, keys, images, labels = with_hyper(
     task, fraction=[1.0] * B, dropout=[0.0] * B
   )
@@ -124,10 +124,10 @@ def test_epoch_is_the_loop_over_shuffled_batches(task):
   )
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3])
-def test_networks_in_chunks_are_those_side_by_side(task, chunk):
+@pytest.mark.parametrize("vmap_size", [1, 2, 3])
+def test_vmap_size_does_not_change_the_result(task, vmap_size):
   weights, hyper, *data = task
-  trainer = fit.fit(loss, sgd, batch_size=8, chunk=chunk)
+  trainer = fit.fit(loss, sgd, batch_size=8, vmap_size=vmap_size)
   whole = fit.fit(loss, sgd, batch_size=8)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, 1e-10, 1e-12),
@@ -154,7 +154,7 @@ def test_a_batch_of_all_images_is_one_step_of_gradient_descent(task):
   )
 
 
-def test_settings_act_on_their_own_network_alone(task):
+def test_settings_act_only_on_their_network(task):
   before = train(task).weights
   for name, values in (
     ("rate", [0.01, 0.02, 0.01, 0.01]),
@@ -169,12 +169,12 @@ def test_settings_act_on_their_own_network_alone(task):
   assert differ(before, after).tolist() == [False, True, False, False]
 
 
-def test_rate_zero_leaves_weights_alone(task):
+def test_rate_zero_keeps_the_weights(task):
   after = train(with_hyper(task, rate=[0.0, 0.01, 0.0, 0.01])).weights
   assert differ(task[0], after).tolist() == [False, True, False, True]
 
 
-def test_a_diverging_run_keeps_finite_weights_and_the_others_go_on(task):
+def test_a_diverging_network_keeps_finite_weights(task):
   fine = train(task, optimizer="sgd").weights
   rates = jnp.asarray([0.01, 1e200, 0.01, 0.01])
   state = train(with_hyper(task, rate=rates), optimizer="sgd")
@@ -183,7 +183,7 @@ def test_a_diverging_run_keeps_finite_weights_and_the_others_go_on(task):
   assert differ(fine, state.weights).tolist() == [False, True, False, False]
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing(task):
+def test_a_non_finite_gradient_changes_nothing(task):
   images = jnp.full_like(task[4], jnp.nan)
   state = train((*task[:4], images, task[5]))
   assert not differ(task[0], state.weights).any()
@@ -191,7 +191,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(task):
   jax.tree.map(np.testing.assert_array_equal, initial, state)
 
 
-def test_fraction_restricts_the_images_to_the_first_ones(task):
+def test_fraction_uses_the_first_images(task):
   """Networks see floor(fraction 26) images: 26, 13, 7 and 26."""
   before = train(task).weights
   for first, changed in (
@@ -206,20 +206,20 @@ def test_fraction_restricts_the_images_to_the_first_ones(task):
 
 
 @pytest.mark.parametrize("optimizer", FITS)
-def test_loss_goes_down(task, optimizer):
+def test_training_lowers_the_loss(task, optimizer):
   task = with_hyper(task, rate=[0.05] * B, decay=[0.0] * B, fraction=[1.0] * B)
   _, _, networks, _, images, labels = task
-  before = fit.evaluate_networks(TARGET.apply, networks, images, labels)
+  before = objective.evaluate_networks(TARGET.apply, networks, images, labels)
   state = train(task, epochs=15, optimizer=optimizer)
-  after = fit.evaluate_networks(
+  after = objective.evaluate_networks(
     TARGET.apply, networks._replace(weights=state.weights), images, labels
   )
   assert (after[0] < 0.8 * before[0]).all()
 
 
-def test_measure_is_that_of_each_network(task):
+def test_evaluate_networks_against_numpy(task):
   weights, _, networks, _, images, labels = task
-  ce, accuracy, predictions = fit.evaluate_networks(
+  ce, accuracy, predictions = objective.evaluate_networks(
     TARGET.apply, networks, images, labels
   )
   assert predictions.shape == (B, N) and predictions.dtype == jnp.int32
@@ -235,30 +235,30 @@ def test_measure_is_that_of_each_network(task):
     np.testing.assert_allclose(accuracy[i], hits.mean(), 1e-6)
 
 
-def test_a_network_with_a_task_sees_its_images_with_its_labels(task):
-  """Network 1 has classes 0 and 2, network 2 all of them in another order."""
+def test_a_network_is_trained_on_its_classes_with_its_labels(task):
+  """Network 1 has classes 0 and 2; network 2 permutes all classes."""
   weights, hyper, networks, keys, images, labels = with_hyper(
     task, fraction=[1.0] * B, dropout=[0.0] * B
   )
   classes = jnp.asarray([[0, 1, 2], [2, -1, 0], [1, 2, 0], [0, 1, 2]])
 
-  def wanted_of_task(network, images, labels, hyper, key):
+  def own_loss(network, images, labels, hyper, key):
     del hyper, key
-    return fit.evaluate_network(TARGET.apply, network, images, labels)[0]
+    return objective.evaluate_network(TARGET.apply, network, images, labels)[0]
 
-  trainer = fit.fit(wanted_of_task, sgd, batch_size=8)
+  trainer = fit.fit(own_loss, sgd, batch_size=8)
 
   def trained(images, labels, classes):
     state = trainer.init(weights, hyper)
-    zoo = networks._replace(class_to_output=classes)
-    return trainer.epoch(state, hyper, zoo, keys, images, labels).weights
+    labelled = networks._replace(class_to_output=classes)
+    return trainer.epoch(state, hyper, labelled, keys, images, labels).weights
 
-  found = trained(images, labels, classes)
+  result = trained(images, labels, classes)
   absent = (labels == 1)[:, None]
   other = trained(jnp.where(absent, images + 1, images), labels, classes)
-  assert differ(found, other).tolist() == [True, False, True, True]
-  # The labels that network 2 has, given to all.
+  assert differ(result, other).tolist() == [True, False, True, True]
+  # All networks with the labels of network 2.
   same = jnp.tile(classes[:1], (4, 1))
   relabelled = trained(images, classes[2][labels], same)
-  assert not differ(network(found, slice(2, 3)),
+  assert not differ(network(result, slice(2, 3)),
                     network(relabelled, slice(2, 3))).any()  # fmt: skip

@@ -1,4 +1,4 @@
-"""The last layer alone: the optimum, whatever the gauge, and nothing else."""
+"""Optimization of the last layer: optimality and invariance."""
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,9 @@ def images():
   return x, (x[:, :4] ** 2).argmax(1)
 
 
-def objectives(zoo):
+def objectives(stacked):
   losses = finetune_losses(TARGET, l1=L1)
-  return jax.lax.map(lambda n: losses(n, *images()).objective, zoo)
+  return jax.lax.map(lambda n: losses(n, *images()).objective, stacked)
 
 
 def problem():
@@ -42,111 +42,111 @@ def problem():
 
 
 def test_the_optimum(x64):
-  """A convex problem, whose subgradient at the optimum has zero in it."""
+  """Zero is a subgradient of the convex objective."""
   f, labels, start = problem()
-  wanted = jax.nn.one_hot(labels, 4)
-  found = last_layer.proximal_newton(
-    f, wanted, start, l1=L1, steps=30, sweeps=20
-  )
-  gradient = jax.grad(lambda w: objective.kl_divergence(f @ w, wanted))(found)
-  pull = np.where(found == 0, np.clip(-gradient, -L1, L1), L1 * np.sign(found))
+  probs = jax.nn.one_hot(labels, 4)
+  w = last_layer.proximal_newton(f, probs, start, l1=L1, steps=30, sweeps=20)
+  gradient = jax.grad(lambda w: objective.kl_divergence(f @ w, probs))(w)
+  pull = np.where(w == 0, np.clip(-gradient, -L1, L1), L1 * np.sign(w))
   np.testing.assert_allclose(gradient + pull, 0, atol=5e-5)
-  # With as many weights above zero as below in each row, one of them at zero.
-  assert (found == 0).any(1).all()
+  # The median of each row is zero.
+  assert (w == 0).any(1).all()
 
 
 @pytest.mark.parametrize("size", [0, 3, 30])
-def test_each_step_is_no_worse_and_few_are_enough(x64, size):
-  """From far away too, where p (1 - p) vanishes and all answers are sure."""
+def test_no_step_increases_the_objective_and_few_suffice(x64, size):
+  """Also from far away, where p (1 - p) vanishes."""
   f, labels, zero = problem()
   start = size * jax.random.normal(jax.random.key(2), zero.shape)
-  wanted = jax.nn.one_hot(labels, 4)
+  probs = jax.nn.one_hot(labels, 4)
   values = []
   for steps in range(6):
     w = last_layer.proximal_newton(
-      f, wanted, start, l1=L1, steps=steps, sweeps=3
+      f, probs, start, l1=L1, steps=steps, sweeps=3
     )
     values.append(
-      float(objective.kl_divergence(f @ w, wanted) + L1 * jnp.abs(w).sum())
+      float(objective.kl_divergence(f @ w, probs) + L1 * jnp.abs(w).sum())
     )
   assert values == sorted(values, reverse=True)
   assert values[-1] == pytest.approx(0.5728, rel=5e-3)  # the optimum
 
 
-def test_only_the_last_layer_changes_and_pays(x64):
-  zoo = networks()
-  solved = SOLVE(zoo, *images())
-  assert (objectives(solved) < objectives(zoo)).all()
-  even = jax.vmap(lambda w, a: gauge.balance(TARGET.spec, w, a))(
-    zoo.weights, zoo.activation
+def test_only_the_last_layer_changes_and_the_objective_falls(x64):
+  stacked = networks()
+  solved = SOLVE(stacked, *images())
+  assert (objectives(solved) < objectives(stacked)).all()
+  balanced = jax.vmap(lambda w, a: gauge.balance(TARGET.spec, w, a))(
+    stacked.weights, stacked.activation
   )
-  jax.tree.map(np.testing.assert_array_equal, solved.weights[0], even[0])
-  assert (solved.weights[1]["kernel"] != even[1]["kernel"]).any()
+  jax.tree.map(np.testing.assert_array_equal, solved.weights[0], balanced[0])
+  assert (solved.weights[1]["kernel"] != balanced[1]["kernel"]).any()
 
 
-def test_gauge_and_order_of_neurons_do_not_matter(x64):
-  zoo = networks()
+def test_result_does_not_depend_on_gauge_and_order_of_neurons(x64):
+  stacked = networks()
   for index in range(2):
-    network = jax.tree.map(lambda a, i=index: a[i : i + 1], zoo)
+    network = jax.tree.map(lambda a, i=index: a[i : i + 1], stacked)
     g = actions.sample(jax.random.key(3), TARGET.spec, index, decades=2)
-    moved = actions.act(
+    regauged = actions.act(
       g, TARGET.spec, jax.tree.map(lambda w: w[0], network.weights)
     )
-    after, after_moved = (
+    after, after_regauged = (
       jax.tree.map(lambda w: w[0], SOLVE(z, *images()).weights)
       for z in (
         network,
-        network._replace(weights=jax.tree.map(lambda w: w[None], moved)),
+        network._replace(weights=jax.tree.map(lambda w: w[None], regauged)),
       )
     )
     # Both are balanced; permutations and signs are left.
     assert float(gauge.l1(after)) == pytest.approx(
-      float(gauge.l1(after_moved)), rel=1e-9
+      float(gauge.l1(after_regauged)), rel=1e-9
     )
     x = images()[0]
     np.testing.assert_allclose(
-      TARGET.apply(after_moved, x, index),
+      TARGET.apply(after_regauged, x, index),
       TARGET.apply(after, x, index),
       rtol=1e-7,
       atol=1e-9,
     )
 
 
-def test_tasks_and_teachers_of_their_own(x64):
-  zoo = networks()
+def test_network_specific_labels_and_teachers(x64):
+  stacked = networks()
   x, labels = images()
   classes = jnp.array([[1, 0, -1, 3], [2, 3, 0, 1], [0, 0, 1, 1], [3, 2, 1, 0]])
-  own = zoo._replace(class_to_output=classes)
-  solved = SOLVE(own, x, labels)
-  assert (objectives(solved) < objectives(own)).all()
+  labelled = stacked._replace(class_to_output=classes)
+  solved = SOLVE(labelled, x, labels)
+  assert (objectives(solved) < objectives(labelled)).all()
   for index, network in enumerate(classes):
-    # Images of classes that it does not have might as well not be there.
-    inside = network[labels] >= 0
-    alone = jax.tree.map(lambda a, i=index: a[i : i + 1], own)
-    again = SOLVE(alone, x[inside], labels[inside])
+    # Images of absent classes have no effect.
+    present = network[labels] >= 0
+    alone = jax.tree.map(lambda a, i=index: a[i : i + 1], labelled)
+    again = SOLVE(alone, x[present], labels[present])
     np.testing.assert_allclose(
       again.weights[1]["kernel"][0],
       solved.weights[1]["kernel"][index],
       rtol=1e-6,
       atol=1e-9,
     )
-  taught = zoo._replace(teacher=zoo.weights)
+  taught = stacked._replace(teacher=stacked.weights)
   assert (objectives(SOLVE(taught, x, labels)) < objectives(taught)).all()
 
 
 def test_every_architecture_is_linear_in_its_last_layer(
   x64, kind, random_weights, images
 ):
-  """No step: the same function, in the balanced gauge, dead neurons and all."""
+  """Without a step: the same function in the balanced gauge."""
   weights = random_weights(kind, 0)
-  zoo = Networks(jax.tree.map(lambda w: w[None], weights), jnp.zeros(1, int))
+  stacked = Networks(
+    jax.tree.map(lambda w: w[None], weights), jnp.zeros(1, int)
+  )
   x = images(kind, 5)
   labels = jnp.zeros(5, int)
   same, solved = (
     jax.tree.map(
       lambda w: w[0],
       last_layer.last_layer_solver(kind, l1=L1, steps=n)(
-        zoo, x, labels
+        stacked, x, labels
       ).weights,
     )
     for n in (0, 2)
@@ -154,7 +154,7 @@ def test_every_architecture_is_linear_in_its_last_layer(
   np.testing.assert_allclose(
     kind.apply(same, x, 0), kind.apply(weights, x, 0), rtol=1e-8, atol=1e-10
   )
-  # All images are of output 0.
+  # All images have label 0.
   assert (kind.apply(solved, x, 0).argmax(1) == 0).all()
   changed = {
     name
@@ -164,11 +164,11 @@ def test_every_architecture_is_linear_in_its_last_layer(
   assert len(changed) == 2
 
 
-def test_networks_that_are_not_finite_stay_apart(x64):
-  zoo = networks()
-  spoilt = jax.tree.map(lambda w: w.at[1].set(jnp.nan), zoo.weights)
-  solved = SOLVE(zoo._replace(weights=spoilt), *images())
-  expected = SOLVE(zoo, *images())
+def test_non_finite_networks_do_not_affect_others(x64):
+  stacked = networks()
+  spoilt = jax.tree.map(lambda w: w.at[1].set(jnp.nan), stacked.weights)
+  solved = SOLVE(stacked._replace(weights=spoilt), *images())
+  expected = SOLVE(stacked, *images())
   for after, before in zip(
     jax.tree.leaves(solved.weights),
     jax.tree.leaves(expected.weights),
@@ -179,16 +179,16 @@ def test_networks_that_are_not_finite_stay_apart(x64):
 
 
 def test_outputs_with_other_weights_are_refused():
-  """Here a skip from the inputs."""
+  """A skip connection from the inputs."""
   skip = {"skip": Axes((Axis("input", -1), Axis("output", 1)))}
   axes = TARGET.spec.axes
   bent = TARGET._replace(
     spec=SymmetrySpec(TARGET.spec.spaces, (axes[0], axes[1] | skip))
   )
-  zoo = networks(dtype=jnp.float32)
-  first, last = zoo.weights
+  stacked = networks(dtype=jnp.float32)
+  first, last = stacked.weights
   weights = first, last | {"skip": jnp.ones((4, 5, 4))}
   with pytest.raises(InputError, match="1/bias, 1/kernel, 1/skip; expected"):
     last_layer.last_layer_solver(bent, l1=L1)(
-      zoo._replace(weights=weights), *images()
+      stacked._replace(weights=weights), *images()
     )

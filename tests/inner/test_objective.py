@@ -1,20 +1,20 @@
-"""What networks are to answer: labels of tasks, or a teacher's outputs."""
+"""Supervision: network-specific labels, and outputs of a teacher."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import Networks
-from scalegmn_jax.inner import fit, objective
+from scalegmn_jax.base import Network
+from scalegmn_jax.inner import objective
 from scalegmn_jax.targets.mlp import mlp
 
 TARGET = mlp((4, 5, 3))
 LABELS = jnp.array([0, 1, 2, 3, 1, 0])
-TASK = jnp.array([2, 0, -1, 0])  # of four classes: one is absent, two share
+CLASSES = jnp.array([2, 0, -1, 0])  # class 2 is absent; 1 and 3 share output 0
 
 
 def network(**fields):
-  return Networks(TARGET.init(jax.random.key(0)), 0)._replace(**fields)
+  return Network(TARGET.init(jax.random.key(0)), 0)._replace(**fields)
 
 
 def images():
@@ -30,37 +30,41 @@ def probabilities(weights):
   return e / e.sum(1, keepdims=True)
 
 
-def test_labels_of_a_task():
-  given = network(class_to_output=TASK)
-  found = objective.target_probs(TARGET.apply, given, images(), LABELS, 3)
+def test_network_specific_labels():
+  labelled = network(class_to_output=CLASSES)
+  probs = objective.target_probs(TARGET.apply, labelled, images(), LABELS, 3)
   np.testing.assert_array_equal(
-    found,
+    probs,
     [[0, 0, 1], [1, 0, 0], [0, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]],
   )
-  ce, accuracy, predictions = fit.evaluate_network(
-    TARGET.apply, given, images(), LABELS
+  ce, accuracy, predictions = objective.evaluate_network(
+    TARGET.apply, labelled, images(), LABELS
   )
-  inside, own = [0, 1, 3, 4, 5], [2, 0, 0, 0, 2]
-  p = probabilities(given.weights)[inside]
-  np.testing.assert_allclose(ce, -np.log(p[range(5), own]).mean(), 1e-5)
-  np.testing.assert_allclose(accuracy, (p.argmax(1) == own).mean(), 1e-6)
+  rows, outputs = [0, 1, 3, 4, 5], [2, 0, 0, 0, 2]
+  p = probabilities(labelled.weights)[rows]
+  np.testing.assert_allclose(ce, -np.log(p[range(5), outputs]).mean(), 1e-5)
+  np.testing.assert_allclose(accuracy, (p.argmax(1) == outputs).mean(), 1e-6)
   assert predictions[2] == -1
-  np.testing.assert_array_equal(predictions[np.array(inside)], p.argmax(1))
+  np.testing.assert_array_equal(predictions[np.array(rows)], p.argmax(1))
 
 
 def test_outputs_of_a_teacher():
   teacher = TARGET.init(jax.random.key(2))
-  given = network(class_to_output=TASK, teacher=teacher)
-  divergence, same, _ = fit.evaluate_network(
-    TARGET.apply, given, images(), LABELS
+  labelled = network(class_to_output=CLASSES, teacher=teacher)
+  divergence, accuracy, _ = objective.evaluate_network(
+    TARGET.apply, labelled, images(), LABELS
   )
-  inside = [0, 1, 3, 4, 5]
-  p, q = probabilities(teacher)[inside], probabilities(given.weights)[inside]
+  rows = [0, 1, 3, 4, 5]
+  p, q = probabilities(teacher)[rows], probabilities(labelled.weights)[rows]
   np.testing.assert_allclose(
     divergence, (p * np.log(p / q)).sum(1).mean(), 1e-5
   )
-  np.testing.assert_allclose(same, (p.argmax(1) == q.argmax(1)).mean(), 1e-6)
-  own = given._replace(weights=teacher)
-  kept = fit.evaluate_network(TARGET.apply, own, images(), LABELS)
-  np.testing.assert_allclose(kept[0], 0, atol=1e-6)
-  assert kept[1] == 1
+  np.testing.assert_allclose(
+    accuracy, (p.argmax(1) == q.argmax(1)).mean(), 1e-6
+  )
+  same = labelled._replace(weights=teacher)
+  divergence, accuracy, _ = objective.evaluate_network(
+    TARGET.apply, same, images(), LABELS
+  )
+  np.testing.assert_allclose(divergence, 0, atol=1e-6)
+  assert accuracy == 1

@@ -1,4 +1,4 @@
-"""A grid that grows towards its best point."""
+"""Grid search on a grid that grows towards its best point."""
 
 import math
 
@@ -8,8 +8,7 @@ from scalegmn_jax.inner import tune_grid
 
 
 def bowl(center, calls):
-  """Least at `center` in the logarithm of each setting, for case "a"; for
-  case "b" at the first point."""
+  """Case "a" has its minimum at `center`, case "b" is constant."""
 
   def evaluate(points):
     calls.append(list(points))
@@ -24,38 +23,38 @@ def bowl(center, calls):
   return evaluate
 
 
-def test_every_axis_grows_on_the_side_of_its_best_value():
+def test_axes_grow_on_the_side_of_the_best_value():
   calls = []
-  found = tune_grid.tune_grid(
+  result = tune_grid.tune_grid(
     bowl((100.0, 0.25), calls), [(1.0, 10.0), (1.0, 2.0)], extensions=3
   )
-  # Case "b" stays at the lower edges; the upper ones go first.
-  assert sorted({p[0] for p in found.objective}) == [0.1, 1, 10, 100, 1000]
-  assert found.best["a"] == (100.0, 0.25)
-  assert found.best["b"] == (1.0, 1.0)
+  # Case "b" stays at the lower edges; upper edges grow first.
+  assert sorted({p[0] for p in result.objective}) == [0.1, 1, 10, 100, 1000]
+  assert result.best["a"] == (100.0, 0.25)
+  assert result.best["b"] == (1.0, 1.0)
   assert len(calls) == 4 and not set(calls[0]) & set(calls[1])
-  assert len(found.objective) == sum(len(points) for points in calls)
+  assert len(result.objective) == sum(len(points) for points in calls)
 
 
-def test_a_grid_with_its_best_inside_or_of_one_value_stays():
+def test_an_interior_best_and_a_single_value_do_not_grow():
   calls = []
-  found = tune_grid.tune_grid(
+  result = tune_grid.tune_grid(
     bowl((3.0, 7.0), calls), [(1.0, 3.0, 9.0), (7.0,)]
   )
-  assert found.best["a"] == (3.0, 7.0)
+  assert result.best["a"] == (3.0, 7.0)
   # "b" is at the lower edge of the first axis.
-  assert {p[0] for p in found.objective} > {1.0, 3.0, 9.0}
-  assert {p[1] for p in found.objective} == {7.0}
+  assert {p[0] for p in result.objective} > {1.0, 3.0, 9.0}
+  assert {p[1] for p in result.objective} == {7.0}
   assert len(tune_grid.tune_grid(bowl((), []), []).objective) == 1
 
 
-def test_what_is_not_a_number_is_never_the_best():
+def test_nan_is_never_the_best():
   def evaluate(points):
     return [{"a": math.nan if x < 3 else x} for (x,) in points]
 
-  found = tune_grid.tune_grid(evaluate, [(1.0, 2.0, 4.0, 8.0)], extensions=0)
-  assert found.best["a"] == (4.0,)
-  assert found.objective[(1.0,)]["a"] == math.inf
+  result = tune_grid.tune_grid(evaluate, [(1.0, 2.0, 4.0, 8.0)], extensions=0)
+  assert result.best["a"] == (4.0,)
+  assert result.objective[(1.0,)]["a"] == math.inf
 
 
 @pytest.mark.parametrize("extensions", (0, 1))

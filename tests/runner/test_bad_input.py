@@ -68,7 +68,7 @@ VALUES = [
   ({"loss.ramp": (0.6, 0.1)}, "config.loss.ramp is (0.6, 0.1), expected 0 <="),
   ({"loss.supervision": "logits"}, "config.loss.supervision is 'logits'"),
   ({"model.classes": -1}, "classes is -1"),
-  ({"model.class_combinations": True}, "combinations of model.classes 0"),
+  ({"model.class_combinations": True}, "class_combinations is True with"),
   ({"train.restarts": 0}, "config.train.restarts is 0"),
   ({"train.image_noise": -0.1}, "config.train.image_noise is -0.1"),
   ({"zoo.path": "nowhere"}, "nowhere"),
