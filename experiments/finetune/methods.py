@@ -424,7 +424,9 @@ def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
         on_epoch=advance,
       )
     epochs = _total_epochs(tuned.rates, schedule)
-    with progress.bar(f"test networks, {optimizer} ({schedule})", epochs) as advance:
+    with progress.bar(
+      f"test networks, {optimizer} ({schedule})", epochs
+    ) as advance:
       start = time.perf_counter()
       weights = finetune.run_at_tuned_rates(
         tuner, tuned, test, setting.image_order, evaluator.train, advance

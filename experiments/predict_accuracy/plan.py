@@ -1,7 +1,8 @@
 """Generalization prediction: the test accuracy of networks from weights."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -16,6 +17,7 @@ from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import REGRESSION, regression_objective
+from scalegmn_jax.training.step import Objective
 
 label = report.label
 
@@ -45,7 +47,7 @@ def plan(config: ConfigDict) -> Plan:
   target = build.build_target(config, images)
   data = load_accuracy_data(config, target, images)
   train_data = jax.device_put((data.train.networks, data.train.accuracies))
-  objective = functools.partial(
+  objective: Callable[[Any], Objective] = functools.partial(
     regression_objective,
     batch_networks=config.train.batch_networks,
     loss=config.loss.name,
