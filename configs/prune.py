@@ -38,23 +38,39 @@ def get_config(variants: str = ""):
   config.loss.l1 = 1e-3
   config.loss.penalty = "balanced"
 
-  config.prune = c = ConfigDict()
-  c.sparsities = (0.0, 0.6, 0.7, 0.8, 0.9)  # share of zero kernel entries
-  c.epochs = 5  # of fine-tuning, at least 2
-  c.batch_size = 64
-  c.learning_rates = (3e-3, 1e-2, 3e-2)  # of Adam
-  c.rounds = 5  # of iterative magnitude pruning, at most one per epoch
-  c.l1 = (3e-4, 1e-3, 3e-3)  # λ of the L1 method
-  c.snip_images = 1000
-  c.predictor_steps = 2000  # training steps of the accuracy predictor
-  c.own_steps = 1000  # steps of an operator of the one network; 0: none
-  c.ascent_steps = 50  # on the weights, in predicted accuracy - λ·balanced L1
-  c.ascent_learning_rates = (3e-4, 3e-3)  # of Adam on the weights
-  c.ascent_l1 = (1e-3, 1e-2)  # λ, in logits of accuracy
-  c.extensions = 1  # extensions of a grid whose edge is the best
-  c.subjects = ("zoo", "network")  # one table for each
-  c.network = placeholder(int)  # a test network; None: the best on validation
-  c.network_path = ""  # or a network from a file
+  config.prune = ConfigDict()
+  config.prune.sparsities = (
+    0.0,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+  )  # share of zero kernel entries
+  config.prune.epochs = 5  # of fine-tuning, at least 2
+  config.prune.batch_size = 64
+  config.prune.learning_rates = (3e-3, 1e-2, 3e-2)  # of Adam
+  config.prune.rounds = (
+    5  # of iterative magnitude pruning, at most one per epoch
+  )
+  config.prune.l1 = (3e-4, 1e-3, 3e-3)  # λ of the L1 method
+  config.prune.snip_images = 1000
+  config.prune.predictor_steps = (
+    2000  # training steps of the accuracy predictor
+  )
+  config.prune.own_steps = (
+    1000  # steps of an operator of the one network; 0: none
+  )
+  config.prune.ascent_steps = (
+    50  # on the weights, in predicted accuracy - λ·balanced L1
+  )
+  config.prune.ascent_learning_rates = (3e-4, 3e-3)  # of Adam on the weights
+  config.prune.ascent_l1 = (1e-3, 1e-2)  # λ, in logits of accuracy
+  config.prune.extensions = 1  # extensions of a grid whose edge is the best
+  config.prune.subjects = ("zoo", "network")  # one table for each
+  config.prune.network = placeholder(
+    int
+  )  # a test network; None: the best on validation
+  config.prune.network_path = ""  # or a network from a file
   return common.compose(config, VARIANTS, variants, __file__)
 
 
