@@ -47,9 +47,7 @@ def make_jobs(
 ) -> dict[str, TrainingJob]:
   """A training for each penalty and seed, equal in all other respects."""
   images = data.images
-  device_data = jax.device_put(
-    (data.zoo.train, images.train_x, images.train_y)
-  )
+  device_data = jax.device_put((data.zoo.train, images.train_x, images.train_y))
   val = jax.device_put((images.val_x, images.val_y))
 
   def job(penalty, seed):

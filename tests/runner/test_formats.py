@@ -47,8 +47,8 @@ def test_configs_have_the_values_and_the_hash_of_format_1(name):
   assert set(old) - set(new) == set()
   assert set(new) - set(old) <= set(formats.ADDED)
   assert build.config_hash(config) == STORED[name]["hash"]
-  assert formats.config_hash(formats.migrate(stored(name))) == (
-    STORED[name]["hash"]
+  assert (
+    formats.config_hash(formats.migrate(stored(name))) == (STORED[name]["hash"])
   )
 
 
