@@ -343,7 +343,7 @@ def _measure(
 ) -> Measurement:
   result = evaluator.scores(candidate.networks)
   row = scores.score_row(
-    candidate.keys["method"],
+    candidate.keys,
     result,
     original,
     seconds_alone=candidate.seconds.alone,
@@ -353,9 +353,7 @@ def _measure(
   at_sparsity = None
   if candidate.at_sparsity:
     at_sparsity = evaluator.accuracy_at_sparsity(candidate.networks)
-  return Measurement(
-    {**candidate.keys, **row}, np.asarray(result.objective), at_sparsity
-  )
+  return Measurement(row, np.asarray(result.objective), at_sparsity)
 
 
 def operator_candidates(
@@ -408,11 +406,12 @@ def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
       schedule=schedule,
       l1=config.loss.l1,
       batch_size=c.batch_size,
-      together=build.default_vmap_size(target),
+      vmap_size=build.default_vmap_size(target),
     )
     rates = [r * (10 if optimizer == "sgd" else 1) for r in c.learning_rates]
+    name = f"{optimizer} ({schedule})"
     length = max(horizons) if schedule == "constant" else sum(horizons)
-    with progress.bar(f"tune {optimizer} ({schedule})", length) as advance:
+    with progress.bar(f"tune {name}", length) as advance:
       tuned = finetune.tune_learning_rates(
         tuner,
         setting.inputs.zoos.val,
@@ -424,9 +423,7 @@ def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
         on_epoch=advance,
       )
     epochs = _total_epochs(tuned.rates, schedule)
-    with progress.bar(
-      f"test networks, {optimizer} ({schedule})", epochs
-    ) as advance:
+    with progress.bar(f"test networks, {name}", epochs) as advance:
       start = time.perf_counter()
       weights = finetune.run_at_tuned_rates(
         tuner, tuned, test, setting.image_order, evaluator.train, advance
@@ -434,7 +431,7 @@ def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
       batched = (time.perf_counter() - start) / epochs / test.size
     alone = _epoch_seconds(setting, tuner, tuned.rates[horizons[0]])
     yield TunedRun(
-      {"method": optimizer, "schedule": schedule},
+      tuner.key,
       tuner,
       rates,
       tuned,
@@ -581,8 +578,8 @@ def _train_one(
     schedule="constant",
     l1=config.loss.l1,
     batch_size=c.batch_size,
-    tasks=supervision,
-    together=build.default_vmap_size(target),
+    supervision=supervision,
+    vmap_size=build.default_vmap_size(target),
   )
   with progress.bar("one network offline", c.constant_epochs) as advance:
     weights = constant.train_offline(

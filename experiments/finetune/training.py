@@ -94,7 +94,7 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
     losses, images.val_x, images.val_y
   )
 
-  def objective(metanetwork: Operator, steps: int = config.train.steps):
+  def objective(metanetwork, steps: int = config.train.steps) -> Objective:
     return operator_objective(config, metanetwork, losses, steps)
 
   def job(metanetwork, validate, steps):

@@ -1,7 +1,6 @@
 """Generalization prediction for several architectures by one metanetwork."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -78,9 +77,10 @@ def plan(config: ConfigDict) -> Plan:
     method: methods.read_parts(functional, batches, data)
     for method, functional in functionals.items()
   }
-  objective: Callable[[Any], Objective] = functools.partial(
-    batch_regression_objective, loss=config.loss.name
-  )
+
+  def objective(functional: Any) -> Objective:
+    return batch_regression_objective(functional, loss=config.loss.name)
+
   reference = next(iter(functionals.values()))
   jobs: dict[str, dict[str, TrainingJob]] = {}
   for method, functional in functionals.items():

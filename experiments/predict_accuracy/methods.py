@@ -128,8 +128,9 @@ def regression_validation(
 
   def validate(params: Params) -> dict[str, float]:
     logits: Any = read_logits(params)
+    true: Any = accuracies
     predicted = np.asarray(jax.nn.sigmoid(logits))
-    objective = REGRESSION[loss](logits, accuracies).mean()
+    objective = REGRESSION[loss](logits, true).mean()
     return {
       "val_objective": float(objective),
       "val_squared_error": regression_metrics.mse(predicted, accuracies),

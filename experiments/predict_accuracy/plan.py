@@ -1,7 +1,6 @@
 """Generalization prediction: the test accuracy of networks from weights."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -47,11 +46,14 @@ def plan(config: ConfigDict) -> Plan:
   target = build.build_target(config, images)
   data = load_accuracy_data(config, target, images)
   train_data = jax.device_put((data.train.networks, data.train.accuracies))
-  objective: Callable[[Any], Objective] = functools.partial(
-    regression_objective,
-    batch_networks=config.train.batch_networks,
-    loss=config.loss.name,
-  )
+
+  def objective(functional: Any) -> Objective:
+    return regression_objective(
+      functional,
+      batch_networks=config.train.batch_networks,
+      loss=config.loss.name,
+    )
+
   functionals = {
     method: methods.build_functional(config, method, target, data.train)
     for method in config.methods

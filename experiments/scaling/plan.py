@@ -58,7 +58,7 @@ def plan(config: ConfigDict) -> Plan:
     balanced = evaluator.scores(gauge.balance_networks(target)(test))
     start = float(np.mean(balanced.objective))
     (run,) = methods.tuned_runs(setting)
-    rows = [
+    rows: list[dict[str, Any]] = [
       mean_row({**run.keys, "epochs": h}, [networks], evaluator, original)
       | {"epochs_to_match": str(h)}
       for h, networks in run.networks.items()
@@ -151,7 +151,7 @@ def mean_row(
     original: the scores of the original test networks.
   """
   rows = [
-    scores.score_row(keys["method"], evaluator.scores(networks), original)
+    scores.score_row(keys, evaluator.scores(networks), original)
     for networks in edited
   ]
   means = {

@@ -1,53 +1,153 @@
-"""What a method costs, and which network a rival begins with."""
+"""Fine-tuning: keys of rows, their labels, costs, and the verdicts."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.finetune import methods as methods
-from experiments.finetune import report as pictures
+from experiments.finetune import methods, report
+from experiments.finetune.plan import label
 from scalegmn_jax.base import Networks
 from scalegmn_jax.targets import mlp
 
 
-def test_epochs_after_a_method_add_to_its_seconds():
+def test_epochs_after_an_edit_add_to_its_seconds():
   first = methods.Seconds(alone=1.0, batched=0.25)
-  after = first.then(3, methods.Seconds(alone=2.0, batched=0.5))
+  after = first.plus_epochs(3, methods.Seconds(alone=2.0, batched=0.5))
   assert after == methods.Seconds(alone=7.0, batched=1.75)
 
 
-def test_a_rival_is_pretrained_on_a_task_of_many_outputs():
-  """Not on an easy one, of whatever objective."""
+def test_pretraining_starts_from_a_network_with_many_outputs():
+  """A network with an easy task is not chosen, however low its objective."""
   target = mlp.mlp((3, 4, 3))
   weights = jax.vmap(target.init)(jax.random.split(jax.random.key(0), 4))
   classes = np.array([[0, 1, 1], [0, 2, 1], [1, 0, 2], [0, -1, 1]])
-  zoo = Networks(weights, jnp.zeros(4, jnp.int32), classes)
+  networks = Networks(weights, jnp.zeros(4, jnp.int32), classes)
   objective = jnp.array([0.1, 0.5, 0.4, 0.2])
-  best = methods.of_most_outputs(zoo, objective)
+  best = methods.best_with_most_outputs(networks, objective)
   np.testing.assert_array_equal(best.class_to_output, classes[2:3])
-  best = methods.of_most_outputs(zoo._replace(class_to_output=None), objective)
+  best = methods.best_with_most_outputs(
+    networks._replace(class_to_output=None), objective
+  )
   np.testing.assert_array_equal(
     best.weights[0]["kernel"], weights[0]["kernel"][:1]
   )
 
 
+ADAM = {"method": "adam", "schedule": "constant"}
+
+
+@pytest.mark.parametrize(
+  ("keys", "text"),
+  [
+    ({"method": "original"}, "original"),
+    ({"method": "operator"}, "operator"),
+    ({"method": "permutation"}, "permutation-only GMN"),
+    ({"method": "balanced", "after": "operator"}, "operator, balanced"),
+    ({"method": "keep_better", "after": "operator"}, "operator, where better"),
+    ({"method": "last_layer"}, "last layer"),
+    (
+      {"method": "last_layer", "after": "pretrained"},
+      "pretrained + last layer",
+    ),
+    ({**ADAM, "epochs": 1}, "Adam, 1 epoch"),
+    (
+      {"method": "sgd", "schedule": "cosine", "epochs": 5},
+      "SGD (cosine), 5 epochs",
+    ),
+    ({**ADAM, "epochs": 5, "after": "operator"}, "operator + Adam, 5 epochs"),
+    (
+      {"method": "constant", "source": "best_of_zoo"},
+      "constant: best of the zoo",
+    ),
+    (
+      {"method": "constant", "source": "trained", "epochs": 200},
+      "constant: one network, 200 epochs",
+    ),
+    (
+      {"method": "operator", "population": "regauged"},
+      "regauged test networks: operator",
+    ),
+    ({"method": "original", "population": "a.npy"}, "a.npy: original"),
+  ],
+)
+def test_labels(keys, text):
+  assert label(keys) == text
+
+
+def measurement(objective, **keys):
+  """A method with these objectives of two test networks."""
+  objective = np.asarray(objective)
+  row = {**keys, "objective": float(objective.mean()), "seconds_alone": 0.1}
+  return methods.Measurement(row, objective, np.linspace(1, 0.1, 20))
+
+
+@pytest.fixture
+def measurements():
+  """Rows of which every one but the last is in each table."""
+  return [
+    measurement([1.2, 1.0], method="original"),
+    measurement([1.1, 0.9], method="balanced"),
+    measurement([0.7, 0.8], method="operator"),
+    measurement([0.8, 0.8], **ADAM, epochs=10),
+    measurement([0.7, 0.7], **ADAM, epochs=20),
+    measurement([0.9, 0.9], method="constant", source="best_of_zoo"),
+    measurement([0.8, 0.78], method="constant", source="trained", epochs=2),
+    measurement([0.6, 0.6], **ADAM, epochs=1, after="operator"),
+    measurement([0.6, 0.7], method="last_layer", after="operator"),
+  ]
+
+
 @pytest.mark.parametrize("with_last_layer", [True, False])
-def test_verdicts_are_of_what_was_measured(with_last_layer):
-  objectives = {
-    "balanced": 1.0, "one shot": 0.75, "Adam, 10 epochs": 0.8,
-    "Adam, 20 epochs": 0.7, "one shot + Adam, 1 epoch": 0.6,
-  }  # fmt: skip
-  if with_last_layer:
-    objectives["one shot + last layer"] = 0.65
-  lines = pictures.verdicts(
-    [{"method": m, "objective": o} for m, o in objectives.items()]
-  )
+def test_verdicts(measurements, with_last_layer):
+  if not with_last_layer:
+    measurements.pop()
   assert (
-    lines
+    report.verdicts(measurements)
     == [
-      "One shot gains 83% of what 20 epochs of tuned Adam gain",
-      "One shot is worth 15.0 epochs of tuned Adam",
-      "One shot + last layer is worth more than 20 epochs of tuned Adam",
-    ][: 2 + with_last_layer]
+      "The operator is 0.0400 below the best constant (objective; constant: "
+      "one network, 2 epochs), and below it on 1 of 2 test networks",
+      "The operator gains 83% of what 20 epochs of tuned Adam gain",
+      "Tuned Adam needs 15.0 epochs to match: operator",
+      "Tuned Adam needs more than 20 epochs to match: operator + last layer",
+    ][: 3 + with_last_layer]
   )
+
+
+def test_an_operator_behind_the_constant_is_said_to_be(measurements):
+  measurements[2] = measurement([0.9, 0.9], method="operator")
+  assert report.verdicts(measurements)[0].startswith(
+    "The operator is 0.1100 above the best constant"
+  )
+
+
+def test_gains_are_over_the_best_constant(measurements):
+  gains = {
+    label(m.row): m.row["gain_over_constant"]
+    for m in methods.with_gains(measurements)
+  }
+  assert gains["constant: one network, 2 epochs"] == 0
+  assert gains["operator"] == pytest.approx(0.04)
+  assert gains["original"] == pytest.approx(-0.31)
+
+
+def test_picture_of_each_network_shows_the_constant_and_the_methods(
+  measurements,
+):
+  figure = report.per_network(measurements)
+  left, right = figure.axes
+  shown = {
+    line.get_label(): line.get_ydata().tolist() for line in left.get_lines()
+  }
+  # Networks are sorted by the objective of the original.
+  assert shown == {
+    "original": [1.0, 1.2],
+    "constant: one network, 2 epochs": [0.78, 0.8],
+    "operator": [0.8, 0.7],
+    "Adam, 20 epochs": [0.7, 0.7],
+  }
+  gains = right.get_lines()[-1].get_ydata()
+  np.testing.assert_allclose(gains, [-0.02, 0.1])
+  assert set(report.pictures(measurements)) == {
+    "per_network.png", "time.png", "sparsity.png"
+  }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What one shot is worth, from curves of objectives."""
+"""Operators by training networks and steps."""
 
 import jax
 import numpy as np
@@ -10,25 +10,6 @@ from experiments.finetune import report
 from experiments.runner import experiment
 from experiments.scaling import plan as scaling
 from scalegmn_jax.base import InputError
-from scalegmn_jax.eval.epochs_to_match import epochs_to_match
-
-CURVE = [(1, 0.8), (5, 0.6), (25, 0.5), (50, 0.55)]
-
-
-@pytest.mark.parametrize(
-  ("objective", "worth"),
-  [(1.0, 0), (1.2, 0), (0.9, 0.5), (0.7, 3), (0.6, 5), (0.5, 25)],
-)
-def test_worth_is_where_the_curve_first_gets_there(objective, worth):
-  found = epochs_to_match(CURVE, 1.0, objective)
-  assert found == pytest.approx(worth)
-  assert report.worth_text(found, 50) == f"{worth:.1f}"
-
-
-def test_worth_beyond_the_curve():
-  found = epochs_to_match(CURVE, 1.0, 0.49)
-  assert found == np.inf
-  assert report.worth_text(found, 50) == "more than 50"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +36,19 @@ def test_impossible_values(change, message, tmp_path, monkeypatch):
   assert message in str(error.value)
 
 
-def test_fewer_networks_are_a_part_of_more(tmp_path, monkeypatch):
+def test_labels():
+  keys = {"method": "operator", "networks": 4, "steps": 3000}
+  assert scaling.label(keys) == "4 networks, 3,000 steps"
+  keys = {"method": "adam", "schedule": "constant", "epochs": 1}
+  assert scaling.label(keys) == "Adam, 1 epoch"
+
+
+def test_the_text_of_epochs_to_match_says_where_the_curve_ends():
+  assert report.epochs_to_match_text(15.04, 50) == "15.0"
+  assert report.epochs_to_match_text(np.inf, 50) == "more than 50"
+
+
+def test_fewer_networks_are_a_subset_of_more(tmp_path, monkeypatch):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   config = configs.get_config("tiny")
   plan = scaling.plan(config)
@@ -66,7 +59,7 @@ def test_fewer_networks_are_a_part_of_more(tmp_path, monkeypatch):
   checkpoints = len(config.zoo.epochs)
   assert (len(few), len(many)) == (4 * checkpoints, 12 * checkpoints)
   assert few < many
-  # And each begins from data.
+  # φ is initialized from data.
   job = plan.jobs["4/16/0"]
   params = job.metanetwork.init(jax.random.key(0))
   probes = np.asarray(params["prototypes"]["classes"]["probes"])
