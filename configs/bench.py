@@ -1,37 +1,33 @@
-"""What the bench measures.
+"""Sizes of the benchmark.
 
   python -m experiments.bench --config=configs/bench.py
 
 Variants, after a colon:
   (none)  the sizes that the library is made for: half an hour on 2 CPU cores.
   tiny    a case of each kind in seconds, for tests; its numbers mean nothing.
-          --config.cases=all for the others at its sizes.
+          --config.cases=all runs all cases at these sizes.
 """
 
 from ml_collections import ConfigDict
 
-from configs import cnn
+from configs import cnn, common
 
 
-def get_config(variant: str = ""):
-  if variant not in ("", "tiny"):
-    raise ValueError(
-      f"configs/bench.py has no variant {variant!r}: expected tiny"
-    )
+def get_config(variants: str = ""):
   config = ConfigDict()
   config.seed = 0
-  config.cases = "all"  # or names, or their beginnings: "operator,wiring"
-  config.runs = 5  # of which the median is taken, after one that is not
-  config.chunk = 0  # networks differentiated at a time; 0: the fastest
-  config.timeout = 1800  # seconds, for one case
+  config.cases = "all"  # or prefixes of names: "operator,wiring"
+  config.runs = 5  # timed runs, after a warm-up; the median is reported
+  config.chunk = 0  # networks per gradient; 0: the fastest
+  config.timeout = 1800  # seconds per case
   config.processes = 1  # cases at a time; several disturb each other's times
-  config.optimize = True  # what XLA compiles; False: sooner done, slow programs
+  config.optimize = True  # False: XLA compiles faster, programs are slower
 
   config.ceilings = ConfigDict()
   config.ceilings.matmul = 2048  # rows and columns
   config.ceilings.copy_mib = 512  # far larger than the caches
 
-  config.target = ConfigDict()  # of every case that does not say otherwise
+  config.target = ConfigDict()  # the default target network
   config.target.input_shape = (32, 32, 1)
   config.target.channels = (16, 16, 16)
 
@@ -55,12 +51,12 @@ def get_config(variant: str = ""):
   config.apply.networks = (1, 64, 4096)
   config.apply.batch = 0  # networks at a time; 0: the fastest
 
-  config.images = ConfigDict()  # target networks by themselves
+  config.images = ConfigDict()  # target networks without a metanetwork
   config.images.images = 256
   config.images.networks = 64
   config.images.direct = 16  # networks, through lax.conv under vmap
 
-  config.digits = cnn.get_config(variant)  # whose zoo is generated
+  config.digits = cnn.get_config()  # its zoo is generated
   config.zoo_epochs = 5  # 2 or more: the first one compiles
 
   config.inr = ConfigDict()
@@ -79,12 +75,12 @@ def get_config(variant: str = ""):
   config.growth.runs = 2
   config.growth.depth = 2
   config.growth.images = 8
-  config.growth.at_networks = 4  # where networks do not grow
-  config.growth.at_width = 8  # where the width does not
+  config.growth.at_networks = 4  # if another size grows
+  config.growth.at_width = 8  # if another size grows
   config.growth.networks = (1, 4, 16, 64, 128, 256, 512, 1024)
   config.growth.width = (16, 32, 64, 128, 256)
   # Shares of the channels of VGG-19: 5 thousand to 20 million weights. Strides
-  # take the place of its pools, the mean over positions that of the last one.
+  # replace its pools, and the mean over positions replaces the last one.
   config.growth.weights = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
   config.growth.input_shape = (32, 32, 3)
   config.growth.channels = (
@@ -92,16 +88,14 @@ def get_config(variant: str = ""):
   )  # fmt: skip
   config.growth.strides = (1, 1, 2, 1, 2, 1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1)
   config.growth.edge_block = 65536  # edges computed at a time; 0: all
-  config.growth.timed = ConfigDict()  # above, memory only, by compilation
+  config.growth.timed = ConfigDict()  # larger sizes: memory only
   config.growth.timed.networks = 1024
   config.growth.timed.width = 256
   config.growth.timed.weights = 2**25
-  if variant == "tiny":
-    _tiny(config)
-  return config
+  return common.compose(config, VARIANTS, variants, __file__)
 
 
-def _tiny(config: ConfigDict) -> None:
+def _tiny(config):
   config.cases = "functional_forward,apply,target,zoo,wiring,growth_weights"
   config.runs = 1
   config.chunk = 2
@@ -125,6 +119,7 @@ def _tiny(config: ConfigDict) -> None:
   config.images.images = 4
   config.images.networks = 2
   config.images.direct = 2
+  config.digits = cnn.get_config("tiny")
   config.zoo_epochs = 2
   config.inr.sizes = (2, 4, 1)
   config.inr.networks = 2
@@ -146,3 +141,6 @@ def _tiny(config: ConfigDict) -> None:
   config.growth.strides = (2,)
   config.growth.edge_block = 16
   config.growth.timed.weights = 50  # the first of them
+
+
+VARIANTS = {"tiny": _tiny}

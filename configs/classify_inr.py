@@ -2,14 +2,16 @@
 
   python -m experiments.run --config=configs/classify_inr.py
 
-SIRENs are fitted, one to every image; a metanetwork reads their weights and
-never sees a pixel. What it leaves in functional.npz reads weights whose phases
-are folded (scalegmn_jax.symmetry.phase.fold). Variants, after a colon:
+SIRENs are fitted, one per image; a metanetwork reads their weights and never
+sees a pixel. The functional in functional.npz reads weights with folded phases
+(scalegmn_jax.symmetry.phase.fold).
+
+Variants, after a colon, separated by commas:
   (none)         8x8 digits from scikit-learn, no download.
-  tiny           the same path in seconds, for tests.
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
-  fashion_mnist  Fashion-MNIST, likewise.
+  fashion_mnist  Fashion-MNIST, 28x28; images as for mnist.
   large          MNIST by SIRENs 2-128-128-128-1.
+  tiny           the same path in seconds, for tests.
 """
 
 from ml_collections import ConfigDict
@@ -17,16 +19,22 @@ from ml_collections import ConfigDict
 from configs import common
 
 
-def get_config(variant: str = ""):
+def get_config(variants: str = ""):
   config = common.start("classify_inr")
   common.data(config)
-  common.inrs(config)
-  common.model(config)
+  common.inr_zoo(config)
+  common.inr_digits(config)
+  common.full_model(config)
+  config.model.bidirectional = False  # outputs depend on the forward pass alone
+  config.model.depth = 3  # as many layers as the SIRENs have
   common.train(config)
+  config.train.batch_networks = 32
+  config.train.weight_decay = 1e-2
+  config.train.steps = 1000
+  config.train.eval_every = 100
   config.methods = ("plain", "augmented", "unfolded", "permutation", "mlp")
-  config.learning_rates = (
-    ConfigDict()
-  )  # of each method; the best on validation is kept
+  # Candidates of each method; validation selects one.
+  config.learning_rates = ConfigDict()
   config.learning_rates.plain = (3e-3,)
   config.learning_rates.augmented = (3e-3,)
   config.learning_rates.unfolded = (3e-3,)
@@ -38,47 +46,52 @@ def get_config(variant: str = ""):
   config.augment.scale = 1.1
   config.augment.shift = 0.1
   config.augment.noise = 0.0
+  return common.compose(config, VARIANTS, variants, __file__)
 
-  config.model.bidirectional = False  # only outputs are asked for
-  config.model.depth = 3  # as many layers as the SIRENs have
-  config.train.batch_networks = 32
-  config.train.weight_decay = 1e-2
-  if not variant:
-    common.inrs_of_digits(config)
-    config.train.steps = 1000
-    config.train.eval_every = 100
-  elif variant == "tiny":
-    common.tiny_inrs(config)
-    common.tiny_training(config)
-    config.methods = ("shifted", "permutation", "mlp")
-    config.learning_rates.mlp = (1e-3,)
-  elif variant in ("mnist", "fashion_mnist", "large"):
-    config.data.name = "mnist" if variant == "large" else variant
-    config.target.hidden = (32, 32)
-    # The papers' is 30. Weights of lower frequencies are read after fewer
-    # steps; their fit takes more.
-    config.target.omega = 12.0
-    config.zoo.epochs = 100
-    config.zoo.learning_rate = 2e-2
-    config.methods = ("plain", "augmented", "permutation", "mlp")
-    config.train.steps = 2000
-    config.train.eval_every = 250
-    if variant == "large":
-      config.target.hidden = (128, 128, 128)
-      config.zoo.learning_rate = (
-        3e-3  # at 2e-2 they render to 15 dB, at this to 65
-      )
-      config.methods = ("plain",)
-      config.zoo.train_images = 2000
-      config.zoo.val_images = 200
-      config.zoo.test_images = 200
-      config.model.depth = 4
-      config.model.width = 16
-      config.train.batch_networks = 16
-      config.train.steps = 1500
-  elif variant:
-    raise ValueError(
-      f"configs/classify_inr.py has no variant {variant!r}: "
-      "expected tiny, mnist, fashion_mnist or large"
-    )
-  return config
+
+def _mnist(config):
+  common.inr_images(config)
+  config.data.name = "mnist"
+  # The papers use 30. With a lower omega weights are read after fewer steps,
+  # but the fit takes more.
+  config.target.omega = 12.0
+  config.zoo.epochs = 100
+  config.zoo.learning_rate = 2e-2
+  config.methods = ("plain", "augmented", "permutation", "mlp")
+  config.train.steps = 2000
+  config.train.eval_every = 250
+
+
+def _fashion_mnist(config):
+  _mnist(config)
+  config.data.name = "fashion_mnist"
+
+
+def _large(config):
+  _mnist(config)
+  config.target.hidden = (128, 128, 128)
+  config.zoo.learning_rate = 3e-3  # 2e-2 renders to 15 dB, this to 65 dB
+  config.methods = ("plain",)
+  config.zoo.train_images = 2000
+  config.zoo.val_images = 200
+  config.zoo.test_images = 200
+  config.model.depth = 4
+  config.model.width = 16
+  config.train.batch_networks = 16
+  config.train.steps = 1500
+
+
+def _tiny(config):
+  common.tiny_inr_zoo(config)
+  common.tiny_training(config)
+  config.train.steps = 30
+  config.methods = ("shifted", "permutation", "mlp")
+  config.learning_rates.mlp = (1e-3,)
+
+
+VARIANTS = {
+  "mnist": _mnist,
+  "fashion_mnist": _fashion_mnist,
+  "large": _large,
+  "tiny": _tiny,
+}

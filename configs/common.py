@@ -1,47 +1,106 @@
-"""What the configs share: sections of keys, with small defaults."""
+"""Sections of keys that configs share, with small defaults, and variants.
+
+A config is composed of sections: each function here adds keys or gives other
+values to keys that exist. Variants do the same, see `compose`.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+Variants = Mapping[str, Callable[[ConfigDict], object]]
+"""{name: function that changes a config}."""
 
 
 def start(experiment: str) -> ConfigDict:
   """A config without sections."""
   config = ConfigDict()
-  config.experiment = experiment  # a module of experiments/tasks
+  config.experiment = experiment  # a folder of experiments/, or a.dotted.module
   config.seed = 0
   return config
 
 
+def compose(
+  config: ConfigDict, variants: Variants, text: str, file: str
+) -> ConfigDict:
+  """Applies variants to a config, from left to right.
+
+  Args:
+    config: the config without variants.
+    variants: the variants of the config file.
+    text: names separated by commas, the part after the colon in
+      --config=configs/cnn.py:cifar10_gs,tanh; "" for none.
+    file: path of the config file, for the error message.
+
+  Returns:
+    The changed config.
+
+  Raises:
+    ValueError: an unknown variant.
+  """
+  for name in text.split(",") if text else ():
+    if name not in variants:
+      raise ValueError(
+        f"configs/{Path(file).name} has no variant {name!r}: expected some of "
+        f"{', '.join(variants)}, separated by commas"
+      )
+    variants[name](config)
+  return config
+
+
 def data(config: ConfigDict) -> None:
+  """The images."""
   config.data = ConfigDict()
   config.data.name = "digits"  # see scalegmn_jax.data.images.load
   config.data.path = ""  # folder or file of the images; "": download
-  config.data.side = 0  # of images that are scaled; 0: as they are
-  config.data.limit = ()  # training, validation, test images of a set; (): all
+  config.data.side = 0  # images are scaled to this side; 0: not scaled
+  config.data.limit = ()  # (training, validation, test) images; (): all
+
+
+def cnn(target: ConfigDict) -> None:
+  """Small CNNs for 8x8 images."""
+  target.name = "cnn"
+  target.channels = (16, 16)
+  target.kernel_size = 3
+  target.stride = 2
+  target.padding = "SAME"
+  target.pool = "average"
+
+
+def cnn_target(config: ConfigDict) -> None:
+  """The target network: a small CNN."""
+  config.target = ConfigDict()  # arguments of scalegmn_jax.targets.make_target
+  config.target.activation = ("relu",)  # several: a zoo with all of them
+  cnn(config.target)
+
+
+def mlp_target(config: ConfigDict) -> None:
+  """The target network: a small MLP."""
+  config.target = ConfigDict()
+  config.target.activation = ("relu",)  # several: a zoo with all of them
+  config.target.name = "mlp"
+  config.target.hidden = (16, 16)
+  config.target.omega = 1.0
 
 
 def zoo(config: ConfigDict) -> None:
-  """The target network, and a zoo of them."""
-  config.target = ConfigDict()  # arguments of the target network
-  config.target.activation = ("relu",)  # several: a mixed zoo
-
+  """The training of the networks of a zoo."""
   config.zoo = ConfigDict()
   config.zoo.path = ""  # folder of an existing zoo; "": generate one
-  config.zoo.test_path = ""  # a zoo of test networks of its own; "": split
-  config.zoo.cache = ""  # where generated zoos are kept; "": user's cache
-  config.zoo.size = 576  # networks
-  config.zoo.epochs = (1, 2, 4, 8, 16)  # checkpoints of each of them
+  config.zoo.cache = ""  # folder of generated zoos; "": the user's cache
+  config.zoo.epochs = (1, 2, 4, 8, 16)  # checkpoints of each network
   config.zoo.batch_size = 32
   config.zoo.save_every = 64  # networks between two saves
-  config.zoo.fractions = (0.8, 0.1, 0.1)  # train, validation, test networks
-  config.zoo.learning_rate = (5e-4, 5e-2)  # log-uniform, as the next two
-  config.zoo.l2 = (1e-8, 1e-2)
-  config.zoo.init_std = (1e-3, 0.5)
-  config.zoo.dropout = (0.0, 0.7)  # uniform
+  config.zoo.learning_rate = (5e-4, 5e-2)  # low, high; log-uniform
+  config.zoo.l2 = (1e-8, 1e-2)  # low, high; log-uniform
+  config.zoo.init_std = (1e-3, 0.5)  # low, high; log-uniform
+  config.zoo.dropout = (0.0, 0.7)  # low, high; uniform
   config.zoo.train_fraction = (0.1, 0.25, 0.5, 1.0)  # one of these
-  # Tasks of their own, see `generate.draw_classes`; (): one for all.
-  config.zoo.classes_per_network = ()  # low, high: classes that a network has
-  config.zoo.outputs_per_network = ()  # low, high: outputs for them; (): one each
+  # Network-specific labels, see scalegmn_jax.zoo.generate.draw_classes.
+  config.zoo.classes_per_network = ()  # low, high; (): all classes, in order
+  config.zoo.outputs_per_network = ()  # low, high; (): one per class
   config.zoo.optimizer = ("adam", "sgd", "rmsprop")
   config.zoo.initializer = (
     "glorot_normal",
@@ -51,30 +110,37 @@ def zoo(config: ConfigDict) -> None:
     "normal",
   )
 
+
+def zoo_split(config: ConfigDict) -> None:
+  """The size of a zoo and its split."""
+  config.zoo.size = 576  # networks
+  config.zoo.fractions = (0.8, 0.1, 0.1)  # train, validation, test networks
+
+
+def evaluation(config: ConfigDict) -> None:
+  """Validation and test networks."""
   config.eval = ConfigDict()
-  config.eval.val_networks = 16  # on which everything is chosen
+  config.eval.val_networks = 16  # all selection uses these
   config.eval.test_networks = 32
 
 
-def cnn(config: ConfigDict) -> None:
-  """Small CNNs for 8x8 images."""
-  config.target.name = "cnn"
-  config.target.channels = (16, 16)
-  config.target.kernel_size = 3
-  config.target.stride = 2
-  config.target.padding = "SAME"
-  config.target.pool = "average"
+def split_zoo(config: ConfigDict) -> None:
+  """A zoo with test networks of its own or from another zoo."""
+  zoo(config)
+  zoo_split(config)
+  config.zoo.test_path = ""  # a zoo of test networks; "": split the zoo
+  evaluation(config)
 
 
 def cifar10_gs(config: ConfigDict) -> None:
-  """The Small CNN Zoo's architecture, and a zoo of short runs."""
+  """The architecture of the Small CNN Zoo, and a zoo of short runs."""
   config.data.name = "cifar10_gs"
   config.target.channels = (16, 16, 16)
   config.target.padding = "VALID"
   config.zoo.size = 128
   config.zoo.epochs = (1, 2)
   config.zoo.batch_size = 64
-  # Of the public zoo's ranges the part in which so short runs learn.
+  # The part of the public zoo's ranges in which short runs learn.
   config.zoo.learning_rate = (5e-4, 1e-2)
   config.zoo.l2 = (1e-8, 1e-3)
   config.zoo.init_std = (0.032, 0.5)
@@ -83,9 +149,152 @@ def cifar10_gs(config: ConfigDict) -> None:
   config.zoo.initializer = ("glorot_normal", "he_normal", "normal")
 
 
-def own_tasks(config: ConfigDict) -> None:
-  """Networks that answer for the ten classes in an order of their own."""
-  # Networks that have learned something: of others nobody can read the task.
+def inr_zoo(config: ConfigDict) -> None:
+  """SIRENs, and a zoo with one SIREN per image."""
+  config.target = ConfigDict()
+  config.target.hidden = (16, 16)
+  config.target.omega = 30.0
+
+  config.zoo = ConfigDict()
+  config.zoo.path = ""  # folder of an existing zoo; "": fit one
+  config.zoo.cache = ""  # folder of fitted zoos; "": the user's cache
+  config.zoo.train_images = 10_000  # the first ones of each part of the images
+  config.zoo.val_images = 500
+  config.zoo.test_images = 1000
+  config.zoo.views = 1  # networks per training image
+  config.zoo.epochs = 50
+  config.zoo.batch_size = 0  # pixels per step; 0: all
+  config.zoo.learning_rate = 1e-2
+  config.zoo.save_every = 512  # networks between two saves
+  config.zoo.vmap_size = 0  # networks fitted side by side; 0: the fastest
+
+
+def inr_images(config: ConfigDict) -> None:
+  """SIRENs of 28x28 images."""
+  config.target.hidden = (32, 32)
+  config.target.omega = 30.0
+  config.zoo.views = 1
+  config.zoo.epochs = 50
+  config.zoo.learning_rate = 1e-2
+
+
+def inr_digits(config: ConfigDict) -> None:
+  """SIRENs of 8x8 images."""
+  config.target.omega = 5.0  # a coarse grid holds low frequencies only
+  config.zoo.views = 4
+  config.zoo.epochs = 120
+  config.zoo.learning_rate = 2e-2
+
+
+def model(config: ConfigDict) -> None:
+  """The metanetwork."""
+  config.model = ConfigDict()
+  config.model.width = 32
+  config.model.depth = 2  # message passing layers
+  config.model.bidirectional = True
+  config.model.backward = "carrier"  # or "inverse"
+
+
+def model_symmetry(config: ConfigDict) -> None:
+  """The symmetry group of the metanetwork."""
+  config.model.symmetry = "target"  # or "permutation", for any target
+
+
+def model_edge_block(config: ConfigDict) -> None:
+  """The memory of message passing."""
+  config.model.edge_block = placeholder(int)  # edges at a time; None: all
+
+
+def full_model(config: ConfigDict) -> None:
+  """The metanetwork, with all keys."""
+  model(config)
+  model_symmetry(config)
+  model_edge_block(config)
+
+
+def train(config: ConfigDict) -> None:
+  """The training of the metanetwork, without the number of steps."""
+  config.train = ConfigDict()
+  config.train.seeds = ()  # of φ, one training each; (): config.seed
+  config.train.restarts = 1  # trainings per seed; validation keeps the best
+  config.train.batch_networks = 8  # per step
+  config.train.grad_chunk = 0  # networks per gradient; 0: the fastest
+  config.train.learning_rate = 3e-3
+  config.train.warmup = 100
+  config.train.weight_decay = 1e-4
+  config.train.clip = 10.0
+  config.train.log_every = 100
+  config.train.eval_every = 1000  # validation and checkpoint
+  config.train.patience = 100  # consecutive non-finite updates that end a run
+
+
+def amortized(config: ConfigDict) -> None:
+  """The sections of amortized fine-tuning, without target and steps."""
+  data(config)
+  split_zoo(config)
+  full_model(config)
+  config.model.width = 8
+  config.model.depth = 1
+  config.model.prototypes = 1  # networks it learns to write; 0: updates only
+  config.model.classes = 0  # of the images, if networks permute them; else 0
+  config.model.probes = 128  # inputs whose outputs reveal the classes
+  config.model.class_combinations = False  # networks may merge or lack classes
+  train(config)
+  config.train.learning_rate = 3e-2
+  config.train.batch_images = 128  # per step, the same for all networks
+  config.train.image_noise = 0.0  # std of the noise added to pixels
+
+  config.loss = ConfigDict()
+  config.loss.l1 = 1e-3
+  config.loss.penalty = "balanced"  # or "plain", as in the papers
+  # The penalty grows linearly between these shares of the steps.
+  config.loss.ramp = (0.0, 0.0)
+
+  config.baselines = ConfigDict()
+  config.baselines.methods = (("adam", "constant"),)  # optimizer, schedule
+  config.baselines.learning_rates = (3e-3, 1e-2, 2e-2, 4e-2)  # Adam; SGD: x 10
+  config.baselines.epochs = (1, 5, 10, 25, 50, 150)  # horizons
+  config.baselines.batch_size = 64
+
+
+def finetune() -> ConfigDict:
+  """All keys of the experiment `finetune`, without the target."""
+  config = start("finetune")
+  amortized(config)
+  config.train.steps = 5000
+  config.loss.supervision = "labels"  # or "outputs": of the original network
+
+  # Out-of-distribution networks, which are trained differently from the zoo.
+  config.ood = ConfigDict()
+  config.ood.paths = ()  # other zoos, and .npy files of one network
+  config.ood.size = 32  # networks trained with the next keys; 0: none
+  config.ood.epochs = (64,)
+  config.ood.batch_size = 128
+  config.ood.learning_rate = (3e-3, 1e-2)
+  config.ood.l2 = (1e-8, 1e-5)
+  config.ood.dropout = (0.0, 0.1)
+  config.ood.train_fraction = (1.0,)
+  config.ood.optimizer = ("adam",)
+  config.ood.initializer = ("he_normal",)
+
+  config.baselines.constant_epochs = 200  # training of one constant network
+  config.baselines.last_layer_steps = 5  # Newton steps; 0: no last-layer rows
+  config.baselines.epochs_after_edit = ()  # epochs of Adam after the operator
+  config.baselines.epochs_after_constant = ()  # epochs after another's training
+  config.baselines.metanetworks = ()  # "permutation", "mlp"; the same FLOPs
+  return config
+
+
+def shared_labels(config: ConfigDict) -> None:
+  """Training on networks that all have the same labels."""
+  # They get the same images: more steps on fewer networks.
+  config.train.batch_networks = 2
+  config.train.steps = 10_000
+
+
+def network_labels(config: ConfigDict) -> None:
+  """A zoo whose networks have the ten classes in orders of their own."""
+  # Networks that have learned: the labels of others cannot be inferred.
   config.zoo.learning_rate = (1e-3, 1e-2)
   config.zoo.l2 = (1e-8, 1e-3)
   config.zoo.init_std = (0.03, 0.5)
@@ -98,141 +307,7 @@ def own_tasks(config: ConfigDict) -> None:
   config.model.depth = 0  # messages bring nothing (notebook, entry 25)
 
 
-def inrs(config: ConfigDict) -> None:
-  """SIRENs, and a zoo of them: one image each."""
-  config.target = ConfigDict()
-  config.target.hidden = (16, 16)
-  config.target.omega = 30.0
-
-  config.zoo = ConfigDict()
-  config.zoo.path = ""  # folder of an existing zoo; "": fit one
-  config.zoo.cache = ""  # where fitted zoos are kept; "": user's cache
-  config.zoo.train_images = 10_000  # the first of each part of the image set
-  config.zoo.val_images = 500
-  config.zoo.test_images = 1000
-  config.zoo.views = 1  # networks per training image
-  config.zoo.epochs = 50
-  config.zoo.batch_size = 0  # pixels per step; 0: all
-  config.zoo.learning_rate = 1e-2
-  config.zoo.save_every = 512  # networks between two saves
-  config.zoo.vmap_size = 0  # fitted side by side; 0: the fastest
-
-
-def inrs_of_digits(config: ConfigDict) -> None:
-  """Likewise, of 8x8 images: as coarse a grid holds lower frequencies."""
-  config.target.omega = 5.0
-  config.zoo.views = 4
-  config.zoo.epochs = 120
-  config.zoo.learning_rate = 2e-2
-
-
-def tiny_inrs(config: ConfigDict) -> None:
-  """Likewise, in seconds; the numbers mean nothing."""
-  inrs_of_digits(config)
-  config.target.hidden = (6, 6)
-  config.zoo.train_images = 48
-  config.zoo.val_images = 12
-  config.zoo.test_images = 16
-  config.zoo.views = 1
-  config.zoo.epochs = 20
-  config.zoo.save_every = 40
-
-
-def model(config: ConfigDict) -> None:
-  """The metanetwork."""
-  config.model = ConfigDict()
-  config.model.symmetry = "target"  # or "permutation", whatever the target has
-  config.model.width = 32
-  config.model.depth = 2  # message passing layers
-  config.model.bidirectional = True
-  config.model.backward = "carrier"  # or "inverse"
-  config.model.edge_block = placeholder(int)  # edges at a time; None: all
-
-
-def train(config: ConfigDict) -> None:
-  """Its training."""
-  config.train = ConfigDict()
-  config.train.seeds = ()  # of φ, a training each; (): config.seed
-  config.train.restarts = 1  # trainings from other φ, of which one is kept
-  config.train.steps = 10_000
-  config.train.batch_networks = 8  # per step
-  config.train.grad_chunk = (
-    0  # networks differentiated at a time; 0: the fastest
-  )
-  config.train.learning_rate = 3e-3
-  config.train.warmup = 100
-  config.train.weight_decay = 1e-4
-  config.train.clip = 10.0
-  config.train.log_every = 100
-  config.train.eval_every = 1000  # validation and checkpoint
-  config.train.patience = 100  # non-finite updates in a row that end a run
-
-
-def finetune() -> ConfigDict:
-  """Every key of amortized fine-tuning."""
-  config = start("finetune")
-  data(config)
-  zoo(config)
-  model(config)
-  config.model.width = 8
-  config.model.depth = 1
-  config.model.prototypes = 1  # networks it learns to write; 0: only updates
-  config.model.classes = 0  # of the images, where networks have them in orders
-  config.model.probes = 128  # inputs by whose outputs it knows their classes
-  config.model.class_combinations = False  # of classes that networks have
-  train(config)
-  config.train.steps = 5000
-  config.train.learning_rate = 3e-2
-  config.train.batch_images = 128  # per step, the same for all of its networks
-  config.train.image_noise = 0.0  # std, of what is added to their pixels
-
-  config.loss = ConfigDict()
-  config.loss.l1 = 1e-3
-  config.loss.penalty = "balanced"  # or "plain", as in the papers
-  # From which share of the steps on the penalty counts, and from which in full.
-  config.loss.ramp = (0.0, 0.0)
-  config.loss.supervision = "labels"  # or "outputs": each network's own
-
-  # Networks that are trained otherwise than the zoo, and what becomes of them.
-  config.ood = ConfigDict()
-  config.ood.paths = ()  # other zoos, and .npy files of one network
-  config.ood.size = 32  # networks trained as follows; 0: none
-  config.ood.epochs = (64,)
-  config.ood.batch_size = 128
-  config.ood.learning_rate = (3e-3, 1e-2)
-  config.ood.l2 = (1e-8, 1e-5)
-  config.ood.dropout = (0.0, 0.1)
-  config.ood.train_fraction = (1.0,)
-  config.ood.optimizer = ("adam",)
-  config.ood.initializer = ("he_normal",)
-
-  config.baselines = ConfigDict()
-  config.baselines.methods = (("adam", "constant"),)  # optimizer, schedule
-  config.baselines.learning_rates = (
-    3e-3,
-    1e-2,
-    2e-2,
-    4e-2,
-  )  # of Adam; 10 x for SGD
-  config.baselines.epochs = (1, 5, 10, 25, 50, 150)  # horizons
-  config.baselines.batch_size = 64
-  config.baselines.constant_epochs = 200  # one network trained offline
-  config.baselines.last_layer_steps = (
-    5  # Newton steps on it alone; 0: no such rows
-  )
-  config.baselines.epochs_after_edit = ()  # epochs of Adam after the operator
-  config.baselines.epochs_after_constant = ()  # likewise, after another's training
-  config.baselines.metanetworks = ()  # "permutation", "mlp": same FLOPs
-  return config
-
-
-def one_task(config: ConfigDict) -> None:
-  """Networks of one task get the same images: more steps of fewer of them."""
-  config.train.batch_networks = 2
-  config.train.steps = 10_000
-
-
-def full(config: ConfigDict) -> ConfigDict:
+def full(config: ConfigDict) -> None:
   """Every baseline of the protocol."""
   config.eval.val_networks = 32
   config.eval.test_networks = 64
@@ -247,38 +322,58 @@ def full(config: ConfigDict) -> ConfigDict:
   config.baselines.constant_epochs = 400
   config.baselines.epochs_after_edit = (1, 5)
   config.baselines.metanetworks = ("permutation", "mlp")
-  return config
 
 
-def tiny(config: ConfigDict) -> ConfigDict:
-  """The whole path in seconds; its numbers mean nothing."""
-  tiny_sections(config)
-  config.train.batch_images = 32
+def tiny(config: ConfigDict) -> None:
+  """The whole path of `finetune` in seconds; its numbers mean nothing."""
+  tiny_amortized(config)
+  config.train.steps = 30
   config.ood.size = 4
   config.ood.epochs = (2,)
+  config.baselines.constant_epochs = 2
+
+
+def tiny_amortized(config: ConfigDict) -> None:
+  """Small sections of amortized fine-tuning."""
+  tiny_sections(config)
+  config.train.batch_images = 32
   config.baselines.learning_rates = (3e-3, 1e-2)
   config.baselines.epochs = (1, 2)
-  config.baselines.constant_epochs = 2
-  return config
 
 
-def tiny_sections(config: ConfigDict) -> None:
-  """Likewise, of the sections that experiments share."""
+def tiny_zoo(config: ConfigDict) -> None:
+  """A zoo that is trained in seconds."""
   config.zoo.size = 24
   config.zoo.epochs = (1, 3)
   config.zoo.save_every = 24
   config.zoo.fractions = (0.5, 0.25, 0.25)
+
+
+def tiny_sections(config: ConfigDict) -> None:
+  """A small zoo, few networks to measure, and a short training."""
+  tiny_zoo(config)
   config.eval.val_networks = 4
   config.eval.test_networks = 6
   tiny_training(config)
 
 
+def tiny_inr_zoo(config: ConfigDict) -> None:
+  """SIRENs that are fitted in seconds."""
+  inr_digits(config)
+  config.target.hidden = (6, 6)
+  config.zoo.train_images = 48
+  config.zoo.val_images = 12
+  config.zoo.test_images = 16
+  config.zoo.views = 1
+  config.zoo.epochs = 20
+  config.zoo.save_every = 40
+
+
 def tiny_training(config: ConfigDict) -> None:
-  """Likewise, of a metanetwork."""
+  """A small metanetwork and a short training, without the number of steps."""
   config.model.width = 8
   config.model.depth = 1
   config.train.restarts = 1
-  config.train.steps = 30
   config.train.batch_networks = 2
   config.train.warmup = 5
   config.train.log_every = 5

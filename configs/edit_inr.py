@@ -2,15 +2,16 @@
 
   python -m experiments.run --config=configs/edit_inr.py
 
-SIRENs are fitted, one to every image; an operator edits their weights so that
-they render the dilated image. What it leaves in operator.npz edits weights
-whose phases are folded (scalegmn_jax.symmetry.phase.fold). Variants, after a
-colon:
+SIRENs are fitted, one per image; an operator edits their weights so that they
+render the dilated image. The operator in operator.npz edits weights with folded
+phases (scalegmn_jax.symmetry.phase.fold).
+
+Variants, after a colon, separated by commas:
   (none)         8x8 digits from scikit-learn, no download.
-  tiny           the same path in seconds, for tests.
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
-  fashion_mnist  Fashion-MNIST, likewise.
+  fashion_mnist  Fashion-MNIST, 28x28; images as for mnist.
   large          MNIST by SIRENs 2-128-128-128-1.
+  tiny           the same path in seconds, for tests.
 """
 
 from ml_collections import ConfigDict
@@ -18,54 +19,68 @@ from ml_collections import ConfigDict
 from configs import common
 
 
-def get_config(variant: str = ""):
+def get_config(variants: str = ""):
   config = common.start("edit_inr")
   common.data(config)
-  common.inrs(config)
-  common.model(config)
+  common.inr_zoo(config)
+  common.inr_digits(config)
+  common.full_model(config)
   common.train(config)
+  config.train.batch_networks = 16
+  config.train.weight_decay = 1e-3
+  config.train.steps = 1000
+  config.train.eval_every = 100
   config.methods = (
     "forward", "bidirectional", "permutation", "mlp", "constant",
   )  # fmt: skip
-  config.learning_rates = (
-    ConfigDict()
-  )  # of each method; the best on validation is kept
+  # Candidates of each method; validation selects one.
+  config.learning_rates = ConfigDict()
   config.learning_rates.forward = (3e-3,)
   config.learning_rates.bidirectional = (3e-3,)
   config.learning_rates.permutation = (3e-3,)
   config.learning_rates.mlp = (3e-4, 1e-3, 3e-3)
   config.learning_rates.constant = (1e-3, 1e-2)
-  config.train.batch_networks = 16
-  config.train.weight_decay = 1e-3
-  if not variant:
-    common.inrs_of_digits(config)
-    config.train.steps = 1000
-    config.train.eval_every = 100
-  elif variant == "tiny":
-    common.tiny_inrs(config)
-    common.tiny_training(config)
-    config.methods = ("bidirectional", "mlp", "constant")
-    config.learning_rates.mlp = (1e-3,)
-    config.learning_rates.constant = (1e-3,)
-  elif variant in ("mnist", "fashion_mnist", "large"):
-    config.data.name = "mnist" if variant == "large" else variant
-    config.target.hidden = (32, 32)
-    config.train.steps = 1500
-    config.train.eval_every = 250
-    if variant == "large":
-      config.target.hidden = (128, 128, 128)
-      config.zoo.learning_rate = 3e-3
-      config.methods = ("forward", "constant")
-      config.zoo.train_images = 500
-      config.zoo.val_images = 50
-      config.zoo.test_images = 100
-      config.model.width = 16
-      config.train.batch_networks = 4
-      config.train.steps = 300
-      config.train.eval_every = 100
-  elif variant:
-    raise ValueError(
-      f"configs/edit_inr.py has no variant {variant!r}: "
-      "expected tiny, mnist, fashion_mnist or large"
-    )
-  return config
+  return common.compose(config, VARIANTS, variants, __file__)
+
+
+def _mnist(config):
+  common.inr_images(config)
+  config.data.name = "mnist"
+  config.train.steps = 1500
+  config.train.eval_every = 250
+
+
+def _fashion_mnist(config):
+  _mnist(config)
+  config.data.name = "fashion_mnist"
+
+
+def _large(config):
+  _mnist(config)
+  config.target.hidden = (128, 128, 128)
+  config.zoo.learning_rate = 3e-3
+  config.methods = ("forward", "constant")
+  config.zoo.train_images = 500
+  config.zoo.val_images = 50
+  config.zoo.test_images = 100
+  config.model.width = 16
+  config.train.batch_networks = 4
+  config.train.steps = 300
+  config.train.eval_every = 100
+
+
+def _tiny(config):
+  common.tiny_inr_zoo(config)
+  common.tiny_training(config)
+  config.train.steps = 30
+  config.methods = ("bidirectional", "mlp", "constant")
+  config.learning_rates.mlp = (1e-3,)
+  config.learning_rates.constant = (1e-3,)
+
+
+VARIANTS = {
+  "mnist": _mnist,
+  "fashion_mnist": _fashion_mnist,
+  "large": _large,
+  "tiny": _tiny,
+}

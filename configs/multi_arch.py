@@ -1,22 +1,21 @@
-"""Predicting the test accuracy of networks of many architectures with one
-metanetwork.
+"""Predicting the accuracy of networks of many architectures.
 
   python -m experiments.run --config=configs/multi_arch.py
 
 Trains a zoo of small CNNs on 8x8 digits for each of 20 architectures (depth 1
 to 4, 8 to 32 channels, kernels of 1, 3 and 5, strides 1, 2 and 4, average pool
-or flattened maps, relu and tanh) and one ScaleGMN on batches in which they are
-mixed; measured on networks held out, and on all networks of 4 architectures
-that it never saw. No download.
+or flattened maps, relu and tanh), and one ScaleGMN on batches of all of them.
+It is measured on held-out networks, and on the networks of 4 architectures that
+are unseen in training. No download.
 
-Variants, after a colon:
+Variants, after a colon, separated by commas:
   (none)  40 networks per architecture.
   full    160 networks per architecture, a wider metanetwork, three seeds.
   tiny    the same path in seconds with 3 architectures, for tests.
 
-A collection of one's own is read with --config.zoo.path: a folder with a zoo
-per architecture, each with a `target.json` (`scalegmn_jax.zoo.collection`); the
-last --config.zoo.unseen folders by name are not trained on.
+--config.zoo.path reads a collection: a folder with a zoo per architecture, each
+with a `target.json` (`scalegmn_jax.zoo.collection`); the last
+--config.zoo.unseen folders by name are unseen in training.
 """
 
 from ml_collections import ConfigDict
@@ -41,7 +40,7 @@ ARCHITECTURES = (
   ((8, 8, 8), (3, 3, 3), (2, 2, 1), "flatten"),
   ((8, 8, 8, 8), (3, 3, 3, 3), (2, 1, 2, 1), "average"),
   ((12, 16, 16, 12), (3, 1, 3, 1), (2, 1, 2, 1), "average"),
-  # Not trained on.
+  # Unseen in training.
   ((12,), (5,), (2,), "flatten"),
   ((12, 20), (3, 3), (2, 1), "average"),
   ((16, 8, 24), (3, 3, 1), (2, 2, 1), "average"),
@@ -49,62 +48,54 @@ ARCHITECTURES = (
 )
 
 
-def get_config(variant: str = ""):
+def get_config(variants: str = ""):
   config = common.start("multi_arch")
   common.data(config)
-  common.zoo(config)
-  common.model(config)
-  common.train(config)
-  config.train.seeds = (0,)  # of φ; `seed` is that of the zoos and their splits
   config.architectures = ARCHITECTURES
-  config.methods = (
-    "scalegmn",
-    "permutation",  # as many FLOPs as the first
-    "statistics",
-    "architecture",
-    "constant",
-  )
-  config.loss = ConfigDict()
-  config.loss.name = "cross_entropy"  # or "squared_error"
-  del config.eval  # all networks that are held out are used
-  del config.model.symmetry
-  del config.model.edge_block
-  del config.zoo.test_path
-
+  config.target = ConfigDict()  # arguments that all architectures share
   config.target.name = "cnn"
   config.target.activation = ("relu", "tanh")
   config.target.padding = "SAME"
+  common.zoo(config)
+  common.zoo_split(config)  # all validation and test networks are used
   config.zoo.size = 40  # of each architecture
   config.zoo.save_every = 40
   config.zoo.epochs = (2, 4, 8)
   config.zoo.fractions = (0.6, 0.15, 0.25)  # of each architecture
-  config.zoo.unseen = 4  # architectures at the end that are not trained on
-
+  config.zoo.unseen = 4  # architectures at the end, unseen in training
+  common.model(config)
+  common.train(config)
+  config.train.seeds = (0,)  # of φ; config.seed: of the zoos and their splits
   config.train.batch_networks = 16
   config.train.buckets = 3  # shapes of batches, each compiled once
   config.train.steps = 1000
   config.train.weight_decay = 1e-2
   config.train.log_every = 50
   config.train.eval_every = 100
-  if variant == "full":
-    config.train.seeds = (0, 1, 2)
-    config.zoo.size = 160
-    config.zoo.epochs = (2, 4, 8, 16)
-    config.model.width = 64
-    config.model.depth = 3
-    config.train.batch_networks = 32
-    config.train.steps = 10_000
-    config.train.eval_every = 500
-  elif variant == "tiny":
-    _tiny(config)
-  elif variant:
-    raise ValueError(
-      f"configs/multi_arch.py has no variant {variant!r}: expected full or tiny"
-    )
-  return config
+  config.methods = (
+    "scalegmn",
+    "permutation",  # with the FLOPs of the first method
+    "statistics",
+    "architecture",
+    "constant",
+  )
+  config.loss = ConfigDict()
+  config.loss.name = "cross_entropy"  # or "squared_error"
+  return common.compose(config, VARIANTS, variants, __file__)
 
 
-def _tiny(config: ConfigDict) -> None:
+def _full(config):
+  config.train.seeds = (0, 1, 2)
+  config.zoo.size = 160
+  config.zoo.epochs = (2, 4, 8, 16)
+  config.model.width = 64
+  config.model.depth = 3
+  config.train.batch_networks = 32
+  config.train.steps = 10_000
+  config.train.eval_every = 500
+
+
+def _tiny(config):
   config.architectures = (
     ((4,), (3,), (4,), "average"),
     ((4, 4), (1, 3), (4, 1), "flatten"),
@@ -127,3 +118,6 @@ def _tiny(config: ConfigDict) -> None:
   config.train.warmup = 5
   config.train.log_every = 5
   config.train.eval_every = 10
+
+
+VARIANTS = {"full": _full, "tiny": _tiny}

@@ -1,12 +1,13 @@
-"""What one shot is worth by the networks and the steps of its training.
+"""Scaling of an operator with the networks and the steps of its training.
 
-Operators are trained on parts of a zoo, for fewer and more steps; of each it is
-said how many epochs of tuned Adam one shot is worth on networks of other tasks.
+Operators are trained on parts of a zoo, for fewer and more steps. Each one is
+measured by the epochs of tuned Adam that are needed to match it, on networks
+with labels that no training network has.
 
   python -m experiments.run --config=configs/scaling.py
 
-Variants, after a colon:
-  (none)  8x8 digits, the ten classes in an order of each network's own.
+Variants, after a colon, separated by commas:
+  (none)  8x8 digits; each network has the ten classes in its own order.
   tiny    the same path in under a minute, for tests.
 """
 
@@ -15,32 +16,24 @@ from ml_collections import ConfigDict
 from configs import common
 
 
-def get_config(variant: str = ""):
-  config = common.finetune()
-  common.cnn(config)
-  common.own_tasks(config)
-  config.experiment = "scaling"
-  config.train.seeds = (0,)  # of φ
+def get_config(variants: str = ""):
+  config = common.start("scaling")
+  common.amortized(config)
+  common.cnn_target(config)
+  common.network_labels(config)
+  config.train.seeds = (0,)
   config.scaling = ConfigDict()
-  config.scaling.networks = (16, 64, 256, 460)
-  config.scaling.steps = (300, 1000, 3000)
-  config.baselines.methods = (("adam", "constant"),)
-  del config.ood, config.train.steps, config.loss.supervision
-  del config.baselines.constant_epochs, config.baselines.metanetworks
-  del config.baselines.last_layer_steps
-  del config.baselines.epochs_after_edit, config.baselines.epochs_after_constant
-  if variant == "tiny":
-    common.tiny_sections(config)
-    del config.train.steps
-    config.target.channels = (4, 4)
-    config.zoo.train_fraction = (1.0,)
-    config.scaling.networks = (4, 12)
-    config.scaling.steps = (16,)
-    config.train.batch_images = 32
-    config.baselines.learning_rates = (3e-3, 1e-2)
-    config.baselines.epochs = (1, 2)
-  elif variant:
-    raise ValueError(
-      f"configs/scaling.py has no variant {variant!r}: expected tiny"
-    )
-  return config
+  config.scaling.networks = (16, 64, 256, 460)  # training networks
+  config.scaling.steps = (300, 1000, 3000)  # training steps
+  return common.compose(config, VARIANTS, variants, __file__)
+
+
+def _tiny(config):
+  common.tiny_amortized(config)
+  config.target.channels = (4, 4)
+  config.zoo.train_fraction = (1.0,)
+  config.scaling.networks = (4, 12)
+  config.scaling.steps = (16,)
+
+
+VARIANTS = {"tiny": _tiny}

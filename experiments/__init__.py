@@ -1,1 +1,1 @@
-"""Command line programs: run, apply, bench."""
+"""Command line programs and the experiments that they run."""

@@ -2,8 +2,8 @@
 
   python -m experiments.apply --workdir=runs/cnn-... --zoo.path=zoo --out=better
 
-Reads zoo files and writes zoo files: the same rows in the same order, the
-metrics that no longer hold left empty.
+Reads and writes zoo files. The new zoo has the same rows in the same order;
+metrics that no longer hold are empty.
 """
 
 import sys
@@ -20,29 +20,42 @@ from scalegmn_jax.saved import load_operator
 from scalegmn_jax.zoo import codec, store
 
 BATCH = 256  # rows in memory at a time
-MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def improve(workdir: Path, source: Path, out: Path) -> int:
-  """Writes the improved networks; returns how many."""
+  """Writes the edited networks of a zoo.
+
+  Args:
+    workdir: folder of a finished run, with an operator.
+    source: folder of the zoo.
+    out: folder of the new zoo.
+
+  Returns:
+    The number of networks.
+
+  Raises:
+    InputError: `out` exists, the zoo does not fit the operator, or weights that
+      are not finite.
+  """
   if out.exists():
     raise InputError(f"{out}: exists already, give another --out")
   operator = load_operator(workdir)
   files = store.read_zoo(source)
-  # Everything is checked before the work begins.
+  # All checks come before the work.
   codec.check_layout(operator.target, files)
   count = len(files.weights)
   store.check_finite(files)
-  apply = batched.edit_networks(operator.metanetwork)
+  edit = batched.edit_networks(operator.metanetwork)
   improved = np.empty((count, files.layout.size), np.float32)
-  with progress.bar("one shot", count) as advance:
+  with progress.bar("edit", count) as advance:
     for start in range(0, count, BATCH):
       stop = min(start + BATCH, count)
-      zoo = apply(
+      networks = edit(
         operator.params,
         codec.load_networks(operator.target, files, np.arange(start, stop)),
       )
-      improved[start:stop] = codec.to_rows(zoo.weights)
+      improved[start:stop] = codec.to_rows(networks.weights)
       advance(count=stop - start)
   bad = ~np.isfinite(improved).all(1)
   if bad.any():
@@ -51,7 +64,7 @@ def improve(workdir: Path, source: Path, out: Path) -> int:
       f"{bad.argmax()} ({bad.sum()} of {count})"
     )
   metrics = files.metrics.copy()
-  for column in MEASURED:
+  for column in METRICS:
     if column in metrics:
       metrics[column] = np.nan
   store.write_zoo(out, improved, metrics, files.layout)
@@ -59,6 +72,7 @@ def improve(workdir: Path, source: Path, out: Path) -> int:
 
 
 def define_flags() -> None:
+  """Defines the flags of this program."""
   flags.DEFINE_string("workdir", None, "Folder of a finished run.")
   flags.DEFINE_string("zoo.path", None, "Folder of zoo files to read.")
   flags.DEFINE_string("out", None, "Folder to write; must not exist.")

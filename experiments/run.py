@@ -2,10 +2,11 @@
 
   python -m experiments.run --config=configs/cnn.py
 
-The same command resumes a run that was interrupted and shows the table of one
-that is finished. Every key of the config can be set: --config.train.steps=2000.
-With --eval_only what was trained in a --workdir is measured again, and the keys
-of `baselines` and `elsewhere` may be others than before.
+The same command resumes an interrupted run and shows the tables of a finished
+one. Variants of a config follow a colon: --config=configs/cnn.py:full,tanh.
+A flag sets any key of the config: --config.train.steps=2000. With --eval_only,
+the trained metanetworks of a --workdir are measured again; the keys of
+`baselines` and `ood` may then differ from the ones of the first run.
 """
 
 import sys
@@ -20,32 +21,44 @@ from scalegmn_jax.base import InputError
 
 
 def define_flags() -> None:
+  """Defines the flags of this program."""
   config_flags.DEFINE_config_file("config", lock_config=True)
   flags.DEFINE_string(
     "workdir", "", "Folder of the run; the default is printed."
   )
-  flags.DEFINE_bool("eval_only", False, "Measure what was trained again.")
+  flags.DEFINE_bool("eval_only", False, "Measure a trained run again.")
 
 
-def given_config() -> tuple[ConfigDict, str]:
-  """(the config of the command line, its file and variant)."""
+def parse_config() -> tuple[ConfigDict, str]:
+  """The config of the command line.
+
+  Returns:
+    (config, its file and variants).
+
+  Raises:
+    InputError: no such file, or a config that is not for an experiment.
+  """
   config = flags.FLAGS.config
   if config is None:
     raise app.UsageError("--config=configs/<name>.py is needed")
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   if not Path(file.split(":")[0]).is_file():
     raise InputError(f"{file}: no such config file")
+  if "experiment" not in config:
+    raise InputError(f"{file}: not the config of an experiment")
   return config, file
 
 
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  config, file = given_config()
+  config, file = parse_config()
   folder = Path(flags.FLAGS.workdir or workdir.default(file, config))
   progress.console.print(build.devices())
   progress.console.print(f"workdir: {folder}")
-  experiment.run(config, folder, eval_only=flags.FLAGS.eval_only)
+  experiment.run(
+    config, folder, eval_only=flags.FLAGS.eval_only, config_file=file
+  )
 
 
 if __name__ == "__main__":

@@ -2,17 +2,18 @@
 
   python -m experiments.sweep --config=configs/cnn.py --trials=20
 
-A trial trains what the experiment is about and is worth its least validation
-objective; test networks are never looked at. Trials that fall behind the median
-of the others end early. What is searched can be set, a --vary for each key:
+A trial runs the first training of the experiment; its result is the least
+validation objective. Test networks are not used. Trials behind the median of
+the others end early. The varied keys can be set, with a --vary for each one:
 
-  --vary=train.learning_rate=3e-3..1e-1:log   a number between two, log-uniform
-  --vary=train.batch_networks=4..16                 uniform; whole if both ends are
-  --vary=model.depth=1,2,3                    one of these
+  --vary=train.learning_rate=3e-3..1e-1:log  log-uniform between two numbers
+  --vary=train.batch_networks=4..16          uniform; integers if both ends are
+  --vary=model.depth=1,2,3                   one of these
 
-The same command goes on where it was interrupted, and with more --trials adds
-to them. Started several times at once, one process for each device, the
-processes share the trials. Needs Optuna: pip install 'scalegmn-jax[sweep]'.
+The same command resumes an interrupted sweep, and adds trials if --trials is
+larger. Several processes, for instance one per device, share the trials if the
+command is started several times. Needs Optuna: pip install
+'scalegmn-jax[sweep]'.
 """
 
 import sys
@@ -35,11 +36,14 @@ DEFAULT = (
 
 
 def define_flags() -> None:
+  """Defines the flags of this program."""
   config_flags.DEFINE_config_file("config", lock_config=True)
   flags.DEFINE_string(
     "workdir", "", "Folder of the sweep; the default is printed."
   )
-  flags.DEFINE_integer("trials", 20, "How many, of all processes together.", 1)
+  flags.DEFINE_integer(
+    "trials", 20, "Number of trials, of all processes together.", 1
+  )
   flags.DEFINE_multi_string("vary", DEFAULT, "A key and its values.")
 
 
@@ -54,16 +58,16 @@ def main(argv) -> None:
     raise InputError(
       "a sweep needs Optuna: pip install 'scalegmn-jax[sweep]'"
     ) from None
-  config, file = run.given_config()
+  config, file = run.parse_config()
   space = search.parse(config, flags.FLAGS.vary)
-  claimed = search.claimed(config, space)
+  sweep_config = search.sweep_config(config, space)
   folder = Path(
-    flags.FLAGS.workdir or workdir.default(file, claimed, prefix="sweep")
+    flags.FLAGS.workdir or workdir.default(file, sweep_config, prefix="sweep")
   )
   progress.console.print(build.devices())
   progress.console.print(f"workdir: {folder}")
-  workdir.claim(folder, claimed)
-  search.sweep(config, space, folder, flags.FLAGS.trials)
+  workdir.claim(folder, sweep_config)
+  search.sweep(config, space, folder, flags.FLAGS.trials, config_file=file)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Metanetworks of the ablation, from most symmetry to least."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -44,7 +45,7 @@ def build_metanetwork(
   if method != "balanced":
     return make(method, model, target, networks.weights)
   balanced = gauge.balance_networks(target)(networks)
-  inner = make("permutation", model, target, balanced.weights)
+  inner: Any = make("permutation", model, target, balanced.weights)
 
   def apply(params, weights, activation: jax.Array | int = 0):
     balanced = gauge.balance(target.spec, weights, activation)

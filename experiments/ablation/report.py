@@ -54,7 +54,7 @@ class PointResult(NamedTuple):
   regauged: np.ndarray
   steps: int
   num_parameters: int
-  learning_rates: Sequence[float]
+  learning_rates: Sequence[float | None]
 
 
 def label(row: Mapping[str, Any]) -> str:

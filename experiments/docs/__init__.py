@@ -1,1 +1,1 @@
-"""Generated parts of README.md and docs/: tables of results, config reference."""
+"""Generated parts of README.md and docs/: tables, config reference."""

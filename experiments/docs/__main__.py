@@ -22,7 +22,9 @@ from scalegmn_jax.io import write_text
 PAGES = ("README.md", "docs/results.md", "scalegmn_jax/pretrained/README.md")
 """Pages with generated blocks."""
 
-_BLOCK = re.compile(r"(<!-- begin (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(
+  r"(<!-- begin (\w+) -->\n)(?:.*?\n)??(<!-- end -->)", re.DOTALL
+)
 
 
 def generated() -> dict[Path, str]:
@@ -38,7 +40,7 @@ def generated() -> dict[Path, str]:
       raise InputError(
         f"no block {name!r}, expected one of {', '.join(tables.BLOCKS)}"
       )
-    return begin + tables.BLOCKS[name]() + end
+    return f"{begin}{tables.BLOCKS[name]()}\n{end}"
 
   pages = {
     tracked.ROOT / page: _BLOCK.sub(block, (tracked.ROOT / page).read_text())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.docs.tracked import Row, Tracked, load, load_seeds
+from experiments.runner import formats
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 
 
@@ -311,14 +312,15 @@ OPERATORS = {
 """{pretrained operator: the tracked run of its config}."""
 
 
-def experiment_table(
-  name: str, *, table: int = 0, columns: Sequence[str]
-) -> str:
-  """A table of a tracked run as it stands, with some of its columns."""
+def experiment_table(name: str, table: int = 0) -> str:
+  """A table of a tracked run as it stands."""
   results = load(name).results
-  experiment = results["config"]["experiment"]
-  label = importlib.import_module(f"experiments.{experiment}.plan").label
+  plan = f"experiments.{results['config']['experiment']}.plan"
+  label = formats.row_label(
+    results, lambda row: importlib.import_module(plan).label(row)
+  )
   contents = results["tables"][table]
+  columns = contents["columns"]
   rows = [
     [
       label(row),
@@ -341,6 +343,23 @@ def papers() -> str:
   return markdown(header, rows, text_columns=len(header))
 
 
+def scaling() -> str:
+  """Epochs of Adam that operators match, by networks and steps."""
+  run = load("scaling")
+  rows = [row for row in run.rows() if row["method"] == "operator"]
+  networks = sorted({row["networks"] for row in rows})
+  header = ("steps", *(f"{n} networks" for n in networks))
+  lines = []
+  for steps in sorted({row["steps"] for row in rows}):
+    of_steps = {r["networks"]: r for r in rows if r["steps"] == steps}
+    cells = [
+      f"{of_steps[n]['epochs_to_match']} ({of_steps[n]['objective']:.3f})"
+      for n in networks
+    ]
+    lines.append([f"{steps:,}", *cells])
+  return markdown(header, lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
   "results_summary": results_summary,
   "multi_task": functools.partial(_long_table, MULTI_TASK),
@@ -349,5 +368,17 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "ood": ood,
   "pretrained": pretrained,
   "papers": papers,
+  "scaling": scaling,
+  "predict_accuracy": functools.partial(experiment_table, "predict_accuracy"),
+  "multi_arch": functools.partial(experiment_table, "multi_arch"),
+  "classify_inr": functools.partial(experiment_table, "classify_inr"),
+  "edit_inr": functools.partial(experiment_table, "edit_inr"),
+  "prune": functools.partial(experiment_table, "prune"),
+  "prune_network": functools.partial(experiment_table, "prune", 1),
+  "ablation": functools.partial(experiment_table, "ablation"),
+  "gauge": functools.partial(experiment_table, "gauge"),
+  "gauge_null_space": functools.partial(experiment_table, "gauge", 1),
+  "gauge_norms": functools.partial(experiment_table, "gauge", 2),
+  "gauge_operators": functools.partial(experiment_table, "gauge", 3),
 }
 """{name of a block: function that makes its text}."""

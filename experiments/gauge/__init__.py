@@ -1,1 +1,1 @@
-"""Gauge freedom of networks and what it costs."""
+"""Gauge freedom of networks and its cost."""

@@ -1,7 +1,6 @@
 """Implicit neural representations (INRs) of images: load, fold, render."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ from experiments import build
 from experiments.runner import progress
 from scalegmn_jax import batched
 from scalegmn_jax.base import Network, Networks, TargetNetwork
-from scalegmn_jax.data import download, pictures
+from scalegmn_jax.data import pictures
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.symmetry import phase
 from scalegmn_jax.targets.mlp import mlp
@@ -85,7 +84,7 @@ def _fit(
   epochs = parts.count_parts(len(selected.label), c.save_every) * c.epochs
   with progress.bar("fit networks", epochs) as advance:
     return inrs.cached_inrs(
-      Path(c.cache) if c.cache else download.user_cache() / "zoos",
+      build.zoo_cache(config),
       target,
       selected,
       epochs=c.epochs,

@@ -1,6 +1,5 @@
 """Networks of several architectures and their test accuracies."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +8,6 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.runner import progress
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
-from scalegmn_jax.data import download
 from scalegmn_jax.graph.batch.dataset import GraphDataset
 from scalegmn_jax.graph.batch.schema import architecture_graph, schema_of
 from scalegmn_jax.targets.registry import make_target
@@ -159,7 +157,7 @@ def _load_collection(config: ConfigDict) -> list[collection.Member]:
   )
   with progress.bar("zoos", epochs) as advance:
     return collection.cached_collection(
-      Path(c.cache) if c.cache else download.user_cache() / "zoos",
+      build.zoo_cache(config),
       targets,
       images,
       size=c.size,
@@ -167,6 +165,6 @@ def _load_collection(config: ConfigDict) -> list[collection.Member]:
       batch_size=c.batch_size,
       ranges=build.build_ranges(config),
       seed=config.seed,
-      chunk=c.save_every,
+      save_every=c.save_every,
       on_epoch=advance,
     )

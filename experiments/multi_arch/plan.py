@@ -1,7 +1,7 @@
 """Generalization prediction for several architectures by one metanetwork."""
 
-import functools
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -18,6 +18,7 @@ from scalegmn_jax.training.objectives import (
   REGRESSION,
   batch_regression_objective,
 )
+from scalegmn_jax.training.step import Objective
 
 label = report.label
 
@@ -76,9 +77,10 @@ def plan(config: ConfigDict) -> Plan:
     method: methods.read_parts(functional, batches, data)
     for method, functional in functionals.items()
   }
-  objective = functools.partial(
-    batch_regression_objective, loss=config.loss.name
-  )
+
+  def objective(functional: Any) -> Objective:
+    return batch_regression_objective(functional, loss=config.loss.name)
+
   reference = next(iter(functionals.values()))
   jobs: dict[str, dict[str, TrainingJob]] = {}
   for method, functional in functionals.items():
@@ -89,7 +91,7 @@ def plan(config: ConfigDict) -> Plan:
         at_least=config.train.warmup + 1,
       )  # fmt: skip
     validate = regression_validation(
-      functools.partial(read_fns[method], part="val"),
+      lambda params, read=read_fns[method]: read(params, "val"),
       data.true("val"),
       config.loss.name,
     )

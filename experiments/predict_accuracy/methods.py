@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import jax.typing
 import numpy as np
 from ml_collections import ConfigDict
@@ -48,7 +49,7 @@ class AccuracyPredictions(NamedTuple):
   seconds: float
   num_parameters: int | None = None
   steps: int | None = None
-  selected: Sequence[float | str] = ()
+  selected: Sequence[float | str | None] = ()
 
 
 def _model_arguments(config: ConfigDict, method: str) -> dict[str, Any]:
@@ -127,8 +128,9 @@ def regression_validation(
 
   def validate(params: Params) -> dict[str, float]:
     logits: Any = read_logits(params)
+    true: Any = accuracies
     predicted = np.asarray(jax.nn.sigmoid(logits))
-    objective = REGRESSION[loss](logits, accuracies).mean()
+    objective = REGRESSION[loss](logits, true).mean()
     return {
       "val_objective": float(objective),
       "val_squared_error": regression_metrics.mse(predicted, accuracies),
@@ -148,7 +150,9 @@ def predict_seeds(
     read_logits: φ -> logits [B].
     params: S times φ.
   """
-  return np.stack([np.asarray(jax.nn.sigmoid(read_logits(p))) for p in params])
+  return np.stack(
+    [np.asarray(jax.nn.sigmoid(jnp.asarray(read_logits(p)))) for p in params]
+  )
 
 
 def count_parameters(params: Params) -> int:

@@ -1,7 +1,7 @@
 """Generalization prediction: the test accuracy of networks from weights."""
 
-import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -16,6 +16,7 @@ from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import REGRESSION, regression_objective
+from scalegmn_jax.training.step import Objective
 
 label = report.label
 
@@ -45,11 +46,14 @@ def plan(config: ConfigDict) -> Plan:
   target = build.build_target(config, images)
   data = load_accuracy_data(config, target, images)
   train_data = jax.device_put((data.train.networks, data.train.accuracies))
-  objective = functools.partial(
-    regression_objective,
-    batch_networks=config.train.batch_networks,
-    loss=config.loss.name,
-  )
+
+  def objective(functional: Any) -> Objective:
+    return regression_objective(
+      functional,
+      batch_networks=config.train.batch_networks,
+      loss=config.loss.name,
+    )
+
   functionals = {
     method: methods.build_functional(config, method, target, data.train)
     for method in config.methods

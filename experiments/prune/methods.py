@@ -1,71 +1,44 @@
-"""Every method of pruning: its rates chosen on validation, its accuracy."""
+"""The pruning methods of the experiment."""
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build
-from experiments.runner import progress
+from experiments.prune.data import PruneData
+from experiments.prune.training import SINGLE, MetaNetworks, job_names
 from scalegmn_jax import batched
-from scalegmn_jax.base import Networks, Params, TargetNetwork
+from scalegmn_jax.base import Networks, Params
 from scalegmn_jax.baselines import constant, importance, pruning
-from scalegmn_jax.batched import EditFn
-from scalegmn_jax.data.images import Images
-from scalegmn_jax.inner import tune_grid
-from scalegmn_jax.inner.objective import evaluate_network
-
-UNTUNED = ", no fine-tuning"
-
-Entrants = Mapping[str, Sequence[pruning.PruneMethod]]
-"""{method: how each seed of φ does it, one if it has no φ}."""
 
 
-class Subject(NamedTuple):
-  """What is pruned.
+class MethodKey(NamedTuple):
+  """The identity of a method: the keys of its row.
 
   Attributes:
-    title: for tables.
-    chosen_on: networks on which settings are chosen, on validation images.
-    networks: those of the table, on test images.
+    method: name of the method.
+    epochs: epochs of fine-tuning, 0 for none.
+    l1_epochs: further epochs with an L1 penalty before the others.
   """
 
-  title: str
-  chosen_on: Networks
-  networks: Networks
-
-
-class Measured(NamedTuple):
-  """What one method did to the networks of a subject.
-
-  Attributes:
-    accuracy: [shares, seeds, networks] on test images.
-    seconds: per network and sparsity, one after the other.
-    data_passes: over the training images.
-    epochs: of fine-tuning.
-    settings: {sparsity: the chosen settings of each seed}.
-    tuning: of each seed, [(settings, {sparsity: validation error}), ...].
-  """
-
-  accuracy: np.ndarray
-  seconds: float
-  data_passes: float
+  method: str
   epochs: int
-  settings: Mapping[str, Any]
-  tuning: Sequence[Any]
+  l1_epochs: int = 0
 
 
-class Editor(NamedTuple):
-  """What is done to networks before they are pruned.
+Methods = dict[MethodKey, list[pruning.PruneMethod]]
+"""{key: the method for each seed of φ}; one for a method without φ."""
+
+
+class PreEdit(NamedTuple):
+  """An edit of networks before magnitude pruning.
 
   Attributes:
-    edits: see `pruning.Method`, one per seed of φ.
-    axes: settings of the edit and their values.
-    data_passes: of the training of φ, if it was for this network alone.
+    edits: one per seed of φ, see `pruning.PruneMethod`.
+    axes: {setting of the edit: candidate values}.
+    data_passes: passes of the training of φ over the images, if φ serves one
+      network only.
   """
 
   edits: Sequence[Callable[[Networks, pruning.PruneSettings], Networks]]
@@ -73,206 +46,138 @@ class Editor(NamedTuple):
   data_passes: float = 0.0
 
 
-def by_operator(shot: EditFn, operators: Sequence[Params]) -> Editor:
-  """In one shot (`populations.one_shot`), for several φ."""
+def operator_edit(edit: batched.EditFn, params: Sequence[Params]) -> PreEdit:
+  """The edit by an operator, for each φ."""
 
-  def edit(params):
-    return lambda zoo, settings: shot(params, zoo)
+  def with_params(phi):
+    return lambda networks, settings: edit(phi, networks)
 
-  return Editor([edit(params) for params in operators])
+  return PreEdit([with_params(phi) for phi in params])
 
 
-def by_predictor(
-  climb: Callable[..., Any], predictors: Sequence[Params], config: ConfigDict
-) -> Editor:
-  """Up the predicted accuracy (`pruning.ascent`), for several φ."""
-
-  climbed = batched.apply_batched(
+def predictor_edit(
+  config: ConfigDict,
+  data: PruneData,
+  models: MetaNetworks,
+  params: Sequence[Params],
+) -> PreEdit:
+  """The ascent of the predicted accuracy (`pruning.ascent`), for each φ."""
+  c = config.prune
+  climb = pruning.ascent(
+    data.target,
+    lambda params, *network: models.predictor.apply(params, *network)[0],
+    steps=c.ascent_steps,
+  )
+  climb_networks = batched.apply_batched(
     lambda shared, network: climb(shared[0], network, *shared[1:]),
     batch_size=1,
   )
 
-  def edit(params):
-    def up(zoo, settings):
-      rate, l1 = settings["ascent_rate"], settings["ascent_l1"]
-      weights = climbed((params, rate, l1), zoo)
-      return zoo._replace(weights=weights)
+  def with_params(phi):
+    def edit(networks, settings):
+      shared = phi, settings["ascent_rate"], settings["ascent_l1"]
+      return networks._replace(weights=climb_networks(shared, networks))
 
-    return up
+    return edit
 
-  c = config.prune
-  return Editor(
-    [edit(params) for params in predictors],
+  return PreEdit(
+    [with_params(phi) for phi in params],
     {"ascent_rate": c.ascent_learning_rates, "ascent_l1": c.ascent_l1},
   )
 
 
-def by_constant(best: Networks) -> Editor:
-  """One network, a zoo of one, in the place of any."""
-  return Editor(
-    [lambda zoo, _: constant.repeat_network(best, zoo.activation.size)]
+def constant_edit(network: Networks) -> PreEdit:
+  """The replacement of every network by one network (size 1)."""
+  return PreEdit(
+    [lambda networks, _: constant.repeat_network(network, networks.size)]
   )
 
 
-def methods(
+def make_pre_edits(
   config: ConfigDict,
-  target: TargetNetwork,
-  images: int,
-  editors: Mapping[str, Editor],
-) -> Entrants:
-  """All methods, with the epochs of the config and, where that means something,
-  without any.
+  data: PruneData,
+  models: MetaNetworks,
+  params: Mapping[str, Params],
+) -> dict[str, dict[str, PreEdit]]:
+  """{subject: {method: edit before magnitude pruning}}.
 
   Args:
     config: of the run.
-    target: the architecture.
-    images: number of training images.
-    editors: {name: what is done before magnitude pruning}.
+    data: the subjects and a zoo.
+    models: the metanetworks.
+    params: {name of a job: trained φ}.
   """
-  c = config.prune
+  shared = {
+    "operator": operator_edit(
+      models.edit, [params[name] for name in job_names(config, "operator")]
+    ),
+    "predictor": predictor_edit(
+      config,
+      data,
+      models,
+      [params[name] for name in job_names(config, "predictor")],
+    ),
+  }
+  best = constant.best_network(data.zoo.train, data.train_loss)
+  zoo, network = {"constant_best": constant_edit(best)}, {}
+  if SINGLE in params:
+    seen = config.prune.own_steps * config.train.batch_images
+    network[SINGLE] = operator_edit(models.edit, [params[SINGLE]])._replace(
+      data_passes=seen / len(data.images.train_x)
+    )
+  return {"zoo": shared | zoo, "network": shared | network}
+
+
+def make_methods(
+  config: ConfigDict, data: PruneData, pre_edits: Mapping[str, PreEdit]
+) -> Methods:
+  """All methods, with and without fine-tuning where both are possible.
+
+  Args:
+    config: of the run.
+    data: the images and the architecture.
+    pre_edits: {method: edit before magnitude pruning}.
+  """
+  c, target, images = config.prune, data.target, len(data.images.train_x)
   magnitude = importance.magnitude(target)
   rate = {"rate": c.learning_rates}
-  entrants: dict[str, list[pruning.PruneMethod]] = {}
+  methods: Methods = {}
 
-  def add(name, score, editor):
+  def add(name, score, pre_edit):
     for epochs in (c.epochs, 0):
-      axes = {**editor.axes, **(rate if epochs else {})}
-      entrants[name if epochs else name + UNTUNED] = [
+      axes = {**pre_edit.axes, **(rate if epochs else {})}
+      methods[MethodKey(name, epochs)] = [
         pruning.PruneMethod(
-          pruning.once(epochs), score, axes, edit, editor.data_passes
+          pruning.once(epochs), score, axes, edit, pre_edit.data_passes
         )
-        for edit in editor.edits
+        for edit in pre_edit.edits
       ]
 
-  none = Editor([pruning.unedited])
+  def add_l1(phases, l1_epochs=0):
+    methods[MethodKey("l1", c.epochs, l1_epochs)] = [
+      pruning.PruneMethod(phases, magnitude, rate | {"l1": c.l1})
+    ]
+
+  none = PreEdit([pruning.unedited])
   add("magnitude", magnitude, none)
-  add("magnitude (L1 gauge)", importance.magnitude(target, power=1), none)
-  add("magnitude (as stored)", importance.magnitude_as_stored, none)
-  entrants["iterative magnitude"] = [
+  add("magnitude_l1_gauge", importance.magnitude(target, power=1), none)
+  add("magnitude_as_stored", importance.magnitude_as_stored, none)
+  methods[MethodKey("iterative_magnitude", c.epochs)] = [
     pruning.PruneMethod(pruning.gradually(c.epochs, c.rounds), magnitude, rate)
   ]
-
-  def penalized(phases):
-    return [pruning.PruneMethod(phases, magnitude, rate | {"l1": c.l1})]
-
-  entrants["L1"] = penalized(pruning.penalized_first(c.epochs))
-  seen = min(c.snip_images, images)
-  snip = importance.snip(target, images=seen)
-  add("SNIP", snip, none._replace(data_passes=seen / images))
-  for name, editor in editors.items():
-    add(name, magnitude, editor)
-    if editor.data_passes:
+  add_l1(pruning.penalized_first(c.epochs))
+  snip_images = min(c.snip_images, images)
+  snip = importance.snip(target, images=snip_images)
+  add("snip", snip, none._replace(data_passes=snip_images / images))
+  for name, pre_edit in pre_edits.items():
+    add(name, magnitude, pre_edit)
+    if pre_edit.data_passes:
       # As many passes for plain gradient descent.
-      longer = pruning.Phase(0, math.ceil(editor.data_passes), penalized=True)
-      entrants[f"L1 ({longer.epochs} epochs before)"] = penalized(
-        (longer, pruning.Phase(1, c.epochs))
+      epochs = math.ceil(pre_edit.data_passes)
+      phases = (
+        pruning.Phase(0, epochs, penalized=True),
+        pruning.Phase(1, c.epochs),
       )
-  # Fine-tuned first.
-  return dict(sorted(entrants.items(), key=lambda e: not e[1][0].epochs))
-
-
-def comparer(
-  config: ConfigDict, target: TargetNetwork, data: Images
-) -> Callable[[Subject, Entrants], dict[str, Measured]]:
-  """(subject, entrants) -> what each method did.
-
-  Settings are those of least error on validation images, method by method and
-  sparsity by sparsity.
-  """
-  c = config.prune
-  run = pruning.pruner(
-    target, batch_size=c.batch_size, vmap_size=build.default_vmap_size(target)
-  )
-  key = jax.random.fold_in(jax.random.key(config.seed), 1)
-  train, val, test = jax.device_put(
-    (
-      (data.train_x, data.train_y),
-      (data.val_x, data.val_y),
-      (data.test_x, data.test_y),
-    )
-  )
-
-  accurate = batched.apply_batched(
-    lambda images, network: evaluate_network(target.apply, network, *images)[1],
-    batch_size=1,
-  )
-
-  def accuracy(zoo, images) -> np.ndarray:
-    return np.asarray(accurate(images, zoo))
-
-  def choose(method, zoo, on_epoch) -> tune_grid.GridResult:
-    edited: dict[tuple, Networks] = {}
-
-    def errors(point):
-      settings = dict(zip(method.axes, point, strict=True))
-      # The rate comes after the edit.
-      which = tuple(v for k, v in settings.items() if k != "rate")
-      if which not in edited:
-        edited[which] = method.edit(zoo, settings)
-      start, values = edited[which], {}
-      for share in c.sparsities:
-        weights = run(method, start, share, settings, key, train, on_epoch)
-        pruned = start._replace(weights=weights)
-        values[share] = 1 - float(accuracy(pruned, val).mean())
-      return values
-
-    return tune_grid.tune_grid(
-      lambda points: [errors(point) for point in points],
-      list(method.axes.values()),
-      extensions=c.extensions,
-    )
-
-  def measure(method, subject, on_epoch):
-    found = choose(method, subject.chosen_on, on_epoch)
-    zoo, results, settings = subject.networks, [], {}
-    start = time.perf_counter()
-    for share in c.sparsities:
-      point = found.best[share]
-      settings[share] = dict(zip(method.axes, point, strict=True))
-      edited = method.edit(zoo, settings[share])
-      results.append(
-        run(method, edited, share, settings[share], key, train, on_epoch)
-      )
-    jax.block_until_ready(results)
-    count = zoo.activation.shape[0]
-    seconds = (time.perf_counter() - start) / count / len(c.sparsities)
-    accuracies = [accuracy(zoo._replace(weights=w), test) for w in results]
-    tuning = [
-      (dict(zip(method.axes, point, strict=True)), errors)
-      for point, errors in found.objective.items()
-    ]
-    return np.stack(accuracies), seconds, settings, tuning
-
-  def compare(subject, entrants):
-    measured = {}
-    total = sum(
-      _epochs(method, subject, len(c.sparsities))
-      for members in entrants.values()
-      for method in members
-    )
-    with progress.bar("prune", total) as advance:
-      for label, members in entrants.items():
-        advance(label.removesuffix(UNTUNED), 0)
-        found = [measure(m, subject, advance) for m in members]
-        accuracies, seconds, settings, tuning = zip(*found, strict=True)
-        measured[label] = Measured(
-          np.stack(accuracies, axis=1),
-          float(np.mean(seconds)),
-          members[0].epochs + members[0].data_passes,
-          members[0].epochs,
-          {
-            f"{share:g}": [s[share] for s in settings] for share in c.sparsities
-          },
-          tuning,
-        )
-    return measured
-
-  return compare
-
-
-def _epochs(method: pruning.PruneMethod, subject: Subject, shares: int) -> int:
-  """Epochs of all networks, if no grid grows."""
-  points = math.prod(len(values) for values in method.axes.values())
-  _, chosen_on, networks = subject
-  count = points * chosen_on.activation.size + networks.activation.size
-  return count * shares * method.epochs
+      add_l1(phases, epochs)
+  # Methods with fine-tuning first.
+  return dict(sorted(methods.items(), key=lambda item: not item[0].epochs))

@@ -1,4 +1,4 @@
-"""What was measured of pruning, in tables, words and pictures."""
+"""Tables, conclusions and pictures of pruning."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,22 +6,52 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.prune.methods import UNTUNED, Measured
+from experiments.prune.compare import Results
+from experiments.prune.data import PruneData, PruneSubject
+from experiments.prune.methods import MethodKey
+from experiments.prune.training import SINGLE
 from experiments.runner.experiment import Table
 
-ORIGINAL = "as it is"
+LABELS = {
+  "original": "original",
+  "magnitude": "magnitude",
+  "magnitude_l1_gauge": "magnitude (L1 gauge)",
+  "magnitude_as_stored": "magnitude (as stored)",
+  "iterative_magnitude": "iterative magnitude",
+  "l1": "L1",
+  "snip": "SNIP",
+  "operator": "operator",
+  "predictor": "predictor",
+  "constant_best": "constant: best of the zoo",
+  SINGLE: "operator (trained on this network)",
+}
 
 PUBLISHED = {
   "magnitude": (0.572, 0.523, 0.411, 0.270, 0.159),
-  "iterative magnitude": (0.572, 0.549, 0.468, 0.339, 0.133),
-  "L1": (0.572, 0.573, 0.570, 0.558, 0.473),
+  "iterative_magnitude": (0.572, 0.549, 0.468, 0.339, 0.133),
+  "l1": (0.572, 0.573, 0.570, 0.558, 0.473),
   "operator": (0.572, 0.535, 0.512, 0.508, 0.461),
   "predictor": (0.572, 0.603, 0.597, 0.563, 0.463),
 }
-"""Accuracy of one small CNN on CIFAR-10-GS at 0, 60, 70, 80 and 90 % of the
-precursor of Kuipers et al. 2025 (arXiv:2510.08300); its network, its budget."""
+"""{method: test accuracy at each of `PUBLISHED_SPARSITIES`}: one small CNN on
+CIFAR-10-GS, from Kuipers et al. 2025 (arXiv:2510.08300), with the network and
+the budget of that paper."""
 
-Results = Mapping[str, Measured]
+PUBLISHED_SPARSITIES = (0.0, 0.6, 0.7, 0.8, 0.9)
+
+
+def label(row: Mapping[str, Any]) -> str:
+  """The text in the first column of a row."""
+  text = _name(row)
+  return text + ", no fine-tuning" if row.get("epochs") == 0 else text
+
+
+def _name(row: Mapping[str, Any]) -> str:
+  """The label without the epochs of fine-tuning."""
+  text = LABELS[row["method"]]
+  if row.get("l1_epochs"):
+    text += f" ({row['l1_epochs']} epochs before)"
+  return text
 
 
 def _percent(share: float) -> str:
@@ -29,120 +59,157 @@ def _percent(share: float) -> str:
 
 
 def table(
-  title: str, original: np.ndarray, results: Results, shares: Sequence[float]
+  subject: PruneSubject,
+  original: np.ndarray,
+  results: Results,
+  sparsities: Sequence[float],
 ) -> Table:
   """Mean accuracy of each method at each sparsity.
 
   Args:
-    title: what was pruned.
-    original: [networks] accuracies before.
-    results: see `Measured`.
-    shares: the sparsities.
+    subject: the pruned networks.
+    original: [networks] test accuracies before pruning.
+    results: {method: result}.
+    sparsities: shares of kernel entries that are zero.
   """
-  several = original.size > 1
-  # The networks as they are stand at 0 %, whether that is a sparsity or not.
-  columns = {f"{s:g}": (_percent(s), "{:.3f}") for s in (0.0, *shares)}
+  # The original networks have a cell at 0 %, even if that is no sparsity.
+  columns = {
+    f"accuracy_{s:g}": (_percent(s), "{:.3f}") for s in (0.0, *sparsities)
+  }
   short = tuple(columns)
-  if several:
-    columns |= {f"std {s:g}": (f"std {_percent(s)}", "{:.3f}") for s in shares}
+  if original.size > 1:
+    columns |= {
+      f"std_{s:g}": (f"std {_percent(s)}", "{:.3f}") for s in sparsities
+    }
   columns["seconds"] = ("s per network", "{:.2g}")
   columns["data_passes"] = ("passes", "{:.3g}")
   rows: list[dict[str, Any]] = [
     {
-      "method": ORIGINAL,
-      "0": float(original.mean()),
-      "std 0": float(original.std()),
+      "method": "original",
+      "accuracy_0": float(original.mean()),
+      "std_0": float(original.std()),
       "seconds": 0.0,
       "data_passes": 0.0,
     }
   ]
-  for name, found in results.items():
-    row = {
-      "method": name,
-      "seconds": found.seconds,
-      "data_passes": found.data_passes,
+  for key, result in results.items():
+    row = key._asdict() | {
+      "seconds": result.seconds,
+      "data_passes": result.data_passes,
     }
-    for share, accuracy in zip(shares, found.accuracy, strict=True):
-      row[f"{share:g}"] = float(accuracy.mean())
-      # Over networks, each with the mean over the seeds of φ.
-      row[f"std {share:g}"] = float(accuracy.mean(0).std())
+    for share, accuracy in zip(sparsities, result.accuracy, strict=True):
+      row[f"accuracy_{share:g}"] = float(accuracy.mean())
+      # Over networks, after the mean over the seeds of φ.
+      row[f"std_{share:g}"] = float(accuracy.mean(0).std())
     rows.append(row)
-  return Table(f"accuracy at each sparsity: {title}", columns, rows, short)
+  title = f"accuracy at each sparsity: {subject.title}"
+  return Table(title, columns, rows, short)
 
 
 def published() -> Table:
-  shares = (0.0, 0.6, 0.7, 0.8, 0.9)
+  """The published accuracies, see `PUBLISHED`."""
+  keys = [f"accuracy_{s:g}" for s in PUBLISHED_SPARSITIES]
   return Table(
-    "published: one small CNN on CIFAR-10-GS, its own start and budget",
-    {f"{s:g}": (_percent(s), "{:.3f}") for s in shares},
+    "published accuracy at each sparsity (Kuipers et al. 2025, "
+    "arXiv:2510.08300): one small CNN on CIFAR-10-GS, another network and "
+    "budget than above",
+    {
+      key: (_percent(s), "{:.3f}")
+      for key, s in zip(keys, PUBLISHED_SPARSITIES, strict=True)
+    },
     [
-      {
-        "method": name,
-        **{f"{s:g}": v for s, v in zip(shares, values, strict=True)},
-      }
-      for name, values in PUBLISHED.items()
+      {"method": method, **dict(zip(keys, values, strict=True))}
+      for method, values in PUBLISHED.items()
     ],
-    [f"{s:g}" for s in shares],
+    keys,
   )
 
 
-def _budgets(results: Results) -> dict[str, Results]:
-  """{title: the methods with fine-tuning, and those without}."""
-  tuned = {n: m for n, m in results.items() if m.epochs}
+def _by_budget(results: Results) -> dict[int, Results]:
+  """{epochs of fine-tuning: results}, the largest number first."""
+  budgets = sorted({key.epochs for key in results}, reverse=True)
   return {
-    f"after {min(m.epochs for m in tuned.values())} epochs": tuned,
-    "without fine-tuning": {
-      n.removesuffix(UNTUNED): m for n, m in results.items() if not m.epochs
-    },
+    epochs: {k: r for k, r in results.items() if k.epochs == epochs}
+    for epochs in budgets
   }
 
 
-def lines(what: str, results: Results, shares: Sequence[float]) -> list[str]:
-  """What a table says of the highest sparsity: which methods are best, with
-  fine-tuning and without."""
-  last = int(np.argmax(shares))
-  said = []
-  for after, found in _budgets(results).items():
-    means = {n: m.accuracy[last].mean() for n, m in found.items()}
+def _budget_title(epochs: int) -> str:
+  return f"after {epochs} epochs" if epochs else "without fine-tuning"
+
+
+def ranking(
+  subject: PruneSubject, results: Results, sparsities: Sequence[float]
+) -> list[str]:
+  """Methods by accuracy at the highest sparsity, a line per budget."""
+  last = int(np.argmax(sparsities))
+  lines = []
+  for epochs, group in _by_budget(results).items():
+    means = {
+      _name(k._asdict()): r.accuracy[last].mean() for k, r in group.items()
+    }
     ranked = sorted(means, key=lambda name: -means[name])
-    listed = ", ".join(f"{name} {means[name]:.3f}" for name in ranked)
-    said.append(f"{what}, {_percent(shares[last])} pruned, {after}: {listed}")
-  return said
+    values = ", ".join(f"{name} {means[name]:.3f}" for name in ranked)
+    lines.append(
+      f"{subject.title}, {_percent(sparsities[last])} pruned, "
+      f"{_budget_title(epochs)}: {values}"
+    )
+  return lines
 
 
-def spread(results: Results, shares: Sequence[float]) -> list[str]:
-  """How much the seed of φ matters, for methods with several."""
+def seed_spread(results: Results, sparsities: Sequence[float]) -> list[str]:
+  """The spread over the seeds of φ, a line per method with several."""
   return [
-    f"{name}: standard deviation over {found.accuracy.shape[1]} seeds of φ "
+    f"{label(key._asdict())}: standard deviation over "
+    f"{result.accuracy.shape[1]} seeds of φ "
     + ", ".join(
       f"{accuracy.mean(1).std(ddof=1):.3f} at {_percent(share)}"
-      for share, accuracy in zip(shares, found.accuracy, strict=True)
+      for share, accuracy in zip(sparsities, result.accuracy, strict=True)
     )
-    for name, found in results.items()
-    if found.accuracy.shape[1] > 1
+    for key, result in results.items()
+    if result.accuracy.shape[1] > 1
+  ]
+
+
+def tuning(results: Results) -> list[dict[str, Any]]:
+  """The settings of each method, for `results.json`."""
+  return [
+    key._asdict() | {"settings": result.settings, "tuning": result.tuning}
+    for key, result in results.items()
   ]
 
 
 def picture(
-  title: str, original: np.ndarray, results: Results, shares: Sequence[float]
+  subject: PruneSubject,
+  original: np.ndarray,
+  results: Results,
+  sparsities: Sequence[float],
 ) -> Figure:
-  """Mean accuracy against sparsity, with fine-tuning and without; the bands
-  are one standard deviation over networks to both sides."""
-  budgets = _budgets(results)
-  tuned = next(iter(budgets.values()))
-  colors = {name: f"C{i}" for i, name in enumerate(tuned)}
+  """Mean accuracy against sparsity, one panel per budget.
+
+  The bands are one standard deviation over networks to both sides.
+  """
+  budgets = _by_budget(results)
   figure = Figure(figsize=(11.5, 4.2))
-  axes = figure.subplots(1, len(budgets), sharey=True)
-  x = 100 * np.asarray(shares)
-  for axis, (after, found) in zip(axes, budgets.items(), strict=True):
-    axis.axhline(original.mean(), color="black", linestyle=":", label=ORIGINAL)
-    for name, measured in found.items():
-      accuracy = measured.accuracy.mean(1)
-      mean, std, color = accuracy.mean(1), accuracy.std(1), colors[name]
+  axes = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
+  x = 100 * np.asarray(sparsities)
+  # A method has the same color in all panels.
+  colors = {
+    _color_key(key): f"C{i}"
+    for i, key in enumerate(next(iter(budgets.values())))
+  }
+  for axis, (epochs, group) in zip(axes, budgets.items(), strict=True):
+    axis.axhline(
+      original.mean(), color="black", linestyle=":", label=LABELS["original"]
+    )
+    for key, result in group.items():
+      accuracy = result.accuracy.mean(1)
+      mean, std = accuracy.mean(1), accuracy.std(1)
+      color, name = colors[_color_key(key)], _name(key._asdict())
       axis.plot(x, mean, "o-", color=color, markersize=3, label=name)
       axis.fill_between(x, mean - std, mean + std, color=color, alpha=0.08)
     axis.set(
-      title=after,
+      title=_budget_title(epochs),
       xlabel="share of kernel entries that are zero, %",
       ylim=(0, 1),
     )
@@ -151,5 +218,34 @@ def picture(
     *axes[0].get_legend_handles_labels(), fontsize=7, loc="upper left",
     bbox_to_anchor=(1.02, 1), borderaxespad=0,
   )  # fmt: skip
-  figure.suptitle(title, fontsize=10)
+  figure.suptitle(subject.title, fontsize=10)
   return figure
+
+
+def _color_key(key: MethodKey) -> tuple[str, int]:
+  return key.method, key.l1_epochs
+
+
+def subject_report(
+  data: PruneData,
+  name: str,
+  results: Results,
+  sparsities: Sequence[float],
+) -> tuple[Table, list[str], Figure]:
+  """(table, conclusions, picture) of one subject.
+
+  Args:
+    data: the subjects and the test images.
+    name: of the subject.
+    results: {method: result}.
+    sparsities: shares of kernel entries that are zero.
+  """
+  subject, images = data.subjects[name], data.images
+  accuracy = data.evaluate(subject.networks, images.test_x, images.test_y)[1]
+  original = np.asarray(accuracy)
+  lines = ranking(subject, results, sparsities)
+  return (
+    table(subject, original, results, sparsities),
+    lines + seed_spread(results, sparsities),
+    picture(subject, original, results, sparsities),
+  )

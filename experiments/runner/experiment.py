@@ -18,7 +18,14 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.runner import compilation, formats, progress, report, workdir
+from experiments.runner import (
+  compilation,
+  formats,
+  progress,
+  provenance,
+  report,
+  workdir,
+)
 from scalegmn_jax.base import InputError, MetaNetwork, Params
 from scalegmn_jax.io import read_json, write_json, write_text
 from scalegmn_jax.training.loop import Watch, train
@@ -237,6 +244,7 @@ def write(
   outcome: Outcome,
   seconds: Mapping[str, float],
   label: report.Label,
+  config_file: str = "",
 ) -> report.Results:
   """Writes pictures, tables and, last, `results.json`.
 
@@ -246,12 +254,16 @@ def write(
     outcome: results of the experiment.
     seconds: see `compilation.Clock.stop`.
     label: display text of a row.
+    config_file: file and variants of the config, "" if unknown.
 
   Returns:
     The content of `results.json`.
   """
   results = {
     "format": formats.FORMAT,
+    "config_file": config_file,
+    "commit": provenance.commit(),
+    "date": provenance.date(),
     "config": build.plain(config),
     "tables": [table._asdict() for table in outcome.tables],
     "lines": list(outcome.lines),
@@ -270,7 +282,13 @@ def write(
   return results
 
 
-def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
+def run(
+  config: ConfigDict,
+  folder: Path,
+  *,
+  eval_only: bool = False,
+  config_file: str = "",
+) -> None:
   """Runs an experiment, from data to tables and pictures.
 
   Args:
@@ -279,6 +297,7 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
       results of a finished one are shown.
     eval_only: measure the metanetworks of a finished training again, possibly
       with other keys in `config.baselines` and `config.ood`.
+    config_file: file and variants of the config, for the results.
 
   Raises:
     InputError: the config or the folder is wrong.
@@ -313,7 +332,9 @@ def run(config: ConfigDict, folder: Path, *, eval_only: bool = False) -> None:
       pictures={**outcome.pictures, **curves},
       extra={**outcome.extra, "validation": validation},
     )
-  results = write(folder, config, outcome, clock.stop(), experiment.label)
+  results = write(
+    folder, config, outcome, clock.stop(), experiment.label, config_file
+  )
   if eval_only:  # other baselines are possible
     workdir.write_config(folder, config)
   report.show(results, experiment.label)

@@ -103,7 +103,7 @@ def _with(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
   return config
 
 
-def claimed(config: ConfigDict, space: Space) -> ConfigDict:
+def sweep_config(config: ConfigDict, space: Space) -> ConfigDict:
   """The config in the folder of a sweep: it includes the space."""
   config = copy.deepcopy(config)
   with config.unlocked():
@@ -116,7 +116,14 @@ def label(row: Mapping[str, Any]) -> str:
   return str(row["trial"])
 
 
-def sweep(config: ConfigDict, space: Space, folder: Path, trials: int) -> None:
+def sweep(
+  config: ConfigDict,
+  space: Space,
+  folder: Path,
+  trials: int,
+  *,
+  config_file: str = "",
+) -> None:
   """Runs trials until the study has `trials` of them, and writes the report.
 
   Args:
@@ -125,6 +132,7 @@ def sweep(config: ConfigDict, space: Space, folder: Path, trials: int) -> None:
     folder: the workdir.
     trials: number of trials of all processes that share the folder, including
       failed ones.
+    config_file: file and variants of the config, for the results.
 
   Raises:
     InputError: the config has impossible values.
@@ -143,7 +151,12 @@ def sweep(config: ConfigDict, space: Space, folder: Path, trials: int) -> None:
     progress.console.print(_summary(study.trials[trial.number]))
   with filelock.FileLock(folder / "results.lock"):
     results = experiment.write(
-      folder, config, _outcome(study, space), clock.stop(), label
+      folder,
+      config,
+      _outcome(study, space),
+      clock.stop(),
+      label,
+      config_file,
     )
   report.show(results, label)
   progress.console.print(f"tables, pictures and the trials are in {folder}")

@@ -117,7 +117,9 @@ def test_tau_within_architectures_ignores_their_means():
   """Two architectures, ranked right by their means and wrong within."""
   data = MultiArchData(
     names=["a", "b"],
-    dataset=types.SimpleNamespace(of=np.array([0, 0, 0, 1, 1, 1])),
+    dataset=types.SimpleNamespace(
+      architecture_index=np.array([0, 0, 0, 1, 1, 1])
+    ),
     networks=[],
     accuracies=np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]),
     parts={"test": np.arange(6), "unseen": np.zeros(0, int)},

@@ -1,26 +1,28 @@
-"""The pruning experiment: what it accepts, chooses and says."""
+"""The pruning experiment: refused configs, chosen settings, reports."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import prune as configs
-from experiments.prune import methods, plan, report
+from experiments.prune import compare, data, plan, report
+from experiments.prune.methods import MethodKey
 from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.baselines import importance, pruning
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.targets.mlp import mlp
 
 VALUES = [
-  ({"shares": ()}, "config.prune.sparsities"),
-  ({"shares": (0.5, 1.0)}, "config.prune.sparsities is (0.5, 1.0)"),
+  ({"sparsities": ()}, "config.prune.sparsities"),
+  ({"sparsities": (0.5, 1.0)}, "config.prune.sparsities is (0.5, 1.0)"),
   ({"epochs": 1}, "config.prune.epochs is 1, expected at least 2"),
-  ({"seeds": 0}, "config.train.seeds is 0"),
-  ({"rates": (0.0, 0.1)}, "config.prune.learning_rates"),
+  ({"learning_rates": (0.0, 0.1)}, "config.prune.learning_rates"),
   ({"ascent_l1": ()}, "config.prune.ascent_l1"),
   ({"extensions": -1}, "config.prune.extensions"),
+  ({"own_steps": -1}, "config.prune.own_steps"),
   ({"subjects": ("zoo", "best")}, "some of zoo, network"),
+  ({"subjects": ("zoo",), "network": 1}, "config.prune.network is 1"),
+  ({"network_path": "a.npy", "network": 1}, "config.prune.network is 1"),
   ({"predictor_steps": 3}, "0 <= warmup < steps"),
 ]
 
@@ -44,65 +46,81 @@ def test_variants(variant):
     configs.get_config("big")
 
 
-def test_settings_are_those_of_the_best_validation_accuracy():
-  """Not of the best test accuracy: here the other value has that."""
+def test_settings_have_the_best_validation_accuracy():
+  """In this test, the other value has the best test accuracy."""
   config = configs.get_config("tiny")
   config.prune.sparsities = (0.0, 0.5)
   target = mlp((2, 8, 2))
   x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
   y = x.argmax(1).astype(np.int32)
-  data = Images(x, y, x, y, x, 1 - y, 2)
+  images = Images(x, y, x, y, x, 1 - y, 2)
   identity = np.eye(2, 8, dtype=np.float32)
 
-  def network(sign):
-    first = {"bias": jnp.full(8, 9.0), "kernel": jnp.asarray(identity)}
-    last = {"bias": jnp.zeros(2), "kernel": jnp.asarray(sign * identity.T)}
-    return Networks((first, last), jnp.zeros((), jnp.int32))
-
-  def edit(zoo, settings):
-    one = network(1.0 if settings["which"] == 2 else -1.0)
-    return jax.tree.map(lambda a: a[None], one)
+  def networks(sign):
+    first = {"bias": jnp.full((1, 8), 9.0), "kernel": jnp.asarray([identity])}
+    kernel = jnp.asarray([sign * identity.T])
+    last = {"bias": jnp.zeros((1, 2)), "kernel": kernel}
+    return Networks((first, last), jnp.zeros(1, jnp.int32))
 
   method = pruning.PruneMethod(
-    pruning.once(0), importance.magnitude_as_stored, {"which": (1, 2)}, edit
+    pruning.once(0),
+    importance.magnitude_as_stored,
+    {"which": (1, 2)},
+    lambda _, settings: networks(1.0 if settings["which"] == 2 else -1.0),
   )
-  zoo = jax.tree.map(lambda a: a[None], network(-1.0))
-  subject = methods.Subject("one network", zoo, zoo)
-  compare = methods.comparer(config, target, data)
-  found = compare(subject, {"choice": [method, method]})["choice"]
-  assert found.settings == {"0": [{"which": 2}] * 2, "0.5": [{"which": 2}] * 2}
-  assert found.accuracy.shape == (2, 2, 1) and not found.accuracy.any()
-  assert found.data_passes == found.epochs == 0
-
-
-def measured(accuracy, epochs):
-  return methods.Measured(np.asarray(accuracy), 0.1, epochs, epochs, {}, [])
+  subject = data.PruneSubject("one network", networks(-1.0), networks(-1.0))
+  key = MethodKey("choice", 0)
+  result = compare.make_comparison(config, target, images)(
+    subject, {key: [method, method]}
+  )[key]
+  assert result.settings == {"0": [{"which": 2}] * 2, "0.5": [{"which": 2}] * 2}
+  assert result.accuracy.shape == (2, 2, 1) and not result.accuracy.any()
+  assert result.data_passes == 0
 
 
 def test_tables_and_lines():
-  shares = (0.0, 0.9)
+  sparsities = (0.0, 0.9)
+
+  def result(accuracy):  # [sparsities, seeds, networks]
+    return compare.PruneResult(np.asarray(accuracy), 0.1, 5, {}, [])
+
   results = {
-    # [shares, seeds, networks]
-    "magnitude": measured([[[0.8, 0.6]], [[0.4, 0.2]]], 5),
-    "operator": measured(
-      [[[0.9, 0.7], [0.7, 0.7]], [[0.5, 0.5], [0.7, 0.7]]], 5
+    MethodKey("magnitude", 5): result([[[0.8, 0.6]], [[0.4, 0.2]]]),
+    MethodKey("operator", 5): result(
+      [[[0.9, 0.7], [0.7, 0.7]], [[0.5, 0.5], [0.7, 0.7]]]
     ),
-    "magnitude, no fine-tuning": measured([[[0.8, 0.6]], [[0.1, 0.1]]], 0),
+    MethodKey("l1", 5, 13): result([[[0.8, 0.6]], [[0.3, 0.2]]]),
+    MethodKey("magnitude", 0): result([[[0.8, 0.6]], [[0.1, 0.1]]]),
   }
-  table = report.table("two networks", np.array([0.8, 0.6]), results, shares)
-  original, magnitude, operator, _ = table.rows
-  assert original["0"] == pytest.approx(0.7) and "0.9" not in original
-  assert magnitude["0.9"] == pytest.approx(0.3)
-  assert magnitude["std 0.9"] == pytest.approx(0.1)
-  assert operator["0.9"] == pytest.approx(0.6)
-  assert operator["std 0"] == pytest.approx(0.05)
+  one = Networks((), jnp.zeros(2, jnp.int32))
+  subject = data.PruneSubject("zoo", one, one)
+  original = np.array([0.8, 0.6])
+  table = report.table(subject, original, results, sparsities)
+  assert [plan.label(row) for row in table.rows] == [
+    "original", "magnitude", "operator", "L1 (13 epochs before)",
+    "magnitude, no fine-tuning",
+  ]  # fmt: skip
+  first, magnitude, operator, *_ = table.rows
+  assert (magnitude["method"], magnitude["epochs"]) == ("magnitude", 5)
+  assert first["accuracy_0"] == pytest.approx(0.7)
+  assert "accuracy_0.9" not in first
+  assert magnitude["accuracy_0.9"] == pytest.approx(0.3)
+  assert magnitude["std_0.9"] == pytest.approx(0.1)
+  assert operator["accuracy_0.9"] == pytest.approx(0.6)
+  assert operator["std_0"] == pytest.approx(0.05)
   assert set(table.short) <= set(table.columns)
-  after, without = report.lines("zoo", results, shares)
+  after, without = report.ranking(subject, results, sparsities)
   assert without == "zoo, 90 % pruned, without fine-tuning: magnitude 0.100"
-  assert after.endswith("after 5 epochs: operator 0.600, magnitude 0.300")
-  (spread,) = report.spread(results, shares)
+  assert "after 5 epochs: operator 0.600, magnitude 0.300, L1 (13" in after
+  (spread,) = report.seed_spread(results, sparsities)
   assert "0.141 at 90 %" in spread and "operator" in spread
-  figure = report.picture("two networks", np.array([0.8, 0.6]), results, shares)
+  figure = report.picture(subject, original, results, sparsities)
   tuned, untuned = figure.axes
-  assert len(tuned.lines) == 3 and len(untuned.lines) == 2
+  assert len(tuned.lines) == 4 and len(untuned.lines) == 2
   np.testing.assert_allclose(tuned.lines[2].get_ydata(), (0.75, 0.6))
+
+
+def test_published_rows_have_labels():
+  table = report.published()
+  assert plan.label(table.rows[0]) == "magnitude"
+  assert all(set(table.columns) <= set(row) for row in table.rows)

@@ -1,0 +1,38 @@
+"""The section `target`: the architecture of the networks."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from scalegmn_jax.base import InputError, TargetNetwork
+from scalegmn_jax.data import images
+from scalegmn_jax.targets.registry import make_target
+
+
+def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
+  """The target network for images of this shape.
+
+  If there are several image sets, a network has the classes of one of them, and
+  the number of outputs is the number of classes of the largest set.
+
+  Args:
+    config: config of the experiment.
+    data: the images.
+
+  Raises:
+    InputError: impossible arguments, or several image sets without
+      `config.zoo.classes_per_network`.
+  """
+  if len(data.sets) > 1 and not config.zoo.classes_per_network:
+    raise InputError(
+      f"config.data.name is {config.data.name!r}, several image sets: "
+      "config.zoo.classes_per_network has to say how many classes of one of "
+      "them a network has"
+    )
+  arguments = config.target.to_dict()
+  shape = data.train_x.shape[1:]
+  if arguments["name"] == "cnn":
+    arguments |= {"input_shape": shape, "classes": max(data.sets)}
+  elif arguments["name"] == "mlp":
+    hidden = arguments.pop("hidden")
+    arguments["sizes"] = (int(np.prod(shape)), *hidden, max(data.sets))
+  return make_target(arguments)

@@ -1,0 +1,168 @@
+"""Pruning methods: settings chosen on validation data, test accuracy."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build
+from experiments.prune.data import PruneSubject
+from experiments.prune.methods import MethodKey, Methods
+from experiments.runner import progress
+from scalegmn_jax import batched
+from scalegmn_jax.base import Networks, TargetNetwork
+from scalegmn_jax.baselines import pruning
+from scalegmn_jax.data.images import Images
+from scalegmn_jax.inner import tune_grid
+from scalegmn_jax.inner.objective import evaluate_network
+
+
+class PruneResult(NamedTuple):
+  """The result of one method on the networks of a subject.
+
+  Attributes:
+    accuracy: [sparsities, seeds, networks] on test images.
+    seconds: per network and sparsity, one after another.
+    data_passes: over the training images.
+    settings: {sparsity: the chosen settings of each seed}.
+    tuning: of each seed, [(settings, {sparsity: validation error}), ...].
+  """
+
+  accuracy: np.ndarray
+  seconds: float
+  data_passes: float
+  settings: Mapping[str, Any]
+  tuning: Sequence[Any]
+
+
+Results = dict[MethodKey, PruneResult]
+
+
+class _SeedResult(NamedTuple):
+  """Like `PruneResult`, for one seed: accuracy [sparsities, networks]."""
+
+  accuracy: np.ndarray
+  seconds: float
+  settings: Mapping[float, Any]
+  tuning: Sequence[Any]
+
+
+def make_comparison(
+  config: ConfigDict, target: TargetNetwork, data: Images
+) -> Callable[[PruneSubject, Methods], Results]:
+  """Makes a function that measures methods on a subject.
+
+  Settings have the least error on validation images, for each method and
+  sparsity.
+
+  Args:
+    config: of the run.
+    target: the architecture.
+    data: training, validation and test images.
+  """
+  c = config.prune
+  run = pruning.pruner(
+    target,
+    batch_size=c.batch_size,
+    vmap_size=build.default_vmap_size(target),
+  )
+  key = jax.random.fold_in(jax.random.key(config.seed), 1)
+  train, val, test = jax.device_put(
+    (
+      (data.train_x, data.train_y),
+      (data.val_x, data.val_y),
+      (data.test_x, data.test_y),
+    )
+  )
+  network_accuracy = batched.apply_batched(
+    lambda images, network: evaluate_network(target.apply, network, *images)[1],
+    batch_size=1,
+  )
+
+  def accuracy(networks: Networks, images) -> np.ndarray:
+    return np.asarray(network_accuracy(images, networks))
+
+  def tune(method, networks, on_epoch) -> tune_grid.GridResult:
+    edited: dict[tuple, Networks] = {}
+
+    def errors(point):
+      settings = dict(zip(method.axes, point, strict=True))
+      # The learning rate of fine-tuning does not change the edit.
+      edit_settings = tuple(v for k, v in settings.items() if k != "rate")
+      if edit_settings not in edited:
+        edited[edit_settings] = method.edit(networks, settings)
+      start, values = edited[edit_settings], {}
+      for share in c.sparsities:
+        weights = run(method, start, share, settings, key, train, on_epoch)
+        pruned = start._replace(weights=weights)
+        values[share] = 1 - float(accuracy(pruned, val).mean())
+      return values
+
+    return tune_grid.tune_grid(
+      lambda points: [errors(point) for point in points],
+      list(method.axes.values()),
+      extensions=c.extensions,
+    )
+
+  def measure(method, subject, on_epoch) -> _SeedResult:
+    grid = tune(method, subject.tuning, on_epoch)
+    networks, results, settings = subject.networks, [], {}
+    start = time.perf_counter()
+    for share in c.sparsities:
+      point = grid.best[share]
+      settings[share] = dict(zip(method.axes, point, strict=True))
+      edited = method.edit(networks, settings[share])
+      results.append(
+        run(method, edited, share, settings[share], key, train, on_epoch)
+      )
+    jax.block_until_ready(results)
+    elapsed = time.perf_counter() - start
+    accuracies = [accuracy(networks._replace(weights=w), test) for w in results]
+    tuning = [
+      (dict(zip(method.axes, point, strict=True)), errors)
+      for point, errors in grid.objective.items()
+    ]
+    return _SeedResult(
+      np.stack(accuracies),
+      elapsed / networks.size / len(c.sparsities),
+      settings,
+      tuning,
+    )
+
+  def compare(subject: PruneSubject, methods: Methods) -> Results:
+    total = sum(
+      _epochs(method, subject, len(c.sparsities))
+      for by_seed in methods.values()
+      for method in by_seed
+    )
+    results = {}
+    with progress.bar("prune", total) as advance:
+      for method_key, by_seed in methods.items():
+        advance(method_key.method, 0)
+        seeds = [measure(method, subject, advance) for method in by_seed]
+        results[method_key] = PruneResult(
+          np.stack([s.accuracy for s in seeds], axis=1),
+          float(np.mean([s.seconds for s in seeds])),
+          by_seed[0].epochs + by_seed[0].data_passes,
+          {
+            f"{share:g}": [s.settings[share] for s in seeds]
+            for share in c.sparsities
+          },
+          [s.tuning for s in seeds],
+        )
+    return results
+
+  return compare
+
+
+def _epochs(
+  method: pruning.PruneMethod, subject: PruneSubject, sparsities: int
+) -> int:
+  """Epochs of all networks, if no grid grows."""
+  points = math.prod(len(values) for values in method.axes.values())
+  networks = points * subject.tuning.size + subject.networks.size
+  return networks * sparsities * method.epochs

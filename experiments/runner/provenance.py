@@ -1,0 +1,33 @@
+"""Origin of results: the commit of the source and the date of the run."""
+
+import datetime
+import subprocess
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+
+
+def commit() -> str:
+  """Commit of the source, with "+" for uncommitted changes; "" outside git."""
+  head = _git("rev-parse", "--short=10", "HEAD")
+  changed = _git("status", "--porcelain", "--untracked-files=no")
+  return head + ("+" if head and changed else "")
+
+
+def date() -> str:
+  """Today's date in UTC, such as "2026-01-31"."""
+  return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def _git(*arguments: str) -> str:
+  """Output of a git command in the source tree; "" if it fails."""
+  try:
+    done = subprocess.run(
+      ["git", "-C", str(_ROOT), *arguments],
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return ""
+  return done.stdout.strip()
