@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.build.zoo import OOD
 from experiments.finetune.methods import (
   SHARES,
   Comparison,
@@ -69,7 +70,7 @@ SOURCES = {"best_of_zoo": "best of the zoo", "trained": "one network"}
 
 POPULATIONS = {
   "regauged": "regauged test networks",
-  "ood": "out-of-distribution networks",
+  OOD: "out-of-distribution networks",
 }
 
 ROUNDING = 1e-3
