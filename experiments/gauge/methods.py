@@ -47,9 +47,7 @@ def make_jobs(
 ) -> dict[str, TrainingJob]:
   """A training for each penalty and seed, equal in all other respects."""
   images = data.images
-  device_data = jax.device_put(
-    (data.zoo.train, images.train_x, images.train_y)
-  )
+  device_data = jax.device_put((data.zoo.train, images.train_x, images.train_y))
   val = jax.device_put((images.val_x, images.val_y))
 
   def job(penalty, seed):
@@ -102,11 +100,12 @@ def operator_rows(
     means = {
       key: [float(getattr(s, key).mean()) for s in scores] for key in SCORES
     }
-    spread = means["objective"] if len(by_seed) > 1 else None
     return {
       **keys,
       **{key: float(np.mean(values)) for key, values in means.items()},
-      "objective_std": spread and float(np.std(spread, ddof=1)),
+      "objective_std": float(np.std(means["objective"], ddof=1))
+      if len(by_seed) > 1
+      else None,
     }
 
   rows = [row({"method": name}, [n]) for name, n in inputs.items()]
