@@ -110,7 +110,7 @@ def outcome(config, inputs, comparison, ood, errors) -> Outcome:
     report.SHORT,
   )
   others = Table(
-    "out-of-distribution networks x test images",
+    "regauged and out-of-distribution networks x test images",
     {key: report.COLUMNS[key] for key in report.OOD_COLUMNS},
     ood,
     report.OOD_SHORT,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.build.zoo import OOD
 from experiments.finetune.methods import (
   SHARES,
   Comparison,
@@ -69,7 +70,7 @@ SOURCES = {"best_of_zoo": "best of the zoo", "trained": "one network"}
 
 POPULATIONS = {
   "regauged": "regauged test networks",
-  "ood": "out-of-distribution networks",
+  OOD: "out-of-distribution networks",
 }
 
 ROUNDING = 1e-3
@@ -240,7 +241,7 @@ def per_network(measurements: Sequence[Measurement]) -> Figure:
   order = np.argsort(original.objective)
   ranks = np.arange(1, len(order) + 1)
 
-  figure = Figure(figsize=(9, 4))
+  figure = Figure(figsize=(9, 4.5))
   left, right = figure.subplots(1, 2)
   left.plot(
     ranks, original.objective[order], "o", color="gray", markersize=4,
@@ -250,21 +251,25 @@ def per_network(measurements: Sequence[Measurement]) -> Figure:
     ranks, reference.objective[order], "-", color="black", linewidth=1,
     label=label(reference.row),
   )  # fmt: skip
-  right.axhline(0, color="black", linewidth=1)
+  right.axhline(0, color="black", linewidth=1, label="best constant")
+  bottom, top = _gain_limits(
+    reference.objective - operator.objective,
+    reference.objective - descent.objective,
+  )
+  right.set_ylim(bottom, top)
   for m, marker, color in ((descent, "^", "C1"), (operator, "o", "C0")):
     left.plot(
       ranks, m.objective[order], marker, color=color, markersize=4,
       label=label(m.row),
     )  # fmt: skip
     gains = (reference.objective - m.objective)[order]
-    right.plot(
-      ranks, gains, marker, color=color, markersize=4,
-      label=f"{label(m.row)}: mean {gains.mean():+.4f}",
-    )  # fmt: skip
+    text = f"{label(m.row)}: mean {gains.mean():+.4f}"
+    if outside := int((gains < bottom).sum()):
+      text += f", {outside} below the axis"
+    right.plot(ranks, gains, marker, color=color, markersize=4, label=text)
   left.set(
     xlabel="test network, by original objective",
     ylabel="objective on test images",
-    yscale="log",
     title="Each test network",
   )
   right.set(
@@ -272,9 +277,26 @@ def per_network(measurements: Sequence[Measurement]) -> Figure:
     ylabel="constant minus method (above 0: better)",
     title="Gain over the best constant",
   )
-  left.legend(fontsize=7)
-  right.legend(fontsize=7)
+  for axis in (left, right):
+    # Below the axes, where it hides no network.
+    axis.legend(
+      fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncol=2
+    )
   return figure
+
+
+def _gain_limits(
+  operator: np.ndarray, descent: np.ndarray
+) -> tuple[float, float]:
+  """The range of the gains [B] without the failures of gradient descent.
+
+  A network on which gradient descent fails would hide the differences between
+  the others.
+  """
+  low = min(operator.min(), np.quantile(descent, 0.1), 0.0)
+  high = max(operator.max(), descent.max(), 0.0)
+  margin = 0.1 * (high - low) or 1.0
+  return low - margin, high + margin
 
 
 def _time(measurements: Sequence[Measurement]) -> Figure:

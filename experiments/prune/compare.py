@@ -71,13 +71,7 @@ def make_comparison(
     vmap_size=build.default_vmap_size(target),
   )
   key = jax.random.fold_in(jax.random.key(config.seed), 1)
-  train, val, test = jax.device_put(
-    (
-      (data.train_x, data.train_y),
-      (data.val_x, data.val_y),
-      (data.test_x, data.test_y),
-    )
-  )
+  train, val, test = data.device_splits()
   network_accuracy = batched.apply_batched(
     lambda images, network: evaluate_network(target.apply, network, *images)[1],
     batch_size=1,

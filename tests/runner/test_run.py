@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import scalegmn_jax
+from experiments.finetune.plan import label
 from scalegmn_jax.zoo import codec, store
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -140,42 +141,41 @@ def test_results_have_the_agreed_form(finished):
   }  # fmt: skip
   assert max(found["symmetry_error"]["functions"]) <= 1e-4
   assert 0 < found["seconds"]["compiling"] <= found["seconds"]["total"]
-  methods = [row["method"] for row in table(finished)]
+  labels = [label(row) for row in table(finished)]
   for name in (
-    "as is", "balanced", "one shot", "Adam, 1 epoch", "Adam, 2 epochs",
+    "original", "balanced", "operator", "Adam, 1 epoch", "Adam, 2 epochs",
     "constant: best of the zoo", "constant: one network, 2 epochs",
-    "last layer", "one shot + last layer", "pretrained + last layer",
+    "last layer", "operator + last layer", "pretrained + last layer",
   ):  # fmt: skip
-    assert name in methods
+    assert name in labels
+  keys = {"method", "after", "epochs", "schedule", "source"}
   for row in table(finished):
-    assert set(row) == {
-      "method", "objective", "cross_entropy", "objective_plain", "l1",
-      "l1_balanced", "accuracy_mean", "accuracy_std", "accuracy_min",
+    assert set(row) - keys == {
+      "objective", "gain_over_constant", "cross_entropy", "objective_plain",
+      "l1", "l1_balanced", "accuracy_mean", "accuracy_std", "accuracy_min",
       "accuracy_change_min", "sparsity", "accuracy_pruned", "agreement",
       "seconds_alone", "seconds_batched", "data_passes",
     }  # fmt: skip
-    assert all(np.isfinite(v) for k, v in row.items() if k != "method")
+    assert all(np.isfinite(v) for k, v in row.items() if k not in keys)
     assert row["l1_balanced"] <= row["l1"] * (1 + 1e-5)
-  elsewhere = results(finished)["tables"][1]["rows"]
-  assert [row["method"].partition(": ")[0] for row in elsewhere[::4]] == [
-    "test networks, re-gauged", "trained otherwise"
-  ]  # fmt: skip
-  shot, moved = table(finished)[2], elsewhere[1]
-  assert shot["method"] == "one shot"
-  assert moved["objective"] == pytest.approx(shot["objective"], rel=1e-4)
-  as_is, balanced = table(finished)[:2]
-  assert balanced["cross_entropy"] == pytest.approx(as_is["cross_entropy"])
-  assert as_is["agreement"] == 1
-  for picture in ("training", "before_after", "time", "sparsity"):
+  ood = results(finished)["tables"][1]["rows"]
+  assert [row["population"] for row in ood[::4]] == ["regauged", "ood"]
+  operator, regauged = table(finished)[2], ood[1]
+  assert operator["method"] == regauged["method"] == "operator"
+  assert regauged["objective"] == pytest.approx(operator["objective"], rel=1e-4)
+  original, balanced = table(finished)[:2]
+  assert balanced["cross_entropy"] == pytest.approx(original["cross_entropy"])
+  assert original["agreement"] == 1
+  for picture in ("training", "per_network", "time", "sparsity"):
     assert (finished / f"{picture}.png").stat().st_size > 5000
   text = (finished / "results.md").read_text()
-  assert "| one shot |" in text and "compiling took" in text
+  assert "| operator |" in text and "compiling took" in text
 
 
 def test_a_finished_run_shows_its_table(environment, finished):
   before = (finished / "results.json").stat().st_mtime_ns
   out, _ = finish(start(environment, finished))
-  assert "finished before" in out and "one shot" in out
+  assert "finished before" in out and "operator" in out
   assert (finished / "results.json").stat().st_mtime_ns == before
 
 
