@@ -24,14 +24,14 @@ def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
 def show(results: Results, label: Label) -> None:
   """Prints the tables, with their `short` columns, and the conclusions."""
   for table in results["tables"]:
-    shown = rich.table.Table(table["first"], title=table["title"])
+    grid = rich.table.Table(table["first"], title=table["title"])
     columns = {key: table["columns"][key] for key in table["short"]}
     for header, _ in columns.values():
-      shown.add_column(header, justify="right", no_wrap=True)
+      grid.add_column(header, justify="right", no_wrap=True)
     for row in table["rows"]:
       cells = [_cell(row, key, form) for key, (_, form) in columns.items()]
-      shown.add_row(label(row), *cells)
-    progress.console.print(shown)
+      grid.add_row(label(row), *cells)
+    progress.console.print(grid)
   for line in results["lines"]:
     progress.console.print(line + ".")
 

@@ -195,7 +195,7 @@ def classification_objective(
 def rendering_objective(
   operator: Operator, target: TargetNetwork, *, batch_networks: int
 ) -> Objective:
-  """Mean squared error between edited networks and given values.
+  """Mean squared error between outputs of edited networks and values.
 
   Args:
     operator: weights -> edited weights. The loss is invariant if it is

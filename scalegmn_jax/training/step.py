@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from scalegmn_jax import batched
-from scalegmn_jax.base import Params
+from scalegmn_jax.base import InputError, Params
 
 
 class TrainState(NamedTuple):
@@ -99,6 +99,7 @@ def gradient(
 
   Returns:
     (params, key, step, data) -> (gradient, metrics), means over the networks.
+    It raises InputError if `grad_chunk` does not divide the networks of a step.
   """
 
   def loss(params, item, shared):
@@ -146,7 +147,7 @@ def gradient(
     if grad_chunk is None or count == grad_chunk > 1:
       return of_all(params, batch, shared)
     if count % grad_chunk:
-      raise ValueError(
+      raise InputError(
         f"grad_chunk is {grad_chunk}, expected a divisor of {count} networks"
       )
     return in_chunks(params, batch, shared, count)

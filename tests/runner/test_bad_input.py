@@ -1,4 +1,4 @@
-"""What a user can get wrong: one line, and nothing is overwritten."""
+"""Mistakes of users: one line each, and nothing is overwritten."""
 
 import json
 import os
@@ -209,7 +209,7 @@ def test_other_baselines_are_for_measuring_again(changes, tmp_path):
   workdir.claim(tmp_path / "run", settings({}))
   before = (tmp_path / "run" / "config.json").read_bytes()
   workdir.claim(tmp_path / "run", settings(changes), again=True)
-  # Until there are results the folder is that of those it has.
+  # The config changes with the results, not before.
   assert (tmp_path / "run" / "config.json").read_bytes() == before
   with pytest.raises(InputError, match="holds a run with"):
     workdir.claim(tmp_path / "run", settings(changes))

@@ -23,7 +23,7 @@ CONFIGS = [
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_is_of_an_experiment(name):
-  """Its values and those of all its variants pass the checks."""
+  """The values of the config and of all its variants pass the checks."""
   module = importlib.import_module(f"configs.{name}")
   for variant in ("", *module.VARIANTS):
     config = module.get_config(variant)
@@ -132,11 +132,11 @@ def test_the_best_of_several_starts_is_kept(config, job, tmp_path):
   def fail(_):
     raise AssertionError("validated again")
 
-  again, _, found = experiment.train_best(
+  again, _, repeated = experiment.train_best(
     config, "operator", job._replace(validate=fail), tmp_path
   )
   jax.tree.map(np.testing.assert_array_equal, params, again)
-  assert found == objectives
+  assert repeated == objectives
 
 
 def test_one_start_is_the_first_of_several(config, job, tmp_path):

@@ -1,4 +1,4 @@
-"""The run command: killed and resumed, and what it leaves behind."""
+"""The run command: killed and resumed, and its files."""
 
 import json
 import os
@@ -29,7 +29,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-  """A cache of their own; compiled programs are shared by the runs."""
+  """A separate cache folder; the runs share compiled programs."""
   return os.environ | {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
 
 
@@ -122,7 +122,7 @@ def test_a_killed_run_ends_with_the_same_bits(environment, finished, tmp_path):
   assert [row["step"] for row in ours] == [10, 20, 30, 40, 50, 60]
   assert ours == theirs
 
-  # The first run compiled the programs that this one found in the cache.
+  # The other run compiled the programs, this one read them from the cache.
   cache = pathlib.Path(environment["XDG_CACHE_HOME"], "scalegmn_jax", "xla")
   assert list(cache.glob("*-cache"))
   timed = ("seconds_alone", "seconds_batched")
@@ -134,13 +134,13 @@ def test_a_killed_run_ends_with_the_same_bits(environment, finished, tmp_path):
 
 
 def test_results_have_the_agreed_form(finished):
-  found = results(finished)
-  assert set(found) >= {
+  stored = results(finished)
+  assert set(stored) >= {
     "config", "zoo", "tables", "lines", "symmetry_error", "device",
     "versions", "seconds",
   }  # fmt: skip
-  assert max(found["symmetry_error"]["functions"]) <= 1e-4
-  assert 0 < found["seconds"]["compiling"] <= found["seconds"]["total"]
+  assert max(stored["symmetry_error"]["functions"]) <= 1e-4
+  assert 0 < stored["seconds"]["compiling"] <= stored["seconds"]["total"]
   labels = [label(row) for row in table(finished)]
   for name in (
     "original", "balanced", "operator", "Adam, 1 epoch", "Adam, 2 epochs",

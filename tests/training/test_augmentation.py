@@ -28,17 +28,17 @@ def points():
 def test_a_moved_network_is_the_function_of_moved_coordinates(weights, points):
   rng = np.random.default_rng(2)
   matrix, offset = rng.normal(size=(2, 2)), rng.normal(size=2)
-  moved = augmentation.transform_input(
+  transformed = augmentation.transform_input(
     weights, jnp.asarray(matrix), jnp.asarray(offset)
   )
   at = points @ matrix.T + offset[None]
   np.testing.assert_allclose(
-    TARGET.apply(moved, points), TARGET.apply(weights, at), 1e-9, 1e-11
+    TARGET.apply(transformed, points), TARGET.apply(weights, at), 1e-9, 1e-11
   )
   # The transposed matrix is another map.
   at = points @ matrix + offset[None]
   assert not np.allclose(
-    TARGET.apply(moved, points), TARGET.apply(weights, at), 0.01, 0.01
+    TARGET.apply(transformed, points), TARGET.apply(weights, at), 0.01, 0.01
   )
 
 

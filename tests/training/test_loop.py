@@ -1,4 +1,4 @@
-"""The training loop: what it writes, and that nothing waits for the host."""
+"""The training loop: its files, and no waiting for the host."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ def distance(params, row, _):
 
 
 def root(params, row, _):
-  """Its gradient is not finite where a parameter is negative."""
+  """A loss whose gradient is not finite for negative parameters."""
   value = jnp.sum(jnp.sqrt(params["a"])) + 0 * jnp.sum(row)
   return value, {"objective": value}
 
@@ -48,7 +48,7 @@ def rows_of_data():
 
 
 def fit(workdir, data, loss=distance, patience=100, log_every=5):
-  """Trains a vector; the validation is its first entry."""
+  """Trains a vector; the validation objective is its least entry."""
   return training.train(
     Operator(init, lambda params: params),
     steps.Objective(draw, loss),
@@ -76,10 +76,10 @@ def written(workdir):
 
 
 def test_the_loop_transfers_nothing_by_itself(tmp_path):
-  """Only what it says: jax.device_put, jax.device_get.
+  """Only explicit transfers: jax.device_put, jax.device_get.
 
-  On a CPU JAX guards the way to the device alone: a number that is read back
-  without being said would be seen on an accelerator only.
+  On a CPU JAX guards transfers to the device only; an implicit transfer to the
+  host would fail on an accelerator.
   """
   data = rows_of_data()
   with jax.transfer_guard("disallow"):
@@ -150,7 +150,7 @@ def test_between_log_steps_nothing_is_fetched(tmp_path, monkeypatch):
 
 
 def stop_after(monkeypatch, steps):
-  """SIGTERM comes within that step."""
+  """Simulates a SIGTERM during that step."""
 
   @contextlib.contextmanager
   def sigterm():
@@ -183,7 +183,7 @@ def test_a_stop_loses_neither_rows_nor_bits(step, tmp_path, monkeypatch):
 
 
 def test_data_of_every_step(tmp_path, monkeypatch):
-  """Asked for by the number of steps taken, after a stop as before it."""
+  """Data from a function of the steps taken, also after a stop."""
   rows = rows_of_data()
   asked = []
 
@@ -208,9 +208,9 @@ def test_the_message_names_the_first_bad_step(tmp_path):
   def first_bad_step(name, **arguments):
     with pytest.raises(InputError, match="gradient is not finite") as error:
       fit(tmp_path / name, rows_of_data(), loss=root, **arguments)
-    found = re.search(r"since step (\d+) \((\d+) updates", str(error.value))
-    assert found
-    return int(found[1]), int(found[2])
+    match = re.search(r"since step (\d+) \((\d+) updates", str(error.value))
+    assert match
+    return int(match[1]), int(match[2])
 
   step, skipped = first_bad_step("at once", patience=1, log_every=1)
   assert 3 <= step <= 10 and skipped == 1

@@ -1,4 +1,4 @@
-"""Training steps: one code for all targets, compiled once, safe from NaN."""
+"""Training steps: all targets, one compilation, no NaN in parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ TARGETS = {
 
 
 def make(target, networks=6, images=20):
-  """A zoo of random networks with images that have something to learn."""
+  """Random networks, and images whose labels can be learned."""
   keys = jax.random.split(jax.random.key(0), networks)
   zoo = Networks(jax.vmap(target.init)(keys), jnp.zeros(networks, jnp.int32))
   shape = target.description.get("input_shape", [9])
@@ -65,7 +65,7 @@ def test_one_code_trains_any_target(name):
   assert np.mean(values[-10:]) < 0.9 * np.mean(values[:5])
   assert update._cache_size() == 1  # compiled once
   assert int(state.step) == 60
-  # The buffers of a state are given to the next one.
+  # The next state takes the buffers.
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))
   assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
 
@@ -94,27 +94,29 @@ def test_chunks_of_networks_have_the_gradient_of_all(x64):
     lambda p: p.astype(float), jax.jit(operator.init)(jax.random.key(2))
   )
 
-  def found(chunk):
+  def gradient_in_chunks(chunk):
     compute = jax.jit(step.gradient(task, grad_chunk=chunk))
     return compute(params, jax.random.key(3), 0, data)
 
-  whole = found(None)
+  whole = gradient_in_chunks(None)
   for chunk in (1, 2, 4):
-    for a, b in zip(*map(jax.tree.leaves, (whole, found(chunk))), strict=True):
+    for a, b in zip(
+      *map(jax.tree.leaves, (whole, gradient_in_chunks(chunk))), strict=True
+    ):
       np.testing.assert_allclose(a, b, 1e-10, 1e-14)
   with pytest.raises(
     ValueError, match="grad_chunk is 3, expected a divisor of 4"
   ):
-    found(3)
+    gradient_in_chunks(3)
 
 
-def toy_task(loss):
-  """A task of one network, without random choices."""
+def toy_objective(loss):
+  """An objective on one network, without random choices."""
   return step.Objective(lambda key, number, data: (jnp.ones(1), data), loss)
 
 
 def toy(bad):
-  """φ is a number; `bad(step)` steps have a gradient that is NaN."""
+  """Trains one number; the gradient of `bad(step)` steps is NaN."""
 
   def loss(params, network, data):
     factor = jnp.where(data, jnp.nan, 1.0) * network
@@ -124,7 +126,7 @@ def toy(bad):
     learning_rate=0.1, steps=10, warmup=0, weight_decay=0.0, clip=1.0
   )
   state = step.init_state({"w": jnp.ones(2)}, opt)
-  update = step.make_step(toy_task(loss), opt)
+  update = step.make_step(toy_objective(loss), opt)
   for number in range(6):
     state, _ = update(state, jax.random.key(0), jnp.array(bad(number)))
   return state
@@ -148,7 +150,7 @@ def test_a_run_whose_gradients_stay_bad_stops(tmp_path):
   with pytest.raises(InputError, match="not finite since step 1 "):
     loop.train(
       Operator(lambda key: {"w": jnp.ones(2)}, lambda: None),
-      toy_task(loss), opt, None, lambda params: {"val_objective": 0.0},
+      toy_objective(loss), opt, None, lambda params: {"val_objective": 0.0},
       steps=50, seed=0, workdir=tmp_path,
       log_every=1, eval_every=50, patience=5,
     )  # fmt: skip
