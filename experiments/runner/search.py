@@ -23,6 +23,7 @@ from optuna.distributions import (
   FloatDistribution,
   IntDistribution,
 )
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments import build
@@ -164,9 +165,7 @@ def sweep(
 
 def _study(folder: Path) -> optuna.Study:
   optuna.logging.set_verbosity(optuna.logging.WARNING)
-  journal = optuna.storages.journal.JournalFileBackend(
-    str(folder / "trials.log")
-  )
+  journal = JournalFileBackend(str(folder / "trials.log"))
   return optuna.create_study(
     storage=optuna.storages.JournalStorage(journal),
     study_name="sweep",
@@ -280,6 +279,12 @@ def _flags(trial: FrozenTrial) -> str:
   return " ".join(f"--config.{k}={v}" for k, v in trial.params.items())
 
 
+def _value(trial: FrozenTrial) -> float:
+  """The objective of a complete trial."""
+  assert trial.value is not None
+  return trial.value
+
+
 def _outcome(study: optuna.Study, space: Space) -> Outcome:
   """Table, picture and conclusions of the trials so far, the best first."""
   ended = [
@@ -318,7 +323,7 @@ def _outcome(study: optuna.Study, space: Space) -> Outcome:
     "steps": ("steps", "{}"),
     "ended": ("ended", "{}"),
   }
-  best = min(complete, key=lambda t: t.value, default=None)
+  best = min(complete, key=_value, default=None)
   lines, importance = [], {}
   if best is not None:
     lines.append(f"Best, {best.value:.4f}: {_flags(best)}")
