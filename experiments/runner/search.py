@@ -279,7 +279,7 @@ def _flags(trial: FrozenTrial) -> str:
   return " ".join(f"--config.{k}={v}" for k, v in trial.params.items())
 
 
-def _value(trial: FrozenTrial) -> float:
+def _trial_value(trial: FrozenTrial) -> float:
   """The objective of a complete trial."""
   assert trial.value is not None
   return trial.value
@@ -323,7 +323,7 @@ def _outcome(study: optuna.Study, space: Space) -> Outcome:
     "steps": ("steps", "{}"),
     "ended": ("ended", "{}"),
   }
-  best = min(complete, key=_value, default=None)
+  best = min(complete, key=_trial_value, default=None)
   lines, importance = [], {}
   if best is not None:
     lines.append(f"Best, {best.value:.4f}: {_flags(best)}")
