@@ -54,7 +54,7 @@ class AblationObjective(NamedTuple):
   data: Callable[[LabelledNetworks], Any]
   numbers: Callable[[MetaNetwork], NumbersFn]
   val_objective: Callable[[np.ndarray, np.ndarray], float]
-  measure: regression_metrics.Measure
+  measure: regression_metrics.Metric
 
 
 def predict_objective(

@@ -1,1 +1,1 @@
-"""How fast the library is, and how fast it could be on this machine."""
+"""Speed of the library, compared with the limits of the machine."""

@@ -1,11 +1,11 @@
-"""Measures how far the library is from what the machine can do.
+"""Compares the speed of the library with the limits of the machine.
 
   python -m experiments.bench --config=configs/bench.py
   python -m experiments.bench --compare=A/bench.json,B/bench.json
 
-The first line measures every case in a process of its own and writes
-bench.json, bench.md and bench.png; --config.cases=operator,wiring picks some.
-The second sets two results side by side.
+The first command measures each case in a separate process and writes
+bench.json, bench.md and bench.png; --config.cases=operator,wiring selects some.
+The second command compares two results.
 """
 
 import importlib.metadata
@@ -32,7 +32,8 @@ def bench(config: ConfigDict, folder: Path) -> None:
     InputError: no such case, or the folder cannot be made.
     SystemExit: a case failed; the others are written.
   """
-  names = cases.chosen(list(cases.listing(config)), config.cases)
+  all_cases = cases.list_cases(config)
+  names = cases.select(list(all_cases), config.cases)
   values = build.plain(config)
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,12 +60,13 @@ def bench(config: ConfigDict, folder: Path) -> None:
     def row_of(name):
       row = worker.in_subprocess(values, name)
       advance(f"{name} done")
-      return {"case": name} | measure.against_floor(row, ceilings)
+      keys = {"case": name, "baseline_of": all_cases[name].baseline_of}
+      return keys | measure.against_floor(row, ceilings)
 
     for row in pool.map(row_of, names):
       rows.append(row)
-      # After every case: one who stops a long bench keeps what is there.
-      results["rows"] = report.with_rivals(rows)
+      # After every case: an interrupted bench keeps its results.
+      results["rows"] = report.with_baselines(rows)
       write_json(folder / "bench.json", results)
   write_text(folder / "bench.md", report.markdown(results))
   report.picture(folder / "bench.png", results)
@@ -81,7 +83,7 @@ def bench(config: ConfigDict, folder: Path) -> None:
 def define_flags() -> None:
   config_flags.DEFINE_config_file("config", lock_config=True)
   flags.DEFINE_string("out", "", "Folder to write; the default is printed.")
-  flags.DEFINE_list("compare", [], "Two bench.json to set side by side.")
+  flags.DEFINE_list("compare", [], "Two bench.json files to compare.")
 
 
 def main(argv) -> None:
@@ -102,4 +104,4 @@ def main(argv) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  sys.exit(command.start(main, "bench.json has the cases that are done"))
+  sys.exit(command.start(main, "bench.json has the completed cases"))

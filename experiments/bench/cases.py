@@ -1,13 +1,12 @@
-"""The cases: what is measured, at the sizes of the config.
+"""The cases of the bench, at the sizes of the config.
 
-A case is a function without arguments that returns one row of the results.
-Names that end in "_direct" are of a rival: the same computation in the way
-that suggests itself, which the case without the ending is compared to.
+Some cases have a baseline: the same computation in the most direct way, such as
+`lax.conv` under `vmap`.
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,75 +15,94 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.bench import floor, growth, measure, pieces
-from experiments.bench.measure import Part, Program
+from experiments.bench.measure import Part, Program, vmap_size_of
 from experiments.bench.training import (
   operator_program,
-  random_zoo,
+  random_networks,
   training,
 )
-from scalegmn_jax.base import InputError
+from scalegmn_jax import batched
+from scalegmn_jax.base import InputError, Network, TargetNetwork
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.training.step import Objective
 
-Case = Callable[[], dict[str, Any]]
+
+class Case(NamedTuple):
+  """A computation that is measured.
+
+  Attributes:
+    run: measures it and returns a row of the results.
+    baseline_of: name of the case that this case is a baseline of, or None.
+  """
+
+  run: Callable[[], dict[str, Any]]
+  baseline_of: str | None = None
 
 
-def listing(config: ConfigDict) -> dict[str, Case]:
-  """Every case of a config by name, in the order of the table."""
+def list_cases(config: ConfigDict) -> dict[str, Case]:
+  """{name: case}, in the order of the table."""
   cases: dict[str, Case] = {}
 
   def add(name: str, f: Callable, *args) -> None:
-    cases[name] = functools.partial(f, config, *args)
+    cases[name] = Case(functools.partial(f, config, *args))
+
+  def add_direct(name: str, f: Callable, *args) -> None:
+    case = Case(functools.partial(f, config, *args), baseline_of=name)
+    cases[f"{name}_direct"] = case
 
   for kind in ("forward", "bidirectional", "mixed"):
     add(f"functional_{kind}", _functional, kind)
-  for kind, sizes in (
-    ("", config.operator.sizes),
-    ("_direct", config.operator.direct),
+  for add_case, sizes in (
+    (add, config.operator.sizes),
+    (add_direct, config.operator.direct),
   ):
     for width, networks in sizes:
-      add(f"operator_w{width}_n{networks}{kind}", _operator, width, networks,
-          bool(kind))  # fmt: skip
+      add_case(f"operator_w{width}_n{networks}", _operator, width, networks,
+               add_case is add_direct)  # fmt: skip
   for networks in config.apply.networks:
     add(f"apply_n{networks}", _apply, networks)
   add("target", pieces.target, config.images.networks, False)
-  add("target_direct", pieces.target, config.images.direct, True)
+  add_direct("target", pieces.target, config.images.direct, True)
   add("zoo", pieces.zoo)
   add("inr", _inr)
   add("wiring", pieces.wiring, False)
-  add("wiring_direct", pieces.wiring, True)
+  add_direct("wiring", pieces.wiring, True)
   for axis in growth.AXES:
     add(f"growth_{axis}", growth.curve, axis)
   return cases
 
 
-def chosen(names: Sequence[str], wanted: str) -> list[str]:
-  """The names that a comma-separated list of names or beginnings picks.
+def select(names: Sequence[str], selection: str) -> list[str]:
+  """The names that a comma-separated list of names or prefixes selects.
+
+  Args:
+    names: names of cases, words joined by underscores.
+    selection: "all", or names and prefixes of whole words.
 
   Raises:
-    InputError: a word of the list picks none.
+    InputError: an item of the list selects no case.
   """
-  if wanted == "all":
+  if selection == "all":
     return list(names)
-  words = [word.strip() for word in wanted.split(",")]
+  prefixes = [prefix.strip() for prefix in selection.split(",")]
 
-  def picks(word, name):
-    return name == word or name.startswith(f"{word}_")
+  def matches(prefix, name):
+    return name == prefix or name.startswith(f"{prefix}_")
 
-  for word in words:
-    if not any(picks(word, name) for name in names):
+  for prefix in prefixes:
+    if not any(matches(prefix, name) for name in names):
       raise InputError(
-        f"config.cases: no case {word!r}, expected all or some of "
+        f"config.cases: no case {prefix!r}, expected all or some of "
         + ", ".join(names)
       )
-  return [n for n in names if any(picks(word, n) for word in words)]
+  return [n for n in names if any(matches(p, n) for p in prefixes)]
 
 
 def _functional(config: ConfigDict, kind: str) -> dict[str, Any]:
-  """A training step of a functional: MSE of one number per network."""
+  """Training step of a functional with one output: MSE."""
   c = config.functional
   mixed = kind == "mixed"
   target = cnn(
@@ -94,7 +112,7 @@ def _functional(config: ConfigDict, kind: str) -> dict[str, Any]:
   def loss(prediction, expected):
     return jnp.square(jax.nn.sigmoid(prediction[0]) - expected)
 
-  return _reading(
+  return _functional_step(
     config,
     target,
     loss,
@@ -108,9 +126,9 @@ def _functional(config: ConfigDict, kind: str) -> dict[str, Any]:
 
 
 def _inr(config: ConfigDict) -> dict[str, Any]:
-  """A training step of a classifier of implicit representations (SIRENs)."""
+  """Training step of a classifier of SIRENs."""
   c = config.inr
-  return _reading(
+  return _functional_step(
     config,
     mlp(c.sizes, "sine"),
     optax.softmax_cross_entropy_with_integer_labels,
@@ -123,10 +141,17 @@ def _inr(config: ConfigDict) -> dict[str, Any]:
   )
 
 
-def _reading(
-  config: ConfigDict, target, loss, labels, *, networks, outputs, **model
+def _functional_step(
+  config: ConfigDict,
+  target: TargetNetwork,
+  loss: Callable[[jax.Array, jax.Array], jax.Array],
+  labels: Callable[[jax.Array], jax.Array],
+  *,
+  networks: int,
+  outputs: int,
+  **model: Any,
 ) -> dict[str, Any]:
-  """A training step of a functional, with AdamW."""
+  """Training step of a functional with AdamW."""
   functional = metanetworks.functional(target, outputs=outputs, **model)
   topology = topology_of(target)
 
@@ -138,8 +163,8 @@ def _reading(
     return value, {"objective": value}
 
   def data(key):
-    k_zoo, k_labels = jax.random.split(key)
-    return random_zoo(target, networks, k_zoo), labels(k_labels)
+    k_networks, k_labels = jax.random.split(key)
+    return random_networks(target, networks, k_networks), labels(k_labels)
 
   program = training(
     Objective(draw=lambda key, step, data: (data, ()), loss=objective),
@@ -147,7 +172,7 @@ def _reading(
     functional.init,
     data,
     networks=networks,
-    chunk=build.default_grad_chunk(config.chunk),
+    grad_chunk=build.default_grad_chunk(config.chunk),
     products=floor.metanetwork(topology, outputs=outputs, **model),
     edges=topology.edges,
     width=model["width"],
@@ -160,9 +185,10 @@ def _reading(
 def _operator(
   config: ConfigDict, width: int, networks: int, direct: bool
 ) -> dict[str, Any]:
-  """A training step of an operator through the networks it edits.
+  """Training step of an operator through the networks it edits.
 
-  The rival maps one network's loss over all of them, convolutions included.
+  The baseline maps the loss of one network over all of them, including the
+  convolutions.
   """
   target = cnn(**config.target)
   program = operator_program(
@@ -171,28 +197,30 @@ def _operator(
     depth=config.operator.depth,
     networks=networks,
     images=config.operator.images,
-    chunk=None if direct else build.default_grad_chunk(config.chunk),
+    grad_chunk=None if direct else build.default_grad_chunk(config.chunk),
   )
   return pieces.measured(program, config.runs, direct)
 
 
 def _apply(config: ConfigDict, networks: int) -> dict[str, Any]:
-  """One shot: an operator on every network, a batch at a time."""
+  """An operator applied to networks, one batch at a time."""
   c = config.apply
   target = cnn(**config.target)
   operator = metanetworks.operator(target, width=c.width, depth=c.depth)
-  k_params, k_zoo = jax.random.split(jax.random.key(config.seed))
+  k_params, k_networks = jax.random.split(jax.random.key(config.seed))
   params = jax.jit(operator.init)(k_params)
-  zoo = random_zoo(target, networks, k_zoo)
+  inputs = random_networks(target, networks, k_networks)
 
   batch = min(build.default_grad_chunk(c.batch) or networks, networks)
 
   def apply(batch):
-    def run(params, zoo):
-      def one(network):
+    def run(params, inputs):
+      def edit(network: Network):
         return operator.apply(params, network.weights, network.activation)
 
-      return measure.mapped(one, zoo, batch)
+      return batched.map_networks(
+        edit, inputs, vmap_size=vmap_size_of(batch, networks)
+      )
 
     return jax.jit(run)
 
@@ -200,13 +228,13 @@ def _apply(config: ConfigDict, networks: int) -> dict[str, Any]:
   part = Part(
     run=apply(batch),
     whole=apply(networks),
-    args=(params, zoo),
+    args=(params, inputs),
     flops=floor.metanetwork(
       topology, width=c.width, depth=c.depth, bidirectional=True, outputs=None
     )
     .times(networks)
     .forward_flops,
-    moved=floor.nbytes(params, zoo.weights, zoo.weights),
+    moved=floor.nbytes(params, inputs.weights, inputs.weights),
   )
   shape = (batch * topology.edges, c.width, c.width)
   return measure.measure(Program(part, None, networks, shape), config.runs)

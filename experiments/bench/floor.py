@@ -1,10 +1,9 @@
-"""The work that cannot be avoided: matrix products counted by formula.
+"""The floor: unavoidable work, matrix products counted by formula.
 
-Counted are multiply-adds of matrix products, per network. What is elementwise
-(norms, gates, activations) is not, so the formulas are below what any program
-executes. Letters: V vertices, E edges, d the width; V_h and E_h those that the
-group acts on (of edges: into hidden vertices), V_f and E_f the others. A
-canonical form with several representatives costs no more products than one.
+The formulas count multiply-adds of matrix products per network. They do not
+count elementwise operations (norms, gates, activations), so they are lower
+bounds for any program. A canonical form with several representatives needs as
+many products as one with a single representative.
 """
 
 import dataclasses
@@ -21,9 +20,9 @@ class Products:
   """Multiply-adds of matrix products.
 
   Attributes:
-    forward: of one forward pass.
-    constant: those of them whose input needs no gradient: images, and the
-      features of a network that is read.
+    forward: multiply-adds of one forward pass.
+    constant: the part whose input needs no gradient: images, and the features
+      of the input network.
   """
 
   forward: int
@@ -43,10 +42,10 @@ class Products:
 
   @property
   def step_flops(self) -> int:
-    """Of a forward and a backward pass.
+    """Operations of a forward and a backward pass.
 
-    The backward pass of a product is two products, one for the gradient of the
-    parameters and one for that of the input, where that is needed.
+    The backward pass of a product has two products: for the gradient of the
+    parameters, and for the gradient of the input, if that is needed.
     """
     return 2 * (3 * self.forward - self.constant)
 
@@ -59,21 +58,21 @@ def metanetwork(
   bidirectional: bool,
   outputs: int | None,
 ) -> Products:
-  """A metanetwork on one network.
+  """Products of a metanetwork on one network.
 
   Args:
-    topology: of the network that is read.
+    topology: graph of the input network.
     width: d.
     depth: message passing layers.
-    bidirectional: messages pass both ways.
-    outputs: of a functional; None for an operator.
+    bidirectional: whether messages pass both ways.
+    outputs: outputs of a functional; None for an operator.
   """
-  writes = outputs is None
+  is_operator = outputs is None
   vertices, edges, d = topology.vertices, topology.edges, width
   hidden = _size(topology.hidden)
   fixed = vertices - hidden
   square = d * d
-  # Edges that lead to hidden vertices, along the graph and against it.
+  # Edges into hidden vertices, along the graph and in reverse.
   ways = [_hidden_edges(topology, [b.receivers for b in topology.blocks])]
   if bidirectional:
     ways.append(_hidden_edges(topology, [b.senders for b in topology.blocks]))
@@ -87,9 +86,9 @@ def metanetwork(
   update = hidden * (2 * d_in * d + square)
   update += fixed * (d_in * d + square)
   read = 2 * vertices * square
-  # The first map of a gate and the projections are taken at the vertices.
+  # The first map of a gate and the projections are computed at the vertices.
   edge = (2 * vertices + 2 * edges) * square
-  if writes:
+  if is_operator:
     edge += (4 * vertices + edges) * square
 
   embedding = vertices * topology.vertex_width * d
@@ -98,7 +97,7 @@ def metanetwork(
   for layer in range(depth):
     last = layer == depth - 1
     macs = sum(map(message, ways)) + update
-    if writes or not last:
+    if is_operator or not last:
       macs += read + (1 if last else len(ways)) * edge
     total += Products(macs)
   return total + _head(topology, d, outputs)
@@ -107,22 +106,22 @@ def metanetwork(
 def _head(topology: Topology, d: int, outputs: int | None) -> Products:
   biases, hidden = topology.vertex_width, _size(topology.hidden)
   if outputs is None:
-    own = topology.vertices * biases * biases  # the biases it has read
+    constant = topology.vertices * biases * biases  # of the input biases
     macs = topology.vertices * d * biases + topology.edges * d * (
       topology.edge_width
     )
-    return Products(macs + own, own)
+    return Products(macs + constant, constant)
   fixed = topology.vertices - hidden
-  macs = 2 * hidden * d * d  # the network that the mean is taken of
+  macs = 2 * hidden * d * d  # the MLP before the mean over vertices
   return Products(macs + (1 + fixed) * d * d + d * outputs)
 
 
 def convolutional(description: Mapping[str, Any], images: int) -> Products:
-  """A CNN on that many images.
+  """Products of a CNN on images.
 
   Args:
-    description: of the target, see `targets.cnn.cnn`.
-    images: N.
+    description: arguments of `targets.cnn.cnn`.
+    images: number of images.
   """
   height, width, channels = description["input_shape"]
   total = Products(0)
@@ -146,19 +145,19 @@ def convolutional(description: Mapping[str, Any], images: int) -> Products:
 
 
 def nbytes(*trees: Any) -> int:
-  """Bytes of the arrays of pytrees, or of their shapes."""
+  """Total bytes of the arrays or shapes in pytrees."""
   return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(trees))
 
 
 def seconds(
   flops: float, moved: float, flops_per_second: float, bytes_per_second: float
 ) -> float:
-  """No program is faster: arithmetic at one ceiling, memory at the other."""
+  """Least time of a program: arithmetic or memory at its ceiling."""
   return max(flops / flops_per_second, moved / bytes_per_second)
 
 
 def _hidden_edges(topology: Topology, ends: Sequence[slice]) -> int:
-  """The edges of those blocks whose vertices at one end are hidden."""
+  """Number of edges in blocks with hidden vertices at the given end."""
   hidden = topology.hidden
   return sum(
     _size(block.edges)

@@ -1,4 +1,4 @@
-"""How time and memory of an operator's training step grow."""
+"""Growth of time and memory of an operator's training step."""
 
 import math
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from scalegmn_jax.targets.cnn import cnn
 AXES = ("networks", "width", "weights")
 
 FITTED = 16
-"""The range on which exponents are fitted: the largest sizes, this factor."""
+"""Exponents are fitted on sizes within this factor of the largest one."""
 
 
 def curve(config: ConfigDict, axis: str) -> dict[str, Any]:
-  """The points of one curve, and the exponents of its end.
+  """The points of one curve and its exponents at the largest sizes.
 
-  A point above the size that the config sets for its axis is compiled and not
-  run: XLA says how much memory it would need.
+  A point above `config.growth.timed` is compiled and not run; its memory is
+  XLA's estimate.
   """
   c = config.growth
   points = []
   for size in c[axis]:
     arguments = {"width": c.at_width, "networks": c.at_networks}
     if axis == "weights":
-      # Kernels have n_in n_out of them: thinner by a factor of √share.
+      # The weights of a kernel are n_in n_out: quadratic in the channels.
       target = cnn(
         c.input_shape,
         [max(1, round(size * n)) for n in c.channels],
@@ -48,14 +48,14 @@ def curve(config: ConfigDict, axis: str) -> dict[str, Any]:
       target,
       depth=c.depth,
       images=c.images,
-      chunk=build.default_grad_chunk(config.chunk),
+      grad_chunk=build.default_grad_chunk(config.chunk),
       abstract=not timed,
       **arguments,
     )
-    executable, point = measure.compiled(program.step)
+    executable, point = measure.compile_part(program.step)
     seconds = None
     if timed:
-      seconds = measure.timed(program.step, executable, c.runs)
+      seconds = measure.seconds_per_call(program.step, executable, c.runs)
     points.append({"x": x, "seconds": seconds, **point})
   return {
     "grows": axis,
@@ -72,9 +72,9 @@ def curve(config: ConfigDict, axis: str) -> dict[str, Any]:
 
 
 def exponent(xs: Sequence[float], ys: Sequence[float]) -> float | None:
-  """The slope of log y against log x, least squares, of the largest x.
+  """The least-squares slope of log y against log x at the largest x.
 
-  None where fewer than two points are within `FITTED` of the last.
+  None if fewer than two points are within a factor of `FITTED` of the largest.
   """
   if not xs:
     return None

@@ -1,7 +1,7 @@
-"""What this machine can do at most, and how long and how much a program takes.
+"""Limits of this machine, and time and memory of programs.
 
-All numbers are in seconds, bytes, floating-point operations and operations or
-bytes per second.
+Units are seconds, bytes, floating-point operations, and operations or bytes per
+second.
 """
 
 import resource
@@ -17,7 +17,7 @@ import numpy as np
 
 
 def seconds(run: Callable[[], Any], runs: int) -> list[float]:
-  """Wall times of calls after one that is not counted."""
+  """Wall times of calls, after one warm-up call."""
   jax.block_until_ready(run())
   times = []
   for _ in range(runs):
@@ -34,10 +34,10 @@ def median_seconds(run: Callable[[], Any], runs: int = 5) -> float:
 def matmul_ceiling(
   rows: int, inner: int, columns: int, *, runs: int = 10
 ) -> float:
-  """FLOP/s of [rows, inner] x [inner, columns] in float32, the best of runs.
+  """FLOP/s of [rows, inner] x [inner, columns] in float32, the best run.
 
-  Square maps are chained, so that the cost of a call does not count in small
-  ones.
+  Square kernels are applied several times per call, so that the overhead of a
+  call does not dominate small products.
   """
   chain = 16 if inner == columns else 1
 
@@ -47,7 +47,7 @@ def matmul_ceiling(
       x = x @ kernel
     return x
 
-  # Ones times the identity: numbers that neither grow nor become denormal.
+  # Ones times the identity: the numbers neither grow nor become denormal.
   x = jnp.ones((rows, inner))
   kernel = jnp.eye(inner, columns)
   best = min(seconds(lambda: products(x, kernel), runs))
@@ -55,10 +55,14 @@ def matmul_ceiling(
 
 
 def copy_ceiling(size: int, *, runs: int = 10) -> float:
-  """Bytes/s, read and written, of passing over an array of that many bytes.
+  """Bytes/s, read and written, of a pass over an array.
 
-  It is written in place: the first touch of fresh memory costs more than the
-  transfer, and programs reuse theirs.
+  The array is updated in place: programs reuse their memory, and the first
+  touch of fresh memory costs more than the transfer.
+
+  Args:
+    size: bytes of the array.
+    runs: number of passes; the fastest counts.
   """
   increment = jax.jit(lambda x: x + 1, donate_argnums=0)
   x = jnp.zeros(size // 4)
@@ -72,12 +76,10 @@ def copy_ceiling(size: int, *, runs: int = 10) -> float:
 
 
 def peak_bytes() -> int:
-  """The most memory so far: of the device where it says so, else resident.
+  """Peak memory of the device; peak resident memory if it is unknown.
 
-  On a CPU that of compilation is part of it.
-
-  `ru_maxrss` would do, but on Linux a process starts with that of the process
-  that started it.
+  On a CPU, memory used by compilation is included. On Linux `ru_maxrss` is not
+  used, because a process inherits its value from the parent process.
   """
   stats = jax.devices()[0].memory_stats()
   if stats and "peak_bytes_in_use" in stats:

@@ -1,10 +1,7 @@
-"""Measuring one program: its time, its memory, and what it had to do."""
+"""Time, memory and unavoidable work of one program."""
 
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import jax
 
 from experiments.bench import floor, machine
 
@@ -14,15 +11,15 @@ class Part(NamedTuple):
 
   Attributes:
     run: the function.
-    whole: the same without loops. XLA counts the body of a loop once, so its
-      own count is taken here.
-    args: arrays; `jax.ShapeDtypeStruct`s if it shall only be compiled.
-    flops: that it must do.
-    moved: bytes that it must move: parameters, networks and images in, results
-      out, each once; for a training step parameters and the state of the
-      optimizer both in and out.
-    donates: the first argument's buffers are given to the first result, which
-      is the first argument of the next call.
+    whole: the function without loops, for XLA's count of operations: XLA counts
+      the body of a loop once.
+    args: arrays; `jax.ShapeDtypeStruct`s to compile the function only.
+    flops: floating-point operations that are unavoidable.
+    moved: bytes that are unavoidably moved: parameters, networks and images in,
+      results out, each once; for a training step, parameters and the state of
+      the optimizer both in and out.
+    donates: the first result reuses the buffers of the first argument, and is
+      the first argument of the next call.
   """
 
   run: Any
@@ -34,11 +31,13 @@ class Part(NamedTuple):
 
 
 class Program(NamedTuple):
-  """Attributes:
-  step: what the case is about.
-  forward: the part of it that is a forward pass, None if that is all of it.
-  networks: that it is applied to.
-  shape: (rows, inner, columns) of its typical matrix product, or None.
+  """The program of a case.
+
+  Attributes:
+    step: the whole computation.
+    forward: its forward pass; None if there is no other part.
+    networks: number of networks.
+    shape: (rows, inner, columns) of its typical matrix product, or None.
   """
 
   step: Part
@@ -47,17 +46,14 @@ class Program(NamedTuple):
   shape: tuple[int, int, int] | None
 
 
-def mapped(f: Callable[[Any], Any], items: Any, batch: int) -> Any:
-  """f on every one of some items, `batch` of them at a time."""
-  count = jax.tree.leaves(items)[0].shape[0]
-  if batch == count > 1:
-    return jax.vmap(f)(items)
-  # A batch of one is not kept as an axis, which would be slow.
-  return jax.lax.map(f, items, batch_size=None if batch == 1 else batch)
+def vmap_size_of(batch: int, networks: int) -> int | None:
+  """`vmap_size` of `batched.map_networks` for batches of this size."""
+  # An axis of one is slow: one network is mapped without it.
+  return None if batch == networks > 1 else batch
 
 
-def compiled(part: Part) -> tuple[Any, dict[str, Any]]:
-  """(executable, its seconds of compilation and bytes of memory)."""
+def compile_part(part: Part) -> tuple[Any, dict[str, Any]]:
+  """(executable, {seconds of compilation and bytes of memory})."""
   lowered = part.run.lower(*part.args)
   start = time.perf_counter()
   executable = lowered.compile()
@@ -75,7 +71,7 @@ def compiled(part: Part) -> tuple[Any, dict[str, Any]]:
   return executable, {"compile_seconds": elapsed} | sizes
 
 
-def timed(part: Part, executable: Any, runs: int) -> float:
+def seconds_per_call(part: Part, executable: Any, runs: int) -> float:
   """Median seconds of a call."""
   args = part.args
 
@@ -90,7 +86,7 @@ def timed(part: Part, executable: Any, runs: int) -> float:
 
 
 def xla_flops(part: Part, executable: Any) -> float | None:
-  """XLA's own count, elementwise operations included."""
+  """Operations counted by XLA, including elementwise ones."""
   if part.whole is not part.run:
     executable = part.whole.lower(*part.args).compile()
   return (executable.cost_analysis() or {}).get("flops")
@@ -99,13 +95,13 @@ def xla_flops(part: Part, executable: Any) -> float | None:
 def measure(program: Program, runs: int) -> dict[str, Any]:
   """One row of the results."""
   row: dict[str, Any] = {"networks": program.networks}
-  # The step comes last: it gives away what the forward pass reads.
+  # The step comes last: it donates the parameters of the forward pass.
   for name in ("forward", "step"):
     part = getattr(program, name)
     if part is not None:
-      executable, result = compiled(part)
+      executable, result = compile_part(part)
       result["xla_flops"] = xla_flops(part, executable)
-      result["seconds"] = timed(part, executable, runs)
+      result["seconds"] = seconds_per_call(part, executable, runs)
       row[name] = result | {"flops": part.flops, "bytes": part.moved}
   row["peak_bytes"] = machine.peak_bytes()
   if program.shape is not None:
@@ -117,10 +113,10 @@ def measure(program: Program, runs: int) -> dict[str, Any]:
 def against_floor(
   row: dict[str, Any], ceilings: dict[str, float]
 ) -> dict[str, Any]:
-  """A row with the floors of its parts, and how far they are above them.
+  """A row with the floors of its parts and their times relative to the floors.
 
-  `ratio` is against the ceilings of the machine, `ratio_at_shape` against what
-  a matrix product of the program's own shape reaches.
+  `ratio` is relative to the ceilings of the machine, `ratio_at_shape` relative
+  to the speed of a matrix product with the shape of the program.
   """
   row = dict(row)
   for name in ("step", "forward"):

@@ -1,4 +1,4 @@
-"""Cases of what metanetworks work on and are made of, each by itself."""
+"""Cases of single parts: target networks, a zoo, a message pass."""
 
 import math
 import time
@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.bench import floor, machine, measure
 from experiments.bench.measure import Part, Program
-from experiments.bench.training import random_zoo
+from experiments.bench.training import random_networks
+from scalegmn_jax import batched
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.targets import cnn as cnns
@@ -21,15 +22,17 @@ from scalegmn_jax.zoo import generate
 
 
 def target(config: ConfigDict, networks: int, direct: bool) -> dict[str, Any]:
-  """Target networks on images they share, forward and with gradients."""
+  """Target networks on shared images: forward pass and gradients."""
   network = cnns.cnn(**config.target)
   d = network.description
   key = jax.random.key(config.seed)
-  weights = random_zoo(network, networks, key).weights
+  weights = random_networks(network, networks, key).weights
   images = jax.random.normal(key, (config.images.images, *d["input_shape"]))
 
   def forward(weights, images):
-    return jax.vmap(network.apply, (0, None))(weights, images)
+    return batched.map_networks(
+      lambda w: network.apply(w, images), weights, vmap_size=None
+    )
 
   def step(weights, images):
     return jax.grad(lambda w: jnp.sum(forward(w, images) ** 2))(weights)
@@ -42,7 +45,7 @@ def target(config: ConfigDict, networks: int, direct: bool) -> dict[str, Any]:
     run = jax.jit(f)
     return Part(run, run, (weights, images), flops, inputs + results)
 
-  # The last convolution; about 1/16 of the positions are left between two.
+  # The last convolution, at about 1/16 of the positions.
   *kernel, columns = weights[-2]["kernel"].shape[1:]
   rows = config.images.images * d["input_shape"][0] * d["input_shape"][1] // 16
   program = Program(
@@ -55,7 +58,7 @@ def target(config: ConfigDict, networks: int, direct: bool) -> dict[str, Any]:
 
 
 def measured(program: Program, runs: int, direct: bool) -> dict[str, Any]:
-  """With the convolution of the library, or with that of XLA under `vmap`."""
+  """A row with the library's convolution, or directly with XLA's."""
   if not direct:
     return measure.measure(program, runs)
 
@@ -68,17 +71,17 @@ def measured(program: Program, runs: int, direct: bool) -> dict[str, Any]:
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
-  # Functions are traced while they are measured, and look it up then. One run
-  # less: gradients of grouped convolutions are slow.
+  # Functions are traced, and look up `convolve`, during the measurement. One
+  # run less: gradients of grouped convolutions are slow.
   with mock.patch.object(cnns, "convolve", convolve):
     return measure.measure(program, max(runs - 1, 1))
 
 
 def zoo(config: ConfigDict) -> dict[str, Any]:
-  """Epochs of a chunk of the zoo of `configs/cnn.py`.
+  """Epochs of one part of the zoo of `configs/cnn.py`.
 
-  Compilation is part of the first epoch, so `compile_seconds` is by how much
-  that is longer.
+  The first epoch includes compilation; `compile_seconds` is its excess over the
+  other epochs.
   """
   c = config.digits
   data = build.build_images(c)
@@ -88,8 +91,7 @@ def zoo(config: ConfigDict) -> dict[str, Any]:
   generate.train_networks(
     network,
     jax.random.split(jax.random.key(config.seed), networks),
-    (data.train_x, data.train_y),
-    (data.test_x, data.test_y),
+    *jax.device_put(((data.train_x, data.train_y), (data.test_x, data.test_y))),
     epochs=(config.zoo_epochs,),
     batch_size=c.zoo.batch_size,
     ranges=build.build_ranges(c),
@@ -100,7 +102,7 @@ def zoo(config: ConfigDict) -> dict[str, Any]:
   count = len(data.train_x) // c.zoo.batch_size * c.zoo.batch_size
   products = floor.convolutional(network.description, count).times(networks)
   weights = jax.eval_shape(network.init, jax.random.key(0))
-  # Weights and the moments of three optimizers, in and out every step.
+  # Weights and the moments of three optimizers, in and out in every step.
   state = 2 * 5 * networks * floor.nbytes(weights)
   steps = count // c.zoo.batch_size
   return {
@@ -116,7 +118,7 @@ def zoo(config: ConfigDict) -> dict[str, Any]:
 
 
 def wiring(config: ConfigDict, direct: bool) -> dict[str, Any]:
-  """One message pass, forward and backward, without any matrix product."""
+  """One message pass, forward and backward, without matrix products."""
   c = config.wiring
   topology = topology_of(cnns.cnn(**config.target))
   every = NetworkConnectivity(topology).all_edges
@@ -132,7 +134,8 @@ def wiring(config: ConfigDict, direct: bool) -> dict[str, Any]:
   message_pass = by_index if direct else by_blocks
 
   def loss(x, e):
-    return jnp.sum(jax.vmap(message_pass)(x, e) ** 2)
+    messages = batched.map_networks(message_pass, x, e, vmap_size=None)
+    return jnp.sum(messages**2)
 
   k_x, k_e = jax.random.split(jax.random.key(config.seed))
   x = jax.random.normal(k_x, (c.networks, topology.vertices, c.width))

@@ -1,4 +1,4 @@
-"""Tables and the picture of a bench."""
+"""Tables and pictures of a bench."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +15,6 @@ from scalegmn_jax.io import read_json
 
 Row = Mapping[str, Any]
 
-DIRECT = "_direct"
-
 COLUMNS = {
   "networks": "networks",
   "seconds": "s",
@@ -25,8 +23,8 @@ COLUMNS = {
   "ratio": "x floor",
   "ratio_at_shape": "x at shape",
   "forward": "forward s",
-  "forward_ratio": "x floor",
-  "direct": "vs direct",
+  "forward_ratio": "forward x floor",
+  "baseline": "baseline / this",
   "gflops": "GFLOP",
   "xla": "XLA / formula",
   "bytes": "MB moved",
@@ -34,29 +32,32 @@ COLUMNS = {
   "peak_bytes": "MB peak",
   "compile_seconds": "compile s",
 }
-SHORT = ("seconds", "ratio", "ratio_at_shape", "direct")
-"""The columns that a terminal of 80 characters has room for."""
+SHORT = ("seconds", "ratio", "ratio_at_shape", "baseline")
+"""Columns that fit into a terminal of 80 characters."""
 
 
-def with_rivals(rows: Sequence[Row]) -> list[dict[str, Any]]:
-  """Rows with "direct": by how much the rival takes longer per network."""
-  by_name = {row["case"]: row for row in rows}
+def with_baselines(rows: Sequence[Row]) -> list[dict[str, Any]]:
+  """Rows with "baseline": its time per network relative to the case."""
+  baselines = {row["baseline_of"]: row for row in rows if row["baseline_of"]}
   result = []
   for row in rows:
-    rival = by_name.get(row["case"] + DIRECT, {})
+    baseline = baselines.get(row["case"], {})
     row = dict(row)
-    if "step" in row and "step" in rival:
-      each = [r["step"]["seconds"] / r["networks"] for r in (rival, row)]
-      row["direct"] = each[0] / each[1]
+    if "step" in row and "step" in baseline:
+      row["baseline"] = _per_network(baseline) / _per_network(row)
     result.append(row)
   return result
 
 
+def _per_network(row: Row) -> float:
+  return row["step"]["seconds"] / row["networks"]
+
+
 def _cells(row: Row) -> dict[str, str]:
-  """The cells of a row; what it has not measured is a dash."""
+  """The cells of a row; a dash if nothing was measured."""
   step, forward = row["step"], row.get("forward") or {}
   values: dict[str, Any] = {
-    k: row.get(k) for k in ("networks", "direct", "peak_bytes")
+    k: row.get(k) for k in ("networks", "baseline", "peak_bytes")
   }
   values |= {k: step.get(k) for k in COLUMNS if k in step}
   values["forward"] = forward.get("seconds")
@@ -85,7 +86,7 @@ def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
-  """For a terminal."""
+  """The tables for a terminal."""
   measured, curves, failed = _split(results["rows"])
   cases = Table(title=_machine(results["ceilings"]))
   cases.add_column("case", no_wrap=True)
@@ -94,18 +95,18 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
   for row in measured:
     cells = _cells(row)
     cases.add_row(row["case"], *(cells[key] for key in SHORT))
-  found = [cases]
+  result = [cases]
   if curves:
     growth = Table("grows with", "time", "memory")
     for row in curves:
       growth.add_row(row["grows"], *_powers(row))
-    found.append(growth)
+    result.append(growth)
   if failed:
-    errors = Table("failed", "why")
+    errors = Table("failed", "error")
     for row in failed:
       errors.add_row(row["case"], row["error"])
-    found.append(errors)
-  return found
+    result.append(errors)
+  return result
 
 
 def _powers(row: Row) -> list[str]:
@@ -124,7 +125,7 @@ def _machine(ceilings: Mapping[str, Any]) -> str:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-  """`bench.md`."""
+  """The content of `bench.md`."""
   measured, curves, failed = _split(results["rows"])
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines = [
@@ -132,10 +133,11 @@ def markdown(results: Mapping[str, Any]) -> str:
     "",
     f"{_machine(results['ceilings'])}; {versions}.",
     "",
-    "The floor of a case: its matrix products at the speed of large square "
-    "ones, or the bytes it must move at the speed of a copy, whichever takes "
-    "longer. *x at shape*: against the speed of products of its own shape. "
-    "*direct*: the rival, per network. A step of `zoo` is an epoch.",
+    "The floor of a case is the greater of two times: its matrix products at "
+    "the speed of large square products, and the bytes it must move at the "
+    "speed of a copy. *x at shape*: relative to the speed of products with the "
+    "shape of the case. *baseline / this*: time per network of the direct "
+    "computation, relative to the case. A step of `zoo` is an epoch.",
     "",
     "| case | " + " | ".join(COLUMNS.values()) + " |",
     "|---|" + "---:|" * len(COLUMNS),
@@ -165,10 +167,10 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def read(path: Path) -> dict[str, float]:
-  """{case: seconds} of a file of results; growth has a case per point.
+  """{case: seconds} of a file of results; growth has a case for each point.
 
   Raises:
-    InputError: there is no such file, or it is not one of a bench.
+    InputError: no such file, or not the results of a bench.
   """
   results = read_json(path)
   try:
@@ -186,7 +188,7 @@ def read(path: Path) -> dict[str, float]:
 def comparison(
   first: Mapping[str, float], second: Mapping[str, float]
 ) -> Table:
-  """Two results side by side: seconds, and second / first."""
+  """Compares two results: seconds, and second / first."""
   table = Table("case", "first s", "second s", "second / first")
   for name in dict.fromkeys([*first, *second]):
     times = [
@@ -200,7 +202,7 @@ def comparison(
 
 
 def picture(path: Path, results: Mapping[str, Any]) -> None:
-  """Bars of how far each case is from its floor, and the curves of growth."""
+  """Bars of time relative to the floor, and the curves of growth."""
   measured, curves, _ = _split(results["rows"])
   figure = plt.figure(figsize=(12, max(6.0, 1.5 + 0.34 * len(measured))))
   grid = figure.add_gridspec(
@@ -218,11 +220,11 @@ def picture(path: Path, results: Mapping[str, Any]) -> None:
 def _bars(axis, rows: Sequence[Row]) -> None:
   for i, row in enumerate(rows):
     step = row["step"]
-    own = not row["case"].endswith(DIRECT)
-    axis.barh(i, step["ratio"], 0.75, color="tab:blue" if own else "tab:gray")
+    color = "tab:gray" if row["baseline_of"] else "tab:blue"
+    axis.barh(i, step["ratio"], 0.75, color=color)
     text = f" {_number(step['ratio'])}x, {_duration(step['seconds'])}"
-    if "direct" in row:
-      text += f" (direct: {row['direct']:.2g}x as long)"
+    if "baseline" in row:
+      text += f" (baseline: {row['baseline']:.2g}x as long)"
     axis.text(step["ratio"], i, text, va="center", fontsize=8)
     if "ratio_at_shape" in step:
       axis.plot(step["ratio_at_shape"], i, "|", color="black", markersize=12)
@@ -233,14 +235,16 @@ def _bars(axis, rows: Sequence[Row]) -> None:
   low, high = axis.get_xlim()
   axis.set_xlim(min(low, 0.8), high * (high / min(low, 0.8)) ** 0.6)
   axis.set_xlabel(
-    "time / floor (1: nothing is faster on this machine)\n"
-    "bar: floor of large products, tick: of products of its own shape"
+    "time / floor (1: the limit of this machine)\n"
+    "bar: floor of large products; tick: floor of products with its shape"
   )
 
 
 def _curve(axis, row: Row) -> None:
-  """Time and memory relative to those of the smallest size, so that slopes
-  can be compared; the label says what the largest one takes."""
+  """Time and memory relative to the smallest size, to compare slopes.
+
+  The labels have the values at the largest size.
+  """
   points = row["points"]
   for key, power, color in zip(
     ("seconds", "memory_bytes"),
@@ -248,14 +252,14 @@ def _curve(axis, row: Row) -> None:
     ("tab:blue", "tab:orange"),
     strict=True,
   ):
-    there = [p for p in points if p[key]]
-    if not there:
+    known = [p for p in points if p[key]]
+    if not known:
       continue
-    last = there[-1][key]
+    last = known[-1][key]
     end = _duration(last) if key == "seconds" else f"{_number(last / 1e6)} MB"
     axis.loglog(
-      [p["x"] for p in there],
-      [p[key] / there[0][key] for p in there],
+      [p["x"] for p in known],
+      [p[key] / known[0][key] for p in known],
       "o-",
       color=color,
       markersize=4,

@@ -1,4 +1,4 @@
-"""Training steps of metanetworks as something to measure."""
+"""Training steps of metanetworks as programs to measure."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from experiments.bench import floor
-from experiments.bench.measure import Part, Program, mapped
+from experiments.bench.measure import Part, Program, vmap_size_of
+from scalegmn_jax import batched
 from scalegmn_jax.base import Networks, Params, TargetNetwork
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.topology import topology_of
@@ -17,88 +18,89 @@ from scalegmn_jax.training.objectives import amortized_objective
 from scalegmn_jax.training.step import Objective, init_state, make_step
 
 
-def random_zoo(
+def random_networks(
   target: TargetNetwork, networks: int, key: jax.Array
 ) -> Networks:
-  """Networks at their initialization, of every activation equally many."""
+  """Networks at initialization, equally many with each activation."""
   weights = jax.vmap(target.init)(jax.random.split(key, networks))
   activation = jnp.arange(networks) % len(target.activations)
   return Networks(weights, activation)
 
 
 def training(
-  task: Objective,
+  objective: Objective,
   optimizer: optax.GradientTransformation,
   init: Callable[[jax.Array], Params],
   data: Callable[[jax.Array], Any],
   *,
   networks: int,
-  chunk: int | None,
+  grad_chunk: int | None,
   products: floor.Products,
   edges: int,
   width: int,
   abstract: bool = False,
 ) -> Program:
-  """One step of training, and the loss by itself.
+  """A training step and its forward pass.
 
   Args:
-    task: what is trained.
+    objective: the training objective.
     optimizer: of φ.
     init: key -> φ.
-    data: key -> what the task draws from, as much as one step uses.
-    networks: of a step.
-    chunk: networks differentiated at a time, None for all; it divides them
-      where it is not more.
-    products: of one network.
-    edges, width: of the metanetwork's features.
-    abstract: shapes take the place of arrays, for compilation only.
+    data: key -> input of `objective.draw`, as much as one step uses.
+    networks: networks per step.
+    grad_chunk: networks differentiated at a time, None for all; a divisor of
+      `networks`, or greater.
+    products: matrix products for one network.
+    edges, width: number of edges and width of the metanetwork's features.
+    abstract: use shapes instead of arrays, for compilation only.
   """
-  at_once = min(chunk, networks) if chunk else None
+  at_once = min(grad_chunk, networks) if grad_chunk else None
   key = jax.random.key(0)
   if abstract:
     params = jax.eval_shape(init, key)
     state = jax.eval_shape(lambda p: init_state(p, optimizer), params)
     inputs = jax.eval_shape(data, key)
   else:
-    # A step gives the buffers of its state away, and of these one is kept.
+    # The step donates its state; `params` is a copy that stays valid.
     params = jax.jit(init)(key)
     state = init_state(params, optimizer)
     inputs = jax.jit(data)(key)
 
   def step(batch_size):
-    return make_step(task, optimizer, grad_chunk=batch_size)
+    return make_step(objective, optimizer, grad_chunk=batch_size)
 
   def forward(batch_size):
     def mean(params, key, data):
-      batch, shared = task.draw(key, 0, data)
+      batch, shared = objective.draw(key, jnp.zeros((), jnp.int32), data)
 
-      def one(item):
-        return task.loss(params, item, shared)[0]
+      def loss(item):
+        return objective.loss(params, item, shared)[0]
 
-      return mapped(one, batch, batch_size or networks).mean()
+      vmap_size = vmap_size_of(batch_size or networks, networks)
+      return batched.map_networks(loss, batch, vmap_size=vmap_size).mean()
 
     return jax.jit(mean)
 
-  def both(make):
+  def part(make, args, flops, moved, donates=False):
     run = make(at_once)
     loops = at_once not in (None, networks)
-    return {"run": run, "whole": make(None) if loops else run}
+    return Part(run, make(None) if loops else run, args, flops, moved, donates)
 
   total = products.times(networks)
   read = floor.nbytes(inputs)
   return Program(
-    step=Part(
-      **both(step),
-      args=(state, key, inputs),
-      flops=total.step_flops,
-      moved=2 * floor.nbytes(state.params, state.optimizer) + read,
+    step=part(
+      step,
+      (state, key, inputs),
+      total.step_flops,
+      2 * floor.nbytes(state.params, state.optimizer) + read,
       donates=True,
     ),
-    forward=Part(
-      **both(forward),
-      args=(params, key, inputs),
-      flops=total.forward_flops,
-      moved=floor.nbytes(params) + read,
+    forward=part(
+      forward,
+      (params, key, inputs),
+      total.forward_flops,
+      floor.nbytes(params) + read,
     ),
     networks=networks,
     shape=((at_once or networks) * edges, width, width),
@@ -106,24 +108,24 @@ def training(
 
 
 def operator_program(
-  target,
+  target: TargetNetwork,
   *,
   width: int,
   depth: int,
   networks: int,
   images: int,
-  chunk: int | None,
+  grad_chunk: int | None,
   abstract: bool = False,
-  **options,
+  **options: Any,
 ) -> Program:
-  """A training step of an operator: cross-entropy + balanced L1, Adam.
+  """Training step of an operator: cross-entropy + balanced L1, Adam.
 
   Args:
     target: a CNN.
-    width, depth: of the operator.
-    networks, images: of a step.
-    chunk: networks differentiated at a time, None for all.
-    abstract: for compilation only, without arrays.
+    width, depth: arguments of the operator.
+    networks, images: numbers per step.
+    grad_chunk: networks differentiated at a time, None for all.
+    abstract: use shapes instead of arrays, for compilation only.
     options: more arguments of the operator.
   """
   operator = metanetworks.operator(target, width=width, depth=depth, **options)
@@ -132,10 +134,10 @@ def operator_program(
   shape = (images, *description["input_shape"])
 
   def data(key):
-    k_zoo, k_images, k_labels = jax.random.split(key, 3)
+    k_networks, k_images, k_labels = jax.random.split(key, 3)
     labels = jax.random.randint(k_labels, shape[:1], 0, description["classes"])
-    zoo = random_zoo(target, networks, k_zoo)
-    return zoo, jax.random.normal(k_images, shape), labels
+    inputs = random_networks(target, networks, k_networks)
+    return inputs, jax.random.normal(k_images, shape), labels
 
   return training(
     amortized_objective(
@@ -148,7 +150,7 @@ def operator_program(
     operator.init,
     data,
     networks=networks,
-    chunk=chunk,
+    grad_chunk=grad_chunk,
     products=floor.metanetwork(
       topology, width=width, depth=depth, bidirectional=True, outputs=None
     )

@@ -1,9 +1,9 @@
-"""One case in a process of its own, so that its peak memory is its own.
+"""Measures one case in a separate process, for its peak memory.
 
   python -m experiments.bench.worker < request.json
 
 The request is {"config": ..., "case": name}; the last line of the output is
-the row of the results. "ceilings" is what the machine can do at most.
+the row of the results. The case "ceilings" measures the limits of the machine.
 """
 
 import json
@@ -34,7 +34,7 @@ def ceilings(config: ConfigDict) -> dict[str, Any]:
 
 
 def in_subprocess(config: dict[str, Any], case: str) -> dict[str, Any]:
-  """The row of a case, or {"error": the last line of what it said}."""
+  """The row of a case, or {"error": the last line of its error output}."""
   root = str(Path(__file__).parents[2])
   paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
   try:
@@ -44,7 +44,7 @@ def in_subprocess(config: dict[str, Any], case: str) -> dict[str, Any]:
       capture_output=True,
       text=True,
       timeout=config["timeout"],
-      # The last line of an unfiltered traceback is that of the error.
+      # The last line of an unfiltered traceback is the error.
       env=os.environ
       | {
         "PYTHONPATH": os.pathsep.join(paths),
@@ -55,23 +55,23 @@ def in_subprocess(config: dict[str, Any], case: str) -> dict[str, Any]:
     return {"error": f"took more than {config['timeout']} seconds"}
   if done.returncode == 0:
     return json.loads(done.stdout.splitlines()[-1])
-  said = done.stderr.strip().splitlines() or ["no message"]
+  lines = done.stderr.strip().splitlines() or ["no message"]
   if done.returncode < 0:
-    said.append(f"ended by signal {-done.returncode}")
-  return {"error": said[-1]}
+    lines.append(f"ended by signal {-done.returncode}")
+  return {"error": lines[-1]}
 
 
 def main() -> None:
   request = json.load(sys.stdin)
   runtime.keep_memory()
   config = ConfigDict(request["config"])
-  # Compilation is measured: nothing is taken from a run before.
+  # Compilation is measured: programs of earlier runs are not reused.
   jax.config.update("jax_enable_compilation_cache", False)
   jax.config.update("jax_disable_most_optimizations", not config.optimize)
   if request["case"] == CEILINGS:
     row = ceilings(config)
   else:
-    row = cases.listing(config)[request["case"]]()
+    row = cases.list_cases(config)[request["case"]].run()
   print(json.dumps(row))
 
 

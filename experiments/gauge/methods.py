@@ -100,11 +100,12 @@ def operator_rows(
     means = {
       key: [float(getattr(s, key).mean()) for s in scores] for key in SCORES
     }
-    spread = means["objective"] if len(by_seed) > 1 else None
     return {
       **keys,
       **{key: float(np.mean(values)) for key, values in means.items()},
-      "objective_std": spread and float(np.std(spread, ddof=1)),
+      "objective_std": float(np.std(means["objective"], ddof=1))
+      if len(by_seed) > 1
+      else None,
     }
 
   rows = [row({"method": name}, [n]) for name, n in inputs.items()]

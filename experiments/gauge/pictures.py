@@ -1,12 +1,14 @@
 """Pictures of gauge freedom."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.gauge.l1 import Sizes
-from experiments.gauge.networks import Measured
+from experiments.gauge.l1 import ZooNorms
+from experiments.gauge.null_spaces import NullSpaceResult
+from experiments.gauge.report import label
 from scalegmn_jax.base import TargetNetwork
 from scalegmn_jax.symmetry import tangents
 from scalegmn_jax.targets import unroll
@@ -14,8 +16,9 @@ from scalegmn_jax.targets.registry import make_target
 from scalegmn_jax.zoo import codec
 
 CHANNELS = (2, 4, 8, 16, 32, 64)
-FACTORS = (1, 1.5, 2, 3, 4)
-"""Of the sides of images."""
+
+IMAGE_SCALES = (1, 1.5, 2, 3, 4)
+"""Factors of the height and width of images."""
 
 CAUSES = {
   "gauge": "C0",
@@ -24,20 +27,22 @@ CAUSES = {
   "seldom": "C3",
   "joint": "C4",
 }
+"""{cause of null space dimensions: color}."""
 
 
 def directions(cnn: TargetNetwork) -> Figure:
-  """Gauge directions of CNNs and of their MLPs, by channels and image size."""
-  made = cnn.description
-  height, width, inputs = made["input_shape"]
+  """Gauge directions of CNNs and their MLPs, by channels and image size."""
+  description = cnn.description
+  height, width, inputs = description["input_shape"]
   wider = {
-    c: {**made, "channels": [c] * len(made["channels"])} for c in CHANNELS
+    c: {**description, "channels": [c] * len(description["channels"])}
+    for c in CHANNELS
   }
   larger = {
     int(height * f): {
-      **made, "input_shape": [int(height * f), int(width * f), inputs]
+      **description, "input_shape": [int(height * f), int(width * f), inputs]
     }
-    for f in FACTORS
+    for f in IMAGE_SCALES
   }  # fmt: skip
   figure = Figure(figsize=(12, 3.8))
   left, middle, right = figure.subplots(1, 3)
@@ -51,20 +56,29 @@ def directions(cnn: TargetNetwork) -> Figure:
   return figure
 
 
-def _curves(axis, descriptions, *, per_weight: bool) -> None:
+def _curves(
+  axis: Any, descriptions: Mapping[int, dict[str, Any]], *, per_weight: bool
+) -> None:
+  """Gauge directions against a size.
+
+  Args:
+    axis: of the picture.
+    descriptions: {size: arguments of a CNN}.
+    per_weight: divide by the number of weights.
+  """
   curves: dict[str, list[float]] = {}
   for description in descriptions.values():
     cnn = make_target(description)
-    dense = unroll.unrolled(cnn)
-    own, of_dense = (
-      sum(tangents.directions(t.spec).values()) for t in (cnn, dense.target)
+    unrolled = unroll.unrolled(cnn)
+    of_cnn, of_mlp = (
+      sum(tangents.directions(t.spec).values()) for t in (cnn, unrolled.target)
     )
-    points = {"CNN": (own, codec.layout_of(cnn).size)}
-    sizes = {
-      "MLP of the same map": codec.layout_of(dense.target).size,
-      "MLP without structural zeros": dense.untied,
+    points = {"CNN": (of_cnn, codec.layout_of(cnn).size)}
+    mlp_sizes = {
+      "MLP with the same map": codec.layout_of(unrolled.target).size,
+      "MLP without structural zeros": unrolled.untied,
     }
-    points |= {name: (of_dense, size) for name, size in sizes.items()}
+    points |= {name: (of_mlp, size) for name, size in mlp_sizes.items()}
     for name, (count, size) in points.items():
       curves.setdefault(name, []).append(count / size if per_weight else count)
   styles = ("o-", "s-", "^:")
@@ -75,22 +89,29 @@ def _curves(axis, descriptions, *, per_weight: bool) -> None:
   axis.minorticks_off()
 
 
-def spectrum(spaces: Sequence[Measured]) -> Figure:
-  """Singular values of J from the least on, the null space by cause: of the
-  first network, and of that of the others with most besides the gauge."""
+def _subject(result: NullSpaceResult) -> tuple[str, str]:
+  return result.keys["network"], result.keys["form"]
 
-  def excess(measured):
-    return measured.final.dimension - measured.final.gauge
 
-  first = spaces[0].name
-  shown = {first}
-  if others := [space for space in spaces if space.name != first]:
-    shown.add(max(others, key=excess).name)
-  spaces = [space for space in spaces if space.name in shown]
-  figure = Figure(figsize=(4.2 * len(spaces), 3.8))
-  axes = figure.subplots(1, len(spaces), sharey=True, squeeze=False)[0]
-  for axis, measured in zip(axes, spaces, strict=True):
-    space = measured.final
+def spectrum(results: Sequence[NullSpaceResult]) -> Figure:
+  """Singular values of J in ascending order; the null space by cause.
+
+  The panels show the first network, and the other network whose null space
+  exceeds the gauge the most.
+  """
+
+  def excess(result):
+    return result.final.dimension - result.final.gauge
+
+  first = _subject(results[0])
+  selected = {first}
+  if others := [result for result in results if _subject(result) != first]:
+    selected.add(_subject(max(others, key=excess)))
+  results = [result for result in results if _subject(result) in selected]
+  figure = Figure(figsize=(4.2 * len(results), 3.8))
+  axes = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
+  for axis, result in zip(axes, results, strict=True):
+    space = result.final
     values = space.singular_values[::-1] / space.singular_values[0]
     axis.plot(
       np.arange(1, len(values) + 1),
@@ -115,25 +136,25 @@ def spectrum(spaces: Sequence[Measured]) -> Figure:
       xscale="log",
       yscale="log",
       xlabel=f"singular value, from the least of {len(values):,}",
-      title=f"{measured.name}: {measured.inputs}",
+      title=label(result.keys),
     )
     axis.legend(fontsize=8, loc="center right")
-  axes[0].set_ylabel("σ / σ of the greatest")
+  axes[0].set_ylabel("σ / greatest σ")
   return figure
 
 
-def images(spaces: Sequence[Measured]) -> Figure:
-  """The dimension of the null space by the number of images."""
+def images(results: Sequence[NullSpaceResult]) -> Figure:
+  """The dimension of the null space against the number of images."""
   figure = Figure(figsize=(6, 4.2))
   axis = figure.subplots()
-  curves = [space for space in spaces if len(space.images) > 1]
-  for i, measured in enumerate(curves):
+  curves = [result for result in results if len(result.images) > 1]
+  for i, result in enumerate(curves):
     color = f"C{i % 10}"
     axis.plot(
-      measured.images, measured.dimensions, "o-", color=color, markersize=4,
-      label=f"{measured.name} ({measured.final.gauge} gauge)",
+      result.images, result.dimensions, "o-", color=color, markersize=4,
+      label=f"{label(result.keys)} ({result.final.gauge} gauge)",
     )  # fmt: skip
-    axis.axhline(measured.final.gauge, color=color, linestyle=":", linewidth=1)
+    axis.axhline(result.final.gauge, color=color, linestyle=":", linewidth=1)
   axis.set(
     xscale="log",
     yscale="symlog",
@@ -141,32 +162,33 @@ def images(spaces: Sequence[Measured]) -> Figure:
     ylabel="null space of J; dotted: gauge",
   )
   axis.set_ylim(bottom=-0.3)
-  axis.set_xticks(spaces[0].images, map(str, spaces[0].images))
+  axis.set_xticks(results[0].images, map(str, results[0].images))
   axis.minorticks_off()
   axis.legend(fontsize=7)
   return figure
 
 
-def norms(found: Mapping[str, Sizes]) -> Figure:
-  """What of the L1 norm is gauge: its share by network, and by layer.
+def norms(results: Sequence[ZooNorms]) -> Figure:
+  """The gauge share of the L1 norm by network, and the norm by layer.
 
   Args:
-    found: {name of a population: norms}; the first is a zoo.
+    results: the first one is of a zoo.
   """
   figure = Figure(figsize=(9, 3.8))
   left, right = figure.subplots(1, 2)
-  for i, (name, sizes) in enumerate(found.items()):
-    if len(sizes.share) > 1:
-      left.hist(sizes.share, bins=20, label=f"{len(sizes.share)} networks")
+  for i, result in enumerate(results):
+    share = result.norms.gauge_share
+    if len(share) > 1:
+      left.hist(share, bins=20, label=f"{len(share)} networks")
     else:
-      left.axvline(sizes.share[0], color=f"C{i}", label=name)
+      left.axvline(share[0], color=f"C{i}", label=label(result.keys))
   left.set(xlabel="share of the L1 norm that is gauge", ylabel="networks")
   left.legend(fontsize=8)
   bars = [
-    (f"{name}, {i + 1}", plain, balanced)
-    for name, sizes in found.items()
+    (label({"network": r.keys["network"], "layer": i + 1}), plain, balanced)
+    for r in results
     for i, (plain, balanced) in enumerate(
-      zip(sizes.plain.mean(0), sizes.balanced.mean(0), strict=True)
+      zip(*(n.mean(0) for n in r.norms), strict=True)
     )
   ]
   names, plain, balanced = zip(*bars, strict=True)

@@ -43,7 +43,7 @@ def label(row: Mapping[str, Any]) -> str:
 
 
 def plan(config: ConfigDict) -> Plan:
-  """Operators with both penalties; counts, null spaces and norms of networks."""
+  """Operators with both penalties; gauge freedom of networks."""
   data = gauge_data.load(config)
   model = methods.make_model(config, data)
   l1, num_seeds = config.loss.l1, len(seeds(config))

@@ -1,24 +1,35 @@
-"""Tables of gauge freedom, and what they say."""
+"""Tables of gauge freedom and their conclusions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.gauge import l1
-from experiments.gauge.networks import Measured
+from experiments.gauge.data import FILE
+from experiments.gauge.l1 import ZooNorms
+from experiments.gauge.null_spaces import NullSpaceResult
 from experiments.runner.experiment import Table
 
-Rows = Sequence[Mapping[str, Any]]
+Row = Mapping[str, Any]
 
-COUNTS = {
+Rows = Sequence[Row]
+
+FORMS = {
+  "trained": "",
+  "mlp": ", as an MLP",
+  "untied": ", as an MLP without structural zeros",
+}
+"""Suffixes of a network: as it was trained; its CNN unrolled to an MLP; the MLP
+when its structural zeros are not counted as weights."""
+
+DIRECTIONS = {
   "layers": ("per layer", "{}"),
   "directions": ("directions", "{:,}"),
   "weights": ("weights", "{:,}"),
   "share": ("per weight", "{:.2%}"),
   "rank": ("rank", "{:,}"),
-  "rank_svd": ("rank by SVD", "{:,}"),
-  "tied": ("keep the sharing", "{:,}"),
+  "svd_rank": ("rank by SVD", "{:,}"),
+  "tied": ("keep weight sharing", "{:,}"),
   "tested": ("tangents tested", "{:,}"),
-  "felt": ("‖J t‖", "{:.1g}"),
+  "sensitivity": ("‖J t‖", "{:.1g}"),
 }
 
 SPACES = {
@@ -32,7 +43,7 @@ SPACES = {
   "joint": ("joint", "{:,}"),
   "dead": ("dead neurons", "{:,}"),
   "least": ("least σ kept", "{:.0e}"),
-  "zero": ("largest σ left out", "{:.0e}"),
+  "zero": ("greatest σ dropped", "{:.0e}"),
 }
 
 NORMS = {
@@ -50,12 +61,12 @@ LAYERS = {
   "l1": ("L1", "{:.0f}"),
   "l1_balanced": ("balanced", "{:.0f}"),
   "share": ("share of L1", "{:.1%}"),
-  "share_balanced": ("of balanced", "{:.1%}"),
+  "share_balanced": ("share of balanced", "{:.1%}"),
 }
 
 OPERATORS = {
   "objective": ("balanced", "{:.4f}"),
-  "objective_std": ("std of seeds", "{:.4f}"),
+  "objective_std": ("std over seeds", "{:.4f}"),
   "objective_plain": ("plain", "{:.4g}"),
   "cross_entropy": ("CE", "{:.4f}"),
   "l1": ("L1", "{:.4g}"),
@@ -64,57 +75,85 @@ OPERATORS = {
 }
 
 
-def counts(rows: Rows) -> Table:
+def label(row: Row) -> str:
+  """The text in the first column of a row of any table."""
+  if "method" in row:
+    return _operator_label(row)
+  name = "network of a file" if row["network"] == FILE else row["network"]
+  name += FORMS[row.get("form", "trained")]
+  if "data" in row:
+    return f"{name}: {row['data']}"
+  if "layer" in row:
+    return f"{name}: layer {row['layer']}"
+  return f"{name}, step {row['step']}" if "step" in row else name
+
+
+def _operator_label(row: Row) -> str:
+  if row["method"] != "operator":
+    return row["method"]
+  balanced = ", balanced input" if row["input"] == "balanced" else ""
+  return f"operator, {row['penalty']} penalty{balanced}"
+
+
+def direction_table(rows: Rows) -> Table:
+  """Gauge directions of networks."""
   return Table(
-    "gauge directions; ‖J t‖ / ‖t‖ of the worst tangent, in units of that of "
-    "random directions (of a network without directions: of the scalings, "
-    "which are no symmetries there)",
-    COUNTS,
+    "gauge directions; ‖J t‖ / ‖t‖ of the worst tangent t, in units of the "
+    "median over random directions (for a network without gauge directions, t "
+    "are the scalings, which change its function)",
+    DIRECTIONS,
     rows,
-    ("directions", "weights", "share", "felt"),
+    ("directions", "weights", "share", "sensitivity"),
     "network",
   )
 
 
-def spaces(found: Sequence[Measured]) -> Table:
+def null_space_table(results: Sequence[NullSpaceResult]) -> Table:
+  """Null spaces by cause."""
   return Table(
-    "the null space of J by cause, each beyond those before it: gauge; weights "
-    "that nothing reads; constant or dependent inputs of a layer; neurons that "
-    "are seldom active; several neurons jointly",
+    "the null space of J by cause, each in addition to the causes before it: "
+    "gauge; weights that no output depends on; constant or dependent inputs of "
+    "a layer; neurons that are seldom active; several neurons jointly",
     SPACES,
-    [space.row for space in found],
+    [result.row for result in results],
     ("dimension", "gauge", "unread", "inputs", "seldom", "joint"),
     "network: inputs",
   )
 
 
-def norms(rows: Rows, l1: float) -> Table:
+def norm_table(results: Sequence[ZooNorms], l1: float) -> Table:
+  """L1 norms of populations.
+
+  Args:
+    results: of each step of the zoo, and of a network of a file.
+    l1: λ.
+  """
   return Table(
     f"the L1 norm of networks, means; λ = {l1:g}",
     NORMS,
-    rows,
+    [result.row(l1) for result in results],
     ("l1", "l1_balanced", "share", "penalty", "cross_entropy"),
     "zoo",
   )
 
 
-def layers(found: Mapping[str, l1.Sizes]) -> Table:
-  """Of the L1 norms of several populations."""
-  rows = [row for name, sizes in found.items() for row in _layers(name, sizes)]
+def layer_table(results: Sequence[ZooNorms]) -> Table:
+  """L1 norms of populations by layer."""
   return Table(
     "the L1 norm by layer, means over the networks of the last step",
     LAYERS,
-    rows,
+    [row for result in results for row in _layer_rows(result)],
     tuple(LAYERS),
     "layer",
   )
 
 
-def _layers(name: str, found: l1.Sizes) -> list[dict[str, Any]]:
-  plain, balanced = found.plain.mean(0), found.balanced.mean(0)
+def _layer_rows(result: ZooNorms) -> list[dict[str, Any]]:
+  plain, balanced = (n.mean(0) for n in result.norms)
   return [
     {
-      "method": f"{name}: layer {i + 1}",
+      "network": result.keys["network"],
+      "layer": i + 1,
       "l1": float(plain[i]),
       "l1_balanced": float(balanced[i]),
       "share": float(plain[i] / plain.sum()),
@@ -124,99 +163,120 @@ def _layers(name: str, found: l1.Sizes) -> list[dict[str, Any]]:
   ]
 
 
-def operators(
-  rows: Rows, networks: Mapping[str, int], seeds: int, l1: float
+def operator_table(
+  rows: Rows, networks: Mapping[str, int], num_seeds: int, l1: float
 ) -> Table:
+  """Scores of edited test networks.
+
+  Args:
+    rows: one per method, penalty and input.
+    networks: {"train", "test": number of networks}.
+    num_seeds: seeds of φ.
+    l1: λ.
+  """
   return Table(
     f"cross-entropy + {l1:g} x L1, balanced and plain: {networks['test']} test "
     f"networks x test images, {networks['train']} training networks, means "
-    f"over {seeds} seed" + "s" * (seeds != 1),
+    f"over {num_seeds} seed" + "s" * (num_seeds != 1),
     OPERATORS,
     rows,
     ("objective", "objective_plain", "cross_entropy", "accuracy"),
   )
 
 
-def lines(
-  counted: Rows, found: Sequence[Measured], sizes: Rows, operated: Rows
+def conclusions(
+  directions: Rows,
+  null_spaces: Sequence[NullSpaceResult],
+  norms: Sequence[ZooNorms],
+  operators: Rows,
+  l1: float,
 ) -> list[str]:
-  """What the tables say."""
+  """Sentences about the tables.
+
+  Args:
+    directions: rows of the first table.
+    null_spaces: results of the second table.
+    norms: of the last step of the zoo, and of a network of a file.
+    operators: rows of the last table.
+    l1: λ.
+  """
   return [
-    *_directions(counted),
-    *_null_spaces(found),
-    *map(_norm, sizes),
-    *_operators(operated),
+    *_direction_lines(directions),
+    *_null_space_lines(null_spaces),
+    *(_norm_line(result.row(l1)) for result in norms),
+    *_operator_lines(operators),
   ]
 
 
-def _directions(rows: Rows) -> list[str]:
-  result = []
-  by_name = {row["method"]: row for row in rows}
-  for name, row in by_name.items():
-    dense = by_name.get(f"{name}, as an MLP")
-    if dense is None or not row["directions"]:
+def _direction_lines(rows: Rows) -> list[str]:
+  lines = []
+  by_form = {(row["network"], row["form"]): row for row in rows}
+  for (name, form), row in by_form.items():
+    mlp = by_form.get((name, "mlp"))
+    if form != "trained" or mlp is None or not row["directions"]:
       continue
-    untied = by_name[f"{name}, untied"]
+    untied = by_form[name, "untied"]
     line = (
-      f"{name}: {row['directions']} gauge directions of {row['weights']:,} "
-      f"weights ({row['share']:.2%}), as an MLP {dense['directions']:,} of "
-      f"{dense['weights']:,} ({dense['share']:.2%}), or of "
-      f"{untied['weights']:,} without structural zeros ({untied['share']:.2%})"
+      f"{label(row)}: {row['directions']} gauge directions of "
+      f"{row['weights']:,} weights ({row['share']:.2%}), as an MLP "
+      f"{mlp['directions']:,} of {mlp['weights']:,} ({mlp['share']:.2%}), or "
+      f"of {untied['weights']:,} without structural zeros "
+      f"({untied['share']:.2%})"
     )
-    if dense["tied"] is not None:
-      line += f"; weight sharing keeps {dense['tied']} of them"
-    result.append(line)
-  scaled = [row["felt"] for row in rows if row["directions"]]
-  others = [row["felt"] for row in rows if not row["directions"]]
-  if scaled:
+    if mlp["tied"] is not None:
+      line += f"; weight sharing keeps {mlp['tied']} of them"
+    lines.append(line)
+  gauge = [row["sensitivity"] for row in rows if row["directions"]]
+  others = [row["sensitivity"] for row in rows if not row["directions"]]
+  if gauge:
     line = (
-      "Along a tangent outputs change at most "
-      f"{max(scaled):.1g} times as much as along a random direction"
+      f"Along a tangent, outputs change at most {max(gauge):.1g} times as much "
+      "as along a random direction"
     )
     if others:
-      line += f", {min(others):.1g} times where scalings are no symmetry"
-    result.append(line)
-  return result
+      line += f"; {min(others):.1g} times if scalings are no symmetry"
+    lines.append(line)
+  return lines
 
 
-def _null_spaces(found: Sequence[Measured]) -> list[str]:
-  excess = {
-    f"{s.name} ({s.inputs})": s.final.dimension - s.final.gauge for s in found
-  }
-  result = []
-  equal = [name for name, more in excess.items() if not more]
-  if equal:
-    result.append(f"The null space of J is the gauge for {'; '.join(equal)}")
-  larger = [f"{name} by {more}" for name, more in excess.items() if more]
-  if larger:
-    result.append(
+def _null_space_lines(results: Sequence[NullSpaceResult]) -> list[str]:
+  excess = {label(r.keys): r.final.dimension - r.final.gauge for r in results}
+  lines = []
+  if equal := [name for name, more in excess.items() if not more]:
+    lines.append(f"The null space of J is the gauge for {'; '.join(equal)}")
+  if larger := [f"{name} by {more}" for name, more in excess.items() if more]:
+    lines.append(
       f"The null space of J is larger than the gauge for {'; '.join(larger)}"
     )
-  return result
+  return lines
 
 
-def _norm(row: Mapping[str, Any]) -> str:
+def _norm_line(row: Row) -> str:
   spread = ""
   if row["networks"] > 1:
     spread = f" ({row['share_min']:.1%} to {row['share_max']:.1%})"
   return (
-    f"{row['method']}: {row['share']:.1%} of the L1 norm is gauge{spread}, "
-    f"worth {row['penalty']:.3f} of the objective beside a cross-entropy of "
+    f"{label(row)}: {row['share']:.1%} of the L1 norm is gauge{spread}, or "
+    f"{row['penalty']:.3f} of the objective; the cross-entropy is "
     f"{row['cross_entropy']:.3f}"
   )
 
 
-def _operators(rows: Rows) -> list[str]:
-  by_name = {row["method"]: row for row in rows}
-  start = by_name["balanced"]["objective"]
+def _operator_lines(rows: Rows) -> list[str]:
+  objective = {
+    (row["method"], row.get("penalty"), row.get("input")): row["objective"]
+    for row in rows
+  }
+  start = objective["balanced", None, None]
   plain, balanced = (
-    by_name[l1.method(penalty)] for penalty in ("plain", "balanced")
+    objective["operator", penalty, "original"]
+    for penalty in ("plain", "balanced")
   )
   return [
-    f"The objective with balanced L1 goes from {start:.4f} to "
-    f"{plain['objective']:.4f} with the operator trained on the plain penalty, "
-    f"to {balanced['objective']:.4f} with that trained on the balanced one",
-    "An equivariant operator keeps the gauge of its input: its networks are "
-    "balanced after it. Balanced before it, a neuron whose outgoing weights "
-    "have decayed is small, and what it is given there as much larger",
+    f"The objective with balanced L1 goes from {start:.4f} to {plain:.4f} by "
+    f"the operator trained with the plain penalty, to {balanced:.4f} by the "
+    "operator trained with the balanced penalty",
+    "An equivariant operator keeps the gauge of its input. If the input is "
+    "balanced, a neuron whose outgoing weights have decayed is small, and the "
+    "update of these weights is correspondingly larger",
   ]

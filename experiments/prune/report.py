@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -240,9 +241,9 @@ def subject_report(
     results: {method: result}.
     sparsities: shares of kernel entries that are zero.
   """
-  subject, images = data.subjects[name], data.images
-  accuracy = data.evaluate(subject.networks, images.test_x, images.test_y)[1]
-  original = np.asarray(accuracy)
+  subject = data.subjects[name]
+  images = jax.device_put((data.images.test_x, data.images.test_y))
+  original = np.asarray(data.evaluate(subject.networks, *images)[1])
   lines = ranking(subject, results, sparsities)
   return (
     table(subject, original, results, sparsities),

@@ -1,4 +1,4 @@
-"""The bench: its formulas, and that it runs and reports to the end."""
+"""The bench: its formulas, its cases and its reports."""
 
 import json
 import pathlib
@@ -8,7 +8,8 @@ import sys
 import jax
 import pytest
 
-from experiments.bench import cases, floor, growth
+from configs import bench as bench_config
+from experiments.bench import cases, floor, growth, report
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.topology import topology_of
@@ -52,7 +53,7 @@ def test_files(results):
   assert (results / "bench.png").stat().st_size > 10_000
 
 
-def test_a_broken_case_is_a_row(results, tmp_path):
+def test_a_failed_case_is_a_row(results, tmp_path):
   done = bench(
     "--config=configs/bench.py:tiny",
     f"--out={tmp_path}",
@@ -74,28 +75,42 @@ def test_a_broken_case_is_a_row(results, tmp_path):
   assert "missing" not in lines["wiring_direct"]
 
 
-def test_what_cannot_be_compared(results, tmp_path):
-  strange = tmp_path / "strange.json"
-  strange.write_text('{"rows": [{"case": "a", "step": {}}]}')
+def test_files_that_cannot_be_compared(results, tmp_path):
+  other_file = tmp_path / "other.json"
+  other_file.write_text('{"rows": [{"case": "a", "step": {}}]}')
   for other, reason in (
     (tmp_path / "none.json", "no such file"),
-    (strange, "not the results of a bench"),
+    (other_file, "not the results of a bench"),
   ):
     done = bench(f"--compare={results / 'bench.json'},{other}")
     assert done.returncode == 1
     assert done.stderr.strip() == f"error: {other}: {reason}"
 
 
-def test_cases_are_chosen_by_name_or_beginning():
+def test_cases_are_selected_by_name_or_prefix():
   names = ["apply_n1", "apply_n64", "zoo"]
-  assert cases.chosen(names, "all") == names
-  assert cases.chosen(names, "zoo, apply") == names
-  assert cases.chosen(names, "apply_n1") == ["apply_n1"]
+  assert cases.select(names, "all") == names
+  assert cases.select(names, "zoo, apply") == names
+  assert cases.select(names, "apply_n1") == ["apply_n1"]
   with pytest.raises(InputError, match="no case 'appl'"):
-    cases.chosen(names, "appl")
+    cases.select(names, "appl")
 
 
-def test_exponents_are_of_the_largest_sizes():
+def test_baselines_belong_to_cases_of_the_same_bench():
+  all_cases = cases.list_cases(bench_config.get_config("tiny"))
+  baselines = {c.baseline_of for c in all_cases.values() if c.baseline_of}
+  assert baselines == {"target", "wiring"}
+  rows = [
+    {"case": "a", "baseline_of": None, "networks": 4, "step": {"seconds": 2.0}},
+    {"case": "b", "baseline_of": "a", "networks": 2, "step": {"seconds": 3.0}},
+    {"case": "c", "baseline_of": None, "error": "no memory"},
+  ]
+  first, *others = report.with_baselines(rows)
+  assert first["baseline"] == 3.0
+  assert all("baseline" not in row for row in others)
+
+
+def test_exponents_at_the_largest_sizes():
   xs = [1, 10, 100, 400, 1600]
   assert growth.exponent(xs, [7, 7, 1e4, 16e4, 256e4]) == pytest.approx(2)
   assert growth.exponent([1, 100], [1, 1]) is None
@@ -108,7 +123,7 @@ def test_exponents_are_of_the_largest_sizes():
    ("operator", "relu")],
 )  # fmt: skip
 def test_formula_is_just_below_what_xla_counts(kind, activation):
-  # Elementwise operations are beside the formula, and fewer the wider.
+  # The formula omits elementwise operations; wide models have few of them.
   target = cnn(channels=(16, 16), activation=activation)
   model = {"width": 96, "depth": 2, "bidirectional": True}
   make = getattr(metanetworks, kind)
@@ -116,7 +131,7 @@ def test_formula_is_just_below_what_xla_counts(kind, activation):
   shapes = jax.eval_shape(
     lambda key: (metanetwork.init(key), target.init(key)), jax.random.key(0)
   )
-  index = jax.ShapeDtypeStruct((), "int32")  # which activation: not known
+  index = jax.ShapeDtypeStruct((), "int32")  # the activation is not known
   compiled = jax.jit(metanetwork.apply).lower(*shapes, index).compile()
   counted = compiled.cost_analysis()["flops"]
   outputs = None if kind == "operator" else 1

@@ -24,7 +24,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 VALUES = [
   ({"train.steps": 0}, "train.steps is 0"),
-  ({"train.warmup": 99}, "train.warmup 99"),
+  ({"train.warmup": 99}, "config.train.warmup is 99, expected less than"),
+  ({"train.seeds": (1, 1)}, "config.train.seeds is (1, 1)"),
+  ({"train.clip": 0.0}, "config.train.clip is 0.0"),
   ({"train.learning_rate": -1.0}, "train.learning_rate is -1.0"),
   (
     {"train.batch_networks": 0},
@@ -162,7 +164,7 @@ ZOOS = [
   ({"spoil": with_tasks("1 0 two")}, "config.classes is '1 0 two', expected"),
   (
     {"spoil": with_tasks("1 0 -1", "0 1 -1", "1 1 0", "-1 0 1")},
-    "is of 3 classes, the images 'digits' have 10",
+    "config.classes has 3 classes, the images 'digits' have 10",
   ),
 ]
 
@@ -271,7 +273,18 @@ def test_damaged_operator(cut, tmp_path):
 COMMANDS = [
   (["experiments.run"], "--config"),
   (["experiments.run", "--config=configs/none.py"], "none.py"),
-  (["experiments.run", "--config=configs/cnn.py:huge"], "huge"),
+  (
+    ["experiments.run", "--config=configs/cnn.py:full,huge"],
+    "configs/cnn.py has no variant 'huge': expected some of full, cifar10_gs",
+  ),
+  (
+    ["experiments.run", "--config=configs/bench.py"],
+    "configs/bench.py: not the config of an experiment",
+  ),
+  (
+    ["experiments.sweep", "--config=configs/bench.py"],
+    "configs/bench.py: not the config of an experiment",
+  ),
   (
     ["experiments.run", "--config=configs/cnn.py", "--config.train.stops=1"],
     "train.stops",

@@ -1,15 +1,90 @@
-"""What all experiments share: trainings that begin several times."""
+"""The protocol of experiments, and training with restarts."""
+
+import importlib
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
+from configs import cnn, common
 from experiments.runner import experiment
 from experiments.runner.experiment import TrainingJob
-from scalegmn_jax.base import Operator
+from scalegmn_jax.base import InputError, Operator
 from scalegmn_jax.training.step import Objective
+
+CONFIGS = [
+  path.stem
+  for path in sorted((pathlib.Path(__file__).parents[2] / "configs").iterdir())
+  if path.suffix == ".py" and path.stem not in ("common", "bench")
+]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_of_an_experiment(name):
+  """Its values and those of all its variants pass the checks."""
+  module = importlib.import_module(f"configs.{name}")
+  for variant in ("", *module.VARIANTS):
+    config = module.get_config(variant)
+    loaded = experiment.load_experiment(config)
+    assert loaded.check(config) is None
+    assert callable(loaded.plan) and callable(loaded.label)
+
+
+def test_every_experiment_has_a_config():
+  names = {
+    importlib.import_module(f"configs.{name}").get_config().experiment
+    for name in CONFIGS
+  }
+  assert names == set(experiment.list_experiments())
+
+
+def test_variants_compose_from_left_to_right():
+  config = cnn.get_config("cifar10_gs,tanh,tiny")
+  assert config.data.name == "cifar10_gs"
+  assert config.target.activation == ("tanh",)
+  assert config.target.channels == (4, 4)
+  assert config.train.learning_rate == 5e-3 and config.train.steps == 30
+  other = cnn.get_config("tiny,cifar10_gs")
+  assert other.target.channels == (16, 16, 16)
+  with pytest.raises(ValueError, match="configs/cnn.py has no variant 'gs'"):
+    cnn.get_config("tiny,gs")
+
+
+OWN = """
+from experiments.runner.experiment import Plan
+
+def check(config):
+  pass
+
+def plan(config):
+  return Plan({}, lambda params: None)
+"""
+
+
+def test_an_experiment_in_a_module_of_the_user(tmp_path, monkeypatch, config):
+  (tmp_path / "their_package").mkdir()
+  module = tmp_path / "their_package" / "study.py"
+  module.write_text(OWN + "def label(row):\n  return row['method']\n")
+  (tmp_path / "their_package" / "half.py").write_text(OWN)
+  monkeypatch.syspath_prepend(tmp_path)
+  config.experiment = "their_package.study"
+  loaded = experiment.load_experiment(config)
+  assert loaded.label({"method": "a"}) == "a"
+  assert not loaded.plan(config).jobs
+  config.experiment = "their_package.half"
+  with pytest.raises(InputError, match=r"their_package.half has no label\(\)"):
+    experiment.load_experiment(config)
+
+
+@pytest.mark.parametrize("name", ("dream", "no.such.module", "", "a..b"))
+def test_unknown_experiments(name, config):
+  config.experiment = name
+  with pytest.raises(
+    InputError, match="expected one of ablation, classify_inr"
+  ):
+    experiment.load_experiment(config)
 
 
 @pytest.fixture
@@ -24,7 +99,7 @@ def config():
 
 @pytest.fixture
 def job():
-  """Stays where it begins; the less that is, the better."""
+  """Training without change; its validation objective is the initial value."""
 
   def loss(params, *_):
     value = (params["a"] ** 2).sum()
