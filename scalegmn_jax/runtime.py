@@ -51,8 +51,8 @@ def keep_compiled(folder: Path | None = None) -> None:
   Raises:
     InputError: the folder cannot be written. Programs are compiled as usual.
   """
-  # An empty string is a choice too: no folder.
   config: Any = jax.config  # its options are not in jax's types
+  # An empty string is a choice too: no folder.
   chosen = config.jax_compilation_cache_dir is not None
   if chosen or not config.jax_enable_compilation_cache:
     return
