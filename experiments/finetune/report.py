@@ -230,7 +230,7 @@ def per_network(measurements: Sequence[Measurement]) -> Figure:
   """The objective of each test network, and its gain over the best constant.
 
   Networks are sorted by the objective of the original; all methods of one
-  network share an abscissa. In a zoo of one task the constant is a flat line,
+  network share an abscissa. If all networks have the same labels, the constant is a flat line,
   and the dots of an operator that ignores its input lie on a flat line too.
   """
   reference = best_constant(measurements)
