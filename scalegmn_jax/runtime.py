@@ -5,6 +5,7 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -50,9 +51,10 @@ def keep_compiled(folder: Path | None = None) -> None:
   Raises:
     InputError: the folder cannot be written. Programs are compiled as usual.
   """
+  config: Any = jax.config  # its options are not in jax's types
   # An empty string is a choice too: no folder.
-  chosen = jax.config.jax_compilation_cache_dir is not None
-  if chosen or not jax.config.jax_enable_compilation_cache:
+  chosen = config.jax_compilation_cache_dir is not None
+  if chosen or not config.jax_enable_compilation_cache:
     return
   folder = folder or download.user_cache() / "xla"
   try:

@@ -29,9 +29,11 @@ class Clock:
     self._spans: list[tuple[float, float]] = []
     jax.monitoring.register_event_time_span_listener(self._note)
 
-  def _note(self, event: str, start: float, end: float, **_) -> None:
+  def _note(
+    self, event: str, start_time: float, end_time: float, **_: str | int
+  ) -> None:
     if event in _EVENTS:
-      self._spans.append((start, end))
+      self._spans.append((start_time, end_time))
 
   def stop(self) -> Seconds:
     """Ends the measurement and returns it."""

@@ -242,7 +242,7 @@ def write(
   folder: Path,
   config: ConfigDict,
   outcome: Outcome,
-  seconds: Mapping[str, float],
+  seconds: compilation.Seconds,
   label: report.Label,
   config_file: str = "",
 ) -> report.Results:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -37,7 +38,7 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     task = progress.add_task(f"{label:<22}", total=total, note="")
 
     def advance(note: str | None = None, count: int = 1) -> None:
-      fields = {} if note is None else {"note": note}
+      fields: dict[str, Any] = {} if note is None else {"note": note}
       progress.update(task, advance=count, **fields)
 
     yield advance

@@ -23,6 +23,8 @@ from optuna.distributions import (
   FloatDistribution,
   IntDistribution,
 )
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments import build
@@ -164,11 +166,9 @@ def sweep(
 
 def _study(folder: Path) -> optuna.Study:
   optuna.logging.set_verbosity(optuna.logging.WARNING)
-  journal = optuna.storages.journal.JournalFileBackend(
-    str(folder / "trials.log")
-  )
+  journal = JournalFileBackend(str(folder / "trials.log"))
   return optuna.create_study(
-    storage=optuna.storages.JournalStorage(journal),
+    storage=JournalStorage(journal),
     study_name="sweep",
     load_if_exists=True,
     pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
@@ -261,6 +261,11 @@ def _objective(trial: FrozenTrial) -> float | None:
   return min(trial.intermediate_values.values(), default=None)
 
 
+def _final_objective(trial: FrozenTrial) -> float:
+  """The objective of a complete trial."""
+  return float("inf") if trial.value is None else trial.value
+
+
 def _ending(trial: FrozenTrial) -> str:
   if trial.state == TrialState.COMPLETE:
     return "complete"
@@ -318,10 +323,10 @@ def _outcome(study: optuna.Study, space: Space) -> Outcome:
     "steps": ("steps", "{}"),
     "ended": ("ended", "{}"),
   }
-  best = min(complete, key=lambda t: t.value, default=None)
+  best = min(complete, key=_final_objective, default=None)
   lines, importance = [], {}
   if best is not None:
-    lines.append(f"Best, {best.value:.4f}: {_flags(best)}")
+    lines.append(f"Best, {_final_objective(best):.4f}: {_flags(best)}")
   lines.append(f"{len(ended)} trials, {len(complete)} of them complete")
   if len({t.value for t in complete}) >= STARTUP:
     importance = optuna.importance.get_param_importances(study)

@@ -102,7 +102,7 @@ def test_a_killed_run_ends_with_the_same_bits(environment, finished, tmp_path):
   # The last steps may be over before the signal comes.
   assert process.returncode in (0, 128 + signal.SIGTERM), err
   if process.returncode:
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     out, _ = finish(start(environment, workdir))
     assert "resumed at step" in out
 

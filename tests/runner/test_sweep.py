@@ -1,4 +1,4 @@
-"""The search for hyper-parameters: its space, its trials, how it goes on."""
+"""The search over hyper-parameters: its space, its trials, how it resumes."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def settings():
   config = common.start("quadratic")
-  common.model(config)
+  common.full_model(config)
   common.train(config)
   config.train.steps = 8
   config.train.eval_every = 2
@@ -36,11 +36,11 @@ def settings():
 
 @dataclasses.dataclass
 class Quadratic:
-  """An experiment in no time: the least square is that of a depth of two.
+  """An experiment without cost, whose best depth is two.
 
   Attributes:
-    folder: of the sweep.
-    broken: (depth, number of its validation) -> what that raises.
+    folder: the folder of the sweep.
+    broken: {(depth, number of its validation): error that it raises}.
     validated: the depth of every validation.
   """
 
@@ -76,7 +76,7 @@ class Quadratic:
   def sweep(self, trials, *vary):
     config = settings()
     space = search.parse(config, vary)
-    workdir.claim(self.folder, search.claimed(config, space))
+    workdir.claim(self.folder, search.sweep_config(config, space))
     search.sweep(config, space, self.folder, trials)
     return json.loads((self.folder / "results.json").read_text())
 
@@ -96,19 +96,19 @@ RATE = "train.learning_rate=1e-3..1e-1:log"
 def test_the_best_trial_is_found(quadratic):
   results = quadratic.sweep(12, DEPTH, RATE)
   rows = results["tables"][0]["rows"]
-  assert sorted(int(row["method"]) for row in rows) == list(range(12))
+  assert sorted(row["trial"] for row in rows) == list(range(12))
   assert rows[0]["model.depth"] == 2 and rows[0]["ended"] == "complete"
   assert all(1e-3 <= row["train.learning_rate"] <= 1e-1 for row in rows)
-  # Most trials of the wrong depth are not worth their end.
+  # Most trials with a wrong depth end early.
   early = [row for row in rows if row["ended"] == "ended early"]
   assert early and all(row["steps"] < 8 for row in early)
   best = "--config.model.depth=2 --config.train.learning_rate="
   assert best in results["lines"][0]
-  assert results["lines"][2].startswith("What mattered among them: ")
+  assert results["lines"][2].startswith("Importance of the keys: ")
   assert (quadratic.folder / "sweep.png").stat().st_size > 0
 
 
-def test_more_trials_are_added_to_those_that_are_there(quadratic):
+def test_more_trials_are_added(quadratic):
   quadratic.sweep(2, DEPTH)
   before = len(quadratic.validated)
   assert len(quadratic.sweep(2, DEPTH)["tables"][0]["rows"]) == 2
@@ -116,18 +116,18 @@ def test_more_trials_are_added_to_those_that_are_there(quadratic):
   assert len(quadratic.sweep(3, DEPTH)["tables"][0]["rows"]) == 3
 
 
-def test_an_interrupted_trial_goes_on(quadratic):
+def test_an_interrupted_trial_resumes(quadratic):
   quadratic.broken = {(2, 3): Interrupted("stopped")}
   with pytest.raises(Interrupted):
     quadratic.sweep(1, "model.depth=2,2")
   results = quadratic.sweep(1, "model.depth=2,2")
   (row,) = results["tables"][0]["rows"]
   assert row["ended"] == "complete" and row["steps"] == 8
-  # Two validations, the one that was interrupted, and the two that were left.
+  # Two validations, the interrupted one, and the two remaining ones.
   assert len(quadratic.validated) == 5
 
 
-def test_a_trial_that_fails_is_counted_and_the_others_go_on(quadratic):
+def test_a_failed_trial_is_counted_and_the_others_continue(quadratic):
   quadratic.broken = {(1, 1): InputError("the gradient is not finite")}
   rows = quadratic.sweep(6, DEPTH)["tables"][0]["rows"]
   assert len(rows) == 6
@@ -135,7 +135,7 @@ def test_a_trial_that_fails_is_counted_and_the_others_go_on(quadratic):
   assert rows[0]["ended"] == "complete"
 
 
-def test_what_no_trial_can_have_ends_the_sweep(quadratic):
+def test_an_impossible_config_ends_the_sweep(quadratic):
   def plan(config):
     raise InputError("no such images")
 
@@ -151,10 +151,10 @@ def test_the_folder_of_another_sweep(quadratic):
 
 
 def test_processes_share_trials(quadratic):
-  """One that another process works on is not taken from it."""
+  """A trial that another process works on is left to it."""
   config = settings()
   space = search.parse(config, [DEPTH])
-  workdir.claim(quadratic.folder, search.claimed(config, space))
+  workdir.claim(quadratic.folder, search.sweep_config(config, space))
   study = search._study(quadratic.folder)
   trial = study.ask()
   trial.set_user_attr(search.PLACE, "trials/other")

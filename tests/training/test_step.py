@@ -145,14 +145,12 @@ def test_a_run_whose_gradients_stay_bad_stops(tmp_path):
   opt = optimizer.make_optimizer(
     learning_rate=0.1, steps=50, warmup=0, weight_decay=0.0, clip=1.0
   )
-  config = {
-    "train": {"log_every": 1, "eval_every": 50, "patience": 5},
-  }
   with pytest.raises(InputError, match="not finite since step 1 "):
     loop.train(
       Operator(lambda key: {"w": jnp.ones(2)}, lambda: None),
       toy_task(loss), opt, None, lambda params: {"val_objective": 0.0},
-      steps=50, seed=0, workdir=tmp_path, config=config,
+      steps=50, seed=0, workdir=tmp_path,
+      log_every=1, eval_every=50, patience=5,
     )  # fmt: skip
 
 
