@@ -16,9 +16,9 @@ from configs import cnn, common
 def get_config(variants: str = ""):
   config = ConfigDict()
   config.seed = 0
-  config.cases = "all"  # or prefixes of names: "operator,wiring"
+  config.cases = "all"  # or prefixes of names: "operator,connectivity"
   config.runs = 5  # timed runs, after a warm-up; the median is reported
-  config.chunk = 0  # networks per gradient; 0: the fastest
+  config.grad_chunk = 0  # networks per gradient; 0: the fastest
   config.timeout = 1800  # seconds per case
   config.processes = 1  # cases at a time; several disturb each other's times
   config.optimize = True  # False: XLA compiles faster, programs are slower
@@ -66,10 +66,10 @@ def get_config(variants: str = ""):
   config.inr.width = 128
   config.inr.depth = 4
 
-  config.wiring = ConfigDict()
-  config.wiring.networks = 8
-  config.wiring.width = 32
-  config.wiring.runs = 50
+  config.connectivity = ConfigDict()
+  config.connectivity.networks = 8
+  config.connectivity.width = 32
+  config.connectivity.runs = 50
 
   config.growth = ConfigDict()
   config.growth.runs = 2
@@ -96,9 +96,11 @@ def get_config(variants: str = ""):
 
 
 def _tiny(config):
-  config.cases = "functional_forward,apply,target,zoo,wiring,growth_weights"
+  config.cases = (
+    "functional_forward,apply,target,zoo,connectivity,growth_weights"
+  )
   config.runs = 1
-  config.chunk = 2
+  config.grad_chunk = 2
   config.processes = 2
   config.optimize = False
   config.ceilings.matmul = 256
@@ -125,9 +127,9 @@ def _tiny(config):
   config.inr.networks = 2
   config.inr.width = 4
   config.inr.depth = 1
-  config.wiring.networks = 2
-  config.wiring.width = 4
-  config.wiring.runs = 1
+  config.connectivity.networks = 2
+  config.connectivity.width = 4
+  config.connectivity.runs = 1
   config.growth.runs = 1
   config.growth.depth = 1
   config.growth.images = 2

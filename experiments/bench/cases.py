@@ -68,8 +68,8 @@ def list_cases(config: ConfigDict) -> dict[str, Case]:
   add_direct("target", pieces.target, config.images.direct, True)
   add("zoo", pieces.zoo)
   add("inr", _inr)
-  add("wiring", pieces.wiring, False)
-  add_direct("wiring", pieces.wiring, True)
+  add("connectivity", pieces.connectivity, False)
+  add_direct("connectivity", pieces.connectivity, True)
   for axis in growth.AXES:
     add(f"growth_{axis}", growth.curve, axis)
   return cases
@@ -172,7 +172,7 @@ def _functional_step(
     functional.init,
     data,
     networks=networks,
-    grad_chunk=build.default_grad_chunk(config.chunk),
+    grad_chunk=build.default_grad_chunk(config.grad_chunk),
     products=floor.metanetwork(topology, outputs=outputs, **model),
     edges=topology.edges,
     width=model["width"],
@@ -197,7 +197,7 @@ def _operator(
     depth=config.operator.depth,
     networks=networks,
     images=config.operator.images,
-    grad_chunk=None if direct else build.default_grad_chunk(config.chunk),
+    grad_chunk=None if direct else build.default_grad_chunk(config.grad_chunk),
   )
   return pieces.measured(program, config.runs, direct)
 

@@ -48,7 +48,7 @@ def curve(config: ConfigDict, axis: str) -> dict[str, Any]:
       target,
       depth=c.depth,
       images=c.images,
-      grad_chunk=build.default_grad_chunk(config.chunk),
+      grad_chunk=build.default_grad_chunk(config.grad_chunk),
       abstract=not timed,
       **arguments,
     )

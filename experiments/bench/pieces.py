@@ -117,9 +117,9 @@ def zoo(config: ConfigDict) -> dict[str, Any]:
   }
 
 
-def wiring(config: ConfigDict, direct: bool) -> dict[str, Any]:
+def connectivity(config: ConfigDict, direct: bool) -> dict[str, Any]:
   """One message pass, forward and backward, without matrix products."""
-  c = config.wiring
+  c = config.connectivity
   topology = topology_of(cnns.cnn(**config.target))
   every = NetworkConnectivity(topology).all_edges
   senders = jnp.asarray(topology.senders)

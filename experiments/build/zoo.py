@@ -102,11 +102,22 @@ def _read_zoo(path: str, target: TargetNetwork) -> store.ZooFiles:
 
 
 def build_zoos(
-  config: ConfigDict, target: TargetNetwork, data: images.Images
+  config: ConfigDict,
+  target: TargetNetwork,
+  data: images.Images,
+  files: store.ZooFiles | None = None,
 ) -> ZooSplit:
-  """Reads or generates the zoo, and splits it by network."""
+  """Reads or generates the zoo, and splits it by network.
+
+  Args:
+    config: config of the experiment.
+    target: the architecture.
+    data: the image set.
+    files: the zoo, if `build_zoo_files` has been called before.
+  """
   c = config.zoo
-  files = build_zoo_files(config, target, data)
+  if files is None:
+    files = build_zoo_files(config, target, data)
   train, val, test = split_zoo(
     files,
     activations=target.activations,

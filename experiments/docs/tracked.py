@@ -49,14 +49,14 @@ class Tracked(NamedTuple):
 
     A key of `SCHEMA` that is not given must be absent from the row.
     """
-    found = [
+    rows = [
       row
       for row in self.rows(table)
       if all(row.get(key) == keys.get(key) for key in SCHEMA)
     ]
-    if len(found) > 1:
-      raise InputError(f"{self.name}-{self.seed}: {len(found)} rows of {keys}")
-    return found[0] if found else None
+    if len(rows) > 1:
+      raise InputError(f"{self.name}-{self.seed}: {len(rows)} rows of {keys}")
+    return rows[0] if rows else None
 
   def quoted(self, key: str) -> Any:
     """A value that was transcribed as it stood, None in results of a run."""

@@ -66,7 +66,7 @@ def make_jobs(
     data: networks and the images that they are edited to render.
     operators: {method: operator}.
     edit: {method: the operator mapped over networks}.
-    render: what networks render.
+    render: networks -> the images that they render.
   """
   target, dilated = data.inrs.target, data.dilated
   grid, pixels = data.inrs.grid, dilated["train"]

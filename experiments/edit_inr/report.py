@@ -56,7 +56,7 @@ def outcome(
   Args:
     config: of the run.
     data: the networks and the images.
-    rows: one per method, and those of `REFERENCES`.
+    rows: one per method and one per reference in `REFERENCES`.
     images: {method: images that test networks render [B, H, W, C]}.
   """
   inrs = data.inrs

@@ -568,7 +568,7 @@ def _train_one(
     start: one network.
     evaluate: networks -> objectives [B] on validation images.
     supervision: networks whose labels or teachers take turns in training; None
-      for those of `start`.
+      for the supervision of `start`.
   """
   config, target = setting.config, setting.inputs.target
   c = config.baselines

@@ -1,7 +1,8 @@
 """Amortized fine-tuning: an operator, trained on a zoo, edits networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -100,8 +101,22 @@ def symmetry_errors(
   }
 
 
-def outcome(config, inputs, comparison, ood, errors) -> Outcome:
-  """Tables, verdicts and pictures."""
+def outcome(
+  config: ConfigDict,
+  inputs: data.Inputs,
+  comparison: methods.Comparison,
+  ood: Sequence[Mapping[str, Any]],
+  errors: Mapping[str, np.ndarray],
+) -> Outcome:
+  """Tables, verdicts and pictures.
+
+  Args:
+    config: of the run.
+    inputs: the networks.
+    comparison: all methods on the test networks.
+    ood: rows of the out-of-distribution networks.
+    errors: see `symmetry_errors`.
+  """
   measurements, networks = comparison.measurements, inputs.zoos.networks
   main = Table(
     report.title(networks, config.loss.supervision, config.loss.l1),

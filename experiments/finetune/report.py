@@ -230,8 +230,8 @@ def per_network(measurements: Sequence[Measurement]) -> Figure:
   """The objective of each test network, and its gain over the best constant.
 
   Networks are sorted by the objective of the original; all methods of one
-  network share an abscissa. In a zoo of one task the constant is a flat line,
-  and the dots of an operator that ignores its input lie on a flat line too.
+  network share an abscissa. If all networks have the same labels, the constant
+  is a flat line, and so is an operator that ignores its input.
   """
   reference = best_constant(measurements)
   original = find_row(measurements, "original")

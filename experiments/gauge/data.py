@@ -86,8 +86,8 @@ def load(config: ConfigDict) -> GaugeData:
     row = codec.read_npy_row(path, target)
     from_file = GaugeSubject(FILE, target, _first(target, row))
   others = _other_architectures(config, images)
-  zoo = build.build_zoos(config, target, images)
   files = build.build_zoo_files(config, target, images)
+  zoo = build.build_zoos(config, target, images, files)
   return GaugeData(images, target, files, zoo, from_file, others)
 
 

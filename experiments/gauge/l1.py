@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -99,7 +98,7 @@ def zoo_norms(config: ConfigDict, data: GaugeData) -> list[ZooNorms]:
   if data.from_file is not None:
     network = as_networks(data.from_file)
     score = make_scorer(target, l1=config.loss.l1)
-    images = jax.device_put((data.images.test_x, data.images.test_y))
+    *_, images = data.images.device_splits()
     cross_entropy = float(score(network, *images).cross_entropy[0])
     norms = l1_norms(target, network)
     results.append(ZooNorms({"network": FILE}, norms, cross_entropy))

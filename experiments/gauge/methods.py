@@ -48,7 +48,6 @@ def make_jobs(
   """A training for each penalty and seed, equal in all other respects."""
   images = data.images
   device_data = jax.device_put((data.zoo.train, images.train_x, images.train_y))
-  val = jax.device_put((images.val_x, images.val_y))
 
   def job(penalty, seed):
     losses = finetune_losses(data.target, l1=config.loss.l1, penalty=penalty)
@@ -58,7 +57,9 @@ def make_jobs(
       batch_networks=config.train.batch_networks,
       batch_images=config.train.batch_images,
     )
-    validate_networks = validation.validation_metrics(losses, *val)
+    validate_networks = validation.validation_metrics(
+      losses, images.val_x, images.val_y
+    )
 
     def validate(params):
       return validate_networks(model.edit(params, data.zoo.val))
@@ -89,7 +90,7 @@ def operator_rows(
     params: {name of a job: trained φ}.
   """
   score = make_scorer(data.target, l1=config.loss.l1)
-  images = jax.device_put((data.images.test_x, data.images.test_y))
+  *_, images = data.images.device_splits()
   inputs = {
     "original": data.zoo.test,
     "balanced": gauge.balance_networks(data.target)(data.zoo.test),

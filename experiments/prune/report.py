@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -242,7 +241,7 @@ def subject_report(
     sparsities: shares of kernel entries that are zero.
   """
   subject = data.subjects[name]
-  images = jax.device_put((data.images.test_x, data.images.test_y))
+  *_, images = data.images.device_splits()
   original = np.asarray(data.evaluate(subject.networks, *images)[1])
   lines = ranking(subject, results, sparsities)
   return (

@@ -88,14 +88,14 @@ def _operator_jobs(
   config: ConfigDict, data: PruneData, models: MetaNetworks
 ) -> Callable[[Networks, Networks, int, int, int], TrainingJob]:
   """(training, validation networks, networks per step, steps, seed) -> job."""
-  images = data.images
   losses = finetune_losses(
     data.target, l1=config.loss.l1, penalty=config.loss.penalty
   )
-  train, val = jax.device_put(
-    ((images.train_x, images.train_y), (images.val_x, images.val_y))
+  images = data.images
+  train = jax.device_put((images.train_x, images.train_y))
+  validate_networks = validation.validation_metrics(
+    losses, images.val_x, images.val_y
   )
-  validate_networks = validation.validation_metrics(losses, *val)
 
   def make(networks, val_networks, batch_networks, steps, seed):
     def validate(params: Params) -> Mapping[str, float]:

@@ -39,6 +39,13 @@ def check(config: ConfigDict) -> None:
   )
   finetune.check_training(config)
   build.need(config, "baselines.methods", lambda v: len(v) == 1, "one method")
+  warmup = config.train.warmup
+  build.need(
+    config,
+    "scaling.steps",
+    lambda v: min(v) > warmup,
+    f"more than train.warmup, {warmup}",
+  )
   for steps in config.scaling.steps:
     build.build_optimizer(config, steps)
 

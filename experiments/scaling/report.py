@@ -23,8 +23,7 @@ def label(row: Mapping[str, Any]) -> str:
   """The displayed name of a row.
 
   Rows of operators have the keys {"method": "operator", "networks": training
-  networks, "steps": training steps}, the others those of
-  `finetune.methods`.
+  networks, "steps": training steps}; for other rows see `finetune.methods`.
   """
   if row["method"] == "operator":
     return f"{row['networks']} networks, {row['steps']:,} steps"

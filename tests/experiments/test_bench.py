@@ -99,7 +99,7 @@ def test_cases_are_selected_by_name_or_prefix():
 def test_baselines_belong_to_cases_of_the_same_bench():
   all_cases = cases.list_cases(bench_config.get_config("tiny"))
   baselines = {c.baseline_of for c in all_cases.values() if c.baseline_of}
-  assert baselines == {"target", "wiring"}
+  assert baselines == {"target", "connectivity"}
   rows = [
     {"case": "a", "baseline_of": None, "networks": 4, "step": {"seconds": 2.0}},
     {"case": "b", "baseline_of": "a", "networks": 2, "step": {"seconds": 3.0}},

@@ -1,4 +1,4 @@
-"""Tables of README.md and docs/ are those of the tracked results."""
+"""README.md and docs/ agree with the tracked results and the configs."""
 
 import json
 

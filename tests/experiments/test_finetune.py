@@ -84,7 +84,7 @@ def measurement(objective, **keys):
 
 @pytest.fixture
 def measurements():
-  """Rows of which every one but the last is in each table."""
+  """The rows that verdicts and pictures read; the last one is optional."""
   return [
     measurement([1.2, 1.0], method="original"),
     measurement([1.1, 0.9], method="balanced"),

@@ -17,7 +17,7 @@ from scalegmn_jax.base import InputError
   [
     ({"scaling.networks": (4, 13)}, "the zoo has 12 training networks"),
     ({"scaling.steps": ()}, "config.scaling.steps is ()"),
-    ({"scaling.steps": (2, 30)}, "train.steps is 2 and train.warmup 5"),
+    ({"scaling.steps": (2, 30)}, "(2, 30), expected more than train.warmup, 5"),
     ({"train.seeds": (-1,)}, "config.train.seeds is (-1,)"),
     ({"baselines.methods": (("lion", "constant"),)}, "lion"),
     (

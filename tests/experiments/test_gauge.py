@@ -1,0 +1,120 @@
+"""The gauge experiment: refused configs, labels and conclusions."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import gauge as configs
+from experiments.gauge import data, plan, report
+from experiments.gauge.l1 import L1Norms, ZooNorms, final_norms, l1_norms
+from scalegmn_jax.base import InputError, Networks
+from scalegmn_jax.symmetry import measure
+from scalegmn_jax.targets.cnn import cnn
+
+VALUES = [
+  ({"target.name": "mlp"}, "config.target.name is 'mlp'"),
+  ({"target.activation": ("relu", "tanh")}, "expected one activation"),
+  ({"gauge.images": ()}, "config.gauge.images is ()"),
+  ({"gauge.images": (20, 20)}, "ascending numbers from 1"),
+  ({"gauge.tested": 0}, "config.gauge.tested is 0"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), VALUES)
+def test_impossible_values(changes, message):
+  config = configs.get_config("tiny")
+  plan.check(config)
+  with config.unlocked():
+    config.update_from_flattened_dict(changes)
+  with pytest.raises(InputError) as error:
+    plan.check(config)
+  assert message in str(error.value)
+
+
+LABELS = [
+  ({"network": "zoo", "form": "trained"}, "zoo"),
+  ({"network": "file", "form": "mlp"}, "network of a file, as an MLP"),
+  ({"network": "zoo", "form": "trained", "data": "noise"}, "zoo: noise"),
+  ({"network": "zoo", "step": 3}, "zoo, step 3"),
+  ({"network": "file", "layer": 2}, "network of a file: layer 2"),
+  ({"method": "balanced"}, "balanced"),
+  (
+    {"method": "operator", "penalty": "plain", "input": "balanced"},
+    "operator, plain penalty, balanced input",
+  ),
+]
+
+
+@pytest.mark.parametrize(("row", "text"), LABELS)
+def test_labels(row, text):
+  assert plan.label(row) == text
+
+
+def test_balanced_norm_does_not_depend_on_the_gauge():
+  target = cnn(channels=(2, 3), input_shape=(8, 8, 1))
+  weights = jax.vmap(target.init)(jax.random.split(jax.random.key(0), 4))
+  networks = Networks(weights, np.zeros(4, np.int32))
+  _, regauged = measure.regauge_networks(target)(networks, jax.random.key(1))
+  before, after = l1_norms(target, networks), l1_norms(target, regauged)
+  assert before.plain.shape == before.balanced.shape == (4, 3)
+  np.testing.assert_allclose(after.balanced, before.balanced, rtol=1e-5)
+  assert (after.gauge_share > before.gauge_share).all()
+  assert (before.gauge_share >= 0).all()
+
+
+def test_unrolled_networks_follow_their_cnns():
+  target = cnn(channels=(2,), input_shape=(8, 8, 1))
+  weights = target.init(jax.random.key(0))
+  subjects = data.with_mlps([data.GaugeSubject("zoo", target, weights)])
+  assert [s.keys["form"] for s in subjects] == ["trained", "mlp"]
+  assert subjects[1].cnn is subjects[0]
+  assert data.as_networks(subjects[0]).size == 1
+
+
+def direction_row(form, directions, weights, sensitivity=1e-6, tied=None):
+  return {
+    "network": "zoo",
+    "form": form,
+    "directions": directions,
+    "weights": weights,
+    "share": directions / weights,
+    "sensitivity": sensitivity,
+    "tied": tied,
+  }
+
+
+def operator_row(objective, **keys):
+  return {**keys, "objective": objective}
+
+
+def test_conclusions():
+  def norms(total, **keys):
+    layers = np.full((2, 4), total / 4)
+    return ZooNorms(
+      {"network": "zoo", **keys}, L1Norms(layers, layers / 2), 0.3
+    )
+
+  directions = [
+    direction_row("trained", 5, 100),
+    direction_row("mlp", 40, 1000, tied=5),
+    direction_row("untied", 40, 500),
+  ]
+  operators = [
+    operator_row(0.9, method="original"),
+    operator_row(0.8, method="balanced"),
+    operator_row(0.6, method="operator", penalty="plain", input="original"),
+    operator_row(0.5, method="operator", penalty="balanced", input="original"),
+  ]
+  final = final_norms([norms(80, step=1), norms(60, step=3)])
+  assert [n.keys["step"] for n in final] == [3]
+  lines = report.conclusions(directions, [], final, operators, 1e-3)
+  assert lines[0] == (
+    "zoo: 5 gauge directions of 100 weights (5.00%), as an MLP 40 of 1,000 "
+    "(4.00%), or of 500 without structural zeros (8.00%); weight sharing keeps "
+    "5 of them"
+  )
+  assert lines[2] == (
+    "zoo, step 3: 50.0% of the L1 norm is gauge (50.0% to 50.0%), or 0.030 of "
+    "the objective; the cross-entropy is 0.300"
+  )
+  assert "from 0.8000 to 0.6000" in lines[3] and "to 0.5000" in lines[3]
