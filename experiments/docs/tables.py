@@ -275,41 +275,25 @@ def ood() -> str:
 
 def pretrained() -> str:
   """The operators that come with the package."""
-  zoos = {zoo.run: zoo for zoo in (*MULTI_TASK, *ONE_TASK)}
-  rows = []
-  for name, run_name in OPERATORS.items():
-    run = load(run_name)
-    last = _adam(run)[-1]
-    rows.append(
-      [
-        f"`{name}`",
-        zoos[run_name].title,
-        f"`configs/{zoos[run_name].option}`",
-        _both(run.row(**ORIGINAL)),
-        _both(run.row(**OPERATOR)),
-        f"{last['epochs']} epochs: {_both(last)}",
-      ]
-    )
+  operators: dict[str, dict[str, Row]] = {}
+  for row in load("pretrained").rows():
+    operators.setdefault(row["operator_name"], {})[row["method"]] = row
+  lines = [
+    [
+      f"`{name}`",
+      rows["operator"]["networks"],
+      f"`{rows['operator']['config_file']}`",
+      _both(rows["original"]),
+      _both(rows["operator"]),
+      f"{rows['adam']['epochs']} epochs: {_both(rows['adam'])}",
+    ]
+    for name, rows in operators.items()
+  ]
   header = (
     "name", "networks", "`python -m experiments.run --config=`", "original",
     "operator", "Adam",
   )  # fmt: skip
-  return markdown(header, rows, text_columns=3)
-
-
-OPERATORS = {
-  "cnn_digits": "cnn",
-  "mlp_digits": "mlp",
-  "mlp_mnist": "mlp-mnist",
-  "cnn_digits_orders": "multi_task",
-  "cnn_digits_groups": "multi_task-groups",
-  "cnn_digits_subsets": "multi_task-subsets",
-  "cnn_digits_compress": "multi_task-compress",
-  "cnn_sets": "multi_task-sets",
-  "cnn_cifar10_gs": "cnn-cifar10_gs",
-  "cnn_cifar10_gs_tanh": "cnn-cifar10_gs-tanh",
-}
-"""{pretrained operator: the tracked run of its config}."""
+  return markdown(header, lines, text_columns=3)
 
 
 def experiment_table(name: str, table: int = 0) -> str:
