@@ -4,7 +4,7 @@
   python -m experiments.bench --compare=A/bench.json,B/bench.json
 
 The first command measures each case in a separate process and writes
-bench.json, bench.md and bench.png; --config.cases=operator,connectivity selects some.
+bench.json, bench.md and bench.png; --config.cases=operator,apply selects some.
 The second command compares two results.
 """
 
