@@ -122,7 +122,7 @@ def image_row(
   Args:
     images: [B, H, W, C].
     dilated: the dilated images.
-    dilated_inr: the dilations of what the unedited networks render.
+    dilated_inr: dilations of the images that the unedited networks render.
   """
   errors = _image_errors(images, dilated)
   return {

@@ -1,4 +1,4 @@
-"""Pictures of what INRs render."""
+"""Pictures of images and of their INRs."""
 
 from collections.abc import Mapping
 
