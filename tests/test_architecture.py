@@ -27,7 +27,7 @@ IMPORTS = {
   "baselines": {
     "base", "batched", "symmetry", "graph", "gmn", "inner", "training",
   },
-  "eval": {"base", "symmetry", "targets", "inner"},
+  "eval": {"base", "batched", "symmetry", "targets", "inner"},
   "runtime": {"base", "data"},
   "saved": {"base", "targets", "gmn"},
   "testing": {"base", "symmetry"},

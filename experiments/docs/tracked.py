@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "results"
 
 KEPT = (
-  "config_file", "config", "tables", "lines", "zoo", "device", "versions",
+  "format", "config_file", "config", "tables", "lines", "zoo", "device", "versions",
   "seconds", "commit", "date",
 )  # fmt: skip
 """Keys of `results.json` that are tracked."""
