@@ -57,7 +57,7 @@ def test_a_failed_case_is_a_row(results, tmp_path):
   done = bench(
     "--config=configs/bench.py:tiny",
     f"--out={tmp_path}",
-    "--config.cases=inr,wiring_direct",
+    "--config.cases=inr,connectivity_direct",
     "--config.inr.sizes=(2,)",
   )
   assert done.returncode == 1
@@ -72,7 +72,7 @@ def test_a_failed_case_is_a_row(results, tmp_path):
   lines = {line.split()[1]: line for line in done.stdout.splitlines()[1:]
            if len(line.split()) > 1}  # fmt: skip
   assert "missing" in lines["zoo"]
-  assert "missing" not in lines["wiring_direct"]
+  assert "missing" not in lines["connectivity_direct"]
 
 
 def test_files_that_cannot_be_compared(results, tmp_path):
