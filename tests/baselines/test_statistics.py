@@ -87,9 +87,9 @@ def test_weights_that_overflow():
 
 
 def test_pooled_statistics_have_one_length_for_all_architectures(
-  mixed_population,
+  mixed_dataset,
 ):
-  zoos, _ = mixed_population
+  zoos, _ = mixed_dataset
   result = [
     statistics.pooled_layer_statistics(networks, 2) for networks in zoos[:3]
   ]
