@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "results"
 
 KEPT = (
-  "format", "config_file", "config", "tables", "lines", "zoo", "device", "versions",
-  "seconds", "commit", "date",
+  "format", "config_file", "config", "tables", "lines", "zoo", "device",
+  "versions", "seconds", "commit", "date",
 )  # fmt: skip
 """Keys of `results.json` that are tracked."""
 
