@@ -56,17 +56,17 @@ def main(argv: list[str]) -> None:
     raise InputError(f"unexpected argument {argv[1]!r}")
   for workdir in flags.FLAGS.add:
     print(f"tracked: {tracked.add(Path(workdir)).relative_to(tracked.ROOT)}")
-  stale = [
-    page
+  stale = {
+    page: text
     for page, text in generated().items()
     if not page.exists() or page.read_text() != text
-  ]
+  }
   names = ", ".join(str(page.relative_to(tracked.ROOT)) for page in stale)
   if flags.FLAGS.check:
     if stale:
       raise InputError(f"{names}: differ from docs/results and configs")
     return
-  for page, text in generated().items():
+  for page, text in stale.items():
     write_text(page, text)
   print(f"written: {names or 'nothing changed'}")
 

@@ -3,9 +3,9 @@
 import importlib
 import re
 from pathlib import Path
-from typing import Any
 
 from experiments.docs.tracked import ROOT
+from experiments.runner.formats import flatten
 
 _KEY = re.compile(r"^\s*config\.([\w.]+) = [^#]*?(?:#\s*(?P<comment>.*))?$")
 
@@ -18,11 +18,11 @@ def page() -> str:
   """The page, in Markdown."""
   comments = _comments()
   defaults: dict[str, dict[str, list[str]]] = {}
-  for path in sorted((ROOT / "configs").glob("*.py")):
+  for path in _config_files():
     if path.stem in ("common", "__init__"):
       continue
     config = importlib.import_module(f"configs.{path.stem}").get_config()
-    for key, value in _flat(config.to_dict()).items():
+    for key, value in flatten(config.to_dict()).items():
       text = f"`{value!r}`" if len(repr(value)) <= LONGEST else "see the file"
       defaults.setdefault(key, {}).setdefault(text, []).append(path.stem)
   lines = [
@@ -44,26 +44,16 @@ def page() -> str:
   return "\n".join(lines) + "\n"
 
 
+def _config_files() -> list[Path]:
+  return sorted((ROOT / "configs").glob("*.py"))
+
+
 def _comments() -> dict[str, str]:
   """{key: the comment behind its first assignment}."""
   comments: dict[str, str] = {}
-  for path in [ROOT / "configs" / "common.py", *_others()]:
+  for path in [ROOT / "configs" / "common.py", *_config_files()]:
     for line in path.read_text().splitlines():
       match = _KEY.match(line)
       if match and match["comment"]:
         comments.setdefault(match[1], match["comment"].strip())
   return comments
-
-
-def _others() -> list[Path]:
-  return sorted((ROOT / "configs").glob("*.py"))
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-  """{dotted key: value} of nested dictionaries."""
-  if not isinstance(value, dict) or not value:
-    return {prefix: value}
-  flat = {}
-  for key, inner in value.items():
-    flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
-  return flat
