@@ -1,6 +1,7 @@
-"""Files: errors of broken ones in one line, and JSON and text written whole."""
+"""Files: broken ones as one-line errors, atomic and durable writes, digests."""
 
 import contextlib
+import hashlib
 import json
 import lzma
 import os
@@ -10,8 +11,10 @@ import tarfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+import numpy as np
 
 from scalegmn_jax.base import InputError
 
@@ -74,13 +77,55 @@ def read_json(path: pathlib.Path) -> Any:
     raise InputError(f"{path}: not a JSON file: {error}") from None
 
 
+@contextlib.contextmanager
+def replace_file(path: pathlib.Path) -> Iterator[IO[bytes]]:
+  """Writes a file atomically and durably; yields the open binary file.
+
+  After a kill or a power cut the path holds the old content or the new one. If
+  the block raises, the old content stays.
+
+  Args:
+    path: the file; its folder exists.
+  """
+  temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+  try:
+    with temporary.open("wb") as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+  sync_folder(path.parent)
+
+
+def sync_folder(path: pathlib.Path) -> None:
+  """Makes renames in a folder durable (Windows has no such call)."""
+  if os.name == "nt":
+    return
+  folder = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(folder)
+  finally:
+    os.close(folder)
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file atomically: whole or not at all."""
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(text)
-  os.replace(temporary, path)
+  """Writes a text file atomically and durably, see `replace_file`."""
+  with replace_file(path) as file:
+    file.write(text.encode())
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-  """Writes a JSON file atomically, indented by two spaces."""
+  """Writes a JSON file atomically and durably, indented by two spaces."""
   write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+  """SHA-256 of named arrays: names, types, shapes and values, in any order."""
+  sha = hashlib.sha256()
+  for name in sorted(arrays):
+    array = np.ascontiguousarray(arrays[name])
+    sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+    sha.update(array.tobytes())
+  return sha.hexdigest()

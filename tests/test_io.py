@@ -2,6 +2,7 @@
 
 import zipfile
 
+import numpy as np
 import pytest
 
 from scalegmn_jax import io
@@ -56,3 +57,26 @@ def test_missing_and_damaged_json(tmp_path, content):
   message = "no such file" if content is None else "not a JSON file"
   with pytest.raises(InputError, match=f"rows.json: {message}"):
     io.read_json(file)
+
+
+def test_replace_file_keeps_the_old_content_if_writing_fails(tmp_path):
+  path = tmp_path / "file"
+  io.write_text(path, "old")
+  with pytest.raises(OSError, match="full"), io.replace_file(path) as file:
+    file.write(b"new")
+    raise OSError("disk full")
+  assert path.read_text() == "old"
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_digest_depends_on_names_types_shapes_and_values():
+  base = {"a": np.zeros(2, np.float32), "b": np.ones(3)}
+  variants = [
+    {"b": np.ones(3), "c": np.zeros(2, np.float32)},
+    {**base, "a": np.zeros(2, np.int32)},
+    {**base, "a": np.zeros((2, 1), np.float32)},
+    {**base, "a": np.float32([0, 1])},
+  ]
+  digests = {io.digest(arrays) for arrays in (base, *variants)}
+  assert len(digests) == 5
+  assert io.digest(dict(reversed(base.items()))) == io.digest(base)
