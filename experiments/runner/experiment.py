@@ -27,7 +27,7 @@ from experiments.runner import (
   workdir,
 )
 from scalegmn_jax.base import InputError, MetaNetwork, Params
-from scalegmn_jax.io import read_json, write_json, write_text
+from scalegmn_jax.io import write_json, write_text
 from scalegmn_jax.training.loop import Watch, train
 from scalegmn_jax.training.metrics import Metrics
 from scalegmn_jax.training.step import Objective, TrainState
@@ -310,7 +310,7 @@ def run(
   workdir.claim(folder, config, again=eval_only)
   results_file = folder / workdir.RESULTS
   if results_file.exists() and not eval_only:
-    results = read_json(results_file)
+    results = report.read(results_file, experiment.label)
     say(f"{folder}: finished before")
     report.show(results, formats.row_label(results, experiment.label))
     return
