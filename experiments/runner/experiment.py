@@ -24,6 +24,7 @@ from experiments.runner import (
   progress,
   provenance,
   report,
+  trackers,
   workdir,
 )
 from scalegmn_jax.base import InputError, MetaNetwork, Params
@@ -155,6 +156,7 @@ def load_experiment(config: ConfigDict) -> Experiment:
     raise InputError(f"config.experiment: {module} has no {missing[0]}()")
   experiment = cast(Experiment, loaded)
   build.check(config)
+  trackers.check(config.get("tracker", ""))
   experiment.check(config)
   return experiment
 
@@ -183,7 +185,11 @@ def fit(
     watch: called after every validation.
   """
   c = config.train
-  with progress.bar(label, job.steps) as advance:
+  values = build.plain(config)
+  with (
+    progress.bar(label, job.steps) as advance,
+    trackers.opened(config.get("tracker", ""), folder, values) as tracker,
+  ):
     taken = None
 
     def on_step(count: int, text: str) -> None:
@@ -206,9 +212,10 @@ def fit(
       eval_every=c.eval_every,
       patience=c.patience,
       grad_chunk=build.default_grad_chunk(c.grad_chunk),
-      metadata=build.plain(config),
+      metadata=values,
       on_step=on_step,
       watch=watch,
+      tracker=tracker,
     )
 
 
