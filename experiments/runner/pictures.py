@@ -40,6 +40,7 @@ palette of Okabe and Ito (2008, Color Universal Design)."""
 
 COLORS = {
   # Metanetworks by symmetry.
+  "own_operator": BLUE,
   **dict.fromkeys(("operator", "scalegmn", "target", "bidirectional"), BLUE),
   **dict.fromkeys(("forward", "plain"), SKY),
   "augmented": BLUE,
