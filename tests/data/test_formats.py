@@ -152,7 +152,7 @@ BAD = {
   "npz: truncated": ("npz", npz(x=IMAGES)[:-40], "not a zip"),
   "npz: missing key": ("npz", npz(X=IMAGES), "no array 'x', only ['X'];"),
   "npz: empty": ("npz", npz(), "only [];"),
-  "npz: pickled objects": ("npz", npz(x=OBJECTS), "x: cannot be read (not an arr"),
+  "npz: pickled objects": ("npz", npz(x=OBJECTS), "x: cannot be read (not an"),
   "npz: no array": ("npz", member("x", b"text"), "x: expected an array"),
   "npz: broken array": ("npz", member("x.npy", b"\x93NUMPY"), "x: cannot"),
   "cifar: empty": ("cifar", b"", "0 bytes, expected a multiple of 3073"),
