@@ -36,15 +36,20 @@ def size_limit(path: str | os.PathLike[str]) -> int:
   return max(_SMALL, _EXPANSION * os.path.getsize(path))
 
 
-def check_archive(path: str | os.PathLike[str]) -> None:
+def check_archive(path: str | os.PathLike[str]) -> list[str]:
   """Checks the sizes in the directory of a zip file, see `size_limit`.
+
+  Returns:
+    The names of its members.
 
   Raises:
     zipfile.BadZipFile: no zip file.
     ValueError: its members are larger than the limit.
   """
   with zipfile.ZipFile(path) as archive:
-    _check_size(sum(m.file_size for m in archive.infolist()), size_limit(path))
+    members = archive.infolist()
+  _check_size(sum(member.file_size for member in members), size_limit(path))
+  return [member.filename for member in members]
 
 
 def read_at_most(file: IO[bytes], limit: int) -> bytes:
@@ -160,9 +165,7 @@ def read_npz(
   expected = f"an npz file with the arrays {', '.join(needed)}"
   with input_errors(path, expected):
     # Opened as a zip first: numpy takes any other file for a pickle.
-    check_archive(path)
-    with zipfile.ZipFile(path) as archive:
-      present = {name.removesuffix(".npy") for name in archive.namelist()}
+    present = {name.removesuffix(".npy") for name in check_archive(path)}
     for key in needed:
       if key not in present:
         raise base.InputError(
