@@ -76,7 +76,7 @@ def load(path: Path) -> FinishedRun:
     raise InputError(f"{path}: no {workdir.RESULTS}; the run is not finished")
   content = read_json(file)
   config = content.get("config") if isinstance(content, dict) else None
-  name = config.get("experiment") if isinstance(config, dict) else None
+  name = str(config.get("experiment") if isinstance(config, dict) else "")
   label = experiment.load_module(formats.EXPERIMENTS.get(name, name)).label
   results = report.read(file, label)
   config = formats.migrate(

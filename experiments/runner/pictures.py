@@ -259,8 +259,8 @@ def label_points(
       box = _extent(text)
       inside = np.all((box.min >= frame.min) & (box.max <= frame.max))
       # Points are drawn with a size.
-      low, high = box.min - margin, box.max + margin
-      over = np.all((low <= points) & (points <= high), axis=1).sum()
+      wide = box.padded(margin)
+      over = np.all((wide.min <= points) & (points <= wide.max), axis=1).sum()
       return over + 4 * (not inside) + 4 * sum(map(box.overlaps, boxes))
 
     best = min(places, key=hidden)  # the first of several
