@@ -274,7 +274,8 @@ def per_network(measurements: Sequence[Measurement], heading: str) -> Figure:
       continue
     gains = (reference.objective - m.objective)[order]
     right.plot(ranks, gains, marker, color=color, label=label(m.row))
-    text = f"{label(m.row)}: mean {gains.mean():+.4f}"
+    mean = f"{gains.mean():+.4f}".replace("-", "−")
+    text = f"{label(m.row)}: mean {mean}"
     if outside := int((gains < bottom).sum()):
       text += f", {outside} below the axis"
     end = float(np.clip(gains[-1], bottom, top))

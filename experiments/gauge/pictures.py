@@ -146,7 +146,7 @@ def spectrum(results: Sequence[NullSpaceResult]) -> Figure:
       title=label(result.keys),
     )
     # Below the axis, where it hides no value.
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=5)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3)
   axes[0].set_ylabel("σ / greatest σ")
   return figure
 
