@@ -97,7 +97,7 @@ def read_json(path: pathlib.Path) -> Any:
     return json.loads(path.read_text())
   except FileNotFoundError:
     raise InputError(f"{path}: no such file") from None
-  except (OSError, ValueError) as error:
+  except (OSError, RecursionError, ValueError) as error:
     raise InputError(f"{path}: not a JSON file: {error}") from None
 
 

@@ -24,10 +24,11 @@ from experiments.runner import (
   progress,
   provenance,
   report,
+  trackers,
   workdir,
 )
 from scalegmn_jax.base import InputError, MetaNetwork, Params
-from scalegmn_jax.io import read_json, write_json, write_text
+from scalegmn_jax.io import write_json, write_text
 from scalegmn_jax.training.loop import Watch, train
 from scalegmn_jax.training.metrics import Metrics
 from scalegmn_jax.training.step import Objective, TrainState
@@ -155,6 +156,7 @@ def load_experiment(config: ConfigDict) -> Experiment:
     raise InputError(f"config.experiment: {module} has no {missing[0]}()")
   experiment = cast(Experiment, loaded)
   build.check(config)
+  trackers.check(config.get("tracker", ""))
   experiment.check(config)
   return experiment
 
@@ -183,7 +185,11 @@ def fit(
     watch: called after every validation.
   """
   c = config.train
-  with progress.bar(label, job.steps) as advance:
+  values = build.plain(config)
+  with (
+    progress.bar(label, job.steps) as advance,
+    trackers.opened(config.get("tracker", ""), folder, values) as tracker,
+  ):
     taken = None
 
     def on_step(count: int, text: str) -> None:
@@ -206,9 +212,10 @@ def fit(
       eval_every=c.eval_every,
       patience=c.patience,
       grad_chunk=build.default_grad_chunk(c.grad_chunk),
-      metadata=build.plain(config),
+      metadata=values,
       on_step=on_step,
       watch=watch,
+      tracker=tracker,
     )
 
 
@@ -310,7 +317,7 @@ def run(
   workdir.claim(folder, config, again=eval_only)
   results_file = folder / workdir.RESULTS
   if results_file.exists() and not eval_only:
-    results = read_json(results_file)
+    results = report.read(results_file, experiment.label)
     say(f"{folder}: finished before")
     report.show(results, formats.row_label(results, experiment.label))
     return
