@@ -91,6 +91,7 @@ def zoo(config: ConfigDict) -> None:
   config.zoo = ConfigDict()
   config.zoo.path = ""  # folder of an existing zoo; "": generate one
   config.zoo.cache = ""  # folder of generated zoos; "": the user's cache
+  config.zoo.skip_bad = False  # leave out networks with NaN; else an error
   config.zoo.epochs = (1, 2, 4, 8, 16)  # checkpoints of each network
   config.zoo.batch_size = 32
   config.zoo.save_every = 64  # networks between two saves

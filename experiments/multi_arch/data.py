@@ -121,13 +121,16 @@ def _split(
   trained: bool,
 ) -> dict[str, np.ndarray]:
   """{part: rows} of one zoo."""
+  skip_bad = config.zoo.skip_bad
   if not trained:
-    return {"unseen": select_rows(files, "last", target.activations)}
+    rows = select_rows(files, "last", target.activations, skip_bad)
+    return {"unseen": rows}
   split = split_zoo(
     files,
     activations=target.activations,
     fractions=tuple(config.zoo.fractions),
     seed=config.seed,
+    skip_bad=skip_bad,
   )
   return split._asdict()
 

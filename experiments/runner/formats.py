@@ -76,6 +76,7 @@ EXPERIMENTS = {"mixed": "multi_arch"}
 ADDED: dict[str, Any] = {
   "tracker": "",
   "train.seeds": (),
+  "zoo.skip_bad": False,
 }
 """{key: default} of the keys that format 1 does not have.
 

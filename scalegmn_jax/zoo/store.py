@@ -163,18 +163,24 @@ def check_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
   return rows.astype(np.int64)
 
 
-def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
-  """Raises InputError if a row (default: any) holds NaN or infinity."""
+def bad_rows(files: ZooFiles, rows: np.ndarray | None = None) -> np.ndarray:
+  """The rows (default: of all) that hold NaN or infinity, ascending."""
   if rows is None:
     rows = np.arange(len(files.weights))
   bad = [
     block[~np.isfinite(_float32(files.weights[block])).all(axis=1)]
     for block in _blocks(files, np.sort(check_rows(files, rows)))
   ]
-  bad = np.concatenate([np.zeros(0, np.int64), *bad])
+  return np.concatenate([np.zeros(0, np.int64), *bad])
+
+
+def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
+  """Raises InputError if a row (default: any) holds NaN or infinity."""
+  bad = bad_rows(files, rows)
   if len(bad):
+    count = len(files.weights) if rows is None else len(rows)
     raise base.InputError(
-      f"{files.path / WEIGHTS}: row {bad[0]} ({len(bad)} of {len(rows)} rows)"
+      f"{files.path / WEIGHTS}: row {bad[0]} ({len(bad)} of {count} rows)"
       " holds NaN or infinity, expected finite weights"
     )
 
