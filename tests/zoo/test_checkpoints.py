@@ -125,18 +125,18 @@ def test_wrapped(torch, save):
 def test_wrapped_networks_become_a_zoo(torch, tmp_path):
   target = mlp((3, 2))
   networks = [torch.nn.Linear(3, 2) for _ in range(2)]
-  for i, network in enumerate(networks):
-    folder = tmp_path / f"run{i}" / "checkpoints"
-    folder.mkdir(parents=True)
+  files = [tmp_path / f"run{i}" / "last" / "a.pth.tar" for i in range(2)]
+  for file, network in zip(files, networks, strict=True):
+    file.parent.mkdir(parents=True)
     content = {"model": network.state_dict(), "ema": network.state_dict()}
-    torch.save(content, folder / "last.pth.tar")
+    torch.save(content, file)
   found = pytorch.read_networks(tmp_path, target, key="ema")
   expected = [state_dict.to_weights(n.state_dict(), target) for n in networks]
   for i in range(2):
     np.testing.assert_array_equal(
       found.weights[0]["kernel"][i], expected[i][0]["kernel"]
     )
-  assert pytorch.layers(folder / "last.pth.tar", "ema") == ("",)
+  assert pytorch.layers(files[0], "ema") == ("",)
 
 
 def test_other_content(torch, save, tmp_path):
