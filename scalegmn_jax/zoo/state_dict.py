@@ -91,8 +91,9 @@ def layers(
   Args:
     state: the state dict.
     source: its name in error messages.
-    has_order: whether its tensors are in the order of modules. Otherwise the
-      numbers in the names decide, convolutions first.
+    has_order: whether its tensors are in the order of modules, which no number
+      in their names contradicts. Otherwise the numbers decide, convolutions
+      first.
 
   Raises:
     InputError: an entry is not of a convolution or linear layer, see
@@ -116,24 +117,27 @@ def _ordered(
       raise InputError(
         f"{source}: has layers {', '.join(found)}, expected {', '.join(names)}"
       )
-  elif has_order:
-    return found
-  else:
-    names = []
-    for is_convolution in (True, False):
-      group = [
-        name
-        for name, layer in found.items()
-        if (len(layer.weight.shape) == 4) is is_convolution
-      ]
-      ordered = order_layers(group)
-      if ordered is None:
-        raise InputError(
-          f"{source}: the order of layers {', '.join(group)} is not known, "
-          "expected their names in order"
-        )
-      names += ordered
-  return {name: found[name] for name in names}
+    return {name: found[name] for name in names}
+  names = []
+  for is_convolution in (True, False):
+    group = [
+      name
+      for name, layer in found.items()
+      if (len(layer.weight.shape) == 4) is is_convolution
+    ]
+    by_number = order_layers(group)
+    if has_order and by_number not in (None, group):
+      raise InputError(
+        f"{source}: layers {', '.join(group)} are in another order than their "
+        "numbers, expected their names in order"
+      )
+    if not has_order and by_number is None:
+      raise InputError(
+        f"{source}: the order of layers {', '.join(group)} is not known, "
+        "expected their names in order"
+      )
+    names += by_number or []
+  return found if has_order else {name: found[name] for name in names}
 
 
 def to_arrays(

@@ -292,16 +292,18 @@ def _check_metrics(
       f"{source}: {len(metrics)} rows, expected {count}, one per row of"
       f" {WEIGHTS}"
     )
-  for name in (*_NAMES, CLASS_TO_OUTPUT):
-    if name not in metrics:
-      continue
+  for name in _NAMES:
     values = np.asarray(metrics[name])
     _check_values(
       [isinstance(value, str) and value != "" for value in values],
       values,
       f"{source}: {name}",
-      "numbers" if name == CLASS_TO_OUTPUT else "a name",
+      "a name",
     )  # fmt: skip
+  if CLASS_TO_OUTPUT in metrics:
+    values = np.asarray(metrics[CLASS_TO_OUTPUT])
+    missing = np.asarray(metrics[CLASS_TO_OUTPUT].isna()) | (values == "")
+    _check_values(~missing, values, f"{source}: {CLASS_TO_OUTPUT}", "numbers")
   values = np.asarray(metrics["step"])
   steps = np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
   # Whole numbers may come as 86.0.

@@ -186,6 +186,12 @@ def test_order_of_layers(saved):
   state = random(chain(names, shapes))
   weights = state_dict.to_weights(state, target)
   np.testing.assert_array_equal(weights[0]["bias"], state["input.bias"])
+  # A file of safetensors, loaded by its library, is in the order of text.
+  state = random(chain(("10", "2", "4"), shapes))
+  with pytest.raises(InputError, match="10, 2, 4 are in another order than"):
+    state_dict.to_weights(state, target)
+  weights = state_dict.to_weights(state, target, ("2", "4", "10"))
+  np.testing.assert_array_equal(weights[0]["bias"], state["2.bias"])
 
 
 def test_convolutions_come_before_linear_layers(saved):
