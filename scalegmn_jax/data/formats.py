@@ -66,14 +66,18 @@ def read_at_most(file: io.BufferedIOBase, limit: int) -> bytes:
   return b"".join(chunks)
 
 
-def read_gzip(path: str | os.PathLike[str]) -> bytes:
+def read_gzip(path: str | os.PathLike[str], limit: int) -> bytes:
   """Reads a gzip file within its `size_limit`.
+
+  Args:
+    path: the file.
+    limit: another limit in bytes.
 
   Raises:
     ValueError: it expands to more.
   """
   with gzip.open(path, "rb") as file:
-    return read_at_most(file, size_limit(path))
+    return read_at_most(file, min(limit, size_limit(path)))
 
 
 def _check_size(size: int, limit: int) -> None:

@@ -47,6 +47,7 @@ _NEEDED = ("modeldir", "step", "config.activation")
 # one zoo may all be empty or look like numbers.
 _STRINGS = ("config.w_init", "config.b_init", "config.optimizer")
 _MISSING = ["", "NA", "NaN", "nan", "None", "null", "<NA>"]
+_ROW = 1 << 16  # bytes of a line of metrics, at most
 _MAX_COLUMNS = 10_000
 _BLOCK = 1 << 22  # numbers read at a time, 16 MiB
 
@@ -231,7 +232,7 @@ def _read_metrics(file: pathlib.Path, count: int) -> pd.DataFrame:
   ):
     # Otherwise fields beyond the header are dropped with a mere warning.
     warnings.simplefilter("error", pd.errors.ParserWarning)
-    data = formats.read_gzip(file)
+    data = formats.read_gzip(file, _ROW * (count + 1))
     commas = data.partition(b"\n")[0].count(b",")
     if commas >= _MAX_COLUMNS:
       raise ValueError(f"{commas + 1} columns")

@@ -254,7 +254,7 @@ def _layout(old, new):
     (_no_modeldir, store.METRICS, "modeldir: row 6: '', expected a name"),
     (_no_classes, store.METRICS, "classes: row 2: 'nan', expected numbers"),
     (_sorted, store.METRICS, "row 0 has the number 11: the frame was sorted"),
-    (_expanding, store.METRICS, "expands to more than 67108864 bytes"),
+    (_expanding, store.METRICS, "expands to more than 851968 bytes"),
     (_wide_table, store.METRICS, "20001 columns"),
     (_half_step, store.METRICS, "step: row 1: '4.5', expected an integer"),
     (_word_step, store.METRICS, "step: row 2: 'nan', expected an integer"),
