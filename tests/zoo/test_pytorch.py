@@ -386,7 +386,7 @@ def test_names_pair_files_and_metrics(saved, tmp_path):
   metrics = pd.DataFrame(
     {
       "file": [
-        f"net{i}.safetensors" if i % 2 else f"nets/net{i}" for i in rows
+        f"./net{i}.safetensors" if i % 2 else f"nets/net{i}" for i in rows
       ],
       "test_accuracy": rows / 100,
       "config.activation": np.array(["relu", "tanh"])[rows % 2],
@@ -406,9 +406,9 @@ def test_names_pair_files_and_metrics(saved, tmp_path):
   for other, message in (
     (metrics.drop(columns="file"), "metrics: no column 'file', expected the n"),
     (metrics[1:], "metrics: 11 rows, expected 12"),
-    (metrics.replace({"file": {"net1.safetensors": "net99"}}),
+    (metrics.replace({"file": {"./net1.safetensors": "net99"}}),
      "metrics: file: row .*: 'net99' names none of the 12 files"),
-    (metrics.replace({"file": {"net1.safetensors": "net3"}}),
+    (metrics.replace({"file": {"./net1.safetensors": "net3"}}),
      "metrics: file: row .* names several, or one that has a row"),
   ):  # fmt: skip
     with pytest.raises(InputError, match=message):

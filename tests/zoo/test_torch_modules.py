@@ -245,6 +245,26 @@ def test_order_says_where_a_norm_is(tmp_path):
   assert safetensors.numpy.load_file(new)["scale.num_batches_tracked"] == 7
 
 
+def test_a_norm_in_front_of_its_layer_is_not_behind_it(tmp_path):
+  """The order of modules, in which bn2 comes before fc2."""
+  target = mlp((3, 3, 3))
+  first, second = layer("fc1", (3, 3)), layer("fc2", (3, 3))
+  with pytest.raises(InputError, match="before the BatchNorm 'bn2' is not"):
+    state_dict.to_weights(norm("bn2") | first | second, target)
+  path = tmp_path / "a.safetensors"  # without any order
+  safetensors.numpy.save_file(first | norm("bn2") | second, path)
+  with pytest.raises(InputError, match="before the BatchNorm 'bn2' is not"):
+    pytorch.read_network(path, target)
+  # In a Sequential of blocks, the activation of a block is in between.
+  state = layer("0.0", (3, 3)) | norm("1") | layer("2.0", (3, 3))
+  with pytest.raises(InputError, match="before the BatchNorm '1' is not"):
+    state_dict.to_weights(state, target)
+  # An unnamed layer is not the layer before a BatchNorm without one.
+  bare = {"weight": np.ones((3, 3)), "bias": np.ones(3)}
+  with pytest.raises(InputError, match="before the BatchNorm 'a.1' is not"):
+    state_dict.to_weights(norm("a.1") | bare, mlp((3, 3)))
+
+
 def test_tensors_without_numbers(torch):
   state = {k: torch.from_numpy(v) for k, v in (FIRST | LAST).items()}
   for layout in (torch.sparse_coo, torch.sparse_csr):
