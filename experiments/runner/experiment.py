@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -118,11 +119,12 @@ class Plan(NamedTuple):
       is the subject of the experiment, the others are baselines.
     evaluate: ({name: best φ}, partial results) -> results. What takes long is
       kept among the partial results, see `Partial.remember`; `Partial.check`
-      is called often, so that a signal ends the run.
+      is called often, so that a signal ends the run. A function of φ alone is
+      accepted too.
   """
 
   jobs: Mapping[str, TrainingJob]
-  evaluate: Callable[[Mapping[str, Params], Partial], Outcome]
+  evaluate: Callable[..., Outcome]
 
 
 class Experiment(Protocol):
@@ -393,7 +395,10 @@ def run(
   write_json(folder / workdir.TRAINED, list(params))
 
   partial = _partial(folder, config, params)
-  outcome = plan.evaluate(params, partial)
+  if len(inspect.signature(plan.evaluate).parameters) == 1:
+    outcome = plan.evaluate(params)
+  else:
+    outcome = plan.evaluate(params, partial)
   if histories:
     curves = {"training.png": report.training(histories)}
     outcome = outcome._replace(

@@ -1,7 +1,10 @@
 """Checkpoints of the training state: the only file that knows orbax."""
 
+import contextlib
+import logging
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,12 @@ from scalegmn_jax.base import InputError
 _DIGEST, _ARRAYS = "digest", "arrays"
 """Keys that are added to the metadata of a checkpoint: the digest of its arrays
 and their {name: type and shape}. Version 0.1 wrote neither."""
+
+
+# Orbax raises its errors, and logs them with a traceback as well.
+logging.getLogger("absl").addFilter(
+  lambda record: "/orbax/" not in Path(record.pathname).as_posix()
+)
 
 
 class _Damaged(Exception):
@@ -55,19 +64,21 @@ class Checkpoints:
       step: steps taken.
       state: a pytree of arrays.
       metadata: JSON values, saved beside the state.
+
+    Raises:
+      InputError: this checkpoint, or the one before, cannot be written.
     """
     if step == self.latest():
       return
     state = jax.device_get(state)
     named = _named(state)
     more = {_DIGEST: io.digest(named), _ARRAYS: _described(named)}
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        metadata=ocp.args.JsonSave({**metadata, **more}),
-      ),
+    args = ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      metadata=ocp.args.JsonSave({**metadata, **more}),
     )
+    with self._write_errors():
+      self._manager.save(step, args=args)
 
   def restore(self, template: Any) -> Any | None:
     """The state of the last whole checkpoint, in the structure of `template`.
@@ -142,9 +153,25 @@ class Checkpoints:
     return state
 
   def close(self) -> None:
-    """Waits until all checkpoints are on disk."""
-    self._manager.wait_until_finished()
+    """Waits until all checkpoints are on disk.
+
+    Raises:
+      InputError: the last one cannot be written.
+    """
+    with self._write_errors():
+      self._manager.wait_until_finished()
     self._manager.close()
+
+  @contextlib.contextmanager
+  def _write_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # of many kinds, like the ones in `_read`
+      known = re.search(r"\[OS error \d+: \w+ ([^\]]+)\]", str(error))
+      reason = known[1] if known else _first_line(error)
+      raise InputError(
+        f"{self._folder}: a checkpoint cannot be written: {reason}"
+      ) from None
 
 
 def _named(state: Any) -> dict[str, np.ndarray]:
