@@ -19,6 +19,7 @@ def start(experiment: str) -> ConfigDict:
   config = ConfigDict()
   config.experiment = experiment  # a folder of experiments/, or a.dotted.module
   config.seed = 0
+  config.tracker = ""  # shows metrics: "tensorboard", "wandb", "trackio"
   return config
 
 

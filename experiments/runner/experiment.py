@@ -29,16 +29,11 @@ from experiments.runner import (
   progress,
   provenance,
   report,
+  trackers,
   workdir,
 )
 from scalegmn_jax.base import InputError, MetaNetwork, Params
-from scalegmn_jax.io import (
-  digest,
-  read_json,
-  set_aside,
-  write_json,
-  write_text,
-)
+from scalegmn_jax.io import digest, set_aside, write_json, write_text
 from scalegmn_jax.partial import Partial
 from scalegmn_jax.training.loop import Watch, train
 from scalegmn_jax.training.metrics import Metrics
@@ -170,6 +165,7 @@ def load_experiment(config: ConfigDict) -> Experiment:
     raise InputError(f"config.experiment: {module} has no {missing[0]}()")
   experiment = cast(Experiment, loaded)
   build.check(config)
+  trackers.check(config.get("tracker", ""))
   experiment.check(config)
   return experiment
 
@@ -198,7 +194,11 @@ def fit(
     watch: called after every validation.
   """
   c = config.train
-  with progress.bar(label, job.steps) as advance:
+  values = build.plain(config)
+  with (
+    progress.bar(label, job.steps) as advance,
+    trackers.opened(config.get("tracker", ""), folder, values) as tracker,
+  ):
     taken = None
 
     def on_step(count: int, text: str) -> None:
@@ -221,9 +221,10 @@ def fit(
       eval_every=c.eval_every,
       patience=c.patience,
       grad_chunk=build.default_grad_chunk(c.grad_chunk),
-      metadata=build.plain(config),
+      metadata=values,
       on_step=on_step,
       watch=watch,
+      tracker=tracker,
     )
 
 
@@ -290,45 +291,11 @@ def write(
     },
     "seconds": seconds,
   }
-  results[_DIGEST] = _digest(results)
+  results[report.DIGEST] = report.digest(results)
   for name, figure in outcome.pictures.items():
     report.save(figure, folder / name)
   write_text(folder / workdir.TABLES, report.markdown(results, label))
   write_json(folder / workdir.RESULTS, results)
-  return results
-
-
-_DIGEST = "sha256"
-"""The key of `results.json` with the digest of the others; version 0.1 did not
-write it."""
-
-
-def _digest(results: Mapping[str, Any]) -> str:
-  # As JSON: tuples are lists there.
-  values = json.loads(json.dumps({**results, _DIGEST: None}))
-  text = json.dumps(values, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_results(file: Path, label: report.Label) -> report.Results:
-  """Reads `results.json`.
-
-  Args:
-    file: the file.
-    label: `Experiment.label`.
-
-  Raises:
-    InputError: the file is missing or damaged.
-  """
-  results = read_json(file)
-  try:
-    # Files of version 0.1 have no digest; all of them can be shown.
-    report.markdown(results, formats.row_label(results, label))
-    written = results.get(_DIGEST)
-  except Exception as error:  # a wrong structure has many faces
-    raise InputError(f"{file}: not results of a run ({error!r})") from None
-  if written is not None and written != _digest(results):
-    raise InputError(f"{file}: other values than were written")
   return results
 
 
@@ -375,7 +342,7 @@ def run(
   results_file = folder / workdir.RESULTS
   if results_file.exists() and not eval_only:
     try:
-      results = read_results(results_file, experiment.label)
+      results = report.read(results_file, experiment.label)
     except InputError as error:
       reason = str(error).removeprefix(f"{results_file}: ")
       set_aside(results_file, reason, "the networks are measured again")

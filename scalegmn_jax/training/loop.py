@@ -13,7 +13,7 @@ import optax
 from scalegmn_jax.base import InputError, Interrupted, MetaNetwork, Params
 from scalegmn_jax.training import optimizer as optimizers
 from scalegmn_jax.training.checkpoints import Checkpoints
-from scalegmn_jax.training.metrics import Metrics
+from scalegmn_jax.training.metrics import Metrics, Tracker
 from scalegmn_jax.training.step import (
   Objective,
   TrainState,
@@ -48,6 +48,7 @@ def train(
   metadata: Mapping[str, Any] | None = None,
   on_step: OnStep | None = None,
   watch: Watch | None = None,
+  tracker: Tracker | None = None,
 ) -> TrainState:
   """Trains the parameters of a metanetwork, or resumes their training.
 
@@ -74,6 +75,7 @@ def train(
     metadata: JSON values, saved with every checkpoint.
     on_step: called before the first step and after every step.
     watch: called after every validation.
+    tracker: receives every row of `metrics.jsonl`; the caller closes it.
 
   Raises:
     InputError: the gradient stays non-finite, or no validation was finite.
@@ -92,7 +94,7 @@ def train(
     state = state if restored is None else restored
     start = int(_number(state.step))
     best = _number(state.best_objective)
-    metrics = Metrics(workdir / "metrics.jsonl", start)
+    metrics = Metrics(workdir / "metrics.jsonl", start, tracker)
     step = make_step(objective, optimizer, grad_chunk=grad_chunk)
     if on_step is not None:
       on_step(start, "")

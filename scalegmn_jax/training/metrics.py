@@ -1,12 +1,28 @@
-"""metrics.jsonl: one row of numbers per log step."""
+"""metrics.jsonl: one row of numbers per log step; trackers."""
 
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from scalegmn_jax import io
+
+
+class Tracker(Protocol):
+  """Receives every row of `metrics.jsonl`, for instance for a dashboard."""
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Receives the metrics of a step.
+
+    A training that was killed repeats the steps after its last checkpoint, with
+    the same numbers.
+    """
+    ...
+
+  def close(self) -> None:
+    """Ends the tracking; nothing is written afterwards."""
+    ...
 
 
 class Metrics:
@@ -14,11 +30,16 @@ class Metrics:
 
   A resumed run cuts the file back to its first step, so that every step occurs
   once. An incomplete last row, left by an interruption, is dropped. If another
-  row is damaged, a copy of the file is set aside and the other rows are kept.
+  row is damaged, the file is set aside and the other rows are kept.
+
+  Args:
+    path: the file.
+    step: rows after this step are dropped.
+    tracker: receives every row after it has been written to the file.
   """
 
-  def __init__(self, path: Path, step: int = 0):
-    self._path = path
+  def __init__(self, path: Path, step: int = 0, tracker: Tracker | None = None):
+    self._path, self._tracker = path, tracker
     rows, damaged = self._read()
     if damaged:
       what = f"line {damaged[0]}, {len(damaged)} in all"
@@ -33,6 +54,8 @@ class Metrics:
       file.write(json.dumps(row) + "\n")
       file.flush()
       os.fsync(file.fileno())
+    if self._tracker is not None:
+      self._tracker.write(step, {k: v for k, v in row.items() if k != "step"})
 
   def read(self) -> list[dict[str, float]]:
     """The whole rows, by step."""
