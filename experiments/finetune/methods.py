@@ -37,7 +37,7 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.finetune.data import Inputs
-from experiments.runner import progress
+from experiments.runner import interrupt, progress
 from scalegmn_jax.base import Networks
 from scalegmn_jax.baselines import constant
 from scalegmn_jax.eval import keep_better, scores
@@ -89,7 +89,9 @@ def make_evaluator(config: ConfigDict, inputs: Inputs) -> Evaluator:
   prune = scores.accuracy_at_sparsity(target, SHARES)
   choose = keep_better.keep_better(finetune_losses(target, l1=l1))
   steps = config.baselines.get("last_layer_steps", 0)
-  solve = last_layer.last_layer_solver(target, l1=l1, steps=steps)
+  solve = last_layer.last_layer_solver(
+    target, l1=l1, steps=steps, check=interrupt.check
+  )
   train, val, test = inputs.images.device_splits()
   return Evaluator(
     train=train,

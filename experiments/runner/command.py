@@ -36,6 +36,7 @@ def start(
       progress.console.print(str(error), soft_wrap=True)
     runtime.keep_memory()
     with interrupt.noted():
+      interrupt.check()
       main(argv)
   except Interrupted as stop:
     print(f"{stop}; {after_interrupt}", file=sys.stderr)

@@ -9,27 +9,32 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-from scalegmn_jax.base import Interrupted
-
 EXIT = 75
 """Exit status of a program that goes on if it is started again; EX_TEMPFAIL of
 sysexits.h."""
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _received: list[str] = []
+
+
+def note() -> None:
+  """From now on the first signal is noted; a second one ends the program."""
+  for number in _SIGNALS:
+    signal.signal(number, _note)
+
+
+def _note(number: int, _) -> None:
+  _received.append(signal.Signals(number).name)
+  for each in _SIGNALS:
+    signal.signal(each, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
 def noted() -> Iterator[None]:
-  """Within the context the first signal is noted; a second one ends at once."""
-  before = {}
-
-  def note(number: int, _) -> None:
-    _received.append(signal.Signals(number).name)
-    for each in before:
-      signal.signal(each, signal.SIG_DFL)
-
-  for number in (signal.SIGTERM, signal.SIGINT):
-    before[number] = signal.signal(number, note)
+  """Notes signals within the context only, see `note`."""
+  before = {number: signal.getsignal(number) for number in _SIGNALS}
+  if not _received:
+    note()
   try:
     yield
   finally:
@@ -41,4 +46,7 @@ def noted() -> Iterator[None]:
 def check() -> None:
   """Raises `Interrupted` if a signal has been noted."""
   if _received:
+    # Here, since a program notes signals before it imports what takes seconds.
+    from scalegmn_jax.base import Interrupted
+
     raise Interrupted(f"stopped by {_received[0]}")

@@ -86,7 +86,7 @@ def finished(environment, tmp_path_factory):
 
 
 def test_a_killed_run_ends_with_the_same_bits(environment, finished, tmp_path):
-  """SIGKILL, then SIGTERM, then to the end."""
+  """SIGKILL, SIGTERM in the training and in the evaluation, to the end."""
   workdir = tmp_path / "killed"
   process = start(environment, workdir)
   wait_for(process, lambda: len(rows(workdir)) >= 3)
@@ -103,8 +103,14 @@ def test_a_killed_run_ends_with_the_same_bits(environment, finished, tmp_path):
   assert process.returncode in (0, 75), err
   if process.returncode:
     assert err.endswith("stopped by SIGTERM; the same command goes on\n")
-    out, _ = finish(start(environment, workdir))
+    process = start(environment, workdir)
+    wait_for(process, lambda: list(workdir.glob("measured/*/*/*.npz")))
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 75, err
     assert "resumed at step" in out
+    finish(start(environment, workdir))
+  assert not (workdir / "measured").exists()
 
   ours, theirs = (
     np.load(path / "operator.npz", allow_pickle=False)
