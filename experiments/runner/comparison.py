@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from experiments.runner import experiment, formats, report, workdir
 from experiments.runner import pictures as look
 from scalegmn_jax.base import InputError
-from scalegmn_jax.io import read_json
+from scalegmn_jax.io import input_errors, read_json
 from scalegmn_jax.training import metrics
 
 MAX_KEYS = 2
@@ -79,9 +79,11 @@ def load(path: Path) -> FinishedRun:
   name = str(config.get("experiment") if isinstance(config, dict) else "")
   label = experiment.load_module(formats.EXPERIMENTS.get(name, name)).label
   results = report.read(file, label)
-  config = formats.migrate(
-    {"format": results.get("format", 1), **results["config"]}
-  )
+  with input_errors(file, "the config of a run"):
+    number = results.get("format", 1)
+    config = formats.migrate({"format": number, **results["config"]})
+  if not isinstance(config.get("seed"), int):
+    raise InputError(f"{file}: the seed of its config is no number")
   return FinishedRun(
     path, results, formats.flatten(config), formats.row_label(results, label)
   )
@@ -300,8 +302,9 @@ def _history(run: FinishedRun) -> report.History:
   folder = run.path / name
   file = folder / "metrics.jsonl"
   if not file.exists():
-    objectives = run.results.get("validation", {}).get(name, [0.0])
-    file = folder / str(int(np.argmin(objectives))) / "metrics.jsonl"
+    with input_errors(run.path / workdir.RESULTS, "a validation objective"):
+      objectives = run.results["validation"][name]
+      file = folder / str(int(np.argmin(objectives))) / "metrics.jsonl"
   rows = metrics.read(file)
   if not rows:
     raise InputError(f"{file}: no metrics of the training")

@@ -53,7 +53,7 @@ def make(tmp_path):
       for step in (10, 20)
     ]
     (folder / "operator" / "metrics.jsonl").write_text(
-      "\n".join(map(json.dumps, rows))
+      "".join(json.dumps(row) + "\n" for row in rows)
     )
     return folder
 
@@ -150,10 +150,14 @@ ORIGINAL_ONLY = {
   ("other", "message"),
   [
     (
-      {"config": {"experiment": "prune"}, "tables": [ORIGINAL_ONLY]},
+      {"config": {"experiment": "prune", "seed": 0}, "tables": [ORIGINAL_ONLY]},
       "of two experiments, finetune and prune",
     ),
     ({"config": {"experiment": "dream"}}, "config.experiment is 'dream'"),
+    (
+      {"config": {"experiment": "finetune", "seed": None}},
+      "the seed of its config is no number",
+    ),
     ({"tables": []}, "has 0 tables, no table 0"),
     ({"format": 1, "tables": None}, "tables is None, expected a list"),
   ],
