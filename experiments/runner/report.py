@@ -144,8 +144,8 @@ def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
   return "-" if value is None else form.format(value)
 
 
-MAX_HEADER = 20
-"""Characters of a line of a header on a terminal."""
+LABEL_ROOM = 28
+"""Characters of a terminal that are left to the labels of rows."""
 
 
 def show(results: Results, label: Label) -> None:
@@ -154,11 +154,12 @@ def show(results: Results, label: Label) -> None:
     # `Text`: brackets in a text are no markup.
     grid = rich.table.Table(title=Text(table["title"]))
     labels = [label(row) for row in table["rows"]]
-    width = min(MAX_HEADER, max(map(len, labels), default=0))
-    grid.add_column(Text(table["first"]), min_width=width)
+    grid.add_column(Text(table["first"]))
     columns = {key: table["columns"][key] for key in table["short"]}
+    # Long headers are broken, so that the labels have room.
+    room = (progress.console.width - LABEL_ROOM) // max(len(columns), 1) - 3
     for header, _ in columns.values():
-      text = Text(textwrap.fill(header, MAX_HEADER))
+      text = Text(textwrap.fill(header, max(room, 8)))
       grid.add_column(text, justify="right", no_wrap=True)
     for text, row in zip(labels, table["rows"], strict=True):
       cells = [_cell(row, key, form) for key, (_, form) in columns.items()]
