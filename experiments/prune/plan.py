@@ -9,6 +9,7 @@ from experiments import build
 from experiments.prune import data as prune_data
 from experiments.prune import methods, report, training
 from experiments.prune.compare import make_comparison
+from experiments.runner import select
 from experiments.runner.experiment import Outcome, Plan
 from scalegmn_jax.base import Params
 
@@ -78,7 +79,9 @@ def plan(config: ConfigDict) -> Plan:
         subject, methods.make_methods(config, data, pre_edits[name])
       )
       table, conclusions, pictures[f"pruning_{name}.png"] = (
-        report.subject_report(data, name, results, sparsities)
+        report.subject_report(
+          data, name, results, sparsities, select.seeds(config)
+        )
       )
       tables.append(table)
       lines += conclusions

@@ -21,6 +21,7 @@ from experiments import build
 from experiments.runner import (
   compilation,
   formats,
+  pictures,
   progress,
   provenance,
   report,
@@ -143,7 +144,22 @@ def load_experiment(config: ConfigDict) -> Experiment:
   Raises:
     InputError: no such experiment, or impossible values in the config.
   """
-  name = config.get("experiment", "")
+  experiment = load_module(config.get("experiment", ""))
+  build.check(config)
+  trackers.check(config.get("tracker", ""))
+  experiment.check(config)
+  return experiment
+
+
+def load_module(name: Any) -> Experiment:
+  """Finds an experiment.
+
+  Args:
+    name: the value of `config.experiment`, see `load_experiment`.
+
+  Raises:
+    InputError: no such experiment.
+  """
   module = name if "." in str(name) else f"experiments.{name}.plan"
   if not isinstance(name, str) or not _exists(module):
     raise InputError(
@@ -154,11 +170,7 @@ def load_experiment(config: ConfigDict) -> Experiment:
   missing = [f for f in ("check", "plan", "label") if not hasattr(loaded, f)]
   if missing:
     raise InputError(f"config.experiment: {module} has no {missing[0]}()")
-  experiment = cast(Experiment, loaded)
-  build.check(config)
-  trackers.check(config.get("tracker", ""))
-  experiment.check(config)
-  return experiment
+  return cast(Experiment, loaded)
 
 
 def _exists(module: str) -> bool:
@@ -283,7 +295,7 @@ def write(
     "seconds": seconds,
   }
   for name, figure in outcome.pictures.items():
-    report.save(figure, folder / name)
+    pictures.save(figure, folder / name)
   write_text(folder / workdir.TABLES, report.markdown(results, label))
   write_json(folder / workdir.RESULTS, results)
   return results
@@ -334,7 +346,11 @@ def run(
 
   outcome = plan.evaluate(params)
   if histories:
-    curves = {"training.png": report.training(histories)}
+    figure = report.training(
+      {name: [history] for name, history in histories.items()},
+      pictures.heading({}, [config.seed]),
+    )
+    curves = {"training.png": figure}
     outcome = outcome._replace(
       pictures={**outcome.pictures, **curves},
       extra={**outcome.extra, "validation": validation},

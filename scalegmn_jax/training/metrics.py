@@ -49,11 +49,17 @@ class Metrics:
       self._tracker.write(step, {k: v for k, v in row.items() if k != "step"})
 
   def read(self) -> list[dict[str, float]]:
-    rows = []
-    if self._path.exists():
-      for line in self._path.read_text().splitlines():
-        try:
-          rows.append(json.loads(line))
-        except ValueError:
-          break
-    return rows
+    """The rows of the file."""
+    return read(self._path)
+
+
+def read(path: Path) -> list[dict[str, float]]:
+  """The rows of a file up to a damaged one; none if there is no file."""
+  rows = []
+  if path.exists():
+    for line in path.read_text().splitlines():
+      try:
+        rows.append(json.loads(line))
+      except ValueError:
+        break
+  return rows

@@ -548,6 +548,20 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
       [conv(2, 3, stride=2), nn.LeakyReLU(), conv(3, 4, stride=2),
        nn.LeakyReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)],
     ),
+    (  # LeNet
+      cnn((8, 8, 2), (3, 4), 3, 1, (1, 0), "flatten", 5, "relu", (2, 1),
+          dense=(6, 7)),
+      [conv(2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), conv(3, 4), nn.ReLU(),
+       nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 7), nn.ReLU(),
+       nn.Linear(7, 5)],
+    ),
+    (  # The pool before the activation; even images with padding 1.
+      cnn((8, 8, 2), (3, 4), 3, (2, 1), 1, "average", 5, "tanh", (1, 3),
+          dense=(6,)),
+      [conv(2, 3, stride=2, padding=1), nn.Tanh(), conv(3, 4, padding=1),
+       nn.MaxPool2d(3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+       nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5)],
+    ),
     (
       mlp((8, 6, 6, 3), "gelu"),
       [nn.Linear(8, 6), nn.GELU(approximate="tanh"), nn.Linear(6, 6),
