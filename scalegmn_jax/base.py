@@ -22,6 +22,14 @@ class InputError(ValueError):
   """
 
 
+class Interrupted(Exception):
+  """A wish to end, raised by a callback of a long computation.
+
+  The computation saves its state, if it has a place for it, and passes the
+  exception on. The same call goes on from there.
+  """
+
+
 GROUPS = ("permutation", "scale", "sign")
 """Names of the diagonal groups, see `Space.groups`."""
 
