@@ -25,6 +25,16 @@ from experiments.ablation.objectives import (
   NumbersFn,
 )
 from experiments.ablation.report import CurvePoint, PointResult
+from experiments.build import keys
+from experiments.build.schema import (
+  Key,
+  one_of,
+  several,
+  some_of,
+  text,
+  where,
+  whole,
+)
 from experiments.predict_accuracy.data import LabelledNetworks
 from experiments.predict_accuracy.methods import count_parameters
 from experiments.runner import progress, select
@@ -32,9 +42,35 @@ from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.symmetry import measure
-from scalegmn_jax.training.objectives import REGRESSION
+from scalegmn_jax.targets.activations import ACTIVATIONS
 
 label = report.label
+
+
+KEYS: dict[str, Key] = {
+  **keys.targets("targets"),
+  "objective": Key(one_of(*OBJECTIVES), "of the metanetworks"),
+  "architectures": Key(
+    several(
+      text(
+        lambda v: v.partition(" ")[0] in ACTIVATIONS, "'<activation> <kind>'"
+      )
+    ),
+    "activation, key of targets",
+  ),
+  "models": Key(
+    where(some_of(methods.METHODS), lambda v: "target" in v, "with target"),
+    "symmetries of the metanetworks",
+  ),
+  "sizes": Key(several(whole(1)), "training networks"),
+  "zoo.size": Key(whole(1), "the largest of `sizes` and the networks of eval"),
+  "loss.name": Key(keys.REGRESSION_LOSS, "of prediction"),
+  "loss.l1": Key(keys.PENALTY, "λ, of fine-tuning"),
+  "train.seeds": Key(keys.SEEDS, "of φ; config.seed: of the zoo and its split"),
+  "train.steps": Key(whole(1), "of ScaleGMN; other models get the same FLOPs"),
+  "train.batch_images": Key(keys.BATCH, "of fine-tuning, per step"),
+}
+"""Keys of this experiment, see `build.schema`."""
 
 
 def check(config: ConfigDict) -> None:
@@ -42,23 +78,14 @@ def check(config: ConfigDict) -> None:
   largest = max(config.sizes, default=0)
   kinds = ", ".join(config.targets)
   for key, good, expected in (
-    ("objective", lambda v: v in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}"),
-    (
-      "models",
-      lambda v: "target" in v and set(v) <= set(methods.METHODS),
-      f"target and some of {', '.join(methods.METHODS[1:])}",
-    ),
-    ("loss.name", lambda v: v in REGRESSION, f"one of {', '.join(REGRESSION)}"),
-    ("train.seeds", lambda v: min(v, default=0) >= 0, "numbers of 0 or more"),
-    ("train.learning_rates", lambda v: not v or min(v) > 0, "positive numbers"),
     (
       "sizes",
-      lambda v: v and min(v) > 0 and all(largest % n == 0 for n in v),
+      lambda v: all(largest % n == 0 for n in v),
       "divisors of the largest of them",
     ),
     (
       "architectures",
-      lambda v: v and all(a.partition(" ")[2] in config.targets for a in v),
+      lambda v: all(a.partition(" ")[2] in config.targets for a in v),
       f"some '<activation> <kind>' of the kinds {kinds}",
     ),
     (

@@ -20,6 +20,8 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import build
 from experiments.bench import cases, measure, report, worker
+from experiments.bench.keys import KEYS
+from experiments.build import schema
 from experiments.runner import command, progress
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import write_json, write_text
@@ -29,9 +31,11 @@ def bench(config: ConfigDict, folder: Path) -> None:
   """Measures the cases of a config, and writes the results.
 
   Raises:
-    InputError: no such case, or the folder cannot be made.
+    InputError: an impossible value, no such case, or the folder cannot be
+      made.
     SystemExit: a case failed; the others are written.
   """
+  schema.check(config, KEYS)
   all_cases = cases.list_cases(config)
   names = cases.select(list(all_cases), config.cases)
   values = build.plain(config)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from experiments.build.checks import need
 from experiments.build.device import default_vmap_size
+from experiments.build.schema import need
 from experiments.runner import progress
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.data import download, images

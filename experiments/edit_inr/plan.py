@@ -19,10 +19,13 @@ from scalegmn_jax.base import Params
 from scalegmn_jax.batched import edit_networks
 from scalegmn_jax.data import pictures
 
+KEYS = inr_methods.keys_of(methods.METHODS)
+"""Keys of this experiment, see `build.schema`."""
+
 
 def check(config: ConfigDict) -> None:
-  """Raises InputError for values that no run can have."""
-  inr_methods.check(config, methods.METHODS)
+  """Raises InputError for values that do not fit each other."""
+  inr_methods.check(config)
 
 
 def label(row: Mapping[str, Any]) -> str:

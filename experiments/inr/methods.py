@@ -4,37 +4,41 @@ from collections.abc import Callable, Iterable
 
 from ml_collections import ConfigDict
 
-from experiments import build
+from experiments.build import keys
+from experiments.build.schema import EMPTY, Key, Keys, some_of, whole
 from experiments.runner.experiment import TrainingJob
+from scalegmn_jax.base import InputError
 
 
-def check(config: ConfigDict, methods: Iterable[str]) -> None:
-  """Raises InputError for values that neither experiment on INRs can have.
+def keys_of(methods: Iterable[str]) -> Keys:
+  """The keys of an experiment on INRs, see `build.schema`.
 
   Args:
-    config: has the section of `common.inrs`, `methods` and `learning_rates`.
     methods: the known methods.
   """
-  known = tuple(methods)
-  for key, good, expected in (
-    ("zoo.vmap_size", lambda v: v >= 0, "0 or more"),
-    ("target.omega", lambda v: v > 0, "a positive number"),
-    (
-      "methods",
-      lambda v: len(v) > 0 and set(v) <= set(known),
-      f"some of {', '.join(known)}",
-    ),
+  return {
+    "methods": Key(some_of(tuple(methods)), "rows of the table"),
+    "learning_rates.*": Key(keys.RATES, "candidates; validation selects one"),
     # Seeds would not be told apart from learning rates in the table.
-    ("train.seeds", lambda v: not v, "none: the seed is config.seed"),
-  ):
-    build.need(config, key, good, expected)
+    "train.seeds": Key(EMPTY, "none: the seed is config.seed"),
+    "zoo.train_images": Key(whole(1), "the first training images"),
+    "zoo.val_images": Key(whole(1), "the first validation images"),
+    "zoo.test_images": Key(whole(1), "the first test images"),
+    "zoo.views": Key(whole(1, 10**6), "networks per training image"),
+    "zoo.epochs": Key(whole(1), "of the fit"),
+    "zoo.batch_size": Key(whole(0), "pixels per step; 0: all"),
+    "zoo.learning_rate": Key(keys.RATE, "of the fit"),
+    "zoo.vmap_size": Key(
+      whole(0, 10**6), "networks fitted side by side; 0: the fastest"
+    ),
+  }
+
+
+def check(config: ConfigDict) -> None:
+  """Raises InputError for a method without learning rates."""
   for name in tuple(config.methods):
-    build.need(
-      config,
-      f"learning_rates.{name}",
-      lambda v: len(v) > 0 and min(v) > 0,
-      "positive numbers",
-    )
+    if name not in config.learning_rates:
+      raise InputError(f"config.learning_rates.{name} is missing")
 
 
 def jobs_by_method(

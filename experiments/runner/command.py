@@ -1,5 +1,6 @@
 """Start and failure of the command line programs."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from experiments.runner import progress
 from scalegmn_jax import runtime
 from scalegmn_jax.base import InputError
 from scalegmn_jax.training.loop import Interrupted
+
+_SIGPIPE = 13  # Windows has no name for it
 
 
 def start(
@@ -27,7 +30,9 @@ def start(
 
   Returns:
     The exit status: 1, with one line on standard error, for mistakes of the
-    user; 143, as shells report SIGTERM, for a termination that lost nothing.
+    user and of the system (a full disk, a folder that cannot be written); 143,
+    as shells report SIGTERM, for a termination that lost nothing; 141, as
+    shells report SIGPIPE, if nobody reads the output.
   """
   try:
     argv = _parse(sys.argv)
@@ -37,13 +42,17 @@ def start(
       progress.console.print(str(error), soft_wrap=True)
     runtime.keep_memory()
     main(argv)
+    sys.stdout.flush()  # here, where a closed pipe is handled
   except Interrupted as stop:
     print(f"{stop}; the same command resumes", file=sys.stderr)
     return 128 + signal.SIGTERM
   except KeyboardInterrupt:
     print(f"interrupted; {after_interrupt}", file=sys.stderr)
     return 128 + signal.SIGINT
-  except (InputError, flags.Error, app.UsageError) as error:
+  except BrokenPipeError:  # as in `| head -1`: nobody reads any more
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + _SIGPIPE
+  except (InputError, OSError, flags.Error, app.UsageError) as error:
     print(f"error: {_line(error)}", file=sys.stderr)
     return 1
   return 0
@@ -67,4 +76,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _line(error: Exception) -> str:
-  return " ".join(str(error).split())
+  message = str(error)
+  if isinstance(error, OSError) and error.filename is not None:
+    message = f"{error.filename}: {error.strerror}"
+  return " ".join(message.split())

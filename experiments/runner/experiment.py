@@ -113,10 +113,14 @@ class Plan(NamedTuple):
 
 
 class Experiment(Protocol):
-  """The functions of a module `plan`."""
+  """The functions of a module `plan`.
+
+  The module can also have `KEYS`, a table of the keys that only this experiment
+  has, or for which it allows other values, see `build.schema`.
+  """
 
   def check(self, config: ConfigDict) -> None:
-    """Raises InputError for values of its keys that no run can have."""
+    """Raises InputError for values of keys that do not fit each other."""
     ...
 
   def plan(self, config: ConfigDict) -> Plan:
@@ -133,14 +137,31 @@ def list_experiments() -> list[str]:
   return sorted(path.parent.name for path in FOLDER.glob("*/plan.py"))
 
 
+def keys_of(experiment: Experiment) -> build.Keys:
+  """The shared keys and those of an experiment, see `build.schema`."""
+  return {**build.KEYS, **getattr(experiment, "KEYS", {})}
+
+
 def load_experiment(config: ConfigDict) -> Experiment:
   """Finds the experiment of a config and checks the config.
+
+  Raises:
+    InputError: no such experiment, or impossible values in the config.
+  """
+  experiment = find_experiment(config)
+  build.check(config, keys_of(experiment))
+  experiment.check(config)
+  return experiment
+
+
+def find_experiment(config: ConfigDict) -> Experiment:
+  """Finds the experiment of a config.
 
   `config.experiment` is the name of a folder in `experiments`, or the full
   name of any importable module, such as "my_package.my_experiment".
 
   Raises:
-    InputError: no such experiment, or impossible values in the config.
+    InputError: no such experiment.
   """
   name = config.get("experiment", "")
   module = name if "." in str(name) else f"experiments.{name}.plan"
@@ -153,10 +174,7 @@ def load_experiment(config: ConfigDict) -> Experiment:
   missing = [f for f in ("check", "plan", "label") if not hasattr(loaded, f)]
   if missing:
     raise InputError(f"config.experiment: {module} has no {missing[0]}()")
-  experiment = cast(Experiment, loaded)
-  build.check(config)
-  experiment.check(config)
-  return experiment
+  return cast(Experiment, loaded)
 
 
 def _exists(module: str) -> bool:

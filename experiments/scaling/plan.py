@@ -8,8 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.build.schema import Key, several, whole
 from experiments.finetune import data, methods, training
-from experiments.finetune import plan as finetune
 from experiments.finetune import report as finetune_report
 from experiments.runner import select
 from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
@@ -24,20 +24,15 @@ from scalegmn_jax.gmn.prototypes import data_init
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training import validation
 
+KEYS: dict[str, Key] = {
+  "scaling.networks": Key(several(whole(1)), "training networks"),
+  "scaling.steps": Key(several(whole(1)), "training steps"),
+}
+"""Keys of this experiment, see `build.schema`."""
+
 
 def check(config: ConfigDict) -> None:
   """Raises InputError for values that no run can have."""
-  for key in ("scaling.networks", "scaling.steps"):
-    build.need(
-      config, key, lambda v: len(v) > 0 and min(v) > 0, "positive numbers"
-    )
-  build.need(
-    config,
-    "train.seeds",
-    lambda v: all(seed >= 0 for seed in v),
-    "numbers of 0 or more",
-  )
-  finetune.check_training(config)
   build.need(config, "baselines.methods", lambda v: len(v) == 1, "one method")
   warmup = config.train.warmup
   build.need(
@@ -46,8 +41,6 @@ def check(config: ConfigDict) -> None:
     lambda v: min(v) > warmup,
     f"more than train.warmup, {warmup}",
   )
-  for steps in config.scaling.steps:
-    build.build_optimizer(config, steps)
 
 
 def plan(config: ConfigDict) -> Plan:

@@ -20,15 +20,18 @@ VALUES = [
   ({"methods": ()}, "config.methods is ()"),
   (
     {"learning_rates.mlp": ()},
-    "config.learning_rates.mlp is (), expected positive numbers",
+    "config.learning_rates.mlp is (), expected 1 or more values",
   ),
   ({"train.seeds": (0, 1)}, "config.train.seeds is (0, 1)"),
   ({"target.omega": 0.0}, "config.target.omega is 0.0"),
-  ({"target.hidden": (4, 0)}, "sizes (2, 4, 0, 1)"),
-  ({"zoo.train_images": 0}, "0 train images"),
-  ({"zoo.epochs": 0}, "epochs is 0"),
+  ({"target.hidden": (4, 0)}, "config.target.hidden is (4, 0)"),
+  ({"zoo.train_images": 0}, "config.zoo.train_images is 0"),
+  ({"zoo.epochs": 0}, "config.zoo.epochs is 0"),
   ({"zoo.batch_size": 65}, "batch_size 65"),
-  ({"zoo.save_every": 0}, "config.zoo.save_every is 0, expected at least 1"),
+  (
+    {"zoo.save_every": 0},
+    "config.zoo.save_every is 0, expected a whole",
+  ),
   ({"zoo.vmap_size": -1}, "config.zoo.vmap_size is -1"),
   ({"zoo.path": "nowhere"}, "nowhere"),
 ]
