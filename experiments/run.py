@@ -68,9 +68,13 @@ def main(argv) -> None:
   config, file = parse_config()
   folder = Path(flags.FLAGS.workdir or workdir.default(file, config))
   progress.console.print(build.devices())
-  progress.console.print(f"workdir: {folder}")
+  progress.console.print(f"workdir: {folder}", soft_wrap=True)
   experiment.run(
-    config, folder, eval_only=flags.FLAGS.eval_only, config_file=file
+    config,
+    folder,
+    eval_only=flags.FLAGS.eval_only,
+    dry_run=flags.FLAGS.dry_run,
+    config_file=file,
   )
 
 

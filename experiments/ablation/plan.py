@@ -17,7 +17,11 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.ablation import methods, report
-from experiments.ablation.data import AblationData, load_ablation_data
+from experiments.ablation.data import (
+  AblationData,
+  load_ablation_data,
+  zoo_config,
+)
 from experiments.ablation.objectives import (
   OBJECTIVES,
   TRAIN_STEP,
@@ -25,7 +29,7 @@ from experiments.ablation.objectives import (
   NumbersFn,
 )
 from experiments.ablation.report import CurvePoint, PointResult
-from experiments.build import keys
+from experiments.build import keys, work
 from experiments.build.schema import (
   Key,
   one_of,
@@ -41,6 +45,7 @@ from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.targets.activations import ACTIVATIONS
 
@@ -95,6 +100,40 @@ def check(config: ConfigDict) -> None:
     ),
   ):
     build.need(config, key, good, expected)
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  parts = [work.image_work(config, images)]
+  runs = len(select.seeds(config)) * len(select.learning_rates(config))
+  for name in config.architectures:
+    zoo = zoo_config(config, name)
+    target = build.build_target(zoo, images)
+    models = methods.applicable_methods(config, target)
+    arguments = {
+      "trainings": runs
+      * len(models)
+      * len(tuple(config.sizes))
+      * config.train.restarts,
+      "steps": config.train.steps,
+    }
+    title = f"{name}: {', '.join(models)}"
+    if config.objective == "finetune":
+      operator = metanetworks.operator(target, **config.model)
+      training = work.operator_work(
+        title, config, target, operator, **arguments
+      )
+    else:
+      training = work.training_work(
+        title,
+        metanetworks.functional(target, **config.model),
+        work.network_shapes(target),
+        batch=config.train.batch_networks,
+        **arguments,
+      )
+    parts += [work.zoo_work(zoo, target, images, name), training]
+  return parts
 
 
 def plan(config: ConfigDict) -> Plan:

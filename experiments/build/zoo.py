@@ -77,7 +77,7 @@ def build_zoo_files(
   """Reads or generates the zoo, and checks its layout."""
   c = config.zoo
   if c.path:
-    return _read_zoo(c.path, target)
+    return read_zoo(c.path, target)
   epochs = parts.count_parts(c.size, c.save_every) * max(c.epochs)
   with progress.bar("zoo", epochs) as advance:
     return cache.cached_zoo(
@@ -95,7 +95,8 @@ def build_zoo_files(
     )
 
 
-def _read_zoo(path: str, target: TargetNetwork) -> store.ZooFiles:
+def read_zoo(path: str, target: TargetNetwork) -> store.ZooFiles:
+  """Opens the files of a zoo and checks its layout."""
   files = store.read_zoo(path)
   codec.check_layout(target, files)
   return files
@@ -128,7 +129,7 @@ def build_zoos(
   if c.test_path:
     # With a zoo of test networks, the test side of the first zoo validates.
     val = np.sort(np.concatenate([val, test]))
-    test_files = _read_zoo(c.test_path, target)
+    test_files = read_zoo(c.test_path, target)
     test = select_rows(test_files, "last", target.activations)
   # A random sample with a fixed seed: neither the first nor the best networks.
   order = np.random.RandomState(config.seed)

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from experiments.build import Work
 from experiments.build.schema import Key, real
 from experiments.classify_inr import methods, report
 from experiments.inr import methods as inr_methods
@@ -14,6 +15,7 @@ from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import select_best
 from scalegmn_jax.base import Params
 from scalegmn_jax.batched import read_networks
+from scalegmn_jax.gmn import metanetworks
 
 KEYS = {
   **inr_methods.keys_of(methods.METHODS),
@@ -30,6 +32,11 @@ KEYS = {
 def check(config: ConfigDict) -> None:
   """Raises InputError for values that do not fit each other."""
   inr_methods.check(config)
+
+
+def preview(config: ConfigDict) -> list[Work]:
+  """The work of a run; finds mistakes before it begins."""
+  return inr_methods.preview(config, metanetworks.functional)
 
 
 def label(row: Mapping[str, Any]) -> str:

@@ -3,11 +3,8 @@
 import importlib
 from collections.abc import Mapping
 
-from ml_collections import ConfigDict
-
-from experiments.bench.keys import KEYS as BENCH
 from experiments.build import schema
-from experiments.runner import experiment, usage
+from experiments.runner import usage
 from experiments.runner.formats import flatten
 
 LONGEST = 100
@@ -36,7 +33,7 @@ def page() -> str:
   rows: dict[str, tuple[Cells, Cells, Cells]] = {}
   for file in usage.config_files():
     config = importlib.import_module(f"configs.{file.stem}").get_config()
-    table = keys_of(config)
+    table = usage.keys_of(config)
     for name, value in flatten(config.to_dict()).items():
       if name.startswith("digits."):  # a config of fine-tuning in the bench
         continue
@@ -54,13 +51,6 @@ def page() -> str:
     cells = (f"`{name}`", *map(_joined, rows[name]))
     lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
   return HEAD + "\n".join(lines) + "\n"
-
-
-def keys_of(config: ConfigDict) -> schema.Keys:
-  """The table of keys that a config is checked against."""
-  if "experiment" not in config:
-    return BENCH
-  return experiment.keys_of(experiment.find_experiment(config))
 
 
 def _joined(cells: Mapping[str, list[str]]) -> str:

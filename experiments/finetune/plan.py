@@ -8,13 +8,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.build import keys
+from experiments import build
+from experiments.build import keys, work
 from experiments.build.schema import Key, one_of, several, some_of, whole
 from experiments.finetune import data, methods, report, training
 from experiments.finetune.report import label as label
 from experiments.runner.experiment import Outcome, Plan, Table
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.gmn import metanetworks
 
 _EPOCHS_AFTER = several(whole(1, 10**6), 0)
 
@@ -48,6 +50,29 @@ KEYS: dict[str, Key] = {
 def check(config: ConfigDict) -> None:
   """No value of a key limits another one."""
   del config
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+  operator = work.operator_work(
+    training.OPERATOR,
+    config,
+    target,
+    metanetworks.operator(target, **config.model),
+    trainings=config.train.restarts,
+    steps=config.train.steps,
+  )
+  others = tuple(config.baselines.metanetworks)
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    *work.ood_work(config, target, images),
+    # The baseline metanetworks get as many operations.
+    *(operator._replace(name=name) for name in (operator.name, *others)),
+    work.descent_work(config, target, images),
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

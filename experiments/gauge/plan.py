@@ -12,7 +12,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from experiments.build import keys
+from experiments import build
+from experiments.build import keys, work
 from experiments.build.schema import (
   SECTION,
   Key,
@@ -29,6 +30,8 @@ from experiments.gauge import l1 as gauge_l1
 from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import seeds
 from scalegmn_jax.base import Params
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.inner.losses import PENALTIES
 from scalegmn_jax.targets.activations import ACTIVATIONS
 
 KEYS: dict[str, Key] = {
@@ -68,6 +71,31 @@ def check(config: ConfigDict) -> None:
 def label(row: Mapping[str, Any]) -> str:
   """The text in the first column of a row."""
   return report.label(row)
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  gauge_data.check_images(config, images)
+  target = build.build_target(config, images)
+  gauge_data.read_network(config, target)
+  others = gauge_data.other_architectures(config, images)
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    *(
+      work.zoo_work(other, other_target, images, name)
+      for name, (other, other_target) in others.items()
+    ),
+    work.operator_work(
+      "operators",
+      config,
+      target,
+      metanetworks.operator(target, **config.model),
+      trainings=len(PENALTIES) * len(seeds(config)) * config.train.restarts,
+      steps=config.train.steps,
+    ),
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

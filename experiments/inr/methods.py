@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterable
 
 from ml_collections import ConfigDict
 
-from experiments.build import keys
+from experiments import build
+from experiments.build import keys, work
 from experiments.build.schema import EMPTY, Key, Keys, some_of, whole
+from experiments.inr.data import make_target
 from experiments.runner.experiment import TrainingJob
-from scalegmn_jax.base import InputError
+from scalegmn_jax.base import InputError, MetaNetwork
+from scalegmn_jax.zoo import store
 
 
 def keys_of(methods: Iterable[str]) -> Keys:
@@ -39,6 +42,50 @@ def check(config: ConfigDict) -> None:
   for name in tuple(config.methods):
     if name not in config.learning_rates:
       raise InputError(f"config.learning_rates.{name} is missing")
+
+
+def preview(
+  config: ConfigDict, make: Callable[..., MetaNetwork]
+) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins.
+
+  Args:
+    config: of the experiment.
+    make: `metanetworks.functional` or `metanetworks.operator`.
+  """
+  c = config.zoo
+  images = build.build_images(config)
+  target = make_target(config, images)
+  height, width, _ = images.train_x.shape[1:]
+  networks = c.train_images * c.views + c.val_images + c.test_images
+  weights = work.count_weights(target)
+  if c.path:
+    networks = len(store.read_zoo(c.path).weights)
+
+  def pixel_flops() -> float:
+    return height * width * work.image_flops(target)
+
+  fit = 0 if c.path else 3 * networks * c.epochs
+  rates = config.learning_rates
+  return [
+    work.image_work(config, images),
+    build.Work(
+      "zoo",
+      f"{networks:,} networks of {weights:,} weights",
+      lambda: fit * pixel_flops(),
+      disk=4.0 * networks * weights * bool(fit),
+      memory=4.0 * networks * weights,
+    ),
+    work.training_work(
+      ", ".join(config.methods),
+      make(target, **config.model),
+      work.network_shapes(target),
+      trainings=sum(len(tuple(rates[name])) for name in config.methods)
+      * config.train.restarts,
+      steps=config.train.steps,
+      batch=config.train.batch_networks,
+    ),
+  ]
 
 
 def jobs_by_method(

@@ -6,20 +6,28 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.build import keys
+from experiments.build import keys, work
 from experiments.build.schema import Key, Kind, several, some_of, whole
 from experiments.multi_arch import methods, report
-from experiments.multi_arch.data import MultiArchData, load_multi_arch
+from experiments.multi_arch.data import (
+  MultiArchData,
+  architecture_name,
+  check_unseen,
+  load_multi_arch,
+  make_targets,
+)
 from experiments.predict_accuracy.methods import regression_validation
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import BatchFunctional, Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.batch import dataset
 from scalegmn_jax.training.objectives import (
   batch_regression_objective,
 )
 from scalegmn_jax.training.step import Objective
+from scalegmn_jax.zoo import collection
 
 label = report.label
 
@@ -67,6 +75,35 @@ def check(config: ConfigDict) -> None:
     lambda v: set(v) & set(methods.METANETWORKS),
     f"at least one of {', '.join(methods.METANETWORKS)}",
   )
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  if config.zoo.path:
+    members = collection.read_collection(config.zoo.path)
+    parts, targets = [], [member.target for member in members]
+  else:
+    images = build.build_images(config)
+    targets = make_targets(config, images)
+    parts = [
+      work.image_work(config, images),
+      *(
+        work.zoo_work(config, target, images, architecture_name(target))
+        for target in targets
+      ),
+    ]
+  check_unseen(config, targets)
+  middle = sorted(targets, key=work.count_weights)[len(targets) // 2]
+  trained = [m for m in config.methods if m in methods.METANETWORKS]
+  training = work.training_work(
+    ", ".join(trained),
+    metanetworks.functional(middle, **config.model),
+    work.network_shapes(middle),
+    trainings=len(trained) * len(select.seeds(config)) * config.train.restarts,
+    steps=config.train.steps,
+    batch=config.train.batch_networks,
+  )
+  return [*parts, training]
 
 
 def plan(config: ConfigDict) -> Plan:

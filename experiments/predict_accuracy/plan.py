@@ -1,13 +1,14 @@
 """Generalization prediction: the test accuracy of networks from weights."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.build import keys
+from experiments.build import keys, work
 from experiments.build.schema import (
   Key,
   path,
@@ -23,9 +24,11 @@ from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax import batched
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import regression_objective
 from scalegmn_jax.training.step import Objective
+from scalegmn_jax.zoo import store
 
 label = report.label
 
@@ -67,6 +70,31 @@ def check(config: ConfigDict) -> None:
     lambda v: not (v and config.zoo.more),
     "'' with zoo.more",
   )
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+  for folder in config.zoo.more:
+    store.read_zoo(folder)
+  if config.zoo.split:
+    order = Path(config.zoo.split)
+    build.need(config, "zoo.split", lambda _: order.is_file(), "a CSV file")
+  trained = [m for m in config.methods if m in methods.SYMMETRY]
+  seeds, rates = select.seeds(config), select.learning_rates(config)
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    work.training_work(
+      ", ".join(trained),
+      metanetworks.functional(target, **config.model),
+      work.network_shapes(target),
+      trainings=len(trained) * len(seeds) * len(rates) * config.train.restarts,
+      steps=config.train.steps,
+      batch=config.train.batch_networks,
+    ),
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

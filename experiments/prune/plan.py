@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.build import keys
+from experiments.build import keys, work
 from experiments.build.schema import (
   NONE,
   Key,
@@ -22,7 +22,9 @@ from experiments.prune import data as prune_data
 from experiments.prune import methods, report, training
 from experiments.prune.compare import make_comparison
 from experiments.runner.experiment import Outcome, Plan
+from experiments.runner.select import seeds
 from scalegmn_jax.base import Params
+from scalegmn_jax.gmn import metanetworks
 
 _LAMBDAS = several(keys.POSITIVE)
 
@@ -94,6 +96,53 @@ def check(config: ConfigDict) -> None:
 def label(row: Mapping[str, Any]) -> str:
   """The text in the first column of a row."""
   return report.label(row)
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  c = config.prune
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+  if c.network_path:
+    build.build_network(c.network_path, target)
+  operator = metanetworks.operator(target, **config.model)
+  trainings = len(seeds(config)) * config.train.restarts
+  single = "network" in c.subjects and c.own_steps
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    work.operator_work(
+      "operator",
+      config,
+      target,
+      operator,
+      trainings=trainings,
+      steps=config.train.steps,
+    ),
+    work.training_work(
+      "predictor",
+      metanetworks.functional(target, **config.model),
+      work.network_shapes(target),
+      trainings=trainings,
+      steps=c.predictor_steps,
+      batch=config.train.batch_networks,
+    ),
+    *(
+      [
+        work.operator_work(
+          training.SINGLE,
+          config,
+          target,
+          operator,
+          trainings=config.train.restarts,
+          steps=c.own_steps,
+          batch=1,
+        )
+      ]
+      if single
+      else []
+    ),
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

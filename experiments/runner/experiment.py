@@ -21,6 +21,7 @@ from experiments import build
 from experiments.runner import (
   compilation,
   formats,
+  preview,
   progress,
   provenance,
   report,
@@ -116,7 +117,9 @@ class Experiment(Protocol):
   """The functions of a module `plan`.
 
   The module can also have `KEYS`, a table of the keys that only this experiment
-  has, or for which it allows other values, see `build.schema`.
+  has, or for which it allows other values, see `build.schema`; and
+  `preview(config)`, the `build.Work` of a run. It raises InputError for paths
+  and values that the run would find out of place after hours.
   """
 
   def check(self, config: ConfigDict) -> None:
@@ -182,6 +185,15 @@ def _exists(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
   except (ModuleNotFoundError, ValueError):  # no parent package, odd names
     return False
+
+
+def work_of(experiment: Experiment, config: ConfigDict) -> list[build.Work]:
+  """The work of a run; its paths and sizes are checked.
+
+  Raises:
+    InputError: a run would find a mistake in them.
+  """
+  return getattr(experiment, "preview", lambda _: [])(config)
 
 
 def fit(
@@ -305,9 +317,13 @@ def run(
   folder: Path,
   *,
   eval_only: bool = False,
+  dry_run: bool = False,
   config_file: str = "",
 ) -> None:
   """Runs an experiment, from data to tables and pictures.
+
+  Everything that can be checked is checked before the first computation, and
+  before the folder is made.
 
   Args:
     config: config of the experiment.
@@ -315,25 +331,47 @@ def run(
       results of a finished one are shown.
     eval_only: measure the metanetworks of a finished training again, possibly
       with other keys in `config.baselines` and `config.ood`.
+    dry_run: check the config and print the work of a run; nothing else.
     config_file: file and variants of the config, for the results.
 
   Raises:
-    InputError: the config or the folder is wrong.
+    InputError: the config or the folder is wrong, or another process uses it.
   """
   clock = compilation.Clock()
   say = progress.console.print
   experiment = load_experiment(config)
   if eval_only and not (folder / workdir.TRAINED).exists():
     raise InputError(f"{folder}: no trained metanetwork to measure")
-  workdir.claim(folder, config, again=eval_only)
+  workdir.check(folder, config, again=eval_only)
   results_file = folder / workdir.RESULTS
-  if results_file.exists() and not eval_only:
+  if results_file.exists() and not eval_only and not dry_run:
     results = read_json(results_file)
     say(f"{folder}: finished before")
     report.show(results, formats.row_label(results, experiment.label))
     return
 
-  plan = experiment.plan(config)
+  work = work_of(experiment, config)
+  if dry_run:
+    say(preview.text(work), soft_wrap=True)
+    return
+  with workdir.lock(folder):
+    _run(experiment, config, folder, eval_only, config_file, clock)
+
+
+def _run(
+  experiment: Experiment,
+  config: ConfigDict,
+  folder: Path,
+  eval_only: bool,
+  config_file: str,
+  clock: compilation.Clock,
+) -> None:
+  """The computations of `run`."""
+  say = progress.console.print
+  with progress.phase("prepare"):
+    plan = experiment.plan(config)
+  # After the plan, which finds the last mistakes.
+  workdir.claim(folder, config, again=eval_only)
   params, histories, validation = {}, {}, {}
   for name, job in plan.jobs.items():
     params[name], histories[name], validation[name] = train_best(
@@ -343,7 +381,8 @@ def run(
       job.save(folder, params[name])
   write_json(folder / workdir.TRAINED, list(params))
 
-  outcome = plan.evaluate(params)
+  with progress.phase("measure"):
+    outcome = plan.evaluate(params)
   if histories:
     curves = {"training.png": report.training(histories)}
     outcome = outcome._replace(

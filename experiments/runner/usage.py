@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
+from experiments.bench.keys import KEYS as BENCH
 from experiments.build import schema
 from experiments.runner import experiment
 from experiments.runner.formats import flatten
@@ -19,13 +20,14 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 WIDTH = 80
 
 
-def define_flags() -> None:
-  """Defines --help and --list."""
+def define_flags(configs: bool = True) -> None:
+  """Defines --help, and --list for a program with configs."""
   flags.DEFINE_bool(
     "help", False, "Show this text; with --config, the keys of the config.",
     short_name="h",
   )  # fmt: skip
-  flags.DEFINE_bool("list", False, "Show configs, variants and experiments.")
+  if configs:
+    flags.DEFINE_bool("list", False, "Show configs, variants and experiments.")
 
 
 def text(program: str) -> str | None:
@@ -34,14 +36,21 @@ def text(program: str) -> str | None:
   Args:
     program: docstring of the program.
   """
-  if flags.FLAGS.list:
+  if "list" in flags.FLAGS and flags.FLAGS.list:
     return configs()
   if not flags.FLAGS.help:
     return None
   config = flags.FLAGS.config if "config" in flags.FLAGS else None
   if config is None:
     return usage(program)
-  return keys(config, experiment.keys_of(experiment.find_experiment(config)))
+  return keys(config, keys_of(config))
+
+
+def keys_of(config: ConfigDict) -> schema.Keys:
+  """The table of keys that a config is checked against."""
+  if "experiment" not in config:
+    return BENCH
+  return experiment.keys_of(experiment.find_experiment(config))
 
 
 def usage(program: str) -> str:

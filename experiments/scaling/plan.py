@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.build import work
 from experiments.build.schema import Key, several, whole
 from experiments.finetune import data, methods, training
 from experiments.finetune import report as finetune_report
@@ -41,6 +42,31 @@ def check(config: ConfigDict) -> None:
     lambda v: min(v) > warmup,
     f"more than train.warmup, {warmup}",
   )
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+  operator = metanetworks.operator(target, **config.model)
+  c = config.scaling
+  count = len(tuple(c.networks)) * len(select.seeds(config))
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    *(
+      work.operator_work(
+        f"{steps} steps",
+        config,
+        target,
+        operator,
+        trainings=count * config.train.restarts,
+        steps=steps,
+      )
+      for steps in c.steps
+    ),
+    work.descent_work(config, target, images),
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

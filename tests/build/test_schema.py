@@ -6,7 +6,6 @@ import pytest
 
 from configs import cnn
 from experiments.build import schema
-from experiments.docs import reference
 from experiments.runner import experiment, usage
 from experiments.runner.formats import flatten
 from scalegmn_jax.base import InputError
@@ -44,7 +43,7 @@ def is_allowed(value, kind):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_key_refuses_what_no_run_can_have(name):
   config = importlib.import_module(f"configs.{name}").get_config()
-  table = reference.keys_of(config)
+  table = usage.keys_of(config)
   schema.check(config, table)
   for key_name, before in flatten(config.to_dict()).items():
     key = schema.find(table, key_name)
