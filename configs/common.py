@@ -24,6 +24,7 @@ def start(experiment: str) -> ConfigDict:
   config = ConfigDict()
   config.experiment = experiment
   config.seed = 0
+  config.tracker = ""
   return config
 
 

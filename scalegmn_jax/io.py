@@ -41,15 +41,20 @@ _BROKEN_FILE_ERRORS = (
   zlib.error,
 )
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 @contextlib.contextmanager
 def input_errors(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
   """Turns any exception that a broken file causes into a one-line `InputError`.
 
+  A Git LFS pointer is refused at once, whichever file is expected.
+
   Args:
     path: the file that is being read.
     expected: description of a valid file, the end of the message.
   """
+  check_no_pointer(path)
   try:
     yield
   except InputError:
@@ -58,9 +63,27 @@ def input_errors(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
     raise InputError(f"{path}: no such file; expected {expected}") from None
   except _BROKEN_FILE_ERRORS as error:
     reason = " ".join(str(error).split()) or type(error).__name__
+    if "allow_pickle" in reason:  # the advice of numpy to trust the file
+      reason = "not an array of numbers"
     raise InputError(
       f"{path}: cannot be read ({reason}); expected {expected}"
     ) from error
+
+
+def check_no_pointer(path: str | os.PathLike[str]) -> None:
+  """Raises InputError for a Git LFS pointer: text in place of a large file."""
+  if not os.path.isfile(path):  # a pipe can be read only once
+    return
+  try:
+    with open(path, "rb") as file:
+      pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+  except OSError:  # whoever reads the file reports it
+    return
+  if pointer:
+    raise InputError(
+      f"{path}: a Git LFS pointer, expected the file itself, which "
+      "`git lfs pull` downloads"
+    )
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -69,11 +92,12 @@ def read_json(path: pathlib.Path) -> Any:
   Raises:
     InputError: the file is missing or damaged.
   """
+  check_no_pointer(path)
   try:
     return json.loads(path.read_text())
   except FileNotFoundError:
     raise InputError(f"{path}: no such file") from None
-  except (OSError, ValueError) as error:
+  except (OSError, RecursionError, ValueError) as error:
     raise InputError(f"{path}: not a JSON file: {error}") from None
 
 

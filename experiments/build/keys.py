@@ -22,6 +22,7 @@ from experiments.build.schema import (
   whole,
 )
 from experiments.build.schema import check as check_keys
+from experiments.runner.trackers import PACKAGES
 from scalegmn_jax.data import images
 from scalegmn_jax.gmn.features import BACKWARD, SYMMETRIES
 from scalegmn_jax.inner import finetune
@@ -111,6 +112,9 @@ _ZOO_TRAINING = {
 KEYS: dict[str, Key] = {
   "experiment": Key(text(), "a folder of experiments/, or a.dotted.module"),
   "seed": Key(SEED, "of all random draws that have no seed of their own"),
+  "tracker": Key(
+    one_of("", *PACKAGES), "shows metrics while a training runs; '': none"
+  ),
   # Images.
   "data.name": Key(
     text(

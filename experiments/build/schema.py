@@ -79,7 +79,8 @@ def real(low: float, high: float, *, above: bool = False) -> Kind:
 def one_of(*names: str) -> Kind:
   """One of several names."""
   return Kind(
-    lambda v: isinstance(v, str) and v in names, f"one of {', '.join(names)}"
+    lambda v: isinstance(v, str) and v in names,
+    f"one of {', '.join(name or repr(name) for name in names)}",
   )
 
 

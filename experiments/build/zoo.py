@@ -68,7 +68,9 @@ def build_ranges(config: ConfigDict) -> generate.TrainingRanges:
 def zoo_cache(config: ConfigDict) -> Path:
   """The folder of generated zoos: `config.zoo.cache`, or the user's cache."""
   folder = config.zoo.cache
-  return Path(folder) if folder else download.user_cache() / "zoos"
+  if folder:
+    return Path(folder).expanduser()
+  return download.user_cache() / "zoos"
 
 
 def build_zoo_files(

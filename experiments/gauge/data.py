@@ -139,7 +139,7 @@ def _best(
   rows = split.select_rows(files, "last", target.activations)
   losses = files.metrics["train_loss"].to_numpy()[rows]
   best = np.asarray([rows[np.nanargmin(losses)]])
-  weights = _first(target, store.read_rows(files, best))
+  weights = _first(target, codec.read_rows(target, files, best))
   return GaugeSubject(name, target, weights)
 
 

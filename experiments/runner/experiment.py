@@ -25,10 +25,11 @@ from experiments.runner import (
   progress,
   provenance,
   report,
+  trackers,
   workdir,
 )
 from scalegmn_jax.base import InputError, MetaNetwork, Params
-from scalegmn_jax.io import read_json, write_json, write_text
+from scalegmn_jax.io import write_json, write_text
 from scalegmn_jax.training.loop import Watch, train
 from scalegmn_jax.training.metrics import Metrics
 from scalegmn_jax.training.step import Objective, TrainState
@@ -153,6 +154,7 @@ def load_experiment(config: ConfigDict) -> Experiment:
   """
   experiment = find_experiment(config)
   build.check(config, keys_of(experiment))
+  trackers.check(config.get("tracker", ""))
   experiment.check(config)
   return experiment
 
@@ -213,7 +215,11 @@ def fit(
     watch: called after every validation.
   """
   c = config.train
-  with progress.bar(label, job.steps) as advance:
+  values = build.plain(config)
+  with (
+    progress.bar(label, job.steps) as advance,
+    trackers.opened(config.get("tracker", ""), folder, values) as tracker,
+  ):
     taken = None
 
     def on_step(count: int, text: str) -> None:
@@ -236,9 +242,10 @@ def fit(
       eval_every=c.eval_every,
       patience=c.patience,
       grad_chunk=build.default_grad_chunk(c.grad_chunk),
-      metadata=build.plain(config),
+      metadata=values,
       on_step=on_step,
       watch=watch,
+      tracker=tracker,
     )
 
 
@@ -345,7 +352,7 @@ def run(
   workdir.check(folder, config, again=eval_only)
   results_file = folder / workdir.RESULTS
   if results_file.exists() and not eval_only and not dry_run:
-    results = read_json(results_file)
+    results = report.read(results_file, experiment.label)
     say(f"{folder}: finished before")
     report.show(results, formats.row_label(results, experiment.label))
     return

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 FORMAT = 2
 """The format that this version writes."""
 
-PRESENTATION = ("train.log_every",)
+PRESENTATION = ("train.log_every", "tracker")
 """Keys without influence on results; the hash and `claim` ignore them."""
 
 
@@ -74,6 +74,7 @@ EXPERIMENTS = {"mixed": "multi_arch"}
 """Renamed experiments: {format 1: format 2}."""
 
 ADDED: dict[str, Any] = {
+  "tracker": "",
   "train.seeds": (),
 }
 """{key: default} of the keys that format 1 does not have.

@@ -1,19 +1,123 @@
 """Tables and pictures of a run, made from its results."""
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import rich.table
 from matplotlib.figure import Figure
+from rich.text import Text
 
-from experiments.runner import progress
+from experiments.runner import formats, progress
+from scalegmn_jax.base import InputError
+from scalegmn_jax.io import read_json
 
 Results = Mapping[str, Any]
 """Content of `results.json`, see `experiment.write`."""
 
 Label = Callable[[Mapping[str, Any]], str]
 """Row of a table -> its display text, see `experiment.Experiment.label`."""
+
+_KINDS: Mapping[type, str] = {
+  dict: "an object",
+  list: "a list",
+  str: "a text",
+  int: "a number",
+  float: "a number",
+}
+
+_CONTENT = {
+  "config": dict, "tables": list, "lines": list, "device": str,
+  "versions": dict, "seconds": dict,
+}  # fmt: skip
+"""{key of results of any format: type of its value}."""
+
+_FORM = re.compile(r"[^{}]*\{(:[-+ <>^]*\d{0,2},?(\.\d{1,2})?[a-z%]?)?\}[^{}]*")
+"""The format of a column; without the widths that would fill the memory."""
+
+
+def read(path: Path, label: Label) -> Results:
+  """Reads `results.json` of any format; `show` and `markdown` can use it.
+
+  Args:
+    path: the file.
+    label: `Experiment.label` of the experiment of the run.
+
+  Raises:
+    InputError: no such file, or not the results of a run of this experiment;
+      the message names the place in the file.
+  """
+  results = read_json(path)
+
+  def need(value: Any, kind: type, place: str) -> Any:
+    good = isinstance(value, (int, float) if kind is float else kind)
+    if not good or isinstance(value, bool):
+      refuse(place, value, _KINDS[kind])
+    return value
+
+  def refuse(place: str, value: Any, expected: str) -> None:
+    raise InputError(
+      f"{path}: not the results of a run: {place} is {value!r:.40}, expected "
+      f"{expected}"
+    )
+
+  need(results, dict, "the content")
+  for key, kind in _CONTENT.items():
+    need(results.get(key), kind, key)
+  version = need(results.get("format", 1), int, "format")
+  if not 1 <= version <= formats.FORMAT:
+    refuse("format", version, f"1 to {formats.FORMAT}")
+  need(results.get("config_file", ""), str, "config_file")
+  for key in ("compiling", "total"):
+    need(results["seconds"].get(key), float, f"seconds.{key}")
+  for i, line in enumerate(results["lines"]):
+    need(line, str, f"lines[{i}]")
+  for i, table in enumerate(results["tables"]):
+    place = f"tables[{i}]"
+    need(table, dict, place)
+    for key, kind in (
+      ("title", str), ("first", str), ("columns", dict), ("short", list),
+      ("rows", list),
+    ):  # fmt: skip
+      need(table.get(key), kind, f"{place}.{key}")
+    for key, column in table["columns"].items():
+      at = f"{place}.columns.{key}"
+      header, form = column if _is_pair(column) else (None, None)
+      if header is None or form is None or not _FORM.fullmatch(form):
+        refuse(at, column, "a header and a format such as '{:.3f}'")
+    for key in table["short"]:
+      if not isinstance(key, str) or key not in table["columns"]:
+        refuse(f"{place}.short", key, "keys of columns")
+    for j, row in enumerate(table["rows"]):
+      at = f"{place}.rows[{j}]"
+      need(row, dict, at)
+      try:
+        text = formats.row_label(results, label)(row)
+      except (LookupError, TypeError, ValueError, AttributeError):
+        text = None
+      if not isinstance(text, str):
+        refuse(at, row, "the keys of a row of this experiment")
+      for key, (_, form) in table["columns"].items():
+        try:
+          _cell(row, key, form)
+        except (ArithmeticError, TypeError, ValueError):
+          refuse(f"{at}.{key}", row[key], f"a value for the format {form}")
+  try:
+    json.dumps(results, ensure_ascii=False).encode()
+  except UnicodeEncodeError:  # half of a surrogate pair
+    raise InputError(f"{path}: a text is not Unicode") from None
+  return results
+
+
+def _is_pair(column: Any) -> bool:
+  """Whether a value is a list of two texts."""
+  return (
+    isinstance(column, list)
+    and len(column) == 2
+    and all(isinstance(text, str) for text in column)
+  )
 
 
 def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
@@ -24,16 +128,18 @@ def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
 def show(results: Results, label: Label) -> None:
   """Prints the tables, with their `short` columns, and the conclusions."""
   for table in results["tables"]:
-    grid = rich.table.Table(table["first"], title=table["title"])
+    # `Text`: brackets in a text are no markup.
+    grid = rich.table.Table(title=Text(table["title"]))
+    grid.add_column(Text(table["first"]))
     columns = {key: table["columns"][key] for key in table["short"]}
     for header, _ in columns.values():
-      grid.add_column(header, justify="right", no_wrap=True)
+      grid.add_column(Text(header), justify="right", no_wrap=True)
     for row in table["rows"]:
       cells = [_cell(row, key, form) for key, (_, form) in columns.items()]
-      grid.add_row(label(row), *cells)
+      grid.add_row(Text(label(row)), *map(Text, cells))
     progress.console.print(grid)
   for line in results["lines"]:
-    progress.console.print(line + ".")
+    progress.console.print(line + ".", markup=False)
 
 
 def markdown(results: Results, label: Label) -> str:
@@ -42,8 +148,8 @@ def markdown(results: Results, label: Label) -> str:
   for table in results["tables"]:
     headers = [header for header, _ in table["columns"].values()]
     title = table["title"]
-    if title[0].isascii():  # a symbol such as τ has no capital
-      title = title[0].upper() + title[1:]
+    if title[:1].isascii():  # a symbol such as τ has no capital
+      title = title[:1].upper() + title[1:]
     lines += [f"{title}.", ""]
     lines += [" | ".join(["| " + table["first"], *headers]) + " |"]
     lines += ["|---|" + "---:|" * len(headers)]

@@ -14,7 +14,7 @@ import optax
 from scalegmn_jax.base import InputError, MetaNetwork, Params
 from scalegmn_jax.training import optimizer as optimizers
 from scalegmn_jax.training.checkpoints import Checkpoints
-from scalegmn_jax.training.metrics import Metrics
+from scalegmn_jax.training.metrics import Metrics, Tracker
 from scalegmn_jax.training.step import (
   Objective,
   TrainState,
@@ -52,6 +52,7 @@ def train(
   metadata: Mapping[str, Any] | None = None,
   on_step: OnStep | None = None,
   watch: Watch | None = None,
+  tracker: Tracker | None = None,
 ) -> TrainState:
   """Trains the parameters of a metanetwork, or resumes their training.
 
@@ -78,6 +79,7 @@ def train(
     metadata: JSON values, saved with every checkpoint.
     on_step: called before the first step and after every step.
     watch: called after every validation.
+    tracker: receives every row of `metrics.jsonl`; the caller closes it.
 
   Raises:
     InputError: the gradient stays non-finite, or no validation was finite.
@@ -96,7 +98,7 @@ def train(
       state = checkpoints.restore(state)
     start = int(_number(state.step))
     best = _number(state.best_objective)
-    metrics = Metrics(workdir / "metrics.jsonl", start)
+    metrics = Metrics(workdir / "metrics.jsonl", start, tracker)
     step = make_step(objective, optimizer, grad_chunk=grad_chunk)
     with _sigterm() as stopped:
       if on_step is not None:
