@@ -72,7 +72,7 @@ def check(config: ConfigDict) -> None:
   build.need(
     config,
     "methods",
-    lambda v: set(v) & set(methods.METANETWORKS),
+    lambda v: not set(v).isdisjoint(methods.METANETWORKS),
     f"at least one of {', '.join(methods.METANETWORKS)}",
   )
 

@@ -61,7 +61,7 @@ def check(config: ConfigDict) -> None:
   build.need(
     config,
     "methods",
-    lambda v: set(v) & set(methods.SYMMETRY),
+    lambda v: not set(v).isdisjoint(methods.SYMMETRY),
     f"at least one of {', '.join(methods.SYMMETRY)}",
   )
   build.need(

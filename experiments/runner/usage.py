@@ -30,7 +30,7 @@ def define_flags(configs: bool = True) -> None:
     flags.DEFINE_bool("list", False, "Show configs, variants and experiments.")
 
 
-def text(program: str) -> str | None:
+def text(program: str | None) -> str | None:
   """What --help or --list asks for; None without these flags.
 
   Args:
@@ -42,7 +42,7 @@ def text(program: str) -> str | None:
     return None
   config = flags.FLAGS.config if "config" in flags.FLAGS else None
   if config is None:
-    return usage(program)
+    return usage(program or "")
   return keys(config, keys_of(config))
 
 

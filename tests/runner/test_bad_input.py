@@ -298,7 +298,37 @@ COMMANDS = [
   ),
   (["experiments.run", "--config=configs/cnn.py", "extra"], "extra"),
   (["experiments.apply", "--zoo.path=x", "--out=y"], "--workdir is needed"),
+  (
+    [
+      *("experiments.run", "--config=configs/cnn.py:tiny"),
+      "--workdir=pyproject.toml/below",
+    ],
+    "error: pyproject.toml/below",
+  ),
+  (
+    [
+      *("experiments.run", "--config=configs/cnn.py:tiny"),
+      f"--workdir={'n' * 300}",
+    ],
+    "error: nnn",
+  ),
 ]
+
+
+def test_nobody_reads_the_output():
+  """As in `python -m experiments.run --list | head -1`."""
+  process = subprocess.Popen(
+    [sys.executable, "-m", "experiments.run", "--list"],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout is not None and process.stderr is not None
+  process.stdout.close()
+  with process.stderr:
+    assert process.stderr.read() == ""
+  assert process.wait() == 141
 
 
 @pytest.mark.parametrize(("arguments", "message"), COMMANDS)
