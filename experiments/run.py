@@ -17,6 +17,11 @@ from the ones of the first run.
 import sys
 from pathlib import Path
 
+from experiments.runner import interrupt
+
+if __name__ == "__main__":
+  interrupt.note()  # the other imports take seconds
+
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 

@@ -21,6 +21,14 @@ class InputError(ValueError):
   """
 
 
+class Interrupted(Exception):
+  """A wish to end, raised by a callback of a long computation.
+
+  The computation saves its state, if it has a place for it, and passes the
+  exception on. The same call goes on from there.
+  """
+
+
 @dataclasses.dataclass(frozen=True)
 class Space:
   """A set of interchangeable neurons: a layer, or layers tied by a skip.

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from experiments.build.device import default_vmap_size
 from experiments.build.schema import need
-from experiments.runner import progress
+from experiments.runner import interrupt, progress
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.data import download, images
 from scalegmn_jax.zoo import cache, codec, generate, parts, store
@@ -94,6 +94,7 @@ def build_zoo_files(
       save_every=c.save_every,
       vmap_size=default_vmap_size(target),
       on_epoch=advance,
+      check=interrupt.check,
     )
 
 

@@ -1,7 +1,7 @@
 """Amortized fine-tuning: an operator, trained on a zoo, edits networks."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from experiments.runner.experiment import Outcome, Plan, Table
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.partial import NOTHING, Partial
 
 _EPOCHS_AFTER = several(whole(1, 10**6), 0)
 
@@ -81,15 +82,18 @@ def plan(config: ConfigDict) -> Plan:
   populations = data.load_ood(config, inputs)
   trained = training.training_jobs(config, inputs)
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     edits = {
-      name: partial(edit, params[name]) for name, edit in trained.edits.items()
+      name: functools.partial(edit, params[name])
+      for name, edit in trained.edits.items()
     }
     edit = edits.pop(training.OPERATOR)
     evaluator = methods.make_evaluator(config, inputs)
-    setting = methods.Setting(config, inputs, evaluator)
+    setting = methods.Setting(config, inputs, evaluator, partial)
     comparison = methods.compare(setting, edit, edits)
-    ood = methods.ood_rows(evaluator, populations, edit)
+    ood = methods.ood_rows(evaluator, populations, edit, partial.of("ood"))
     errors = symmetry_errors(config, inputs, trained, params[training.OPERATOR])
     return outcome(config, inputs, comparison, ood, errors)
 

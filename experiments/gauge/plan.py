@@ -32,6 +32,7 @@ from experiments.runner.select import seeds
 from scalegmn_jax.base import Params
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.inner.losses import PENALTIES
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.targets.activations import ACTIVATIONS
 
 KEYS: dict[str, Key] = {
@@ -104,15 +105,19 @@ def plan(config: ConfigDict) -> Plan:
   model = methods.make_model(config, data)
   l1, num_seeds = config.loss.l1, len(seeds(config))
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     subjects = gauge_data.load_subjects(data)
+    partial.check()
     with jax.enable_x64(True):
       subjects = gauge_data.with_mlps(subjects)
       counts = directions.direction_rows(config, subjects, data.images)
+      partial.check()
       spaces = null_spaces.null_spaces(config, subjects, data.images)
     norms = gauge_l1.zoo_norms(config, data)
     final = gauge_l1.final_norms(norms)
-    operators = methods.operator_rows(config, data, model, params)
+    operators = methods.operator_rows(config, data, model, params, partial)
     tables = [
       report.direction_table(counts),
       report.null_space_table(spaces),

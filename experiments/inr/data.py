@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.runner import progress
+from experiments.runner import interrupt, progress
 from scalegmn_jax import batched
 from scalegmn_jax.base import Network, Networks, TargetNetwork
 from scalegmn_jax.data import pictures
@@ -98,6 +98,7 @@ def _fit(
       save_every=c.save_every,
       vmap_size=build.default_grad_chunk(c.vmap_size),
       on_epoch=advance,
+      check=interrupt.check,
     )
 
 

@@ -25,6 +25,7 @@ from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import seeds
 from scalegmn_jax.base import Params
 from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.partial import NOTHING, Partial
 
 _LAMBDAS = several(keys.POSITIVE)
 
@@ -151,13 +152,17 @@ def plan(config: ConfigDict) -> Plan:
   models = training.make_metanetworks(config, data)
   sparsities = config.prune.sparsities
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     pre_edits = methods.make_pre_edits(config, data, models, params)
     compare = make_comparison(config, data.target, data.images)
     tables, lines, pictures, tuning = [], [], {}, {}
     for name, subject in data.subjects.items():
       results = compare(
-        subject, methods.make_methods(config, data, pre_edits[name])
+        subject,
+        methods.make_methods(config, data, pre_edits[name]),
+        partial.of(name),
       )
       table, conclusions, pictures[f"pruning_{name}.png"] = (
         report.subject_report(data, name, results, sparsities)

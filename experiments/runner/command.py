@@ -1,28 +1,27 @@
 """Start and failure of the command line programs."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
 
-from experiments.runner import progress
+from experiments.runner import interrupt, progress
 from scalegmn_jax import runtime
-from scalegmn_jax.base import InputError
-from scalegmn_jax.training.loop import Interrupted
+from scalegmn_jax.base import InputError, Interrupted
 
 _SIGPIPE = 13  # Windows has no name for it
 
 
 def start(
   main: Callable[[list[str]], None],
-  after_interrupt: str = "the same command resumes",
+  after_interrupt: str = "the same command goes on",
 ) -> int:
   """Runs `main` with parsed flags.
 
   Compiled programs are kept for the next run and freed memory for the next
-  step, see `scalegmn_jax.runtime`.
+  step, see `scalegmn_jax.runtime`. SIGTERM and SIGINT end the program at its
+  next safe point, see `interrupt`.
 
   Args:
     main: the program, called with the arguments that are not flags.
@@ -30,9 +29,9 @@ def start(
 
   Returns:
     The exit status: 1, with one line on standard error, for mistakes of the
-    user and of the system (a full disk, a folder that cannot be written); 143,
-    as shells report SIGTERM, for a termination that lost nothing; 141, as
-    shells report SIGPIPE, if nobody reads the output.
+    user and of the system (a full disk, a folder that cannot be written);
+    `interrupt.EXIT` after SIGTERM or SIGINT; 141, as shells report SIGPIPE, if
+    nobody reads the output.
   """
   try:
     argv = _parse(sys.argv)
@@ -41,14 +40,13 @@ def start(
     except InputError as error:  # no reason to stop
       progress.console.print(str(error), soft_wrap=True)
     runtime.keep_memory()
-    main(argv)
+    with interrupt.noted():
+      interrupt.check()
+      main(argv)
     sys.stdout.flush()  # here, where a closed pipe is handled
   except Interrupted as stop:
-    print(f"{stop}; the same command resumes", file=sys.stderr)
-    return 128 + signal.SIGTERM
-  except KeyboardInterrupt:
-    print(f"interrupted; {after_interrupt}", file=sys.stderr)
-    return 128 + signal.SIGINT
+    print(f"{stop}; {after_interrupt}", file=sys.stderr)
+    return interrupt.EXIT
   except BrokenPipeError:  # as in `| head -1`: nobody reads any more
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + _SIGPIPE

@@ -5,9 +5,13 @@ the functions of `Experiment`. Training with checkpoints, selection, results and
 reports are shared by all experiments.
 """
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
+import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -21,6 +25,7 @@ from experiments import build
 from experiments.runner import (
   compilation,
   formats,
+  interrupt,
   preview,
   progress,
   provenance,
@@ -29,7 +34,8 @@ from experiments.runner import (
   workdir,
 )
 from scalegmn_jax.base import InputError, MetaNetwork, Params
-from scalegmn_jax.io import write_json, write_text
+from scalegmn_jax.io import digest, set_aside, write_json, write_text
+from scalegmn_jax.partial import Partial
 from scalegmn_jax.training.loop import Watch, train
 from scalegmn_jax.training.metrics import Metrics
 from scalegmn_jax.training.step import Objective, TrainState
@@ -107,11 +113,14 @@ class Plan(NamedTuple):
   Attributes:
     jobs: {name: training}; the name is also the subfolder. The first training
       is the subject of the experiment, the others are baselines.
-    evaluate: {name: best φ} -> results.
+    evaluate: ({name: best φ}, partial results) -> results. What takes long is
+      kept among the partial results, see `Partial.remember`; `Partial.check`
+      is called often, so that a signal ends the run. A function of φ alone is
+      accepted too.
   """
 
   jobs: Mapping[str, TrainingJob]
-  evaluate: Callable[[Mapping[str, Params]], Outcome]
+  evaluate: Callable[..., Outcome]
 
 
 class Experiment(Protocol):
@@ -312,11 +321,26 @@ def write(
     },
     "seconds": seconds,
   }
+  results[report.DIGEST] = report.digest(results)
   for name, figure in outcome.pictures.items():
     report.save(figure, folder / name)
   write_text(folder / workdir.TABLES, report.markdown(results, label))
   write_json(folder / workdir.RESULTS, results)
   return results
+
+
+def _partial(
+  folder: Path, config: ConfigDict, params: Mapping[str, Params]
+) -> Partial:
+  """The partial results of measuring some φ with some config."""
+  values = formats.flatten(build.plain(config))
+  for key in formats.PRESENTATION:
+    values.pop(key, None)
+  leaves, _ = jax.tree_util.tree_flatten_with_path(dict(params))
+  arrays = {jax.tree_util.keystr(path): np.asarray(a) for path, a in leaves}
+  text = json.dumps(values, sort_keys=True) + digest(arrays)
+  name = hashlib.sha256(text.encode()).hexdigest()[:16]
+  return Partial(folder / workdir.MEASURED / name, interrupt.check)
 
 
 def run(
@@ -352,10 +376,15 @@ def run(
   workdir.check(folder, config, again=eval_only)
   results_file = folder / workdir.RESULTS
   if results_file.exists() and not eval_only and not dry_run:
-    results = report.read(results_file, experiment.label)
-    say(f"{folder}: finished before")
-    report.show(results, formats.row_label(results, experiment.label))
-    return
+    try:
+      results = report.read(results_file, experiment.label)
+    except InputError as error:
+      reason = str(error).removeprefix(f"{results_file}: ")
+      set_aside(results_file, reason, "the networks are measured again")
+    else:
+      say(f"{folder}: finished before")
+      report.show(results, formats.row_label(results, experiment.label))
+      return
 
   work = work_of(experiment, config)
   if dry_run:
@@ -388,8 +417,12 @@ def _run(
       job.save(folder, params[name])
   write_json(folder / workdir.TRAINED, list(params))
 
+  partial = _partial(folder, config, params)
   with progress.phase("measure"):
-    outcome = plan.evaluate(params)
+    if len(inspect.signature(plan.evaluate).parameters) == 1:
+      outcome = plan.evaluate(params)
+    else:
+      outcome = plan.evaluate(params, partial)
   if histories:
     curves = {"training.png": report.training(histories)}
     outcome = outcome._replace(
@@ -401,6 +434,7 @@ def _run(
   )
   if eval_only:  # other baselines are possible
     workdir.write_config(folder, config)
+  shutil.rmtree(folder / workdir.MEASURED, ignore_errors=True)
   report.show(results, experiment.label)
   say(report.compile_time(results["seconds"]))
   say(f"tables, pictures and trained metanetworks are in {folder}")

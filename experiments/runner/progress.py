@@ -16,6 +16,8 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 
+from experiments.runner import interrupt
+
 console = Console()
 
 EVERY = 30.0
@@ -26,13 +28,20 @@ EVERY = 30.0
 def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
   """The progress of a phase; yields `advance(note=None, count=1)`.
 
+  `advance` is a safe point of the program: it may raise `Interrupted`.
+
   Args:
     label: name of the phase.
     total: number of steps.
   """
   if not console.is_terminal:
     with _logged(PhaseLog(label, total)) as log:
-      yield log.advance
+
+      def count_steps(note: str | None = None, count: int = 1) -> None:
+        interrupt.check()
+        log.advance(note, count)
+
+      yield count_steps
     return
   with Progress(
     TextColumn("{task.description}"),
@@ -47,6 +56,7 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     task = progress.add_task(f"{label:<22}", total=total, note="")
 
     def advance(note: str | None = None, count: int = 1) -> None:
+      interrupt.check()
       fields: dict[str, Any] = {} if note is None else {"note": note}
       progress.update(task, advance=count, **fields)
 

@@ -1,5 +1,6 @@
 """Tables and pictures of a run, made from its results."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,19 @@ _CONTENT = {
 
 _FORM = re.compile(r"[^{}]*\{(:[-+ <>^]*\d{0,2},?(\.\d{1,2})?[a-z%]?)?\}[^{}]*")
 """The format of a column; without the widths that would fill the memory."""
+
+
+DIGEST = "sha256"
+"""The key of `results.json` with the digest of the other values; version 0.1
+did not write it."""
+
+
+def digest(results: Results) -> str:
+  """SHA-256 of the values of `results.json`, without the digest."""
+  # As JSON: tuples are lists there.
+  values = json.loads(json.dumps({**results, DIGEST: None}))
+  text = json.dumps(values, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: Path, label: Label) -> Results:
@@ -108,6 +122,8 @@ def read(path: Path, label: Label) -> Results:
     json.dumps(results, ensure_ascii=False).encode()
   except UnicodeEncodeError:  # half of a surrogate pair
     raise InputError(f"{path}: a text is not Unicode") from None
+  if results.get(DIGEST, "") not in ("", digest(results)):
+    raise InputError(f"{path}: other values than were written")
   return results
 
 

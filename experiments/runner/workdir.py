@@ -24,6 +24,8 @@ LOCK, HOLDER = "run.lock", "run.lock.json"
 are locked on Windows."""
 TRAINED = "trained.json"
 """Names of the trained jobs; written after the last training."""
+MEASURED = "measured"
+"""Folder of partial results; deleted when `RESULTS` is written."""
 
 
 def default(config_file: str, config: ConfigDict, prefix: str = "") -> Path:

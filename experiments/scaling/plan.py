@@ -22,6 +22,7 @@ from scalegmn_jax.eval import scores
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.gmn.prototypes import data_init
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training import validation
 
@@ -77,9 +78,11 @@ def plan(config: ConfigDict) -> Plan:
   jobs = training_jobs(config, inputs, operator)
   test, target = inputs.zoos.test, inputs.target
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     evaluator = methods.make_evaluator(config, inputs)
-    setting = methods.Setting(config, inputs, evaluator)
+    setting = methods.Setting(config, inputs, evaluator, partial)
     original = evaluator.scores(test)
     balanced = evaluator.scores(gauge.balance_networks(target)(test))
     start = float(np.mean(balanced.objective))
@@ -93,12 +96,16 @@ def plan(config: ConfigDict) -> Plan:
     last, needed = max(run.networks), {}
     for count in config.scaling.networks:
       for steps in config.scaling.steps:
-        edited = [
-          edit(params[_job_name(count, steps, seed)], test)
-          for seed in select.seeds(config)
-        ]
-        keys = {"method": "operator", "networks": count, "steps": steps}
-        row = mean_row(keys, edited, evaluator, original)
+
+        def operator_row(count=count, steps=steps):
+          edited = [
+            edit(params[_job_name(count, steps, seed)], test)
+            for seed in select.seeds(config)
+          ]
+          keys = {"method": "operator", "networks": count, "steps": steps}
+          return mean_row(keys, edited, evaluator, original)
+
+        row = partial.remember_row(f"{count} {steps}", operator_row)
         epochs = epochs_to_match(points, start, row["objective"])
         needed[count, steps] = epochs
         text = finetune_report.epochs_to_match_text(epochs, last)

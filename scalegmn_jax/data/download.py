@@ -10,6 +10,7 @@ import uuid
 from typing import NamedTuple
 
 from scalegmn_jax import base
+from scalegmn_jax.io import sync_folder
 
 
 class Published(NamedTuple):
@@ -104,12 +105,15 @@ def fetch(address: str, file: pathlib.Path, md5: str) -> pathlib.Path:
       while chunk := answer.read(_CHUNK):
         checksum.update(chunk)
         output.write(chunk)
+      output.flush()
+      os.fsync(output.fileno())
     if checksum.hexdigest() != md5:
       raise base.InputError(
         f"{address}: the download has md5 {checksum.hexdigest()}, expected"
         f" {md5}; it was deleted"
       )
     os.replace(part, file)
+    sync_folder(file.parent)
   except (OSError, http.client.HTTPException) as error:
     reason = " ".join(str(error).split()) or type(error).__name__
     raise base.InputError(

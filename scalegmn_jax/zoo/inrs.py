@@ -44,6 +44,7 @@ def cached_inrs(
   save_every: int = 512,
   vmap_size: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
+  check: Callable[[], Any] = lambda: None,
 ) -> store.ZooFiles:
   """Fits one network per picture, or reads the zoo if it was made before.
 
@@ -61,6 +62,7 @@ def cached_inrs(
     save_every: networks between two saves.
     vmap_size: networks trained side by side, None for `save_every`.
     on_epoch: called once per part and epoch.
+    check: called every few seconds; may raise `Interrupted`, like `on_epoch`.
 
   Raises:
     InputError: impossible numbers, or a target without description.
@@ -111,19 +113,24 @@ def cached_inrs(
 
     return jax.vmap(one)(index)
 
-  def make(index):
+  def make(index, partial):
     rows = index % size
     pixels = pictures.pixels[rows].reshape(len(rows), count, channels)
     settings = _Settings(jnp.asarray(pixels))
     state = begin(keys_of(index, 0), settings)
     networks = Networks(state.weights, jnp.zeros(len(rows), jnp.int32))
-    for epoch in range(1, epochs + 1):
-      state = trainer.epoch(
-        state, settings, networks, keys_of(index, epoch), xy, numbers
-      )
-      jax.block_until_ready(state)
-      on_epoch()
-    networks = networks._replace(weights=state.weights)
+    weights = fits.run_epochs(
+      trainer,
+      state,
+      settings,
+      networks,
+      lambda epoch: keys_of(index, epoch),
+      (xy, numbers),
+      [epochs],
+      partial=partial,
+      on_epoch=on_epoch,
+    )[epochs]
+    networks = networks._replace(weights=weights)
     columns = {
       "step": np.full(len(rows), epochs),
       "part": pictures.part[rows],
@@ -134,7 +141,7 @@ def cached_inrs(
       "config.learning_rate": np.full(len(rows), learning_rate),
       "config.batch_size": np.full(len(rows), batch_size),
     }
-    return parts.Part(codec.to_rows(state.weights), columns)
+    return parts.Part(codec.to_rows(weights), columns)
 
   return parts.assemble(
     folder,
@@ -154,6 +161,7 @@ def cached_inrs(
     size=size,
     save_every=save_every,
     on_kept=lambda: [on_epoch() for _ in range(epochs)],
+    check=check,
   )
 
 

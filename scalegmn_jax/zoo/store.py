@@ -32,7 +32,7 @@ import pandas as pd
 
 from scalegmn_jax import base
 from scalegmn_jax.data import formats
-from scalegmn_jax.io import input_errors
+from scalegmn_jax.io import input_errors, replace_file, sync_folder
 from scalegmn_jax.zoo.layout import Layout
 
 WEIGHTS = "weights.npy"
@@ -96,7 +96,8 @@ def write_zoo(
 ) -> None:
   """Writes a zoo; the same zoo always gives the same bytes.
 
-  The folder appears at once with all three files in it, or not at all.
+  The folder appears at once with all three files in it, or not at all, also
+  after a power cut.
 
   Args:
     path: the folder: absent or empty.
@@ -121,10 +122,16 @@ def write_zoo(
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
   try:
     temporary.mkdir(parents=True)
-    np.save(temporary / WEIGHTS, weights, allow_pickle=False)
-    (temporary / METRICS).write_bytes(_csv_gz(metrics))
-    (temporary / LAYOUT).write_bytes(layout.text().encode())
+    with replace_file(temporary / WEIGHTS) as file:
+      np.save(file, weights, allow_pickle=False)
+    for name, content in (
+      (METRICS, _csv_gz(metrics)),
+      (LAYOUT, layout.text().encode()),
+    ):
+      with replace_file(temporary / name) as file:
+        file.write(content)
     os.replace(temporary, path)
+    sync_folder(path.parent)
   except OSError as error:
     reason = " ".join(str(error).split())
     raise base.InputError(
