@@ -158,8 +158,8 @@ def _logged(log: PhaseLog) -> Iterator[PhaseLog]:
       if _open[-1:] == [log]:
         _line(log.status())
 
-  _line(log.begins())
   _open.append(log)
+  _line(log.begins())
   # A thread: a single step can take minutes, most of all to compile.
   thread = threading.Thread(target=watch, daemon=True)
   thread.start()
