@@ -81,8 +81,18 @@ def _target(prefix: str) -> dict[str, Key]:
     "channels": Key(LAYER_SIZES, "output channels of each convolution"),
     "kernel_size": Key(PER_LAYER, "of all convolutions, or of each one"),
     "stride": Key(PER_LAYER, "of all convolutions, or of each one"),
-    "padding": Key(one_of("SAME", "VALID"), "of the convolutions"),
-    "pool": Key(POOL, "of the last maps"),
+    "padding": Key(
+      either(one_of("SAME", "VALID"), whole(0, 1024)),
+      "of the convolutions; a number: rows and columns on all four sides",
+    ),
+    "pool_size": Key(
+      PER_LAYER, "side of the windows pooled after a convolution; 1: none"
+    ),
+    "pool_type": Key(one_of("max", "average"), "pooling of these windows"),
+    "pool": Key(POOL, "of the last maps: over all positions, or flattened"),
+    "dense": Key(
+      several(whole(1, 2**20), 0), "sizes of the dense layers before the last"
+    ),
     "hidden": Key(several(whole(1, 2**20), 0), "sizes of the hidden layers"),
     "omega": Key(
       real(0, 1e4, above=True), "factor before the activation (sine)"
@@ -137,6 +147,7 @@ KEYS: dict[str, Key] = {
     path("the user's cache"), "folder of the zoos that are made"
   ),
   "zoo.test_path": Key(path("split the zoo"), "a zoo of test networks"),
+  "zoo.skip_bad": Key(FLAG, "leave out networks with NaN; else an error"),
   "zoo.save_every": Key(whole(1), "networks between two saves"),
   **{f"zoo.{name}": key for name, key in _ZOO_TRAINING.items()},
   "zoo.classes_per_network": Key(

@@ -6,7 +6,16 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.build import keys, work
-from experiments.build.schema import EMPTY, Key, Keys, some_of, whole
+from experiments.build.schema import (
+  EMPTY,
+  Key,
+  Keys,
+  either,
+  real,
+  several,
+  some_of,
+  whole,
+)
 from experiments.inr.data import make_target
 from experiments.runner.experiment import TrainingJob
 from scalegmn_jax.base import InputError, MetaNetwork
@@ -31,6 +40,17 @@ def keys_of(methods: Iterable[str]) -> Keys:
     "zoo.epochs": Key(whole(1), "of the fit"),
     "zoo.batch_size": Key(whole(0), "pixels per step; 0: all"),
     "zoo.learning_rate": Key(keys.RATE, "of the fit"),
+    "zoo.offset": Key(
+      real(-1e6, 1e6), "added to outputs; 0.5 in the public data sets"
+    ),
+    "zoo.axes": Key(
+      either(EMPTY, several(whole(0, 1), 2, 2)),
+      "order of (row, column); (1, 0): networks of (x, y)",
+    ),
+    "zoo.omega": Key(
+      several(real(0, 1e4, above=True), 0),
+      "of each hidden layer, or one for all; (): target.omega",
+    ),
     "zoo.vmap_size": Key(
       whole(0, 10**6), "networks fitted side by side; 0: the fastest"
     ),
