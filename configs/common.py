@@ -72,7 +72,10 @@ def cnn(target: ConfigDict) -> None:
   target.kernel_size = 3
   target.stride = 2
   target.padding = "SAME"
+  target.pool_size = 1
+  target.pool_type = "max"
   target.pool = "average"
+  target.dense = ()
 
 
 def cnn_target(config: ConfigDict) -> None:
@@ -96,6 +99,7 @@ def zoo(config: ConfigDict) -> None:
   config.zoo = ConfigDict()
   config.zoo.path = ""
   config.zoo.cache = ""
+  config.zoo.skip_bad = False
   config.zoo.epochs = (1, 2, 4, 8, 16)
   config.zoo.batch_size = 32
   config.zoo.save_every = 64
@@ -162,6 +166,11 @@ def inr_zoo(config: ConfigDict) -> None:
 
   config.zoo = ConfigDict()
   config.zoo.path = ""
+  # How the program that fitted an existing zoo evaluates its networks, see
+  # scalegmn_jax.zoo.inrs.Convention.
+  config.zoo.offset = 0.0
+  config.zoo.axes = ()
+  config.zoo.omega = ()
   config.zoo.cache = ""
   config.zoo.train_images = 10_000
   config.zoo.val_images = 500

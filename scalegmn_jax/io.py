@@ -187,8 +187,7 @@ def read_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], Any]:
   """Reads what `write_arrays` wrote.
 
   Returns:
-    (arrays, values). A file without a digest, which version 0.1 wrote, is read
-    too.
+    (arrays, values).
 
   Raises:
     InputError: the file is missing or damaged.
@@ -196,8 +195,7 @@ def read_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], Any]:
   with input_errors(path, "the file as it was written"):
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
       arrays = {name: stored[name] for name in stored.files}
-    written = arrays.pop(_DIGEST, None)
-    if written is not None and str(written) != digest(arrays):
+    if str(arrays.pop(_DIGEST)) != digest(arrays):
       raise ValueError("other numbers than were written")
     values = arrays.pop(_VALUES, None)
     return arrays, None if values is None else json.loads(str(values))

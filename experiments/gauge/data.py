@@ -78,6 +78,7 @@ def load(config: ConfigDict) -> GaugeData:
   target = build.build_target(config, images)
   from_file = read_network(config, target)
   others = other_architectures(config, images)
+  check_unrolled([target, *(other for _, other in others.values())])
   files = build.build_zoo_files(config, target, images)
   zoo = build.build_zoos(config, target, images, files)
   return GaugeData(images, target, files, zoo, from_file, others)
@@ -91,6 +92,13 @@ def check_images(config: ConfigDict, images: Images) -> None:
     lambda v: v[-1] <= len(images.train_x),
     f"at most the {len(images.train_x)} training images",
   )
+
+
+def check_unrolled(targets: Sequence[TargetNetwork]) -> None:
+  """Raises InputError for a CNN that `with_mlps` cannot unroll."""
+  for target in targets:
+    if target.description["name"] == "cnn":
+      unroll.unrolled(target)
 
 
 def read_network(

@@ -27,6 +27,7 @@ from experiments.build.schema import (
 from experiments.gauge import data as gauge_data
 from experiments.gauge import directions, methods, null_spaces, pictures, report
 from experiments.gauge import l1 as gauge_l1
+from experiments.runner import pictures as look
 from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import seeds
 from scalegmn_jax.base import Params
@@ -81,6 +82,7 @@ def preview(config: ConfigDict) -> list[build.Work]:
   target = build.build_target(config, images)
   gauge_data.read_network(config, target)
   others = gauge_data.other_architectures(config, images)
+  gauge_data.check_unrolled([target, *(t for _, t in others.values())])
   return [
     work.image_work(config, images),
     work.zoo_work(config, target, images),
@@ -127,7 +129,10 @@ def plan(config: ConfigDict) -> Plan:
     ]
     figures = {
       "directions.png": pictures.directions(data.target),
-      "l1.png": pictures.norms(final),
+      "l1.png": pictures.norms(
+        final,
+        look.heading({"zoo": len(final[0].norms.plain)}, [config.seed]),
+      ),
     }
     if spaces:
       figures["spectrum.png"] = pictures.spectrum(spaces)

@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from experiments.runner import (
   compilation,
   formats,
   interrupt,
+  pictures,
   preview,
   progress,
   provenance,
@@ -115,12 +115,11 @@ class Plan(NamedTuple):
       is the subject of the experiment, the others are baselines.
     evaluate: ({name: best φ}, partial results) -> results. What takes long is
       kept among the partial results, see `Partial.remember`; `Partial.check`
-      is called often, so that a signal ends the run. A function of φ alone is
-      accepted too.
+      is called often, so that a signal ends the run.
   """
 
   jobs: Mapping[str, TrainingJob]
-  evaluate: Callable[..., Outcome]
+  evaluate: Callable[[Mapping[str, Params], Partial], Outcome]
 
 
 class Experiment(Protocol):
@@ -161,23 +160,22 @@ def load_experiment(config: ConfigDict) -> Experiment:
   Raises:
     InputError: no such experiment, or impossible values in the config.
   """
-  experiment = find_experiment(config)
+  experiment = load_module(config.get("experiment", ""))
   build.check(config, keys_of(experiment))
   trackers.check(config.get("tracker", ""))
   experiment.check(config)
   return experiment
 
 
-def find_experiment(config: ConfigDict) -> Experiment:
-  """Finds the experiment of a config.
+def load_module(name: Any) -> Experiment:
+  """Finds an experiment.
 
-  `config.experiment` is the name of a folder in `experiments`, or the full
-  name of any importable module, such as "my_package.my_experiment".
+  Args:
+    name: the value of `config.experiment`, see `load_experiment`.
 
   Raises:
     InputError: no such experiment.
   """
-  name = config.get("experiment", "")
   module = name if "." in str(name) else f"experiments.{name}.plan"
   if not isinstance(name, str) or not _exists(module):
     raise InputError(
@@ -323,7 +321,7 @@ def write(
   }
   results[report.DIGEST] = report.digest(results)
   for name, figure in outcome.pictures.items():
-    report.save(figure, folder / name)
+    pictures.save(figure, folder / name)
   write_text(folder / workdir.TABLES, report.markdown(results, label))
   write_json(folder / workdir.RESULTS, results)
   return results
@@ -419,12 +417,13 @@ def _run(
 
   partial = _partial(folder, config, params)
   with progress.phase("measure"):
-    if len(inspect.signature(plan.evaluate).parameters) == 1:
-      outcome = plan.evaluate(params)
-    else:
-      outcome = plan.evaluate(params, partial)
+    outcome = plan.evaluate(params, partial)
   if histories:
-    curves = {"training.png": report.training(histories)}
+    figure = report.training(
+      {name: [history] for name, history in histories.items()},
+      pictures.heading({}, [config.seed]),
+    )
+    curves = {"training.png": figure}
     outcome = outcome._replace(
       pictures={**outcome.pictures, **curves},
       extra={**outcome.extra, "validation": validation},

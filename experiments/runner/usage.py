@@ -50,7 +50,7 @@ def keys_of(config: ConfigDict) -> schema.Keys:
   """The table of keys that a config is checked against."""
   if "experiment" not in config:
     return BENCH
-  return experiment.keys_of(experiment.find_experiment(config))
+  return experiment.keys_of(experiment.load_module(config.experiment))
 
 
 def usage(program: str) -> str:

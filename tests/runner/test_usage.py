@@ -7,7 +7,7 @@ from experiments.runner import experiment, usage
 def test_keys_are_shown_with_values_meanings_and_bounds():
   config = cnn.get_config("tiny")
   config.train.steps = 77
-  table = experiment.keys_of(experiment.find_experiment(config))
+  table = experiment.keys_of(experiment.load_module(config.experiment))
   lines = usage.keys(config, table).splitlines()
   at = lines.index("  --config.train.steps=77")
   assert lines[at + 1].startswith("      training steps [a whole number from 1")

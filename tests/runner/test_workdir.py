@@ -68,7 +68,7 @@ def test_a_refused_config_has_not_claimed_the_folder(
     plan=refuse,
     label=str,
   )
-  monkeypatch.setattr(experiment, "find_experiment", lambda c: module)
+  monkeypatch.setattr(experiment, "load_module", lambda name: module)
   with pytest.raises(InputError, match="refused"):
     experiment.run(settings(**{"loss.l1": 0.5}), tmp_path / "run")
   workdir.claim(tmp_path / "run", settings())
