@@ -27,6 +27,7 @@ ALLOWED = {
   "a name": (NAME,),
   "() or values, each a name": ((NAME,),),
   "a whole number from -1": (-1,),
+  "a number from -1": (-1, -1.5),
 }
 """{start of the description of a kind: values of `WRONG` that it has}."""
 
