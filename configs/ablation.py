@@ -21,10 +21,10 @@ from configs import common
 def get_config(variants: str = ""):
   config = common.start("ablation")
   common.data(config)
-  config.objective = "predict"  # or "finetune"
-  config.architectures = ("relu cnn", "relu mlp")  # activation, key of targets
+  config.objective = "predict"
+  config.architectures = ("relu cnn", "relu mlp")
   config.models = ("target", "balanced", "permutation", "mlp")
-  config.sizes = (64, 256, 1024)  # training networks
+  config.sizes = (64, 256, 1024)
   config.targets = ConfigDict()
   config.targets.cnn = ConfigDict()
   common.cnn(config.targets.cnn)
@@ -45,16 +45,16 @@ def get_config(variants: str = ""):
   config.model.bidirectional = False
 
   config.loss = ConfigDict()
-  config.loss.name = "cross_entropy"  # of prediction, or "squared_error"
-  config.loss.l1 = 1e-3  # of fine-tuning
+  config.loss.name = "cross_entropy"
+  config.loss.l1 = 1e-3
   config.loss.penalty = "balanced"
 
   common.train(config)
-  config.train.seeds = (0,)  # of φ; config.seed: of the zoo and its split
-  config.train.learning_rates = ()  # validation selects; (): learning_rate
-  config.train.steps = 600  # of ScaleGMN; other models get the same FLOPs
+  config.train.seeds = (0,)
+  config.train.learning_rates = ()
+  config.train.steps = 600
   config.train.batch_networks = 8
-  config.train.batch_images = 128  # of fine-tuning, per step
+  config.train.batch_images = 128
   config.train.grad_chunk = 8  # the flat MLP is slow with one network at a time
   config.train.weight_decay = 1e-2
   config.train.eval_every = 200

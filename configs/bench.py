@@ -16,16 +16,16 @@ from configs import cnn, common
 def get_config(variants: str = ""):
   config = ConfigDict()
   config.seed = 0
-  config.cases = "all"  # or prefixes of names: "operator,connectivity"
-  config.runs = 5  # timed runs, after a warm-up; the median is reported
-  config.grad_chunk = 0  # networks per gradient; 0: the fastest
-  config.timeout = 1800  # seconds per case
-  config.processes = 1  # cases at a time; several disturb each other's times
-  config.optimize = True  # False: XLA compiles faster, programs are slower
+  config.cases = "all"
+  config.runs = 5
+  config.grad_chunk = 0
+  config.timeout = 1800
+  config.processes = 1
+  config.optimize = True
 
   config.ceilings = ConfigDict()
-  config.ceilings.matmul = 2048  # rows and columns
-  config.ceilings.copy_mib = 512  # far larger than the caches
+  config.ceilings.matmul = 2048
+  config.ceilings.copy_mib = 512
 
   config.target = ConfigDict()  # the default target network
   config.target.input_shape = (32, 32, 1)
@@ -34,30 +34,29 @@ def get_config(variants: str = ""):
   config.functional = ConfigDict()
   config.functional.networks = 64
   config.functional.width = 128
-  config.functional.depth = 4  # one more if activations are mixed
+  config.functional.depth = 4
 
   config.operator = ConfigDict()
   config.operator.depth = 2
   config.operator.images = 256
-  # (width, networks)
   config.operator.sizes = (
     (18, 1), (18, 8), (18, 64), (64, 1), (64, 8), (64, 64)
   )  # fmt: skip
-  config.operator.direct = ((18, 1), (18, 8))  # through lax.conv under vmap
+  config.operator.direct = ((18, 1), (18, 8))
 
   config.apply = ConfigDict()
   config.apply.width = 32
   config.apply.depth = 2
   config.apply.networks = (1, 64, 4096)
-  config.apply.batch = 0  # networks at a time; 0: the fastest
+  config.apply.batch = 0
 
   config.images = ConfigDict()  # target networks without a metanetwork
   config.images.images = 256
   config.images.networks = 64
-  config.images.direct = 16  # networks, through lax.conv under vmap
+  config.images.direct = 16
 
   config.digits = cnn.get_config()  # its zoo is generated
-  config.zoo_epochs = 5  # 2 or more: the first one compiles
+  config.zoo_epochs = 5
 
   config.inr = ConfigDict()
   config.inr.sizes = (2, 32, 32, 1)
@@ -75,8 +74,8 @@ def get_config(variants: str = ""):
   config.growth.runs = 2
   config.growth.depth = 2
   config.growth.images = 8
-  config.growth.at_networks = 4  # if another size grows
-  config.growth.at_width = 8  # if another size grows
+  config.growth.at_networks = 4
+  config.growth.at_width = 8
   config.growth.networks = (1, 4, 16, 64, 128, 256, 512, 1024)
   config.growth.width = (16, 32, 64, 128, 256)
   # Shares of the channels of VGG-19: 5 thousand to 20 million weights. Strides
@@ -87,7 +86,7 @@ def get_config(variants: str = ""):
     (64,) * 2 + (128,) * 2 + (256,) * 4 + (512,) * 8
   )  # fmt: skip
   config.growth.strides = (1, 1, 2, 1, 2, 1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1)
-  config.growth.edge_block = 65536  # edges computed at a time; 0: all
+  config.growth.edge_block = 65536
   config.growth.timed = ConfigDict()  # larger sizes: memory only
   config.growth.timed.networks = 1024
   config.growth.timed.width = 256

@@ -33,7 +33,6 @@ def get_config(variants: str = ""):
   config.train.steps = 1000
   config.train.eval_every = 100
   config.methods = ("plain", "augmented", "unfolded", "permutation", "mlp")
-  # Candidates of each method; validation selects one.
   config.learning_rates = ConfigDict()
   config.learning_rates.plain = (3e-3,)
   config.learning_rates.augmented = (3e-3,)
@@ -42,7 +41,7 @@ def get_config(variants: str = ""):
   config.learning_rates.permutation = (3e-3,)
   config.learning_rates.mlp = (3e-4, 1e-3)
   config.augment = ConfigDict()  # see scalegmn_jax.training.augmentation
-  config.augment.rotation = 10.0  # degrees
+  config.augment.rotation = 10.0
   config.augment.scale = 1.1
   config.augment.shift = 0.1
   config.augment.noise = 0.0

@@ -2,6 +2,11 @@
 
 A config is composed of sections: each function here adds keys or gives other
 values to keys that exist. Variants do the same, see `compose`.
+
+The meaning and the values of every key are in experiments/build/keys.py and in
+the `KEYS` of an experiment. They are shown by
+
+  python -m experiments.run --config=configs/cnn.py --help
 """
 
 from collections.abc import Callable, Mapping
@@ -17,9 +22,9 @@ Variants = Mapping[str, Callable[[ConfigDict], object]]
 def start(experiment: str) -> ConfigDict:
   """A config without sections."""
   config = ConfigDict()
-  config.experiment = experiment  # a folder of experiments/, or a.dotted.module
+  config.experiment = experiment
   config.seed = 0
-  config.tracker = ""  # shows metrics: "tensorboard", "wandb", "trackio"
+  config.tracker = ""
   return config
 
 
@@ -54,10 +59,10 @@ def compose(
 def data(config: ConfigDict) -> None:
   """The images."""
   config.data = ConfigDict()
-  config.data.name = "digits"  # see scalegmn_jax.data.images.load
-  config.data.path = ""  # folder or file of the images; "": download
-  config.data.side = 0  # images are scaled to this side; 0: not scaled
-  config.data.limit = ()  # (training, validation, test) images; (): all
+  config.data.name = "digits"
+  config.data.path = ""
+  config.data.side = 0
+  config.data.limit = ()
 
 
 def cnn(target: ConfigDict) -> None:
@@ -67,23 +72,23 @@ def cnn(target: ConfigDict) -> None:
   target.kernel_size = 3
   target.stride = 2
   target.padding = "SAME"
-  target.pool_size = 1  # of windows pooled after each convolution; 1: none
-  target.pool_type = "max"  # or "average", of these windows
-  target.pool = "average"  # over all positions, or "flatten"
-  target.dense = ()  # neurons of dense layers before the last layer
+  target.pool_size = 1
+  target.pool_type = "max"
+  target.pool = "average"
+  target.dense = ()
 
 
 def cnn_target(config: ConfigDict) -> None:
   """The target network: a small CNN."""
   config.target = ConfigDict()  # arguments of scalegmn_jax.targets.make_target
-  config.target.activation = ("relu",)  # several: a zoo with all of them
+  config.target.activation = ("relu",)
   cnn(config.target)
 
 
 def mlp_target(config: ConfigDict) -> None:
   """The target network: a small MLP."""
   config.target = ConfigDict()
-  config.target.activation = ("relu",)  # several: a zoo with all of them
+  config.target.activation = ("relu",)
   config.target.name = "mlp"
   config.target.hidden = (16, 16)
   config.target.omega = 1.0
@@ -92,20 +97,19 @@ def mlp_target(config: ConfigDict) -> None:
 def zoo(config: ConfigDict) -> None:
   """The training of the networks of a zoo."""
   config.zoo = ConfigDict()
-  config.zoo.path = ""  # folder of an existing zoo; "": generate one
-  config.zoo.cache = ""  # folder of generated zoos; "": the user's cache
-  config.zoo.skip_bad = False  # leave out networks with NaN; else an error
-  config.zoo.epochs = (1, 2, 4, 8, 16)  # checkpoints of each network
+  config.zoo.path = ""
+  config.zoo.cache = ""
+  config.zoo.skip_bad = False
+  config.zoo.epochs = (1, 2, 4, 8, 16)
   config.zoo.batch_size = 32
-  config.zoo.save_every = 64  # networks between two saves
-  config.zoo.learning_rate = (5e-4, 5e-2)  # low, high; log-uniform
-  config.zoo.l2 = (1e-8, 1e-2)  # low, high; log-uniform
-  config.zoo.init_std = (1e-3, 0.5)  # low, high; log-uniform
-  config.zoo.dropout = (0.0, 0.7)  # low, high; uniform
-  config.zoo.train_fraction = (0.1, 0.25, 0.5, 1.0)  # one of these
-  # Network-specific labels, see scalegmn_jax.zoo.generate.draw_classes.
-  config.zoo.classes_per_network = ()  # low, high; (): all classes, in order
-  config.zoo.outputs_per_network = ()  # low, high; (): one per class
+  config.zoo.save_every = 64
+  config.zoo.learning_rate = (5e-4, 5e-2)
+  config.zoo.l2 = (1e-8, 1e-2)
+  config.zoo.init_std = (1e-3, 0.5)
+  config.zoo.dropout = (0.0, 0.7)
+  config.zoo.train_fraction = (0.1, 0.25, 0.5, 1.0)
+  config.zoo.classes_per_network = ()
+  config.zoo.outputs_per_network = ()
   config.zoo.optimizer = ("adam", "sgd", "rmsprop")
   config.zoo.initializer = (
     "glorot_normal",
@@ -118,14 +122,14 @@ def zoo(config: ConfigDict) -> None:
 
 def zoo_split(config: ConfigDict) -> None:
   """The size of a zoo and its split."""
-  config.zoo.size = 576  # networks
-  config.zoo.fractions = (0.8, 0.1, 0.1)  # train, validation, test networks
+  config.zoo.size = 576
+  config.zoo.fractions = (0.8, 0.1, 0.1)
 
 
 def evaluation(config: ConfigDict) -> None:
   """Validation and test networks."""
   config.eval = ConfigDict()
-  config.eval.val_networks = 16  # all selection uses these
+  config.eval.val_networks = 16
   config.eval.test_networks = 32
 
 
@@ -133,7 +137,7 @@ def split_zoo(config: ConfigDict) -> None:
   """A zoo with test networks of its own or from another zoo."""
   zoo(config)
   zoo_split(config)
-  config.zoo.test_path = ""  # a zoo of test networks; "": split the zoo
+  config.zoo.test_path = ""
   evaluation(config)
 
 
@@ -161,22 +165,22 @@ def inr_zoo(config: ConfigDict) -> None:
   config.target.omega = 30.0
 
   config.zoo = ConfigDict()
-  config.zoo.path = ""  # folder of an existing zoo; "": fit one
+  config.zoo.path = ""
   # How the program that fitted an existing zoo evaluates its networks, see
   # scalegmn_jax.zoo.inrs.Convention.
-  config.zoo.offset = 0.0  # added to outputs; 0.5 in the public data sets
-  config.zoo.axes = ()  # order of (row, column); (1, 0): networks of (x, y)
-  config.zoo.omega = ()  # of each hidden layer, or of all; (): target.omega
-  config.zoo.cache = ""  # folder of fitted zoos; "": the user's cache
-  config.zoo.train_images = 10_000  # the first ones of each part of the images
+  config.zoo.offset = 0.0
+  config.zoo.axes = ()
+  config.zoo.omega = ()
+  config.zoo.cache = ""
+  config.zoo.train_images = 10_000
   config.zoo.val_images = 500
   config.zoo.test_images = 1000
-  config.zoo.views = 1  # networks per training image
+  config.zoo.views = 1
   config.zoo.epochs = 50
-  config.zoo.batch_size = 0  # pixels per step; 0: all
+  config.zoo.batch_size = 0
   config.zoo.learning_rate = 1e-2
-  config.zoo.save_every = 512  # networks between two saves
-  config.zoo.vmap_size = 0  # networks fitted side by side; 0: the fastest
+  config.zoo.save_every = 512
+  config.zoo.vmap_size = 0
 
 
 def inr_images(config: ConfigDict) -> None:
@@ -200,19 +204,19 @@ def model(config: ConfigDict) -> None:
   """The metanetwork."""
   config.model = ConfigDict()
   config.model.width = 32
-  config.model.depth = 2  # message passing layers
+  config.model.depth = 2
   config.model.bidirectional = True
-  config.model.backward = "carrier"  # or "inverse"
+  config.model.backward = "carrier"
 
 
 def model_symmetry(config: ConfigDict) -> None:
   """The symmetry group of the metanetwork."""
-  config.model.symmetry = "target"  # or "permutation", for any target
+  config.model.symmetry = "target"
 
 
 def model_edge_block(config: ConfigDict) -> None:
   """The memory of message passing."""
-  config.model.edge_block = placeholder(int)  # edges at a time; None: all
+  config.model.edge_block = placeholder(int)
 
 
 def full_model(config: ConfigDict) -> None:
@@ -225,17 +229,17 @@ def full_model(config: ConfigDict) -> None:
 def train(config: ConfigDict) -> None:
   """The training of the metanetwork, without the number of steps."""
   config.train = ConfigDict()
-  config.train.seeds = ()  # of φ, one training each; (): config.seed
-  config.train.restarts = 1  # trainings per seed; validation keeps the best
-  config.train.batch_networks = 8  # per step
-  config.train.grad_chunk = 0  # networks per gradient; 0: the fastest
+  config.train.seeds = ()
+  config.train.restarts = 1
+  config.train.batch_networks = 8
+  config.train.grad_chunk = 0
   config.train.learning_rate = 3e-3
   config.train.warmup = 100
   config.train.weight_decay = 1e-4
   config.train.clip = 10.0
   config.train.log_every = 100
-  config.train.eval_every = 1000  # validation and checkpoint
-  config.train.patience = 100  # consecutive non-finite updates that end a run
+  config.train.eval_every = 1000
+  config.train.patience = 100
 
 
 def amortized(config: ConfigDict) -> None:
@@ -245,25 +249,24 @@ def amortized(config: ConfigDict) -> None:
   full_model(config)
   config.model.width = 8
   config.model.depth = 1
-  config.model.prototypes = 1  # networks it learns to write; 0: updates only
-  config.model.classes = 0  # of the images, if networks permute them; else 0
-  config.model.probes = 128  # inputs whose outputs reveal the classes
-  config.model.class_combinations = False  # networks may merge or lack classes
+  config.model.prototypes = 1
+  config.model.classes = 0
+  config.model.probes = 128
+  config.model.class_combinations = False
   train(config)
   config.train.learning_rate = 3e-2
-  config.train.batch_images = 128  # per step, the same for all networks
-  config.train.image_noise = 0.0  # std of the noise added to pixels
+  config.train.batch_images = 128
+  config.train.image_noise = 0.0
 
   config.loss = ConfigDict()
   config.loss.l1 = 1e-3
-  config.loss.penalty = "balanced"  # or "plain", as in the papers
-  # The penalty grows linearly between these shares of the steps.
+  config.loss.penalty = "balanced"
   config.loss.ramp = (0.0, 0.0)
 
   config.baselines = ConfigDict()
-  config.baselines.methods = (("adam", "constant"),)  # optimizer, schedule
-  config.baselines.learning_rates = (3e-3, 1e-2, 2e-2, 4e-2)  # Adam; SGD: x 10
-  config.baselines.epochs = (1, 5, 10, 25, 50, 150)  # horizons
+  config.baselines.methods = (("adam", "constant"),)
+  config.baselines.learning_rates = (3e-3, 1e-2, 2e-2, 4e-2)
+  config.baselines.epochs = (1, 5, 10, 25, 50, 150)
   config.baselines.batch_size = 64
 
 
@@ -272,12 +275,12 @@ def finetune() -> ConfigDict:
   config = start("finetune")
   amortized(config)
   config.train.steps = 5000
-  config.loss.supervision = "labels"  # or "outputs": of the original network
+  config.loss.supervision = "labels"
 
   # Out-of-distribution networks, which are trained differently from the zoo.
   config.ood = ConfigDict()
-  config.ood.paths = ()  # other zoos, and .npy files of one network
-  config.ood.size = 32  # networks trained with the next keys; 0: none
+  config.ood.paths = ()
+  config.ood.size = 32
   config.ood.epochs = (64,)
   config.ood.batch_size = 128
   config.ood.learning_rate = (3e-3, 1e-2)
@@ -287,11 +290,11 @@ def finetune() -> ConfigDict:
   config.ood.optimizer = ("adam",)
   config.ood.initializer = ("he_normal",)
 
-  config.baselines.constant_epochs = 200  # training of one constant network
-  config.baselines.last_layer_steps = 5  # Newton steps; 0: no last-layer rows
-  config.baselines.epochs_after_edit = ()  # epochs of Adam after the operator
-  config.baselines.epochs_after_constant = ()  # epochs after another's training
-  config.baselines.metanetworks = ()  # "permutation", "mlp"; the same FLOPs
+  config.baselines.constant_epochs = 200
+  config.baselines.last_layer_steps = 5
+  config.baselines.epochs_after_edit = ()
+  config.baselines.epochs_after_constant = ()
+  config.baselines.metanetworks = ()
   return config
 
 

@@ -33,7 +33,6 @@ def get_config(variants: str = ""):
   config.methods = (
     "forward", "bidirectional", "permutation", "mlp", "constant",
   )  # fmt: skip
-  # Candidates of each method; validation selects one.
   config.learning_rates = ConfigDict()
   config.learning_rates.forward = (3e-3,)
   config.learning_rates.bidirectional = (3e-3,)

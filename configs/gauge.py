@@ -59,24 +59,23 @@ def get_config(variants: str = ""):
   config.zoo.size = 320
   common.full_model(config)
   common.train(config)
-  config.train.seeds = (0,)  # of the operators
+  config.train.seeds = (0,)
   config.train.steps = 2000
-  config.train.batch_images = 128  # per step, the same for all networks
+  config.train.batch_images = 128
   config.train.eval_every = 250
 
   config.loss = ConfigDict()
   config.loss.l1 = 1e-3
 
   config.gauge = ConfigDict()
-  config.gauge.network_path = ""  # .npy of one more network of the target
-  # Arguments of more targets, see scalegmn_jax.targets.make_target.
+  config.gauge.network_path = ""
   config.gauge.architectures = ConfigDict(ARCHITECTURES)
-  config.gauge.size = 4  # networks of each architecture; one is measured
-  config.gauge.epochs = 16  # of their training
-  config.gauge.images = (50, 100, 200, 400)  # numbers of images for J
-  config.gauge.largest = 3000  # most weights for a decomposition of J
-  config.gauge.tested = 400  # tangents per network along which J is taken
-  config.gauge.sample = 512  # networks per step whose L1 norm is measured
+  config.gauge.size = 4
+  config.gauge.epochs = 16
+  config.gauge.images = (50, 100, 200, 400)
+  config.gauge.largest = 3000
+  config.gauge.tested = 400
+  config.gauge.sample = 512
   return common.compose(config, VARIANTS, variants, __file__)
 
 

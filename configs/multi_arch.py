@@ -58,29 +58,29 @@ def get_config(variants: str = ""):
   config.target.padding = "SAME"
   common.zoo(config)
   common.zoo_split(config)  # all validation and test networks are used
-  config.zoo.size = 40  # of each architecture
+  config.zoo.size = 40
   config.zoo.save_every = 40
   config.zoo.epochs = (2, 4, 8)
-  config.zoo.fractions = (0.6, 0.15, 0.25)  # of each architecture
-  config.zoo.unseen = 4  # architectures at the end, unseen in training
+  config.zoo.fractions = (0.6, 0.15, 0.25)
+  config.zoo.unseen = 4
   common.model(config)
   common.train(config)
-  config.train.seeds = (0,)  # of φ; config.seed: of the zoos and their splits
+  config.train.seeds = (0,)
   config.train.batch_networks = 16
-  config.train.buckets = 3  # shapes of batches, each compiled once
+  config.train.buckets = 3
   config.train.steps = 1000
   config.train.weight_decay = 1e-2
   config.train.log_every = 50
   config.train.eval_every = 100
   config.methods = (
     "scalegmn",
-    "permutation",  # with the FLOPs of the first method
+    "permutation",
     "statistics",
     "architecture",
     "constant",
   )
   config.loss = ConfigDict()
-  config.loss.name = "cross_entropy"  # or "squared_error"
+  config.loss.name = "cross_entropy"
   return common.compose(config, VARIANTS, variants, __file__)
 
 

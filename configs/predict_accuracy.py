@@ -26,21 +26,20 @@ def get_config(variants: str = ""):
   common.cnn_target(config)
   common.zoo(config)
   common.zoo_split(config)  # all validation and test networks are used
-  config.zoo.more = ()  # folders of more networks with the same architecture
-  config.zoo.split = ""  # CSV with the published order; "": split by network
-  config.zoo.step = -1  # the checkpoint to read; -1: the last of each network
+  config.zoo.more = ()
+  config.zoo.split = ""
+  config.zoo.step = -1
   config.zoo.fractions = (0.6, 0.15, 0.25)
   common.full_model(config)
   common.train(config)
-  config.train.seeds = (0,)  # of φ; config.seed: of the zoo and its split
-  # Validation selects one per method and seed; (): train.learning_rate alone.
+  config.train.seeds = (0,)
   config.train.learning_rates = (3e-3, 1e-2)
   config.train.batch_networks = 16
   config.train.steps = 400
   config.train.weight_decay = 1e-2
   config.train.eval_every = 100
   config.methods = (
-    "bidirectional",  # the other metanetworks get the same FLOPs
+    "bidirectional",
     "forward",
     "permutation",
     "mlp",
@@ -49,7 +48,7 @@ def get_config(variants: str = ""):
     "constant",
   )
   config.loss = ConfigDict()
-  config.loss.name = "cross_entropy"  # or "squared_error"
+  config.loss.name = "cross_entropy"
   return common.compose(config, VARIANTS, variants, __file__)
 
 

@@ -32,45 +32,29 @@ def get_config(variants: str = ""):
   config.eval.test_networks = 16
   common.full_model(config)
   common.train(config)
-  config.train.steps = 4000  # of the operator
+  config.train.steps = 4000
   config.train.batch_images = 128
   config.loss = ConfigDict()  # of the operator
   config.loss.l1 = 1e-3
   config.loss.penalty = "balanced"
 
   config.prune = ConfigDict()
-  config.prune.sparsities = (
-    0.0,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-  )  # share of zero kernel entries
-  config.prune.epochs = 5  # of fine-tuning, at least 2
+  config.prune.sparsities = (0.0, 0.6, 0.7, 0.8, 0.9)
+  config.prune.epochs = 5
   config.prune.batch_size = 64
-  config.prune.learning_rates = (3e-3, 1e-2, 3e-2)  # of Adam
-  config.prune.rounds = (
-    5  # of iterative magnitude pruning, at most one per epoch
-  )
-  config.prune.l1 = (3e-4, 1e-3, 3e-3)  # λ of the L1 method
+  config.prune.learning_rates = (3e-3, 1e-2, 3e-2)
+  config.prune.rounds = 5
+  config.prune.l1 = (3e-4, 1e-3, 3e-3)
   config.prune.snip_images = 1000
-  config.prune.predictor_steps = (
-    2000  # training steps of the accuracy predictor
-  )
-  config.prune.own_steps = (
-    1000  # steps of an operator of the one network; 0: none
-  )
-  config.prune.ascent_steps = (
-    50  # on the weights, in predicted accuracy - λ·balanced L1
-  )
-  config.prune.ascent_learning_rates = (3e-4, 3e-3)  # of Adam on the weights
-  config.prune.ascent_l1 = (1e-3, 1e-2)  # λ, in logits of accuracy
-  config.prune.extensions = 1  # extensions of a grid whose edge is the best
-  config.prune.subjects = ("zoo", "network")  # one table for each
-  config.prune.network = placeholder(
-    int
-  )  # a test network; None: the best on validation
-  config.prune.network_path = ""  # or a network from a file
+  config.prune.predictor_steps = 2000
+  config.prune.own_steps = 1000
+  config.prune.ascent_steps = 50
+  config.prune.ascent_learning_rates = (3e-4, 3e-3)
+  config.prune.ascent_l1 = (1e-3, 1e-2)
+  config.prune.extensions = 1
+  config.prune.subjects = ("zoo", "network")
+  config.prune.network = placeholder(int)
+  config.prune.network_path = ""
   return common.compose(config, VARIANTS, variants, __file__)
 
 

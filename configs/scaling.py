@@ -23,8 +23,8 @@ def get_config(variants: str = ""):
   common.network_labels(config)
   config.train.seeds = (0,)
   config.scaling = ConfigDict()
-  config.scaling.networks = (16, 64, 256, 460)  # training networks
-  config.scaling.steps = (300, 1000, 3000)  # training steps
+  config.scaling.networks = (16, 64, 256, 460)
+  config.scaling.steps = (300, 1000, 3000)
   return common.compose(config, VARIANTS, variants, __file__)
 
 

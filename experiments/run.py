@@ -1,12 +1,17 @@
 """Runs an experiment: trains its metanetworks and measures them.
 
+  python -m experiments.run --list
+  python -m experiments.run --config=configs/cnn.py --help
+  python -m experiments.run --config=configs/cnn.py --dry_run
   python -m experiments.run --config=configs/cnn.py
 
-The same command resumes an interrupted run and shows the tables of a finished
-one. Variants of a config follow a colon: --config=configs/cnn.py:full,tanh.
-A flag sets any key of the config: --config.train.steps=2000. With --eval_only,
-the trained metanetworks of a --workdir are measured again; the keys of
-`baselines` and `ood` may then differ from the ones of the first run.
+The first command lists configs and their variants, which follow a colon:
+--config=configs/cnn.py:full,tanh. The second shows the keys of a config; a flag
+sets any of them: --config.train.steps=2000. The third checks the config and
+estimates the work. The last one runs it, resumes an interrupted run and shows
+the tables of a finished one. With --eval_only, the trained metanetworks of a
+--workdir are measured again; the keys of `baselines` and `ood` may then differ
+from the ones of the first run.
 """
 
 import sys
@@ -21,17 +26,21 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import build
-from experiments.runner import command, experiment, progress, workdir
+from experiments.runner import command, experiment, progress, usage, workdir
 from scalegmn_jax.base import InputError
 
 
 def define_flags() -> None:
   """Defines the flags of this program."""
-  config_flags.DEFINE_config_file("config", lock_config=True)
+  config_flags.DEFINE_config_file(
+    "config", lock_config=True, help_string="Config file and variants."
+  )
   flags.DEFINE_string(
     "workdir", "", "Folder of the run; the default is printed."
   )
   flags.DEFINE_bool("eval_only", False, "Measure a trained run again.")
+  flags.DEFINE_bool("dry_run", False, "Check the config, estimate the work.")
+  usage.define_flags()
 
 
 def parse_config() -> tuple[ConfigDict, str]:
@@ -45,7 +54,7 @@ def parse_config() -> tuple[ConfigDict, str]:
   """
   config = flags.FLAGS.config
   if config is None:
-    raise app.UsageError("--config=configs/<name>.py is needed")
+    raise app.UsageError("--config=configs/<name>.py is needed, see --help")
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   if not Path(file.split(":")[0]).is_file():
     raise InputError(f"{file}: no such config file")
@@ -57,12 +66,20 @@ def parse_config() -> tuple[ConfigDict, str]:
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  help_text = usage.text(__doc__)
+  if help_text is not None:
+    print(help_text)
+    return
   config, file = parse_config()
   folder = Path(flags.FLAGS.workdir or workdir.default(file, config))
   progress.console.print(build.devices())
-  progress.console.print(f"workdir: {folder}")
+  progress.console.print(f"workdir: {folder}", soft_wrap=True)
   experiment.run(
-    config, folder, eval_only=flags.FLAGS.eval_only, config_file=file
+    config,
+    folder,
+    eval_only=flags.FLAGS.eval_only,
+    dry_run=flags.FLAGS.dry_run,
+    config_file=file,
   )
 
 

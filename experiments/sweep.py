@@ -23,7 +23,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from experiments import build, run
-from experiments.runner import command, progress, workdir
+from experiments.runner import command, experiment, progress, usage, workdir
 from scalegmn_jax.base import InputError
 
 DEFAULT = (
@@ -34,10 +34,15 @@ DEFAULT = (
   "model.depth=1,2,3",
 )
 
+STARTS_TOGETHER = 60
+"""Seconds that a process waits for others which start in the same folder."""
+
 
 def define_flags() -> None:
   """Defines the flags of this program."""
-  config_flags.DEFINE_config_file("config", lock_config=True)
+  config_flags.DEFINE_config_file(
+    "config", lock_config=True, help_string="Config file and variants."
+  )
   flags.DEFINE_string(
     "workdir", "", "Folder of the sweep; the default is printed."
   )
@@ -45,11 +50,16 @@ def define_flags() -> None:
     "trials", 20, "Number of trials, of all processes together.", 1
   )
   flags.DEFINE_multi_string("vary", DEFAULT, "A key and its values.")
+  usage.define_flags()
 
 
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  help_text = usage.text(__doc__)
+  if help_text is not None:
+    print(help_text)
+    return
   try:
     from experiments.runner import search
   except ModuleNotFoundError as error:
@@ -65,8 +75,12 @@ def main(argv) -> None:
     flags.FLAGS.workdir or workdir.default(file, sweep_config, prefix="sweep")
   )
   progress.console.print(build.devices())
-  progress.console.print(f"workdir: {folder}")
-  workdir.claim(folder, sweep_config)
+  progress.console.print(f"workdir: {folder}", soft_wrap=True)
+  # All checks come before the work and before the folder is made.
+  experiment.work_of(experiment.load_experiment(config), config)
+  workdir.check(folder, sweep_config)
+  with workdir.lock(folder, wait=STARTS_TOGETHER):
+    workdir.claim(folder, sweep_config)
   search.sweep(config, space, folder, flags.FLAGS.trials, config_file=file)
 
 

@@ -31,6 +31,22 @@ class AblationData(NamedTuple):
   test: LabelledNetworks
 
 
+def zoo_config(config: ConfigDict, architecture: str) -> ConfigDict:
+  """The config of the zoo of an architecture, with all networks it needs."""
+  activation, _, kind = architecture.partition(" ")
+  needed = (
+    max(config.sizes) + config.eval.val_networks + config.eval.test_networks
+  )
+  return ConfigDict(
+    {
+      "seed": config.seed,
+      "data": config.data,
+      "target": {**config.targets[kind], "activation": (activation,)},
+      "zoo": {**config.zoo, "size": needed},
+    }
+  )
+
+
 def load_ablation_data(
   config: ConfigDict, architecture: str, images: Images, train_step: Step
 ) -> AblationData:
@@ -42,18 +58,11 @@ def load_ablation_data(
     images: the data of the networks.
     train_step: checkpoints of training networks, None for all.
   """
-  activation, _, kind = architecture.partition(" ")
   num_val, num_test = config.eval.val_networks, config.eval.test_networks
-  needed = max(config.sizes) + num_val + num_test
-  zoo_config = ConfigDict(
-    {
-      "seed": config.seed,
-      "target": {**config.targets[kind], "activation": (activation,)},
-      "zoo": {**config.zoo, "size": needed},
-    }
-  )
-  target = build.build_target(zoo_config, images)
-  files = build.build_zoo_files(zoo_config, target, images)
+  zoo = zoo_config(config, architecture)
+  needed = zoo.zoo.size
+  target = build.build_target(zoo, images)
+  files = build.build_zoo_files(zoo, target, images)
   codec.check_layout(target, files)
   total = len(select_rows(files, "last", target.activations))
   if total < needed:

@@ -17,7 +17,11 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.ablation import methods, report
-from experiments.ablation.data import AblationData, load_ablation_data
+from experiments.ablation.data import (
+  AblationData,
+  load_ablation_data,
+  zoo_config,
+)
 from experiments.ablation.objectives import (
   OBJECTIVES,
   TRAIN_STEP,
@@ -25,17 +29,54 @@ from experiments.ablation.objectives import (
   NumbersFn,
 )
 from experiments.ablation.report import CurvePoint, PointResult
+from experiments.build import keys, work
+from experiments.build.schema import (
+  Key,
+  one_of,
+  several,
+  some_of,
+  text,
+  where,
+  whole,
+)
 from experiments.predict_accuracy.data import LabelledNetworks
 from experiments.predict_accuracy.methods import count_parameters
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import measure
-from scalegmn_jax.training.objectives import REGRESSION
+from scalegmn_jax.targets.activations import ACTIVATIONS
 
 label = report.label
+
+
+KEYS: dict[str, Key] = {
+  **keys.targets("targets"),
+  "objective": Key(one_of(*OBJECTIVES), "of the metanetworks"),
+  "architectures": Key(
+    several(
+      text(
+        lambda v: v.partition(" ")[0] in ACTIVATIONS, "'<activation> <kind>'"
+      )
+    ),
+    "activation, key of targets",
+  ),
+  "models": Key(
+    where(some_of(methods.METHODS), lambda v: "target" in v, "with target"),
+    "symmetries of the metanetworks",
+  ),
+  "sizes": Key(several(whole(1)), "training networks"),
+  "zoo.size": Key(whole(1), "the largest of `sizes` and the networks of eval"),
+  "loss.name": Key(keys.REGRESSION_LOSS, "of prediction"),
+  "loss.l1": Key(keys.PENALTY, "λ, of fine-tuning"),
+  "train.seeds": Key(keys.SEEDS, "of φ; config.seed: of the zoo and its split"),
+  "train.steps": Key(whole(1), "of ScaleGMN; other models get the same FLOPs"),
+  "train.batch_images": Key(keys.BATCH, "of fine-tuning, per step"),
+}
+"""Keys of this experiment, see `build.schema`."""
 
 
 def check(config: ConfigDict) -> None:
@@ -43,23 +84,14 @@ def check(config: ConfigDict) -> None:
   largest = max(config.sizes, default=0)
   kinds = ", ".join(config.targets)
   for key, good, expected in (
-    ("objective", lambda v: v in OBJECTIVES, f"one of {', '.join(OBJECTIVES)}"),
-    (
-      "models",
-      lambda v: "target" in v and set(v) <= set(methods.METHODS),
-      f"target and some of {', '.join(methods.METHODS[1:])}",
-    ),
-    ("loss.name", lambda v: v in REGRESSION, f"one of {', '.join(REGRESSION)}"),
-    ("train.seeds", lambda v: min(v, default=0) >= 0, "numbers of 0 or more"),
-    ("train.learning_rates", lambda v: not v or min(v) > 0, "positive numbers"),
     (
       "sizes",
-      lambda v: v and min(v) > 0 and all(largest % n == 0 for n in v),
+      lambda v: all(largest % n == 0 for n in v),
       "divisors of the largest of them",
     ),
     (
       "architectures",
-      lambda v: v and all(a.partition(" ")[2] in config.targets for a in v),
+      lambda v: all(a.partition(" ")[2] in config.targets for a in v),
       f"some '<activation> <kind>' of the kinds {kinds}",
     ),
     (
@@ -69,6 +101,40 @@ def check(config: ConfigDict) -> None:
     ),
   ):
     build.need(config, key, good, expected)
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  parts = [work.image_work(config, images)]
+  runs = len(select.seeds(config)) * len(select.learning_rates(config))
+  for name in config.architectures:
+    zoo = zoo_config(config, name)
+    target = build.build_target(zoo, images)
+    models = methods.applicable_methods(config, target)
+    arguments = {
+      "trainings": runs
+      * len(models)
+      * len(tuple(config.sizes))
+      * config.train.restarts,
+      "steps": config.train.steps,
+    }
+    title = f"{name}: {', '.join(models)}"
+    if config.objective == "finetune":
+      operator = metanetworks.operator(target, **config.model)
+      training = work.operator_work(
+        title, config, target, operator, **arguments
+      )
+    else:
+      training = work.training_work(
+        title,
+        metanetworks.functional(target, **config.model),
+        work.network_shapes(target),
+        batch=config.train.batch_networks,
+        **arguments,
+      )
+    parts += [work.zoo_work(zoo, target, images, name), training]
+  return parts
 
 
 def plan(config: ConfigDict) -> Plan:

@@ -20,7 +20,9 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import build
 from experiments.bench import cases, measure, report, worker
-from experiments.runner import command, progress
+from experiments.bench.keys import KEYS
+from experiments.build import schema
+from experiments.runner import command, progress, usage
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import write_json, write_text
 
@@ -29,9 +31,11 @@ def bench(config: ConfigDict, folder: Path) -> None:
   """Measures the cases of a config, and writes the results.
 
   Raises:
-    InputError: no such case, or the folder cannot be made.
+    InputError: an impossible value, no such case, or the folder cannot be
+      made.
     SystemExit: a case failed; the others are written.
   """
+  schema.check(config, KEYS)
   all_cases = cases.list_cases(config)
   names = cases.select(list(all_cases), config.cases)
   values = build.plain(config)
@@ -81,14 +85,21 @@ def bench(config: ConfigDict, folder: Path) -> None:
 
 
 def define_flags() -> None:
-  config_flags.DEFINE_config_file("config", lock_config=True)
+  config_flags.DEFINE_config_file(
+    "config", lock_config=True, help_string="Config file and variants."
+  )
   flags.DEFINE_string("out", "", "Folder to write; the default is printed.")
   flags.DEFINE_list("compare", [], "Two bench.json files to compare.")
+  usage.define_flags()
 
 
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  help_text = usage.text(__doc__)
+  if help_text is not None:
+    print(help_text)
+    return
   if flags.FLAGS.compare:
     paths = [Path(path) for path in flags.FLAGS.compare]
     if len(paths) != 2:

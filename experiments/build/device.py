@@ -1,8 +1,10 @@
 """Defaults that depend on the device."""
 
+import os
+
 import jax
 
-from scalegmn_jax.base import TargetNetwork
+from scalegmn_jax.base import InputError, TargetNetwork
 
 
 def default_grad_chunk(size: int) -> int | None:
@@ -28,7 +30,18 @@ def default_vmap_size(target: TargetNetwork) -> int | None:
 
 
 def devices() -> str:
-  """A line about the devices that JAX runs on."""
-  available = jax.devices()
+  """A line about the devices that JAX runs on.
+
+  Raises:
+    InputError: the platform of JAX_PLATFORMS has no device here.
+  """
+  try:
+    available = jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    reason = (str(error) or "no device").splitlines()[0]
+    raise InputError(
+      f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS', '')!r}, expected a "
+      f"platform with a device on this machine ({reason})"
+    ) from None
   kinds = sorted({d.device_kind for d in available})
   return f"JAX {jax.__version__} on {len(available)} x {', '.join(kinds)}"

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from ml_collections import ConfigDict
 
-from experiments.build.checks import need
 from experiments.build.device import default_vmap_size
+from experiments.build.schema import need
 from experiments.runner import interrupt, progress
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.data import download, images
@@ -79,7 +79,7 @@ def build_zoo_files(
   """Reads or generates the zoo, and checks its layout."""
   c = config.zoo
   if c.path:
-    return _read_zoo(c.path, target)
+    return read_zoo(c.path, target)
   epochs = parts.count_parts(c.size, c.save_every) * max(c.epochs)
   with progress.bar("zoo", epochs) as advance:
     return cache.cached_zoo(
@@ -98,7 +98,8 @@ def build_zoo_files(
     )
 
 
-def _read_zoo(path: str, target: TargetNetwork) -> store.ZooFiles:
+def read_zoo(path: str, target: TargetNetwork) -> store.ZooFiles:
+  """Opens the files of a zoo and checks its layout."""
   files = store.read_zoo(path)
   codec.check_layout(target, files)
   return files
@@ -132,7 +133,7 @@ def build_zoos(
   if c.test_path:
     # With a zoo of test networks, the test side of the first zoo validates.
     val = np.sort(np.concatenate([val, test]))
-    test_files = _read_zoo(c.test_path, target)
+    test_files = read_zoo(c.test_path, target)
     test = select_rows(test_files, "last", target.activations, c.skip_bad)
   # A random sample with a fixed seed: neither the first nor the best networks.
   order = np.random.RandomState(config.seed)

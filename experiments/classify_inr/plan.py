@@ -6,6 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from experiments.build import Work
+from experiments.build.schema import Key, real
 from experiments.classify_inr import methods, report
 from experiments.inr import methods as inr_methods
 from experiments.inr.data import load_inrs
@@ -14,12 +16,29 @@ from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import select_best
 from scalegmn_jax.base import Params
 from scalegmn_jax.batched import read_networks
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
+
+KEYS = {
+  **inr_methods.keys_of(methods.METHODS),
+  "augment.rotation": Key(real(0, 360), "greatest angle, degrees"),
+  "augment.scale": Key(
+    real(0, 100, above=True), "greatest factor of the coordinates"
+  ),
+  "augment.shift": Key(real(0, 100), "greatest shift of the coordinates"),
+  "augment.noise": Key(real(0, 1000), "standard deviation on the weights"),
+}
+"""Keys of this experiment, see `build.schema`."""
 
 
 def check(config: ConfigDict) -> None:
-  """Raises InputError for values that no run can have."""
-  inr_methods.check(config, methods.METHODS)
+  """Raises InputError for values that do not fit each other."""
+  inr_methods.check(config)
+
+
+def preview(config: ConfigDict) -> list[Work]:
+  """The work of a run; finds mistakes before it begins."""
+  return inr_methods.preview(config, metanetworks.functional)
 
 
 def label(row: Mapping[str, Any]) -> str:

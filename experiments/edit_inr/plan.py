@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from experiments.build import Work
 from experiments.edit_inr import data as edit_data
 from experiments.edit_inr import methods, report
 from experiments.inr import methods as inr_methods
@@ -19,12 +20,21 @@ from experiments.runner.select import select_best
 from scalegmn_jax.base import Params
 from scalegmn_jax.batched import edit_networks
 from scalegmn_jax.data import pictures
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
+
+KEYS = inr_methods.keys_of(methods.METHODS)
+"""Keys of this experiment, see `build.schema`."""
 
 
 def check(config: ConfigDict) -> None:
-  """Raises InputError for values that no run can have."""
-  inr_methods.check(config, methods.METHODS)
+  """Raises InputError for values that do not fit each other."""
+  inr_methods.check(config)
+
+
+def preview(config: ConfigDict) -> list[Work]:
+  """The work of a run; finds mistakes before it begins."""
+  return inr_methods.preview(config, metanetworks.operator)
 
 
 def label(row: Mapping[str, Any]) -> str:

@@ -9,63 +9,72 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.build import keys, work
+from experiments.build.schema import Key, one_of, several, some_of, whole
 from experiments.finetune import data, methods, report, training
 from experiments.finetune.report import label as label
 from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan, Table
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
-from scalegmn_jax.inner import finetune
-from scalegmn_jax.inner.losses import PENALTIES
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
+
+_EPOCHS_AFTER = several(whole(1, 10**6), 0)
+
+
+KEYS: dict[str, Key] = {
+  "train.seeds": Key(keys.ONE_SEED, "of φ; (): config.seed"),
+  "loss.supervision": Key(
+    one_of(*report.SUPERVISION),
+    "labels, or outputs of the original network",
+  ),
+  "baselines.constant_epochs": Key(
+    whole(1, 10**6), "training of one constant network"
+  ),
+  "baselines.last_layer_steps": Key(
+    whole(0, 1000), "Newton steps; 0: no last-layer rows"
+  ),
+  "baselines.epochs_after_edit": Key(
+    _EPOCHS_AFTER, "epochs of Adam after the operator"
+  ),
+  "baselines.epochs_after_constant": Key(
+    _EPOCHS_AFTER, "epochs after another network's training"
+  ),
+  "baselines.metanetworks": Key(
+    some_of(symmetry_levels.SYMMETRIES[1:], 0),
+    "operators with less symmetry, trained with the same FLOPs",
+  ),
+}
+"""Keys of this experiment, see `build.schema`."""
 
 
 def check(config: ConfigDict) -> None:
-  """Raises InputError for values that no run can have."""
-  metanetworks = [s for s in symmetry_levels.SYMMETRIES if s != "target"]
-  build.need(
-    config,
-    "baselines.metanetworks",
-    lambda v: set(v) <= set(metanetworks),
-    f"some of {', '.join(metanetworks)}",
-  )
-  build.need(
-    config,
-    "loss.supervision",
-    lambda v: v in report.SUPERVISION,
-    f"one of {', '.join(report.SUPERVISION)}",
-  )
-  build.need(
-    config,
-    "train.seeds",
-    lambda v: len(v) <= 1,
-    "at most one seed: this experiment trains one operator",
-  )
-  check_training(config)
+  """No value of a key limits another one."""
+  del config
 
 
-def check_training(config: ConfigDict) -> None:
-  """Checks the objective of operators and the methods of gradient descent."""
-  build.need(
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+  operator = work.operator_work(
+    training.OPERATOR,
     config,
-    "loss.penalty",
-    lambda v: v in PENALTIES,
-    f"one of {', '.join(PENALTIES)}",
+    target,
+    metanetworks.operator(target, **config.model),
+    trainings=config.train.restarts,
+    steps=config.train.steps,
   )
-  build.need(config, "loss.l1", lambda v: v >= 0, "0 or more")
-  build.need(
-    config,
-    "loss.ramp",
-    lambda v: len(v) == 2 and 0 <= v[0] <= v[1] <= 1,
-    "0 <= begin <= end <= 1, shares of the steps",
-  )
-  known = [(o, s) for o in finetune.OPTIMIZERS for s in finetune.SCHEDULES]
-  build.need(
-    config,
-    "baselines.methods",
-    lambda v: len(v) > 0 and set(v) <= set(known),
-    "some of " + ", ".join(map(str, known)),
-  )
+  others = tuple(config.baselines.metanetworks)
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    *work.ood_work(config, target, images),
+    # The baseline metanetworks get as many operations.
+    *(operator._replace(name=name) for name in (operator.name, *others)),
+    work.descent_work(config, target, images),
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

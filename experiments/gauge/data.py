@@ -74,29 +74,48 @@ def load(config: ConfigDict) -> GaugeData:
     InputError: no such file, or impossible values in the config.
   """
   images = build.build_images(config)
+  check_images(config, images)
+  target = build.build_target(config, images)
+  from_file = read_network(config, target)
+  others = other_architectures(config, images)
+  check_unrolled([target, *(other for _, other in others.values())])
+  files = build.build_zoo_files(config, target, images)
+  zoo = build.build_zoos(config, target, images, files)
+  return GaugeData(images, target, files, zoo, from_file, others)
+
+
+def check_images(config: ConfigDict, images: Images) -> None:
+  """Raises InputError unless there are enough images."""
   build.need(
     config,
     "gauge.images",
     lambda v: v[-1] <= len(images.train_x),
     f"at most the {len(images.train_x)} training images",
   )
-  target = build.build_target(config, images)
-  path, from_file = config.gauge.network_path, None
-  if path:
-    row = codec.read_npy_row(path, target)
-    from_file = GaugeSubject(FILE, target, _first(target, row))
-  others = _other_architectures(config, images)
-  for cnn in (target, *(other for _, other in others.values())):
-    if cnn.description["name"] == "cnn":
-      unroll.unrolled(cnn)  # refuses what `with_mlps` cannot unroll
-  files = build.build_zoo_files(config, target, images)
-  zoo = build.build_zoos(config, target, images, files)
-  return GaugeData(images, target, files, zoo, from_file, others)
 
 
-def _other_architectures(
+def check_unrolled(targets: Sequence[TargetNetwork]) -> None:
+  """Raises InputError for a CNN that `with_mlps` cannot unroll."""
+  for target in targets:
+    if target.description["name"] == "cnn":
+      unroll.unrolled(target)
+
+
+def read_network(
+  config: ConfigDict, target: TargetNetwork
+) -> GaugeSubject | None:
+  """The network of `config.gauge.network_path`; None without a path."""
+  path = config.gauge.network_path
+  if not path:
+    return None
+  row = codec.read_npy_row(path, target)
+  return GaugeSubject(FILE, target, _first(target, row))
+
+
+def other_architectures(
   config: ConfigDict, images: Images
 ) -> dict[str, tuple[ConfigDict, TargetNetwork]]:
+  """{name: (config of a small zoo, its architecture)}."""
   others = {}
   for name, arguments in config.gauge.architectures.items():
     other = ConfigDict(config.to_dict())

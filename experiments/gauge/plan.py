@@ -13,6 +13,17 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.build import keys, work
+from experiments.build.schema import (
+  SECTION,
+  Key,
+  one_of,
+  path,
+  several,
+  some_of,
+  where,
+  whole,
+)
 from experiments.gauge import data as gauge_data
 from experiments.gauge import directions, methods, null_spaces, pictures, report
 from experiments.gauge import l1 as gauge_l1
@@ -20,28 +31,74 @@ from experiments.runner import pictures as look
 from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import seeds
 from scalegmn_jax.base import Params
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.inner.losses import PENALTIES
 from scalegmn_jax.partial import NOTHING, Partial
+from scalegmn_jax.targets.activations import ACTIVATIONS
+
+KEYS: dict[str, Key] = {
+  **keys.targets("gauge.architectures"),
+  "target.name": Key(one_of("cnn"), "architecture"),
+  "target.activation": Key(some_of(ACTIVATIONS, 1, 1), "of all networks"),
+  "gauge.network_path": Key(
+    path("none"), "a .npy file of one more network of the target"
+  ),
+  "gauge.architectures": Key(
+    SECTION, "arguments of more targets, see `make_target`"
+  ),
+  "gauge.size": Key(
+    whole(1, 10**6), "networks of each architecture; one is measured"
+  ),
+  "gauge.epochs": Key(whole(1, 10**6), "of their training"),
+  "gauge.images": Key(
+    where(several(whole(1)), lambda v: list(v) == sorted(set(v)), "ascending"),
+    "numbers of images for the Jacobian",
+  ),
+  "gauge.largest": Key(
+    whole(1), "most weights for a decomposition of the Jacobian"
+  ),
+  "gauge.tested": Key(
+    whole(1), "tangents per network along which the Jacobian is taken"
+  ),
+  "gauge.sample": Key(whole(1), "networks per step whose L1 norm is measured"),
+}
+"""Keys of this experiment, see `build.schema`."""
 
 
 def check(config: ConfigDict) -> None:
-  """Raises InputError for values that no run can have."""
-  build.need(config, "target.name", lambda v: v == "cnn", "'cnn'")
-  build.need(
-    config, "target.activation", lambda v: len(v) == 1, "one activation"
-  )
-  build.need(
-    config,
-    "gauge.images",
-    lambda v: v and v[0] >= 1 and list(v) == sorted(set(v)),
-    "ascending numbers from 1",
-  )
-  for key in ("size", "epochs", "tested", "sample", "largest"):
-    build.need(config, f"gauge.{key}", lambda v: v >= 1, "at least 1")
+  """No value of a key limits another one."""
+  del config
 
 
 def label(row: Mapping[str, Any]) -> str:
   """The text in the first column of a row."""
   return report.label(row)
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  gauge_data.check_images(config, images)
+  target = build.build_target(config, images)
+  gauge_data.read_network(config, target)
+  others = gauge_data.other_architectures(config, images)
+  gauge_data.check_unrolled([target, *(t for _, t in others.values())])
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    *(
+      work.zoo_work(other, other_target, images, name)
+      for name, (other, other_target) in others.items()
+    ),
+    work.operator_work(
+      "operators",
+      config,
+      target,
+      metanetworks.operator(target, **config.model),
+      trainings=len(PENALTIES) * len(seeds(config)) * config.train.restarts,
+      steps=config.train.steps,
+    ),
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

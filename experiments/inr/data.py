@@ -45,6 +45,12 @@ class InrSplit(NamedTuple):
     return len(set(self.train.pictures.image))
 
 
+def make_target(config: ConfigDict, data: Images) -> TargetNetwork:
+  """The architecture of the SIRENs of images."""
+  channels = data.train_x.shape[-1]
+  return mlp((2, *config.target.hidden, channels), "sine", config.target.omega)
+
+
 def load_inrs(config: ConfigDict) -> InrSplit:
   """Reads the zoo of a run, or fits it.
 
@@ -61,10 +67,8 @@ def load_inrs(config: ConfigDict) -> InrSplit:
       "networks of config.zoo.path, which is empty: expected their defaults"
     )
   data = build.build_images(config)
-  height, width, channels = data.train_x.shape[1:]
-  target = mlp(
-    (2, *config.target.hidden, channels), "sine", config.target.omega
-  )
+  height, width, _ = data.train_x.shape[1:]
+  target = make_target(config, data)
   if config.zoo.path:
     files = store.read_zoo(config.zoo.path)
   else:

@@ -5,36 +5,107 @@ from collections.abc import Callable, Iterable
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.build import keys, work
+from experiments.build.schema import (
+  EMPTY,
+  Key,
+  Keys,
+  either,
+  real,
+  several,
+  some_of,
+  whole,
+)
+from experiments.inr.data import make_target
 from experiments.runner.experiment import TrainingJob
+from scalegmn_jax.base import InputError, MetaNetwork
+from scalegmn_jax.zoo import store
 
 
-def check(config: ConfigDict, methods: Iterable[str]) -> None:
-  """Raises InputError for values that neither experiment on INRs can have.
+def keys_of(methods: Iterable[str]) -> Keys:
+  """The keys of an experiment on INRs, see `build.schema`.
 
   Args:
-    config: has the section of `common.inrs`, `methods` and `learning_rates`.
     methods: the known methods.
   """
-  known = tuple(methods)
-  for key, good, expected in (
-    ("zoo.vmap_size", lambda v: v >= 0, "0 or more"),
-    ("target.omega", lambda v: v > 0, "a positive number"),
-    (
-      "methods",
-      lambda v: len(v) > 0 and set(v) <= set(known),
-      f"some of {', '.join(known)}",
-    ),
+  return {
+    "methods": Key(some_of(tuple(methods)), "rows of the table"),
+    "learning_rates.*": Key(keys.RATES, "candidates; validation selects one"),
     # Seeds would not be told apart from learning rates in the table.
-    ("train.seeds", lambda v: not v, "none: the seed is config.seed"),
-  ):
-    build.need(config, key, good, expected)
+    "train.seeds": Key(EMPTY, "none: the seed is config.seed"),
+    "zoo.train_images": Key(whole(1), "the first training images"),
+    "zoo.val_images": Key(whole(1), "the first validation images"),
+    "zoo.test_images": Key(whole(1), "the first test images"),
+    "zoo.views": Key(whole(1, 10**6), "networks per training image"),
+    "zoo.epochs": Key(whole(1), "of the fit"),
+    "zoo.batch_size": Key(whole(0), "pixels per step; 0: all"),
+    "zoo.learning_rate": Key(keys.RATE, "of the fit"),
+    "zoo.offset": Key(
+      real(-1e6, 1e6), "added to outputs; 0.5 in the public data sets"
+    ),
+    "zoo.axes": Key(
+      either(EMPTY, several(whole(0, 1), 2, 2)),
+      "order of (row, column); (1, 0): networks of (x, y)",
+    ),
+    "zoo.omega": Key(
+      several(real(0, 1e4, above=True), 0),
+      "of each hidden layer, or one for all; (): target.omega",
+    ),
+    "zoo.vmap_size": Key(
+      whole(0, 10**6), "networks fitted side by side; 0: the fastest"
+    ),
+  }
+
+
+def check(config: ConfigDict) -> None:
+  """Raises InputError for a method without learning rates."""
   for name in tuple(config.methods):
-    build.need(
-      config,
-      f"learning_rates.{name}",
-      lambda v: len(v) > 0 and min(v) > 0,
-      "positive numbers",
-    )
+    if name not in config.learning_rates:
+      raise InputError(f"config.learning_rates.{name} is missing")
+
+
+def preview(
+  config: ConfigDict, make: Callable[..., MetaNetwork]
+) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins.
+
+  Args:
+    config: of the experiment.
+    make: `metanetworks.functional` or `metanetworks.operator`.
+  """
+  c = config.zoo
+  images = build.build_images(config)
+  target = make_target(config, images)
+  height, width, _ = images.train_x.shape[1:]
+  networks = c.train_images * c.views + c.val_images + c.test_images
+  weights = work.count_weights(target)
+  if c.path:
+    networks = len(store.read_zoo(c.path).weights)
+
+  def pixel_flops() -> float:
+    return height * width * work.image_flops(target)
+
+  fit = 0 if c.path else 3 * networks * c.epochs
+  rates = config.learning_rates
+  return [
+    work.image_work(config, images),
+    build.Work(
+      "zoo",
+      f"{networks:,} networks of {weights:,} weights",
+      lambda: fit * pixel_flops(),
+      disk=4.0 * networks * weights * bool(fit),
+      memory=4.0 * networks * weights,
+    ),
+    work.training_work(
+      ", ".join(config.methods),
+      make(target, **config.model),
+      work.network_shapes(target),
+      trainings=sum(len(tuple(rates[name])) for name in config.methods)
+      * config.train.restarts,
+      steps=config.train.steps,
+      batch=config.train.batch_networks,
+    ),
+  ]
 
 
 def jobs_by_method(

@@ -1,5 +1,6 @@
 """Networks of several architectures and their test accuracies."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +9,14 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.runner import progress
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
+from scalegmn_jax.data.images import Images
 from scalegmn_jax.graph.batch.dataset import GraphDataset
-from scalegmn_jax.graph.batch.schema import architecture_graph, schema_of
+from scalegmn_jax.graph.batch.schema import (
+  ArchitectureGraph,
+  TypeSchema,
+  architecture_graph,
+  schema_of,
+)
 from scalegmn_jax.targets.registry import make_target
 from scalegmn_jax.zoo import codec, collection, store
 from scalegmn_jax.zoo import parts as zoo_parts
@@ -68,20 +75,8 @@ def architecture_name(target: TargetNetwork) -> str:
 def load_multi_arch(config: ConfigDict) -> MultiArchData:
   """Reads or generates the zoos and splits each of them by training run."""
   members = _load_collection(config)
+  architectures, schema = check_unseen(config, [m.target for m in members])
   num_trained = len(members) - config.zoo.unseen
-  if num_trained < 1:
-    raise InputError(
-      f"config.zoo.unseen is {config.zoo.unseen}, expected fewer than the "
-      f"{len(members)} architectures"
-    )
-  architectures = [architecture_graph(m.target) for m in members]
-  schema = schema_of(architectures)
-  if schema_of(architectures[:num_trained])[:-1] != schema[:-1]:
-    raise InputError(
-      f"config.zoo.unseen: the last {config.zoo.unseen} architectures have "
-      "types or kernels that no architecture before them has: their parameters "
-      "would not be trained"
-    )
   parts = {name: [] for name in ("train", "val", "test", "unseen")}
   networks, accuracies, is_last, start = [], [], [], 0
   for number, (target, files) in enumerate(members):
@@ -117,6 +112,32 @@ def load_multi_arch(config: ConfigDict) -> MultiArchData:
   )
 
 
+def check_unseen(
+  config: ConfigDict, targets: Sequence[TargetNetwork]
+) -> tuple[list[ArchitectureGraph], TypeSchema]:
+  """The graphs of the architectures and their schema.
+
+  Raises:
+    InputError: none are trained on, or the others have parameters that are not
+      trained.
+  """
+  num_trained = len(targets) - config.zoo.unseen
+  if num_trained < 1:
+    raise InputError(
+      f"config.zoo.unseen is {config.zoo.unseen}, expected fewer than the "
+      f"{len(targets)} architectures"
+    )
+  architectures = [architecture_graph(target) for target in targets]
+  schema = schema_of(architectures)
+  if schema_of(architectures[:num_trained])[:-1] != schema[:-1]:
+    raise InputError(
+      f"config.zoo.unseen: the last {config.zoo.unseen} architectures have "
+      "types or kernels that no architecture before them has: their parameters "
+      "would not be trained"
+    )
+  return architectures, schema
+
+
 def _split(
   config: ConfigDict,
   target: TargetNetwork,
@@ -139,13 +160,9 @@ def _split(
   return split._asdict()
 
 
-def _load_collection(config: ConfigDict) -> list[collection.Member]:
-  """Reads or generates the zoos."""
-  c = config.zoo
-  if c.path:
-    return collection.read_collection(c.path)
-  images = build.build_images(config)
-  targets = [
+def make_targets(config: ConfigDict, images: Images) -> list[TargetNetwork]:
+  """The architectures of a config."""
+  return [
     make_target(
       config.target.to_dict()
       | {
@@ -159,6 +176,15 @@ def _load_collection(config: ConfigDict) -> list[collection.Member]:
     )
     for channels, kernels, strides, pool in tuple(config.architectures)
   ]
+
+
+def _load_collection(config: ConfigDict) -> list[collection.Member]:
+  """Reads or generates the zoos."""
+  c = config.zoo
+  if c.path:
+    return collection.read_collection(c.path)
+  images = build.build_images(config)
+  targets = make_targets(config, images)
   epochs = (
     len(targets) * zoo_parts.count_parts(c.size, c.save_every) * max(c.epochs)
   )

@@ -2,51 +2,110 @@
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.build import keys, work
+from experiments.build.schema import Key, Kind, several, some_of, whole
 from experiments.multi_arch import methods, report
-from experiments.multi_arch.data import MultiArchData, load_multi_arch
+from experiments.multi_arch.data import (
+  MultiArchData,
+  architecture_name,
+  check_unseen,
+  load_multi_arch,
+  make_targets,
+)
 from experiments.predict_accuracy.methods import regression_validation
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import BatchFunctional, Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.batch import dataset
 from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.training.objectives import (
-  REGRESSION,
   batch_regression_objective,
 )
 from scalegmn_jax.training.step import Objective
+from scalegmn_jax.zoo import collection
 
 label = report.label
 
 
-def check(config: ConfigDict) -> None:
-  """Raises InputError for values that no run can have."""
-  names = ", ".join(report.LABELS)
-  metanetworks = ", ".join(methods.METANETWORKS)
-  for key, good, expected in (
-    ("methods", lambda v: set(v) <= set(report.LABELS), f"some of {names}"),
-    (
-      "methods",
-      lambda v: set(v) & set(methods.METANETWORKS),
-      f"at least one of {metanetworks}",
-    ),
-    ("loss.name", lambda v: v in REGRESSION, f"one of {', '.join(REGRESSION)}"),
-    ("train.seeds", lambda v: min(v, default=0) >= 0, "numbers of 0 or more"),
-    ("train.buckets", lambda v: v >= 1, "at least 1"),
-    ("train.grad_chunk", lambda v: v == 0, "0: a batch is one graph"),
-    ("zoo.unseen", lambda v: v >= 0, "at least 0"),
-    (
-      "architectures",
-      lambda v: all(len(a) == 4 for a in v),
+def _is_architecture(value: Any) -> bool:
+  sizes = several(whole(1, 2**20))
+  return (
+    several(Kind(lambda _: True, ""), 4, 4).good(value)
+    and all(map(sizes.good, value[:3]))
+    and keys.POOL.good(value[3])
+  )
+
+
+KEYS: dict[str, Key] = {
+  "architectures": Key(
+    Kind(
+      several(Kind(_is_architecture, "")).good,
       "(channels, kernel sizes, strides, pool) of each",
     ),
-  ):
-    build.need(config, key, good, expected)
+    "of the CNNs: channels, kernel sizes, strides, pool",
+  ),
+  "methods": Key(some_of(report.LABELS), "rows of the table"),
+  "loss.name": Key(keys.REGRESSION_LOSS, "of the prediction"),
+  "train.seeds": Key(
+    keys.SEEDS, "of φ; config.seed: of the zoos and their splits"
+  ),
+  "train.grad_chunk": Key(whole(0, 0), "0: a batch is one graph"),
+  "train.buckets": Key(whole(1, 1000), "shapes of batches, each compiled once"),
+  "zoo.size": Key(whole(1), "networks of each architecture"),
+  "zoo.fractions": keys.KEYS["zoo.fractions"]._replace(
+    doc="shares of each architecture; all held-out networks are used"
+  ),
+  "zoo.unseen": Key(
+    whole(0, 10**6), "architectures at the end, unseen in training"
+  ),
+}
+"""Keys of this experiment, see `build.schema`."""
+
+
+def check(config: ConfigDict) -> None:
+  """Raises InputError for values that no run can have."""
+  build.need(
+    config,
+    "methods",
+    lambda v: not set(v).isdisjoint(methods.METANETWORKS),
+    f"at least one of {', '.join(methods.METANETWORKS)}",
+  )
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  if config.zoo.path:
+    members = collection.read_collection(config.zoo.path)
+    parts, targets = [], [member.target for member in members]
+  else:
+    images = build.build_images(config)
+    targets = make_targets(config, images)
+    parts = [
+      work.image_work(config, images),
+      *(
+        work.zoo_work(config, target, images, architecture_name(target))
+        for target in targets
+      ),
+    ]
+  check_unseen(config, targets)
+  middle = sorted(targets, key=work.count_weights)[len(targets) // 2]
+  trained = [m for m in config.methods if m in methods.METANETWORKS]
+  training = work.training_work(
+    ", ".join(trained),
+    metanetworks.functional(middle, **config.model),
+    work.network_shapes(middle),
+    trainings=len(trained) * len(select.seeds(config)) * config.train.restarts,
+    steps=config.train.steps,
+    batch=config.train.batch_networks,
+  )
+  return [*parts, training]
 
 
 def plan(config: ConfigDict) -> Plan:

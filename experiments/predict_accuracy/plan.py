@@ -2,12 +2,22 @@
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.build import keys, work
+from experiments.build.schema import (
+  Key,
+  path,
+  several,
+  some_of,
+  text,
+  whole,
+)
 from experiments.predict_accuracy import methods, report
 from experiments.predict_accuracy.data import load_accuracy_data
 from experiments.runner import progress, select
@@ -15,31 +25,78 @@ from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax import batched
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import measure
-from scalegmn_jax.training.objectives import REGRESSION, regression_objective
+from scalegmn_jax.training.objectives import regression_objective
 from scalegmn_jax.training.step import Objective
+from scalegmn_jax.zoo import store
 
 label = report.label
 
 
+KEYS: dict[str, Key] = {
+  "methods": Key(
+    some_of(report.LABELS),
+    "rows of the table; metanetworks get the FLOPs of the first one",
+  ),
+  "loss.name": Key(keys.REGRESSION_LOSS, "of the prediction"),
+  "train.seeds": Key(keys.SEEDS, "of φ; config.seed: of the zoo and its split"),
+  "zoo.more": Key(
+    several(text(), 0), "folders of more networks of the same architecture"
+  ),
+  "zoo.split": Key(
+    path("split by network"), "CSV file with the published order"
+  ),
+  "zoo.step": Key(
+    whole(-1), "the checkpoint to read; -1: the last of each network"
+  ),
+  "zoo.fractions": keys.KEYS["zoo.fractions"]._replace(
+    doc="shares of the networks; all held-out networks are used"
+  ),
+}
+"""Keys of this experiment, see `build.schema`."""
+
+
 def check(config: ConfigDict) -> None:
   """Raises InputError for values that no run can have."""
-  names = ", ".join(report.LABELS)
-  metanetworks = ", ".join(methods.SYMMETRY)
-  for key, good, expected in (
-    ("methods", lambda v: set(v) <= set(report.LABELS), f"some of {names}"),
-    (
-      "methods",
-      lambda v: set(v) & set(methods.SYMMETRY),
-      f"at least one of {metanetworks}",
+  build.need(
+    config,
+    "methods",
+    lambda v: not set(v).isdisjoint(methods.SYMMETRY),
+    f"at least one of {', '.join(methods.SYMMETRY)}",
+  )
+  build.need(
+    config,
+    "zoo.split",
+    lambda v: not (v and config.zoo.more),
+    "'' with zoo.more",
+  )
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+  for folder in config.zoo.more:
+    store.read_zoo(folder)
+  if config.zoo.split:
+    order = Path(config.zoo.split)
+    build.need(config, "zoo.split", lambda _: order.is_file(), "a CSV file")
+  trained = [m for m in config.methods if m in methods.SYMMETRY]
+  seeds, rates = select.seeds(config), select.learning_rates(config)
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    work.training_work(
+      ", ".join(trained),
+      metanetworks.functional(target, **config.model),
+      work.network_shapes(target),
+      trainings=len(trained) * len(seeds) * len(rates) * config.train.restarts,
+      steps=config.train.steps,
+      batch=config.train.batch_networks,
     ),
-    ("loss.name", lambda v: v in REGRESSION, f"one of {', '.join(REGRESSION)}"),
-    ("train.seeds", lambda v: min(v, default=0) >= 0, "numbers of 0 or more"),
-    ("train.learning_rates", lambda v: not v or min(v) > 0, "positive numbers"),
-    ("zoo.split", lambda v: not (v and config.zoo.more), "'' with zoo.more"),
-  ):
-    build.need(config, key, good, expected)
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

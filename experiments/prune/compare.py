@@ -54,7 +54,7 @@ class _SeedResult(NamedTuple):
 
 def make_comparison(
   config: ConfigDict, target: TargetNetwork, data: Images
-) -> Callable[[PruneSubject, Methods], Results]:
+) -> Callable[..., Results]:
   """Makes a function that measures methods on a subject.
 
   Settings have the least error on validation images, for each method and

@@ -6,13 +6,69 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.build import keys, work
+from experiments.build.schema import (
+  NONE,
+  Key,
+  either,
+  path,
+  real,
+  several,
+  some_of,
+  where,
+  whole,
+)
 from experiments.prune import data as prune_data
 from experiments.prune import methods, report, training
 from experiments.prune.compare import make_comparison
 from experiments.runner import select
 from experiments.runner.experiment import Outcome, Plan
+from experiments.runner.select import seeds
 from scalegmn_jax.base import Params
+from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
+
+_LAMBDAS = several(keys.POSITIVE)
+
+KEYS: dict[str, Key] = {
+  "train.steps": Key(whole(1), "training steps of the operator"),
+  "prune.sparsities": Key(
+    where(several(real(0, 1)), lambda v: max(v) < 1, "below 1"),
+    "shares of zero kernel entries",
+  ),
+  "prune.epochs": Key(whole(2, 10**6), "of fine-tuning"),
+  "prune.batch_size": Key(keys.BATCH, "images per step of fine-tuning"),
+  "prune.learning_rates": Key(keys.RATES, "of Adam"),
+  "prune.rounds": Key(
+    whole(1, 10**6),
+    "of iterative magnitude pruning, at most one per epoch",
+  ),
+  "prune.l1": Key(_LAMBDAS, "λ of the L1 method"),
+  "prune.snip_images": Key(whole(1), "images of the method SNIP"),
+  "prune.predictor_steps": Key(
+    whole(1), "training steps of the accuracy predictor"
+  ),
+  "prune.own_steps": Key(
+    whole(0), "steps of an operator of the one network; 0: none"
+  ),
+  "prune.ascent_steps": Key(
+    whole(1, 10**6),
+    "on the weights, in predicted accuracy - λ·balanced L1",
+  ),
+  "prune.ascent_learning_rates": Key(keys.RATES, "of Adam on the weights"),
+  "prune.ascent_l1": Key(_LAMBDAS, "λ, in logits of accuracy"),
+  "prune.extensions": Key(
+    whole(0, 100), "extensions of a grid whose edge is the best"
+  ),
+  "prune.subjects": Key(some_of(prune_data.SUBJECTS), "one table for each"),
+  "prune.network": Key(
+    either(NONE, whole(0)), "a test network; None: the best on validation"
+  ),
+  "prune.network_path": Key(
+    path("a test network"), "a .npy file of the one network"
+  ),
+}
+"""Keys of this experiment, see `build.schema`."""
 
 
 def check(config: ConfigDict) -> None:
@@ -23,29 +79,6 @@ def check(config: ConfigDict) -> None:
     for key in keys.split():
       build.need(config, key, good, expected)
 
-  need(
-    "prune.sparsities",
-    lambda v: len(v) > 0 and 0 <= min(v) and max(v) < 1,
-    "shares in [0, 1)",
-  )
-  need("prune.epochs", lambda v: v >= 2, "at least 2")
-  need(
-    "prune.batch_size prune.rounds prune.snip_images prune.predictor_steps "
-    "prune.ascent_steps",
-    lambda v: v >= 1,
-    "at least 1",
-  )
-  need(
-    "prune.learning_rates prune.l1 prune.ascent_learning_rates prune.ascent_l1",
-    lambda v: len(v) > 0 and min(v) > 0,
-    "positive numbers",
-  )
-  need("prune.extensions prune.own_steps", lambda v: v >= 0, "at least 0")
-  need(
-    "prune.subjects",
-    lambda v: len(v) > 0 and set(v) <= set(prune_data.SUBJECTS),
-    f"some of {', '.join(prune_data.SUBJECTS)}",
-  )
   if "network" not in c.subjects:
     expected = "none without 'network' in config.prune.subjects"
     need(
@@ -54,15 +87,64 @@ def check(config: ConfigDict) -> None:
   if c.network_path:
     expected = "none beside config.prune.network_path"
     need("prune.network", lambda v: v is None, expected)
-  build.build_optimizer(config, c.predictor_steps)
+  warmup = config.train.warmup
+  more = f"more than train.warmup, {warmup}"
+  need("prune.predictor_steps", lambda v: v > warmup, more)
   if c.own_steps:
-    build.build_optimizer(config, c.own_steps)
+    need("prune.own_steps", lambda v: v > warmup, more)
     need("train.grad_chunk", lambda v: v in (0, 1), "0 or 1")
 
 
 def label(row: Mapping[str, Any]) -> str:
   """The text in the first column of a row."""
   return report.label(row)
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  c = config.prune
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+  if c.network_path:
+    build.build_network(c.network_path, target)
+  operator = metanetworks.operator(target, **config.model)
+  trainings = len(seeds(config)) * config.train.restarts
+  single = "network" in c.subjects and c.own_steps
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    work.operator_work(
+      "operator",
+      config,
+      target,
+      operator,
+      trainings=trainings,
+      steps=config.train.steps,
+    ),
+    work.training_work(
+      "predictor",
+      metanetworks.functional(target, **config.model),
+      work.network_shapes(target),
+      trainings=trainings,
+      steps=c.predictor_steps,
+      batch=config.train.batch_networks,
+    ),
+    *(
+      [
+        work.operator_work(
+          training.SINGLE,
+          config,
+          target,
+          operator,
+          trainings=config.train.restarts,
+          steps=c.own_steps,
+          batch=1,
+        )
+      ]
+      if single
+      else []
+    ),
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

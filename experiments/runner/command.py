@@ -1,5 +1,6 @@
 """Start and failure of the command line programs."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -8,6 +9,8 @@ from absl import app, flags
 from experiments.runner import interrupt, progress
 from scalegmn_jax import runtime
 from scalegmn_jax.base import InputError, Interrupted
+
+_SIGPIPE = 13  # Windows has no name for it
 
 
 def start(
@@ -26,7 +29,9 @@ def start(
 
   Returns:
     The exit status: 1, with one line on standard error, for mistakes of the
-    user; `interrupt.EXIT` after SIGTERM or SIGINT.
+    user and of the system (a full disk, a folder that cannot be written);
+    `interrupt.EXIT` after SIGTERM or SIGINT; 141, as shells report SIGPIPE, if
+    nobody reads the output.
   """
   try:
     argv = _parse(sys.argv)
@@ -38,10 +43,14 @@ def start(
     with interrupt.noted():
       interrupt.check()
       main(argv)
+    sys.stdout.flush()  # here, where a closed pipe is handled
   except Interrupted as stop:
     print(f"{stop}; {after_interrupt}", file=sys.stderr)
     return interrupt.EXIT
-  except (InputError, flags.Error, app.UsageError) as error:
+  except BrokenPipeError:  # as in `| head -1`: nobody reads any more
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + _SIGPIPE
+  except (InputError, OSError, flags.Error, app.UsageError) as error:
     print(f"error: {_line(error)}", file=sys.stderr)
     return 1
   return 0
@@ -65,4 +74,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _line(error: Exception) -> str:
-  return " ".join(str(error).split())
+  message = str(error)
+  if isinstance(error, OSError) and error.filename is not None:
+    message = f"{error.filename}: {error.strerror}"
+  return " ".join(message.split())

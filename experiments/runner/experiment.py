@@ -26,6 +26,7 @@ from experiments.runner import (
   formats,
   interrupt,
   pictures,
+  preview,
   progress,
   provenance,
   report,
@@ -122,10 +123,16 @@ class Plan(NamedTuple):
 
 
 class Experiment(Protocol):
-  """The functions of a module `plan`."""
+  """The functions of a module `plan`.
+
+  The module can also have `KEYS`, a table of the keys that only this experiment
+  has, or for which it allows other values, see `build.schema`; and
+  `preview(config)`, the `build.Work` of a run. It raises InputError for paths
+  and values that the run would find out of place after hours.
+  """
 
   def check(self, config: ConfigDict) -> None:
-    """Raises InputError for values of its keys that no run can have."""
+    """Raises InputError for values of keys that do not fit each other."""
     ...
 
   def plan(self, config: ConfigDict) -> Plan:
@@ -142,17 +149,19 @@ def list_experiments() -> list[str]:
   return sorted(path.parent.name for path in FOLDER.glob("*/plan.py"))
 
 
+def keys_of(experiment: Experiment) -> build.Keys:
+  """The shared keys and those of an experiment, see `build.schema`."""
+  return {**build.KEYS, **getattr(experiment, "KEYS", {})}
+
+
 def load_experiment(config: ConfigDict) -> Experiment:
   """Finds the experiment of a config and checks the config.
-
-  `config.experiment` is the name of a folder in `experiments`, or the full
-  name of any importable module, such as "my_package.my_experiment".
 
   Raises:
     InputError: no such experiment, or impossible values in the config.
   """
   experiment = load_module(config.get("experiment", ""))
-  build.check(config)
+  build.check(config, keys_of(experiment))
   trackers.check(config.get("tracker", ""))
   experiment.check(config)
   return experiment
@@ -185,6 +194,15 @@ def _exists(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
   except (ModuleNotFoundError, ValueError):  # no parent package, odd names
     return False
+
+
+def work_of(experiment: Experiment, config: ConfigDict) -> list[build.Work]:
+  """The work of a run; its paths and sizes are checked.
+
+  Raises:
+    InputError: a run would find a mistake in them.
+  """
+  return getattr(experiment, "preview", lambda _: [])(config)
 
 
 def fit(
@@ -328,9 +346,13 @@ def run(
   folder: Path,
   *,
   eval_only: bool = False,
+  dry_run: bool = False,
   config_file: str = "",
 ) -> None:
   """Runs an experiment, from data to tables and pictures.
+
+  Everything that can be checked is checked before the first computation, and
+  before the folder is made.
 
   Args:
     config: config of the experiment.
@@ -338,19 +360,20 @@ def run(
       results of a finished one are shown.
     eval_only: measure the metanetworks of a finished training again, possibly
       with other keys in `config.baselines` and `config.ood`.
+    dry_run: check the config and print the work of a run; nothing else.
     config_file: file and variants of the config, for the results.
 
   Raises:
-    InputError: the config or the folder is wrong.
+    InputError: the config or the folder is wrong, or another process uses it.
   """
   clock = compilation.Clock()
   say = progress.console.print
   experiment = load_experiment(config)
   if eval_only and not (folder / workdir.TRAINED).exists():
     raise InputError(f"{folder}: no trained metanetwork to measure")
-  workdir.claim(folder, config, again=eval_only)
+  workdir.check(folder, config, again=eval_only)
   results_file = folder / workdir.RESULTS
-  if results_file.exists() and not eval_only:
+  if results_file.exists() and not eval_only and not dry_run:
     try:
       results = report.read(results_file, experiment.label)
     except InputError as error:
@@ -361,7 +384,28 @@ def run(
       report.show(results, formats.row_label(results, experiment.label))
       return
 
-  plan = experiment.plan(config)
+  work = work_of(experiment, config)
+  if dry_run:
+    say(preview.text(work), soft_wrap=True)
+    return
+  with workdir.lock(folder):
+    _run(experiment, config, folder, eval_only, config_file, clock)
+
+
+def _run(
+  experiment: Experiment,
+  config: ConfigDict,
+  folder: Path,
+  eval_only: bool,
+  config_file: str,
+  clock: compilation.Clock,
+) -> None:
+  """The computations of `run`."""
+  say = progress.console.print
+  with progress.phase("prepare"):
+    plan = experiment.plan(config)
+  # After the plan, which finds the last mistakes.
+  workdir.claim(folder, config, again=eval_only)
   params, histories, validation = {}, {}, {}
   for name, job in plan.jobs.items():
     params[name], histories[name], validation[name] = train_best(
@@ -372,7 +416,8 @@ def run(
   write_json(folder / workdir.TRAINED, list(params))
 
   partial = _partial(folder, config, params)
-  outcome = plan.evaluate(params, partial)
+  with progress.phase("measure"):
+    outcome = plan.evaluate(params, partial)
   if histories:
     figure = report.training(
       {name: [history] for name, history in histories.items()},

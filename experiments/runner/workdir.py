@@ -1,8 +1,14 @@
 """The folder of a run: names of its files, and the config it belongs to."""
 
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 from ml_collections import ConfigDict
 
 from experiments import build
@@ -13,6 +19,9 @@ from scalegmn_jax.io import read_json, write_json
 CONFIG = "config.json"
 RESULTS = "results.json"
 TABLES = "results.md"
+LOCK, HOLDER = "run.lock", "run.lock.json"
+"""A file lock, and the process that holds it; files cannot be read while they
+are locked on Windows."""
 TRAINED = "trained.json"
 """Names of the trained jobs; written after the last training."""
 MEASURED = "measured"
@@ -36,8 +45,8 @@ def write_config(path: Path, config: ConfigDict) -> None:
   write_json(path / CONFIG, {"format": formats.FORMAT, **build.plain(config)})
 
 
-def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:
-  """Makes the folder, or checks that it belongs to this config.
+def check(path: Path, config: ConfigDict, *, again: bool = False) -> None:
+  """Checks that the folder is free or belongs to this config.
 
   Configs that earlier versions wrote are compared by meaning, see
   `formats.migrate`.
@@ -70,10 +79,72 @@ def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:
         "--workdir"
       )
     return
-  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+  if path.exists() and not path.is_dir():
+    raise InputError(f"{path}: not a folder")
+  if path.exists() and {file.name for file in path.iterdir()} - {LOCK, HOLDER}:
     raise InputError(f"{path}: not empty, and no {CONFIG} in it")
+
+
+def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:
+  """Makes the folder of this config, or checks it, see `check`.
+
+  Raises:
+    InputError: the folder belongs to another config, or holds other files.
+  """
+  check(path, config, again=again)
+  if not (path / CONFIG).exists():
+    path.mkdir(parents=True, exist_ok=True)
+    write_config(path, config)
+
+
+@contextlib.contextmanager
+def lock(path: Path, wait: float = 0) -> Iterator[None]:
+  """Keeps other processes out of the folder while the context lasts.
+
+  The lock ends with the process, however that ends.
+
+  Args:
+    path: the folder, which is made if it does not exist.
+    wait: seconds to wait for another process.
+
+  Raises:
+    InputError: another process holds the folder.
+  """
   path.mkdir(parents=True, exist_ok=True)
-  write_config(path, config)
+  held = filelock.FileLock(path / LOCK, wait)
+  try:
+    held.acquire()
+  except filelock.Timeout:
+    raise InputError(
+      f"{path}: {_holder(path)} uses this folder; wait until it ends, or give "
+      "another --workdir"
+    ) from None
+  try:
+    write_json(
+      path / HOLDER,
+      {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+      },
+    )
+    yield
+  finally:
+    (path / HOLDER).unlink(missing_ok=True)
+    held.release()
+    if not (path / CONFIG).exists():  # nobody has claimed it
+      (path / LOCK).unlink(missing_ok=True)
+      with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def _holder(path: Path) -> str:
+  """Description of the process that holds a folder."""
+  try:
+    h = read_json(path / HOLDER)
+    return f"process {h['process']} on {h['host']} (since {h['since']})"
+  except (InputError, KeyError, TypeError):  # it starts or ends just now
+    return "another process"
 
 
 def _value(values: dict[str, Any], key: str) -> Any:

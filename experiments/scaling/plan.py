@@ -8,8 +8,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.build import work
+from experiments.build.schema import Key, several, whole
 from experiments.finetune import data, methods, training
-from experiments.finetune import plan as finetune
 from experiments.finetune import report as finetune_report
 from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
@@ -25,20 +26,15 @@ from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training import validation
 
+KEYS: dict[str, Key] = {
+  "scaling.networks": Key(several(whole(1)), "training networks"),
+  "scaling.steps": Key(several(whole(1)), "training steps"),
+}
+"""Keys of this experiment, see `build.schema`."""
+
 
 def check(config: ConfigDict) -> None:
   """Raises InputError for values that no run can have."""
-  for key in ("scaling.networks", "scaling.steps"):
-    build.need(
-      config, key, lambda v: len(v) > 0 and min(v) > 0, "positive numbers"
-    )
-  build.need(
-    config,
-    "train.seeds",
-    lambda v: all(seed >= 0 for seed in v),
-    "numbers of 0 or more",
-  )
-  finetune.check_training(config)
   build.need(config, "baselines.methods", lambda v: len(v) == 1, "one method")
   warmup = config.train.warmup
   build.need(
@@ -47,8 +43,31 @@ def check(config: ConfigDict) -> None:
     lambda v: min(v) > warmup,
     f"more than train.warmup, {warmup}",
   )
-  for steps in config.scaling.steps:
-    build.build_optimizer(config, steps)
+
+
+def preview(config: ConfigDict) -> list[build.Work]:
+  """The work of a run; finds mistakes before it begins."""
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+  operator = metanetworks.operator(target, **config.model)
+  c = config.scaling
+  count = len(tuple(c.networks)) * len(select.seeds(config))
+  return [
+    work.image_work(config, images),
+    work.zoo_work(config, target, images),
+    *(
+      work.operator_work(
+        f"{steps} steps",
+        config,
+        target,
+        operator,
+        trainings=count * config.train.restarts,
+        steps=steps,
+      )
+      for steps in c.steps
+    ),
+    work.descent_work(config, target, images),
+  ]
 
 
 def plan(config: ConfigDict) -> Plan:

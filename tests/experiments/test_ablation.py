@@ -13,6 +13,7 @@ from experiments.ablation.data import AblationData, load_ablation_data
 from experiments.ablation.objectives import OBJECTIVES, TRAIN_STEP
 from experiments.ablation.report import CurvePoint, PointResult
 from experiments.predict_accuracy.data import LabelledNetworks
+from experiments.runner import experiment
 from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
@@ -106,7 +107,7 @@ def test_too_few_networks(folder):
       {"objective": "guess"},
       "config.objective is 'guess', expected one of predict",
     ),
-    ({"models": ("permutation",)}, "config.models is .* expected target and"),
+    ({"models": ("permutation",)}, "config.models is .* with target"),
     ({"sizes": (3, 8)}, "config.sizes is .3, 8., expected divisors"),
     ({"sizes": ()}, "config.sizes is"),
     ({"train.seeds": (-1,)}, "config.train.seeds is"),
@@ -120,9 +121,9 @@ def test_too_few_networks(folder):
   ],
 )
 def test_bad_values(changes, message):
-  plan.check(settings())
+  experiment.load_experiment(settings())
   with pytest.raises(InputError, match=message):
-    plan.check(settings(**changes))
+    experiment.load_experiment(settings(**changes))
 
 
 def test_symmetry_of_each_method(random_weights):

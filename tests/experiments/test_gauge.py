@@ -7,15 +7,16 @@ import pytest
 from configs import gauge as configs
 from experiments.gauge import data, plan, report
 from experiments.gauge.l1 import L1Norms, ZooNorms, final_norms, l1_norms
+from experiments.runner import experiment
 from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.targets.cnn import cnn
 
 VALUES = [
   ({"target.name": "mlp"}, "config.target.name is 'mlp'"),
-  ({"target.activation": ("relu", "tanh")}, "expected one activation"),
+  ({"target.activation": ("relu", "tanh")}, "expected some of relu"),
   ({"gauge.images": ()}, "config.gauge.images is ()"),
-  ({"gauge.images": (20, 20)}, "ascending numbers from 1"),
+  ({"gauge.images": (20, 20)}, "1,000,000,000, ascending"),
   ({"gauge.tested": 0}, "config.gauge.tested is 0"),
 ]
 
@@ -23,11 +24,11 @@ VALUES = [
 @pytest.mark.parametrize(("changes", "message"), VALUES)
 def test_impossible_values(changes, message):
   config = configs.get_config("tiny")
-  plan.check(config)
+  experiment.load_experiment(config)
   with config.unlocked():
     config.update_from_flattened_dict(changes)
   with pytest.raises(InputError) as error:
-    plan.check(config)
+    experiment.load_experiment(config)
   assert message in str(error.value)
 
 

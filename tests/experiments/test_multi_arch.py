@@ -11,6 +11,7 @@ from configs import multi_arch as configs
 from experiments.multi_arch import methods, plan, report
 from experiments.multi_arch.data import MultiArchData, load_multi_arch
 from experiments.multi_arch.methods import MultiArchPredictions
+from experiments.runner import experiment
 from scalegmn_jax.base import InputError
 from scalegmn_jax.targets import cnn, mlp
 from scalegmn_jax.zoo import codec, collection, store
@@ -156,7 +157,7 @@ def test_labels_of_architectures():
 )
 def test_bad_values(key, value):
   config = configs.get_config("tiny")
-  plan.check(config)
+  experiment.load_experiment(config)
   config.update_from_flattened_dict({key: value})
   with pytest.raises(InputError, match=f"config.{key} is"):
-    plan.check(config)
+    experiment.load_experiment(config)

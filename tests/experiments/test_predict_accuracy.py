@@ -14,7 +14,7 @@ from experiments.predict_accuracy.data import (
   load_accuracy_data,
 )
 from experiments.predict_accuracy.methods import AccuracyPredictions
-from experiments.runner import select
+from experiments.runner import experiment, select
 from scalegmn_jax.base import InputError
 from scalegmn_jax.baselines import statistics
 from scalegmn_jax.zoo import codec, store
@@ -109,9 +109,9 @@ def test_the_published_split(folders, tmp_path):
   order.write_text("\n".join(["0", *map(str, rows)]))
   config = settings(folders, **{"zoo.step": 4, "zoo.split": str(order)})
   with pytest.raises(InputError, match="zoo.split is .* with zoo.more"):
-    predict.check(config)
+    experiment.load_experiment(config)
   config.zoo.more = ()
-  predict.check(config)
+  experiment.load_experiment(config)
   _, train, val, test = data_of(config)
   assert [p.networks.size for p in (train, val, test)] == [9, 3, 12]
 
@@ -128,7 +128,7 @@ def test_the_published_split(folders, tmp_path):
 )
 def test_impossible_values(folders, changes, message):
   with pytest.raises(InputError, match=message):
-    predict.check(settings(folders, **changes))
+    experiment.load_experiment(settings(folders, **changes))
 
 
 def test_rates_are_selected_on_validation_for_each_seed(folders, monkeypatch):
@@ -190,4 +190,4 @@ def test_variants():
   with pytest.raises(ValueError, match="no variant 'huge'"):
     configs.get_config("huge")
   for variant in ("", "mixed", "tiny", "cifar10_gs", "paper"):
-    predict.check(configs.get_config(variant))
+    experiment.load_experiment(configs.get_config(variant))

@@ -30,7 +30,7 @@ VALUES = [
   ({"train.learning_rate": -1.0}, "train.learning_rate is -1.0"),
   (
     {"train.batch_networks": 0},
-    "config.train.batch_networks is 0, expected at least 1",
+    "config.train.batch_networks is 0, expected a whole number from 1",
   ),
   ({"train.grad_chunk": 3}, "0 or a divisor of train.batch_networks"),
   ({"model.edge_block": 0}, "edge_block is 0"),
@@ -38,8 +38,8 @@ VALUES = [
   ({"loss.penalty": "l2"}, "loss.penalty is 'l2', expected one of balanced"),
   ({"data.name": "cifar"}, "cifar"),
   ({"target.name": "rnn"}, "unknown target network 'rnn'"),
-  ({"target.activation": ("relu6",)}, "unknown activation 'relu6'"),
-  ({"target.padding": "FULL"}, "padding 'FULL'"),
+  ({"target.activation": ("relu6",)}, "config.target.activation is ('relu6',)"),
+  ({"target.padding": "FULL"}, "config.target.padding is 'FULL'"),
   ({"target.channels": (4, 0)}, "channels"),
   ({"target.stride": 9, "target.padding": "VALID"}, "are too small"),
   ({"model.symmetry": "none"}, "symmetry is 'none'"),
@@ -51,7 +51,7 @@ VALUES = [
   ({"zoo.optimizer": ("lion",)}, "config.zoo.optimizer"),
   (
     {"zoo.classes_per_network": (3, 2)},
-    "config.zoo.classes_per_network is (3, 2), expected empty or",
+    "config.zoo.classes_per_network is (3, 2), expected (), or low <= high",
   ),
   (
     {"zoo.classes_per_network": (2, 11)},
@@ -65,9 +65,12 @@ VALUES = [
     {"data.name": "digits+digits"},
     "several image sets: config.zoo.classes_per_network",
   ),
-  ({"data.limit": (5, 5)}, "limit (5, 5), expected three numbers"),
+  ({"data.limit": (5, 5)}, "config.data.limit is (5, 5), expected (), or 3"),
   ({"data.side": -1}, "config.data.side is -1"),
-  ({"loss.ramp": (0.6, 0.1)}, "config.loss.ramp is (0.6, 0.1), expected 0 <="),
+  (
+    {"loss.ramp": (0.6, 0.1)},
+    "config.loss.ramp is (0.6, 0.1), expected",
+  ),
   ({"loss.supervision": "logits"}, "config.loss.supervision is 'logits'"),
   ({"model.classes": -1}, "classes is -1"),
   ({"model.class_combinations": True}, "class_combinations is True with"),
@@ -295,7 +298,37 @@ COMMANDS = [
   ),
   (["experiments.run", "--config=configs/cnn.py", "extra"], "extra"),
   (["experiments.apply", "--zoo.path=x", "--out=y"], "--workdir is needed"),
+  (
+    [
+      *("experiments.run", "--config=configs/cnn.py:tiny"),
+      "--workdir=pyproject.toml/below",
+    ],
+    "error: pyproject.toml/below",
+  ),
+  (
+    [
+      *("experiments.run", "--config=configs/cnn.py:tiny"),
+      f"--workdir={'n' * 300}",
+    ],
+    "error: nnn",
+  ),
 ]
+
+
+def test_nobody_reads_the_output():
+  """As in `python -m experiments.run --list | head -1`."""
+  process = subprocess.Popen(
+    [sys.executable, "-m", "experiments.run", "--list"],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout is not None and process.stderr is not None
+  process.stdout.close()
+  with process.stderr:
+    assert process.stderr.read() == ""
+  assert process.wait() == 141
 
 
 @pytest.mark.parametrize(("arguments", "message"), COMMANDS)

@@ -197,5 +197,5 @@ def test_the_command(tmp_path):
     text=True,
   )
   assert result.returncode == 1
-  assert "config.model.width is 0, expected at least 1" in result.stderr
+  assert "config.model.width is 0, expected a whole" in result.stderr
   assert len(result.stderr.strip().splitlines()) == 1, result.stderr

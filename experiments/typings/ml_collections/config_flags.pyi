@@ -1,6 +1,9 @@
 from typing import Any
 
 def DEFINE_config_file(
-  name: str, default: str | None = ..., lock_config: bool = ...
+  name: str,
+  default: str | None = ...,
+  help_string: str = ...,
+  lock_config: bool = ...,
 ) -> Any: ...
 def get_config_filename(config_flag: Any) -> str: ...

@@ -1,0 +1,24 @@
+"""--help and --list."""
+
+from configs import cnn
+from experiments.runner import experiment, usage
+
+
+def test_keys_are_shown_with_values_meanings_and_bounds():
+  config = cnn.get_config("tiny")
+  config.train.steps = 77
+  table = experiment.keys_of(experiment.load_module(config.experiment))
+  lines = usage.keys(config, table).splitlines()
+  at = lines.index("  --config.train.steps=77")
+  assert lines[at + 1].startswith("      training steps [a whole number from 1")
+  texts = [line for line in lines if not line.startswith("  --config.")]
+  assert max(map(len, texts)) <= usage.WIDTH
+
+
+def test_all_configs_and_experiments_are_listed():
+  text = usage.configs()
+  for file in usage.config_files():
+    assert f"--config=configs/{file.name}\n" in text
+  assert ":full, :cifar10_gs, :tanh, :tiny" in text
+  for name in experiment.list_experiments():
+    assert name in text
