@@ -82,6 +82,23 @@ def test_digest_depends_on_names_types_shapes_and_values():
   assert io.digest(dict(reversed(base.items()))) == io.digest(base)
 
 
+def test_pointers_of_git_lfs(tmp_path):
+  path = tmp_path / "file"
+  path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+  with pytest.raises(InputError, match="file: a Git LFS pointer, expected"):
+    with io.input_errors(path, "anything"):
+      raise AssertionError("nobody reads a pointer")
+  with pytest.raises(InputError, match="file: a Git LFS pointer, expected"):
+    io.read_json(path)
+
+
+def test_no_advice_to_unpickle(tmp_path):
+  with pytest.raises(InputError, match="not an array of numbers") as error:
+    with io.input_errors(tmp_path, "an array"):
+      raise ValueError("If you trust the file, set `allow_pickle=True`.")
+  assert "allow_pickle" not in str(error.value)
+
+
 def test_arrays_and_values_are_read_back(tmp_path):
   file = tmp_path / "a.npz"
   arrays = {"a/b": np.arange(3.0), "names": np.array(["x", "yz"])}

@@ -126,13 +126,14 @@ def build_zoos(
     activations=target.activations,
     fractions=tuple(c.fractions),
     seed=config.seed,
+    skip_bad=c.skip_bad,
   )
   test_files = files
   if c.test_path:
     # With a zoo of test networks, the test side of the first zoo validates.
     val = np.sort(np.concatenate([val, test]))
     test_files = _read_zoo(c.test_path, target)
-    test = select_rows(test_files, "last", target.activations)
+    test = select_rows(test_files, "last", target.activations, c.skip_bad)
   # A random sample with a fixed seed: neither the first nor the best networks.
   order = np.random.RandomState(config.seed)
   val = order.permutation(val)[: config.eval.val_networks]
@@ -211,7 +212,7 @@ def build_ood(
       networks = build_network(path, target)
     else:
       files = store.read_zoo(path)
-      rows = select_rows(files, "last", target.activations)
+      rows = select_rows(files, "last", target.activations, config.zoo.skip_bad)
       order = np.random.RandomState(config.seed).permutation(rows)
       networks = codec.load_networks(
         target, files, order[: config.eval.test_networks]

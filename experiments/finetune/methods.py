@@ -65,8 +65,7 @@ class Evaluator(NamedTuple):
     objective: networks -> [B], on validation images; every choice is made by
       it.
     scores: networks -> `Scores` on test images, only for rows of tables.
-    accuracy_at_sparsity: networks -> [len(SHARES)], mean accuracy on test
-      images.
+    accuracy_at_sparsity: networks -> [len(SHARES), B], accuracy on test images.
     keep_better: (before, after) -> the better version of each network on
       validation images.
     solve_last_layer: networks -> networks with the last layer solved for on
@@ -231,7 +230,7 @@ class Measurement(NamedTuple):
   Attributes:
     row: of the table: the keys and the numbers of `scores.score_row`.
     objective: [B].
-    at_sparsity: accuracy [len(SHARES)], None if not measured.
+    at_sparsity: accuracy [len(SHARES), B], None if not measured.
   """
 
   row: Mapping[str, Any]

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.finetune import data, methods, report, training
 from experiments.finetune.report import label as label
+from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan, Table
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
@@ -141,7 +142,13 @@ def outcome(
       *report.verdicts(measurements),
       report.symmetry_verdict(errors["functions"], errors["weights"]),
     ],
-    report.pictures(measurements),
+    report.pictures(
+      measurements,
+      pictures.heading(
+        {"test": networks["test"], "training": networks["train"]},
+        select.seeds(config),
+      ),
+    ),
     {
       "zoo": networks,
       "symmetry_error": {key: e.tolist() for key, e in errors.items()},

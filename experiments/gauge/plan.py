@@ -16,6 +16,7 @@ from experiments import build
 from experiments.gauge import data as gauge_data
 from experiments.gauge import directions, methods, null_spaces, pictures, report
 from experiments.gauge import l1 as gauge_l1
+from experiments.runner import pictures as look
 from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import seeds
 from scalegmn_jax.base import Params
@@ -71,7 +72,10 @@ def plan(config: ConfigDict) -> Plan:
     ]
     figures = {
       "directions.png": pictures.directions(data.target),
-      "l1.png": pictures.norms(final),
+      "l1.png": pictures.norms(
+        final,
+        look.heading({"zoo": len(final[0].norms.plain)}, [config.seed]),
+      ),
     }
     if spaces:
       figures["spectrum.png"] = pictures.spectrum(spaces)

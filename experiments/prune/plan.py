@@ -9,6 +9,7 @@ from experiments import build
 from experiments.prune import data as prune_data
 from experiments.prune import methods, report, training
 from experiments.prune.compare import make_comparison
+from experiments.runner import select
 from experiments.runner.experiment import Outcome, Plan
 from scalegmn_jax.base import Params
 from scalegmn_jax.partial import NOTHING, Partial
@@ -83,7 +84,9 @@ def plan(config: ConfigDict) -> Plan:
         partial.of(name),
       )
       table, conclusions, pictures[f"pruning_{name}.png"] = (
-        report.subject_report(data, name, results, sparsities)
+        report.subject_report(
+          data, name, results, sparsities, select.seeds(config)
+        )
       )
       tables.append(table)
       lines += conclusions

@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from experiments.runner import (
   compilation,
   formats,
   interrupt,
+  pictures,
   progress,
   provenance,
   report,
@@ -114,12 +114,11 @@ class Plan(NamedTuple):
       is the subject of the experiment, the others are baselines.
     evaluate: ({name: best φ}, partial results) -> results. What takes long is
       kept among the partial results, see `Partial.remember`; `Partial.check`
-      is called often, so that a signal ends the run. A function of φ alone is
-      accepted too.
+      is called often, so that a signal ends the run.
   """
 
   jobs: Mapping[str, TrainingJob]
-  evaluate: Callable[..., Outcome]
+  evaluate: Callable[[Mapping[str, Params], Partial], Outcome]
 
 
 class Experiment(Protocol):
@@ -152,7 +151,22 @@ def load_experiment(config: ConfigDict) -> Experiment:
   Raises:
     InputError: no such experiment, or impossible values in the config.
   """
-  name = config.get("experiment", "")
+  experiment = load_module(config.get("experiment", ""))
+  build.check(config)
+  trackers.check(config.get("tracker", ""))
+  experiment.check(config)
+  return experiment
+
+
+def load_module(name: Any) -> Experiment:
+  """Finds an experiment.
+
+  Args:
+    name: the value of `config.experiment`, see `load_experiment`.
+
+  Raises:
+    InputError: no such experiment.
+  """
   module = name if "." in str(name) else f"experiments.{name}.plan"
   if not isinstance(name, str) or not _exists(module):
     raise InputError(
@@ -163,11 +177,7 @@ def load_experiment(config: ConfigDict) -> Experiment:
   missing = [f for f in ("check", "plan", "label") if not hasattr(loaded, f)]
   if missing:
     raise InputError(f"config.experiment: {module} has no {missing[0]}()")
-  experiment = cast(Experiment, loaded)
-  build.check(config)
-  trackers.check(config.get("tracker", ""))
-  experiment.check(config)
-  return experiment
+  return cast(Experiment, loaded)
 
 
 def _exists(module: str) -> bool:
@@ -293,7 +303,7 @@ def write(
   }
   results[report.DIGEST] = report.digest(results)
   for name, figure in outcome.pictures.items():
-    report.save(figure, folder / name)
+    pictures.save(figure, folder / name)
   write_text(folder / workdir.TABLES, report.markdown(results, label))
   write_json(folder / workdir.RESULTS, results)
   return results
@@ -362,12 +372,13 @@ def run(
   write_json(folder / workdir.TRAINED, list(params))
 
   partial = _partial(folder, config, params)
-  if len(inspect.signature(plan.evaluate).parameters) == 1:
-    outcome = plan.evaluate(params)
-  else:
-    outcome = plan.evaluate(params, partial)
+  outcome = plan.evaluate(params, partial)
   if histories:
-    curves = {"training.png": report.training(histories)}
+    figure = report.training(
+      {name: [history] for name, history in histories.items()},
+      pictures.heading({}, [config.seed]),
+    )
+    curves = {"training.png": figure}
     outcome = outcome._replace(
       pictures={**outcome.pictures, **curves},
       extra={**outcome.extra, "validation": validation},

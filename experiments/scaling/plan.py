@@ -11,7 +11,7 @@ from experiments import build
 from experiments.finetune import data, methods, training
 from experiments.finetune import plan as finetune
 from experiments.finetune import report as finetune_report
-from experiments.runner import select
+from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
 from experiments.scaling import report
 from experiments.scaling.report import label as label
@@ -74,7 +74,7 @@ def plan(config: ConfigDict) -> Plan:
       for h, networks in run.networks.items()
     ]
     points = [(row["epochs"], row["objective"]) for row in rows]
-    last, needed = max(run.networks), {}
+    last = max(run.networks)
     for count in config.scaling.networks:
       for steps in config.scaling.steps:
 
@@ -88,15 +88,15 @@ def plan(config: ConfigDict) -> Plan:
 
         row = partial.remember_row(f"{count} {steps}", operator_row)
         epochs = epochs_to_match(points, start, row["objective"])
-        needed[count, steps] = epochs
         text = finetune_report.epochs_to_match_text(epochs, last)
         rows.append(row | {"epochs_to_match": text})
-    networks = inputs.zoos.networks
-    title = report.title(networks["test"], select.seeds(config))
+    networks, seeds = inputs.zoos.networks, select.seeds(config)
+    heading = pictures.heading({"test": networks["test"]}, seeds)
+    title = report.title(networks["test"], seeds)
     return Outcome(
       [Table(title, report.COLUMNS, rows, report.SHORT)],
       [],
-      {"scaling.png": report.picture(needed, last)},
+      {"scaling.png": report.picture(rows, heading)},
       {"zoo": networks},
     )
 

@@ -40,7 +40,7 @@ class Metrics:
 
   def __init__(self, path: Path, step: int = 0, tracker: Tracker | None = None):
     self._path, self._tracker = path, tracker
-    rows, damaged = self._read()
+    rows, damaged = _read(path)
     if damaged:
       what = f"line {damaged[0]}, {len(damaged)} in all"
       io.set_aside(path, what, "the other rows are kept")
@@ -59,23 +59,29 @@ class Metrics:
 
   def read(self) -> list[dict[str, float]]:
     """The whole rows, by step."""
-    return self._read()[0]
+    return read(self._path)
 
-  def _read(self) -> tuple[list[dict[str, float]], list[int]]:
-    """(whole rows, numbers of the damaged lines from 1)."""
-    if not self._path.exists():
-      return [], []
-    rows, damaged, last = [], [], 0
-    lines = self._path.read_text(errors="replace").split("\n")
-    # What follows the last line break is empty or an incomplete row.
-    for number, line in enumerate(lines[:-1], 1):
-      row = _parse(line)
-      if row is None or row["step"] <= last:
-        damaged.append(number)
-      else:
-        rows.append(row)
-        last = row["step"]
-    return rows, damaged
+
+def read(path: Path) -> list[dict[str, float]]:
+  """The whole rows of a file, by step; none if there is no file."""
+  return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, float]], list[int]]:
+  """(whole rows, numbers of the damaged lines from 1)."""
+  if not path.exists():
+    return [], []
+  rows, damaged, last = [], [], 0
+  lines = path.read_text(errors="replace").split("\n")
+  # What follows the last line break is empty or an incomplete row.
+  for number, line in enumerate(lines[:-1], 1):
+    row = _parse(line)
+    if row is None or row["step"] <= last:
+      damaged.append(number)
+    else:
+      rows.append(row)
+      last = row["step"]
+  return rows, damaged
 
 
 def _parse(line: str) -> dict[str, float] | None:
