@@ -405,7 +405,7 @@ def test_names_pair_files_and_metrics(saved, tmp_path):
   assert networks.activation.tolist() == [0, 1] * 6
   for other, message in (
     (metrics.drop(columns="file"), "metrics: no column 'file', expected the n"),
-    (metrics[1:], "metrics: 11 rows, expected 12"),
+    (metrics.iloc[1:], "metrics: 11 rows, expected 12"),
     (metrics.replace({"file": {"./net1.safetensors": "net99"}}),
      "metrics: file: row .*: 'net99' names none of the 12 files"),
     (metrics.replace({"file": {"./net1.safetensors": "net3"}}),
