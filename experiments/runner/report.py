@@ -43,8 +43,8 @@ _FORM = re.compile(r"[^{}]*\{(:[-+ <>^]*\d{0,2},?(\.\d{1,2})?[a-z%]?)?\}[^{}]*")
 
 
 DIGEST = "sha256"
-"""The key of `results.json` with the digest of the other values; version 0.1
-did not write it."""
+"""The key of `results.json` with the digest of the other values; version 0.2
+and earlier ones did not write it."""
 
 
 def digest(results: Results) -> str:

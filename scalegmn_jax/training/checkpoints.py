@@ -17,7 +17,7 @@ from scalegmn_jax.base import InputError
 
 _DIGEST, _ARRAYS = "digest", "arrays"
 """Keys that are added to the metadata of a checkpoint: the digest of its arrays
-and their {name: type and shape}. Version 0.1 wrote neither."""
+and their {name: type and shape}. Version 0.2 and earlier ones wrote neither."""
 
 
 # Orbax raises its errors, and logs them with a traceback as well.
@@ -121,13 +121,15 @@ class Checkpoints:
       InputError: another structure.
       _Damaged: the files are damaged.
     """
-    try:
-      metadata = self._manager.restore(
-        step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
-      )["metadata"]
-      digest, arrays = metadata.get(_DIGEST), metadata.get(_ARRAYS)
-    except Exception as error:  # orbax raises many kinds for a damaged folder
-      raise _Damaged(f"metadata: {_first_line(error)}") from None
+    metadata = {}
+    if (self._folder / str(step) / "metadata").exists():  # not in version 0.1
+      try:
+        metadata = self._manager.restore(
+          step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        )["metadata"]
+      except Exception as error:  # orbax raises many kinds for a damaged folder
+        raise _Damaged(f"metadata: {_first_line(error)}") from None
+    digest, arrays = metadata.get(_DIGEST), metadata.get(_ARRAYS, {})
     expected = _described(_named(shapes))
     if digest is not None and arrays != expected:
       name = sorted(dict(arrays.items() ^ expected.items()))[0]

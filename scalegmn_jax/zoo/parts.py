@@ -130,7 +130,8 @@ def assemble(
 
 
 _DIGESTS = "sha256.json"
-"""{file of a cached zoo: its SHA-256}; version 0.1 did not write it."""
+"""{file of a cached zoo: its SHA-256}; version 0.2 and earlier ones
+did not write it."""
 
 
 def _read(path: Path) -> store.ZooFiles | None:
