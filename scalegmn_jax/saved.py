@@ -125,8 +125,8 @@ class _Trained(Generic[Result]):
     finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), result)
     if inputs.known(finite) and not all(map(bool, jax.tree.leaves(finite))):
       raise InputError(
-        f"the {self.kind} leaves the range of floats: expected weights, and "
-        f"outputs of the network, of usual sizes"
+        f"the result of the {self.kind} is not finite: the weights of the "
+        f"network, or its outputs, are too large or too small for float32"
       )
 
   @functools.cached_property
@@ -162,11 +162,11 @@ class TrainedOperator(_Trained[Weights]):
   that these were trained on, see `about`: the weights of a network do not show
   that its images had another scaling. Some images tell, see `__call__`.
 
-  Weights far from usual sizes are refused. An equivariant result lies in the
-  gauge of the network; where the outputs of the network are 1e-30 or 1e20, the
-  result cannot be represented or its features overflow in float32. Multipliers
-  within the gauge have the whole range of floats, and weights times 1e-12 to
-  1e5 are in range for networks of four layers.
+  Multipliers within the gauge have the whole range of floats. The size of the
+  function has not: a result that is not finite is refused. All weights times
+  1e-12 to 1e3 are in the range of CNNs with three convolutions, and times 1e-18
+  to 1e7 with two. Beyond it, an equivariant result would need weights that
+  float32 does not have, and features overflow.
 
   Attributes:
     target: the architecture of the networks that it edits.

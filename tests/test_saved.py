@@ -77,7 +77,9 @@ def test_each_kind_refuses_files_of_the_other(tmp_path):
   with pytest.raises(InputError, match="no trained operator here"):
     saved.load_operator(tmp_path)
   path.rename(tmp_path / saved.OPERATOR)
-  with pytest.raises(InputError, match=r"outputs.*\); expected a trained operator"):
+  with pytest.raises(
+    InputError, match=r"outputs.*\); expected a trained operator"
+  ):
     saved.load_operator(tmp_path)
   with pytest.raises(InputError, match="no trained functional here"):
     saved.load_functional(tmp_path)

@@ -51,7 +51,8 @@ def measure(target: TargetNetwork, networks: Networks) -> dict[str, Any]:
     networks: B networks.
 
   Returns:
-    {"networks": B, "range": {weight: [least, largest]}}.
+    {"networks": B, "range": {weight: [least, largest]}}. The least size of
+    biases is 0, where training begins.
   """
 
   def one(network: Network):
@@ -60,10 +61,11 @@ def measure(target: TargetNetwork, networks: Networks) -> dict[str, Any]:
   values = jax.jit(lambda n: batched.map_networks(one, n))(
     Networks(networks.weights, networks.activation)
   )
-  ends = {
-    name: [float(f"{end:.3g}") for end in (float(v.min()), float(v.max()))]
-    for name, v in values.items()
-  }
+  ends = {}
+  for name, _, axes in specs.leaves(target.spec, networks.weights):
+    low, high = float(values[name].min()), float(values[name].max())
+    low = low if axes.find(-1) else 0.0
+    ends[name] = [float(f"{end:.3g}") for end in (low, high)]
   return {"networks": networks.size, "range": ends}
 
 
