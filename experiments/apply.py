@@ -47,7 +47,8 @@ def improve(workdir: Path, source: Path, out: Path) -> int:
   count = len(files.weights)
   store.check_finite(files)
   edit = batched.edit_networks(operator.metanetwork)
-  improved = np.empty((count, files.layout.size), np.float32)
+  layout = codec.layout_of(operator.target)
+  improved = np.empty((count, layout.size), np.float32)
   with progress.bar("edit", count) as advance:
     for start in range(0, count, BATCH):
       stop = min(start + BATCH, count)
@@ -67,7 +68,7 @@ def improve(workdir: Path, source: Path, out: Path) -> int:
   for column in METRICS:
     if column in metrics:
       metrics[column] = np.nan
-  store.write_zoo(out, improved, metrics, files.layout)
+  store.write_zoo(out, improved, metrics, layout)
   return count
 
 

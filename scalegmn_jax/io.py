@@ -1,11 +1,13 @@
-"""Files: broken ones as one-line errors, atomic and durable writes, digests."""
+"""Files: one-line errors, atomic and durable writes, digests, damaged files."""
 
 import contextlib
 import hashlib
 import json
+import logging
 import lzma
 import os
 import pathlib
+import shutil
 import struct
 import tarfile
 import tokenize
@@ -17,6 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from scalegmn_jax.base import InputError
+
+_LOG = logging.getLogger(__name__)
 
 # Exceptions that truncated or altered files were seen to raise in gzip,
 # tarfile, zipfile, numpy and pandas. RuntimeError is an encrypted zip,
@@ -41,15 +45,20 @@ _BROKEN_FILE_ERRORS = (
   zlib.error,
 )
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 @contextlib.contextmanager
 def input_errors(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
   """Turns any exception that a broken file causes into a one-line `InputError`.
 
+  A Git LFS pointer is refused at once, whichever file is expected.
+
   Args:
     path: the file that is being read.
     expected: description of a valid file, the end of the message.
   """
+  check_no_pointer(path)
   try:
     yield
   except InputError:
@@ -58,9 +67,27 @@ def input_errors(path: str | os.PathLike[str], expected: str) -> Iterator[None]:
     raise InputError(f"{path}: no such file; expected {expected}") from None
   except _BROKEN_FILE_ERRORS as error:
     reason = " ".join(str(error).split()) or type(error).__name__
+    if "allow_pickle" in reason:  # the advice of numpy to trust the file
+      reason = "not an array of numbers"
     raise InputError(
       f"{path}: cannot be read ({reason}); expected {expected}"
     ) from error
+
+
+def check_no_pointer(path: str | os.PathLike[str]) -> None:
+  """Raises InputError for a Git LFS pointer: text in place of a large file."""
+  if not os.path.isfile(path):  # a pipe can be read only once
+    return
+  try:
+    with open(path, "rb") as file:
+      pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+  except OSError:  # whoever reads the file reports it
+    return
+  if pointer:
+    raise InputError(
+      f"{path}: a Git LFS pointer, expected the file itself, which "
+      "`git lfs pull` downloads"
+    )
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -69,11 +96,12 @@ def read_json(path: pathlib.Path) -> Any:
   Raises:
     InputError: the file is missing or damaged.
   """
+  check_no_pointer(path)
   try:
     return json.loads(path.read_text())
   except FileNotFoundError:
     raise InputError(f"{path}: no such file") from None
-  except (OSError, ValueError) as error:
+  except (OSError, RecursionError, ValueError) as error:
     raise InputError(f"{path}: not a JSON file: {error}") from None
 
 
@@ -129,3 +157,66 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
     sha.update(array.tobytes())
   return sha.hexdigest()
+
+
+_DIGEST, _VALUES = "digest", "values"  # names of arrays in a file
+
+
+def write_arrays(
+  path: pathlib.Path, arrays: Mapping[str, np.ndarray], values: Any = None
+) -> None:
+  """Writes named arrays and JSON values as an npz file with their digest.
+
+  The write is atomic and durable, see `replace_file`.
+
+  Args:
+    path: the file; its folder exists.
+    arrays: of numbers or strings.
+    values: JSON values.
+  """
+  arrays = {name: np.asarray(array) for name, array in arrays.items()}
+  if values is not None:
+    arrays[_VALUES] = np.array(json.dumps(values))
+  with replace_file(path) as file:
+    np.savez(
+      file, allow_pickle=False, **arrays, **{_DIGEST: np.array(digest(arrays))}
+    )
+
+
+def read_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], Any]:
+  """Reads what `write_arrays` wrote.
+
+  Returns:
+    (arrays, values).
+
+  Raises:
+    InputError: the file is missing or damaged.
+  """
+  with input_errors(path, "the file as it was written"):
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+      arrays = {name: stored[name] for name in stored.files}
+    if str(arrays.pop(_DIGEST)) != digest(arrays):
+      raise ValueError("other numbers than were written")
+    values = arrays.pop(_VALUES, None)
+    return arrays, None if values is None else json.loads(str(values))
+
+
+def set_aside(path: pathlib.Path, reason: str, then: str) -> None:
+  """Renames a damaged file or folder to `<name>.damaged`, with one line.
+
+  An earlier one of that name is deleted.
+
+  Args:
+    path: the damaged file or folder.
+    reason: the damage.
+    then: what happens without it, the end of the line.
+  """
+  aside = path.with_name(f"{path.name}.damaged")
+  if aside.is_dir():
+    shutil.rmtree(aside)
+  os.replace(path, aside)
+  sync_folder(path.parent)
+  reason = " ".join(reason.split())
+  _LOG.warning(
+    "%s: damaged (%s); set aside as %s, %s", path, reason, aside.name, then
+  )

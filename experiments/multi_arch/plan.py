@@ -1,19 +1,20 @@
 """Generalization prediction for several architectures by one metanetwork."""
 
+import functools
 from collections.abc import Mapping
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.multi_arch import methods, report
-from experiments.multi_arch.data import load_multi_arch
+from experiments.multi_arch.data import MultiArchData, load_multi_arch
 from experiments.predict_accuracy.methods import regression_validation
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
-from scalegmn_jax.base import Params
+from scalegmn_jax.base import BatchFunctional, Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.graph.batch import dataset
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.training.objectives import (
   REGRESSION,
   batch_regression_objective,
@@ -62,7 +63,6 @@ def plan(config: ConfigDict) -> Plan:
     )
     for seed in seeds
   }
-  first_loader = loaders[seeds[0]]
   batches = dataset.fixed_batches(
     data.dataset,
     {part: data.parts[part] for part in ("val", *methods.EVALUATED)},
@@ -77,17 +77,59 @@ def plan(config: ConfigDict) -> Plan:
     method: methods.read_parts(functional, batches, data)
     for method, functional in functionals.items()
   }
+  jobs = _training_jobs(config, functionals, read_fns, loaders, data)
 
-  def objective(functional: Any) -> Objective:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
+    predictions = {}
+    for method in config.methods:
+      progress.console.print(f"measure {label({'method': method})}")
+      if method in functionals:
+        # One learning rate: nothing to select.
+        predict = functools.partial(
+          methods.predict_with_functional,
+          read_fns[method],
+          [params[name] for name in jobs[method]],
+          steps=next(iter(jobs[method].values())).steps,
+        )
+      else:
+        predict = functools.partial(methods.BASELINES[method], data)
+      predictions[method] = partial.remember_record(
+        method, methods.MultiArchPredictions, predict
+      )
+    return report.outcome(data, predictions, loaders[seeds[0]], seeds)
+
+  all_jobs = {}
+  for group in jobs.values():
+    all_jobs |= group
+  return Plan(all_jobs, evaluate)
+
+
+def _training_jobs(
+  config: ConfigDict,
+  functionals: Mapping[str, BatchFunctional],
+  read_fns: Mapping[str, methods.ReadPart],
+  loaders: Mapping[int, dataset.BatchLoader],
+  data: MultiArchData,
+) -> dict[str, dict[str, TrainingJob]]:
+  """{method: {name: job}}, one job per seed, all with the same compute.
+
+  The first functional takes `config.train.steps` steps; the others take as many
+  as cost the same number of operations.
+  """
+
+  def objective(functional: BatchFunctional) -> Objective:
     return batch_regression_objective(functional, loss=config.loss.name)
 
   reference = next(iter(functionals.values()))
-  jobs: dict[str, dict[str, TrainingJob]] = {}
+  batch = next(iter(loaders.values()))(0)
+  jobs = {}
   for method, functional in functionals.items():
     steps = config.train.steps
     if functional is not reference:
       steps = symmetry_levels.equal_steps(
-        steps, reference, functional, objective, first_loader(0),
+        steps, reference, functional, objective, batch,
         at_least=config.train.warmup + 1,
       )  # fmt: skip
     validate = regression_validation(
@@ -101,23 +143,4 @@ def plan(config: ConfigDict) -> Plan:
       )
       for seed, loader in loaders.items()
     }
-
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
-    predictions = {}
-    for method in config.methods:
-      progress.console.print(f"measure {label({'method': method})}")
-      if method in functionals:
-        # One learning rate: nothing to select.
-        predictions[method] = methods.predict_with_functional(
-          read_fns[method],
-          [params[name] for name in jobs[method]],
-          steps=next(iter(jobs[method].values())).steps,
-        )
-      else:
-        predictions[method] = methods.BASELINES[method](data)
-    return report.outcome(data, predictions, first_loader, seeds)
-
-  all_jobs = {}
-  for group in jobs.values():
-    all_jobs |= group
-  return Plan(all_jobs, evaluate)
+  return jobs

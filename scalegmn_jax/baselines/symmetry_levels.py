@@ -6,7 +6,7 @@ standardization per entry for a flat MLP.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -23,6 +23,8 @@ from scalegmn_jax.training.step import Objective, gradient
 
 SYMMETRIES = ("target", "permutation", "mlp")
 """From most to least symmetry: all groups, only permutations, none."""
+
+AnyMetaNetwork = TypeVar("AnyMetaNetwork", bound=MetaNetwork)
 
 
 def operator_with_symmetry(
@@ -90,9 +92,9 @@ def functional_with_symmetry(
 
 def equal_steps(
   steps: int,
-  metanetwork: MetaNetwork,
-  baseline: MetaNetwork,
-  objective: Callable[[MetaNetwork], Objective],
+  metanetwork: AnyMetaNetwork,
+  baseline: AnyMetaNetwork,
+  objective: Callable[[AnyMetaNetwork], Objective],
   data: Any,
   *,
   at_least: int = 1,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scalegmn_jax.base import BatchFunctional
+from scalegmn_jax.base import BatchFunctional, InputError
 from scalegmn_jax.gmn import modules
 from scalegmn_jax.gmn.features import (
   Backward,

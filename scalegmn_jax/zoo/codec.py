@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
-from scalegmn_jax.io import input_errors
+from scalegmn_jax.data.formats import read_npy
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
@@ -55,19 +55,43 @@ def _keras_names(layers: Sequence[Mapping[str, Any]]) -> list[str]:
   return names
 
 
-def check_layout(target: TargetNetwork, files: store.ZooFiles) -> None:
-  """Raises InputError unless the files hold networks of this target."""
-  expected = [e.shape for e in layout_of(target).entries]
-  shapes = [e.shape for e in files.layout.entries]
-  if shapes != expected:
-    raise InputError(
-      f"{files.path / store.LAYOUT}: networks of weights {shapes}, expected "
-      f"the weights of the target network, {expected}"
-    )
+def check_layout(target: TargetNetwork, files: store.ZooFiles) -> np.ndarray:
+  """Finds the weights of this target in the rows of a zoo.
+
+  Returns:
+    The columns of the zoo in the order of `layout_of(target)`.
+
+  Raises:
+    InputError: networks of another target, or names in the layout that do not
+      decide, see `Layout.matched`.
+  """
+  try:
+    return files.layout.columns(files.layout.matched(layout_of(target)))
+  except InputError as error:
+    raise InputError(f"{files.path / store.LAYOUT}: {error}") from None
+
+
+def read_rows(
+  target: TargetNetwork, files: store.ZooFiles, rows: np.ndarray
+) -> np.ndarray:
+  """Reads networks of a zoo: [B, D] float32 in the order of `layout_of`.
+
+  Args:
+    target: the architecture.
+    files: the zoo.
+    rows: [B] row numbers, in the order of the result.
+
+  Raises:
+    InputError: see `check_layout`.
+  """
+  columns = check_layout(target, files)
+  weights = store.read_rows(files, rows)
+  in_order = np.array_equal(columns, np.arange(len(columns)))
+  return weights if in_order else weights[:, columns]
 
 
 def to_weights(target: TargetNetwork, rows: np.ndarray) -> Weights:
-  """Rows [B, D] as a pytree of weights with leaves [B, ...]."""
+  """Rows [B, D], see `layout_of`, as weights with leaves [B, ...]."""
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   leaves, structure = jax.tree.flatten(shapes)
   ends = np.cumsum([leaf.size for leaf in leaves])
@@ -116,7 +140,7 @@ def load_networks(
     )
   index = [target.activations.index(name) for name in names]
   return Networks(
-    to_weights(target, store.read_rows(files, rows)),
+    to_weights(target, read_rows(target, files, rows)),
     jnp.array(index, jnp.int32),
     _class_to_output(files, rows, specs.output_size(target.spec)),
   )
@@ -166,12 +190,21 @@ def read_npy_row(path: str | Path, target: TargetNetwork) -> np.ndarray:
     InputError: no such file, or anything but the D weights of one network.
   """
   size = layout_of(target).size
-  expected = f"a .npy file of {size} numbers, one network"
-  with input_errors(path, expected):
-    row = np.load(Path(path).expanduser(), allow_pickle=False)
-    if row.size != size or not np.isfinite(row).all():
-      raise InputError(f"{path}: {row.size} numbers; expected {expected}")
-  return row.reshape(1, -1)
+  path = Path(path).expanduser()
+  row = read_npy(path)
+  if row.size != size or not np.issubdtype(row.dtype, np.floating):
+    raise InputError(
+      f"{path}: {row.size} values of {row.dtype}; expected a .npy file of "
+      f"{size} numbers, one network"
+    )
+  with np.errstate(over="ignore"):
+    finite = np.isfinite(row.astype(np.float32)).all()
+  if not finite:
+    raise InputError(
+      f"{path}: holds NaN or infinity in float32; expected finite weights"
+    )
+  # A copy in memory, in the byte order of the machine.
+  return np.array(row, row.dtype.newbyteorder("=")).reshape(1, -1)
 
 
 def read_metric(

@@ -21,12 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scalegmn_jax.base import InputError, TargetNetwork
+from scalegmn_jax.data.formats import read_at_most
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.io import input_errors, write_text
 from scalegmn_jax.targets.registry import make_target
 from scalegmn_jax.zoo import cache, codec, parts, store
 
 TARGET = "target.json"
+_LIMIT = 1 << 20  # bytes of a description
 
 
 class Member(NamedTuple):
@@ -56,7 +58,8 @@ def read_collection(folder: str | os.PathLike[str]) -> list[Member]:
   members = []
   for file in sorted(folder.glob(f"*/{TARGET}")):
     with input_errors(file, "the description of a target network"):
-      description = json.loads(file.read_text(encoding="utf-8"))
+      with file.open("rb") as opened:
+        description = json.loads(read_at_most(opened, _LIMIT))
       if not isinstance(description, dict):
         raise ValueError(f"{type(description).__name__}, not an object")
     try:

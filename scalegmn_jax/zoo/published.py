@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from scalegmn_jax.data.formats import read_at_most
 from scalegmn_jax.io import input_errors
 
+_ROW = 32  # bytes of a line, at most
 _EXPECTED = "a CSV with the header 0 and a permutation of the zoo's rows"
 
 
@@ -33,7 +35,9 @@ def read_order(path: str | os.PathLike[str], count: int) -> np.ndarray:
   """
   path = Path(path).expanduser()
   with input_errors(path, _EXPECTED):
-    header, *lines = path.read_text().split()
+    with path.open("rb") as file:
+      text = read_at_most(file, _ROW * (count + 1)).decode("utf-8-sig")
+    header, *lines = text.split()
     order = np.array([int(line) for line in lines], np.int64)
     if header != "0":
       raise ValueError(f"its header is {header[:20]!r}")

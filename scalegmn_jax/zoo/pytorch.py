@@ -1,20 +1,22 @@
 """Networks saved by PyTorch, read and written.
 
     target = sg.cnn((8, 8, 1), (16, 16), padding="SAME", pool="flatten")
-    weights = pytorch.read_network("network.safetensors", target)
+    weights = pytorch.read_network("network.pt", target)
     networks = pytorch.read_networks("networks/", target)  # a folder, stacked
     pytorch.convert("networks/", target, "zoo")  # a folder, as zoo files
 
-    layers = pytorch.layers("network.safetensors")
-    pytorch.write_network("better.safetensors", target, better, layers)
+    pytorch.write_network(
+      "better.safetensors", target, better, like="network.pt"
+    )
 
 PyTorch loads the result by
 `model.load_state_dict(load_file("better.safetensors"))`. `zoo.state_dict` lists
-which networks of PyTorch are which targets.
+which networks of PyTorch are which targets, `zoo.checkpoints` which files are
+read.
 """
 
+import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,74 +24,69 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import safetensors
 import safetensors.numpy
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
-from scalegmn_jax.io import input_errors
 from scalegmn_jax.zoo import codec, state_dict
+from scalegmn_jax.zoo.checkpoints import (
+  SAFETENSORS,
+  PathLike,
+  keeps_order,
+  list_files,
+  load_state_dict,
+)
+from scalegmn_jax.zoo.state_dict import EPS
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
+FILE = "file"
+"""The column of metrics that names the file of each network."""
 
-PathLike = str | os.PathLike[str]
-
-
-def load_state_dict(path: PathLike) -> state_dict.StateDict:
-  """Reads the state dict in a file, for `state_dict.to_weights`.
-
-  A `.pt` or `.pth` file is read by PyTorch (the extra `torch`), which unpickles
-  nothing but tensors.
-
-  Raises:
-    InputError: no such file, another suffix, a damaged file, PyTorch absent or
-      older than 2.10, or anything but a state dict.
-  """
-  path = Path(path)
-  if path.suffix not in SUFFIXES:
-    raise InputError(
-      f"{path}: expected a file that ends in {', '.join(SUFFIXES)}"
-    )
-  if path.suffix != SUFFIXES[0]:
-    return _load_pickled(path)
-  with input_errors(path, "a safetensors file of floats"):
-    try:
-      return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, AttributeError) as error:
-      raise ValueError(error) from error  # AttributeError: an unknown dtype
+_ACTIVATION = "config.activation"
+_LOG = logging.getLogger(__name__)
 
 
-def layers(path: PathLike) -> tuple[str, ...]:
+def layers(path: PathLike, key: str | None = None) -> tuple[str, ...]:
   """Names of the layers in a file, in order.
 
-  A `.pt` file has the order in which the module registered its layers. A
-  `.safetensors` file keeps no order: the numbers in the names decide,
-  convolutions first, if names differ by nothing else ("net.0", "net.2", or
-  "conv1", "conv2", "fc").
+  Files other than `.safetensors` have the order in which the module registered
+  its layers. A `.safetensors` file keeps no order: the numbers in the names
+  decide, convolutions first, if names differ by nothing else ("net.0", "net.2",
+  or "conv1", "conv2", "fc").
+
+  Args:
+    path: a checkpoint.
+    key: see `load_state_dict`.
 
   Raises:
     InputError: see `load_state_dict` and `state_dict.layers`; or names that do
       not decide the order.
   """
-  return _layers(load_state_dict(path), Path(path))
+  state = load_state_dict(path, key)
+  return state_dict.layers(state, Path(path), keeps_order(path))
 
 
 def read_network(
   path: PathLike,
   target: TargetNetwork,
   order: Sequence[str] | None = None,
+  *,
+  key: str | None = None,
+  eps: float = EPS,
 ) -> Weights:
   """Reads the weights of one network from a file.
 
   Args:
-    path: a state dict, `.safetensors`, `.pt` or `.pth`.
+    path: a checkpoint.
     target: the architecture.
-    order: names of the layers as they are computed, first to last; None for
-      the order of `layers`.
+    order: names of the layers as they are computed, first to last, which may
+      have a BatchNorm behind its layer; None for the order of `layers`.
+    key: see `load_state_dict`.
+    eps: of BatchNorm, which a file does not say.
 
   Raises:
     InputError: see `layers` and `state_dict.to_weights`.
   """
-  arrays = _read(Path(path), state_dict.kernels(target), order)
+  kernels = state_dict.kernels(target)
+  arrays = _read(Path(path), kernels, order, key, eps)
   return jax.tree.map(jnp.asarray, arrays)
 
 
@@ -97,7 +94,11 @@ def write_network(
   path: PathLike,
   target: TargetNetwork,
   weights: Weights,
-  order: Sequence[str],
+  order: Sequence[str] | None = None,
+  *,
+  like: PathLike | state_dict.StateDict | None = None,
+  key: str | None = None,
+  eps: float = EPS,
 ) -> None:
   """Writes one network as a `.safetensors` file for `load_state_dict`.
 
@@ -105,17 +106,37 @@ def write_network(
     path: a file that does not exist.
     target: the architecture.
     weights: the weights of one network.
-    order: names for its layers, first to last, for example ("0", "2", "5") or
-      `layers` of another file.
+    order: names of its layers, first to last, for example ("0", "2", "5"); with
+      `like` its layers, None for the order of `layers`.
+    like: the state dict, or the file, of the module that will load the result,
+      see `state_dict.update`. None for a module with the weights and biases of
+      `order` in float32, and without BatchNorm or parametrizations.
+    key: of the state dict in the file `like`, see `load_state_dict`.
+    eps: of BatchNorm in `like`.
 
   Raises:
-    InputError: see `state_dict.from_weights`; another suffix; a file that
-      exists or cannot be written.
+    InputError: see `state_dict.from_weights` and `state_dict.update`; another
+      suffix; a file that exists or cannot be written.
   """
-  path = Path(path)
-  if path.suffix != SUFFIXES[0]:
-    raise InputError(f"{path}: expected a name that ends in {SUFFIXES[0]}")
-  data = safetensors.numpy.save(state_dict.from_weights(weights, target, order))
+  path = Path(path).expanduser()
+  if keeps_order(path):
+    raise InputError(f"{path}: expected a name that ends in {SAFETENSORS}")
+  if like is not None:
+    is_state = isinstance(like, Mapping)
+    state = state_dict.update(
+      like if is_state else load_state_dict(like, key),
+      weights,
+      target,
+      order,
+      source="like" if is_state else Path(like),
+      has_order=is_state or keeps_order(like),
+      eps=eps,
+    )
+  elif order is None:
+    raise InputError("order: expected names of layers, or like=")
+  else:
+    state = state_dict.from_weights(weights, target, order)
+  data = safetensors.numpy.save(state)
   try:
     with path.open("xb") as file:
       file.write(data)
@@ -126,42 +147,49 @@ def write_network(
 def read_networks(
   paths: PathLike | Sequence[PathLike],
   target: TargetNetwork,
-  activation: str | Sequence[str] | None = None,
+  activation: str | Sequence[str] | Mapping[str, str] | None = None,
   order: Sequence[str] | None = None,
+  *,
+  key: str | None = None,
+  eps: float = EPS,
 ) -> Networks:
   """Reads networks of one architecture from many files.
 
   Args:
-    paths: a folder, whose files of a known suffix are read in the order of
-      their names; or a sequence of files.
+    paths: a folder with checkpoints, or a sequence of files, see
+      `checkpoints.list_files`.
     target: the architecture of all networks.
-    activation: the name of the activation of all networks, or one name per
-      network; None if the target has only one.
+    activation: the name of the activation of all networks; {name of a file:
+      name of its activation}; or, for a sequence of files, one name per file.
+      None if the target has only one.
     order: see `read_network`; the same for all files.
+    key: see `load_state_dict`.
+    eps: see `read_network`.
 
   Returns:
-    The networks in the order of the files.
+    The networks in the order of `list_files(paths)`.
 
   Raises:
     InputError: see `read_network`; no files, or activations that do not fit.
   """
-  files = _files(paths)
-  index = _activations(target, activation, len(files))
+  files = list_files(paths)
+  index = _activations(target, activation, paths, files)
   kernels = state_dict.kernels(target)
-  arrays = [_read(file, kernels, order) for file in files]
-  return Networks(
-    jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *arrays),
-    jnp.array(index, jnp.int32),
-  )
+  arrays = [_read(file, kernels, order, key, eps) for file in files]
+  return Networks(_stack(arrays), jnp.array(index, jnp.int32))
 
 
 def convert(
   paths: PathLike | Sequence[PathLike],
   target: TargetNetwork,
   folder: PathLike,
-  activation: str | Sequence[str] | None = None,
+  activation: str | Sequence[str] | Mapping[str, str] | None = None,
   order: Sequence[str] | None = None,
   metrics: pd.DataFrame | None = None,
+  *,
+  key: str | None = None,
+  eps: float = EPS,
+  skip_bad: bool = False,
 ) -> None:
   """Converts networks saved by PyTorch to zoo files.
 
@@ -169,119 +197,149 @@ def convert(
     paths: see `read_networks`.
     target: the architecture.
     folder: the zoo to write; absent or empty.
-    activation: see `read_networks`.
+    activation: see `read_networks`; not if metrics have "config.activation".
     order: see `read_networks`.
     metrics: columns of the zoo's metrics, such as "test_accuracy", one row per
-      file in the order of the files. Without "modeldir" each file is a training
-      run named by its path; without "step" all files have step 0. Several
-      checkpoints of a run need both columns, so that a split keeps them on one
-      side.
+      file. The column "file" names the file of each row, with or without its
+      folders and its suffix. Only for a sequence of files it may be missing:
+      rows are then in the order of the files. Without "modeldir" each file is a
+      training run named by its path; without "step" all files have step 0.
+      Several checkpoints of a run need both columns, so that a split keeps them
+      on one side.
+    key: see `read_networks`.
+    eps: see `read_networks`.
+    skip_bad: leaves out networks with NaN or infinity, and says how many.
 
   Raises:
     InputError: see `read_networks`; a folder that is not empty; metrics that do
-      not fit.
+      not fit, or do not say which file they are of.
   """
-  files = _files(paths)
-  if metrics is None:
-    metrics = pd.DataFrame(index=range(len(files)))
-  if len(metrics) != len(files):
-    raise InputError(f"metrics: {len(metrics)} rows, expected {len(files)}")
-  networks = read_networks(files, target, activation, order)
+  files = list_files(paths)
+  metrics = _metrics_of(metrics, paths, files)
+  if _ACTIVATION in metrics:
+    if activation is not None:
+      raise InputError(
+        f"activation {activation}: metrics have {_ACTIVATION}, expected one of "
+        "both"
+      )
+    paths, activation = files, list(metrics[_ACTIVATION])
+  index = _activations(target, activation, paths, files)
+  kernels = state_dict.kernels(target)
+  arrays, kept, bad = [], [], []
+  for i, file in enumerate(files):
+    try:
+      arrays.append(_read(file, kernels, order, key, eps))
+      kept.append(i)
+    except state_dict.NotFiniteError:
+      if not skip_bad:
+        raise
+      bad.append(file.name)
+  if bad:
+    _LOG.warning(
+      "%d of %d networks are skipped, they hold NaN or infinity: %s%s",
+      len(bad), len(files), ", ".join(bad[:5]), ", ..." * (len(bad) > 5),
+    )  # fmt: skip
+  if not kept:
+    raise InputError(f"{files[0]}: NaN or infinity, as in all other networks")
   columns = {
     "modeldir": [file.as_posix() for file in files],
     "step": 0,
   } | {name: metrics[name].to_numpy() for name in metrics}
-  names = np.array(target.activations)
-  columns["config.activation"] = names[networks.activation]
-  codec.write_networks(folder, target, networks.weights, pd.DataFrame(columns))
+  columns[_ACTIVATION] = np.array(target.activations)[index]
+  codec.write_networks(
+    folder, target, _stack(arrays), pd.DataFrame(columns).iloc[kept]
+  )
 
 
 def _read(
   path: Path,
   kernels: Sequence[state_dict.Kernel],
   order: Sequence[str] | None,
+  key: str | None,
+  eps: float,
 ) -> tuple[dict[str, np.ndarray], ...]:
   """The weights in a file, on the host."""
-  state = load_state_dict(path)
-  order = _layers(state, path) if order is None else order
-  return state_dict.to_arrays(state, kernels, order, path)
+  state = load_state_dict(path, key)
+  return state_dict.to_arrays(
+    state, kernels, order, path, has_order=keeps_order(path), eps=eps
+  )
 
 
-def _load_pickled(path: Path) -> state_dict.StateDict:
-  try:
-    import torch  # pyright: ignore[reportMissingImports]
-  except ImportError:
-    raise InputError(
-      f"{path}: needs PyTorch to be read: pip install 'scalegmn-jax[torch]', "
-      "or save the network as .safetensors"
-    ) from None
-  # Before 2.10 a file could run code in spite of `weights_only`.
-  if [int(n) for n in torch.__version__.split(".")[:2]] < [2, 10]:
-    raise InputError(
-      f"{path}: PyTorch {torch.__version__} does not read it safely, expected "
-      "2.10 or newer"
-    )
-  with input_errors(path, "a file of torch.save(model.state_dict())"):
-    try:
-      state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-      raise
-    except Exception as error:  # damaged files raise errors of any kind
-      reason = str(error).partition(". ")[0] or type(error).__name__
-      raise ValueError(reason) from error
-  if not isinstance(state, Mapping):
-    raise InputError(
-      f"{path}: holds a {type(state).__name__}, expected a state dict"
-    )
-  return state
+def _stack(arrays: Sequence[tuple[dict[str, np.ndarray], ...]]) -> Weights:
+  return jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *arrays)
 
 
-def _layers(state: state_dict.StateDict, path: Path) -> tuple[str, ...]:
-  names = state_dict.layers(state, path)
-  if path.suffix != SUFFIXES[0]:
-    return names
+def _rows(
+  names: Sequence[object], files: Sequence[Path], what: str
+) -> list[int]:
+  """The place of each file in a list of names.
 
-  def convolution(name):
-    weight = state.get(f"{name}.weight")
-    return weight is not None and weight.ndim == 4
-
-  def numbers(name):
-    return [int(n) for n in re.findall("[0-9]+", name)]
-
-  result = []
-  for kind in (True, False):
-    group = [name for name in names if convolution(name) is kind]
-    if len({re.sub("[0-9]+", "0", name) for name in group}) > 1:
+  Args:
+    names: of files, each with or without its folders and its suffix.
+    files: the files.
+    what: the list, in error messages.
+  """
+  found: dict[str, set[Path]] = {}
+  for file in files:
+    for start in range(len(file.parts)):
+      name = Path(*file.parts[start:]).as_posix()
+      stem = name[: name.rindex(".") if "." in file.name else None]
+      for known in {name, stem, stem.removesuffix(".pth")}:
+        found.setdefault(known, set()).add(file)
+  rows: dict[Path, int] = {}
+  for row, name in enumerate(names):
+    matches = found.get(Path(str(name)).as_posix(), set())
+    if len(matches) != 1 or rows.setdefault(next(iter(matches)), row) != row:
+      reason = "none" if not matches else "several, or one that has a row"
       raise InputError(
-        f"{path}: the order of layers {', '.join(group)} is not known, "
-        "expected their names in order"
+        f"{what}: row {row}: {str(name)!r} names {reason} of the "
+        f"{len(files)} files, such as {files[0]}"
       )
-    result += sorted(group, key=numbers)
-  return tuple(result)
+  missing = [file for file in files if file not in rows]
+  if missing:
+    raise InputError(f"{what}: no row for {missing[0]}")
+  return [rows[file] for file in files]
 
 
-def _files(paths: PathLike | Sequence[PathLike]) -> list[Path]:
+def _metrics_of(
+  metrics: pd.DataFrame | None,
+  paths: PathLike | Sequence[PathLike],
+  files: Sequence[Path],
+) -> pd.DataFrame:
+  """Metrics in the order of the files."""
+  if metrics is None:
+    return pd.DataFrame(index=range(len(files)))
+  if len(metrics) != len(files):
+    raise InputError(f"metrics: {len(metrics)} rows, expected {len(files)}")
+  if FILE in metrics:
+    return metrics.iloc[_rows(list(metrics[FILE]), files, f"metrics: {FILE}")]
   if isinstance(paths, str | os.PathLike):
-    source = Path(paths)
-    if not source.is_dir():
-      raise InputError(f"{source}: no such folder")
-    files = sorted(f for f in source.iterdir() if f.suffix in SUFFIXES)
-  else:
-    source, files = "paths", [Path(path) for path in paths]
-  if not files:
-    raise InputError(f"{source}: no file that ends in {', '.join(SUFFIXES)}")
-  return files
+    raise InputError(
+      f"metrics: no column {FILE!r}, expected the name of each file of {paths}"
+    )
+  return metrics
 
 
 def _activations(
-  target: TargetNetwork, names: str | Sequence[str] | None, count: int
+  target: TargetNetwork,
+  names: str | Sequence[str] | Mapping[str, str] | None,
+  paths: PathLike | Sequence[PathLike],
+  files: Sequence[Path],
 ) -> list[int]:
   """The index of each network's activation."""
-  known = target.activations
+  known, count = target.activations, len(files)
   if names is None and len(known) == 1:
     names = known[0]
   if isinstance(names, str):
     names = (names,) * count
+  elif isinstance(names, Mapping):
+    values = list(names.values())
+    names = [values[i] for i in _rows(list(names), files, "activation")]
+  elif names is not None and isinstance(paths, str | os.PathLike):
+    raise InputError(
+      f"activation: names in the order of the files of {paths}, expected "
+      "{file name: activation}, or one name"
+    )
   if names is None or len(names) != count or not set(names) <= set(known):
     raise InputError(
       f"activation {names} of {count} networks: expected one of "

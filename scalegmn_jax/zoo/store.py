@@ -2,7 +2,8 @@
 
 A zoo is a folder with
 
-- `weights.npy`: float32 [N, D], a network per row;
+- `weights.npy`: [N, D], a network per row; float32 when written, floats of any
+  precision and byte order when read;
 - `metrics.csv.gz`: N rows; `modeldir` names the training run, `step` is the
   epoch of the checkpoint, `config.activation` its activation, and more. If
   networks have network-specific labels (public zoos do not), `config.classes`
@@ -30,7 +31,8 @@ import numpy as np
 import pandas as pd
 
 from scalegmn_jax import base
-from scalegmn_jax.io import input_errors
+from scalegmn_jax.data import formats
+from scalegmn_jax.io import input_errors, replace_file, sync_folder
 from scalegmn_jax.zoo.layout import Layout
 
 WEIGHTS = "weights.npy"
@@ -45,6 +47,8 @@ _NEEDED = ("modeldir", "step", "config.activation")
 # one zoo may all be empty or look like numbers.
 _STRINGS = ("config.w_init", "config.b_init", "config.optimizer")
 _MISSING = ["", "NA", "NaN", "nan", "None", "null", "<NA>"]
+_ROW = 1 << 16  # bytes of a line of metrics, at most
+_MAX_COLUMNS = 10_000
 _BLOCK = 1 << 22  # numbers read at a time, 16 MiB
 
 
@@ -53,13 +57,13 @@ class ZooFiles:
   """A zoo on disk.
 
   Attributes:
-    weights: [N, D] float32, mapped from the file, read-only.
+    weights: [N, D] floats, mapped from the file, read-only.
     metrics: N rows with index 0..N-1 and all columns of the file.
     layout: the weights in the D columns.
     path: the folder.
   """
 
-  weights: np.memmap
+  weights: np.ndarray
   metrics: pd.DataFrame
   layout: Layout
   path: pathlib.Path
@@ -79,14 +83,8 @@ def read_zoo(path: str | os.PathLike[str]) -> ZooFiles:
       f" {LAYOUT}"
     )
   layout = Layout.read(path / LAYOUT)
-  expected = f"float32 [N, {layout.size}], as {LAYOUT} says"
-  file = path / WEIGHTS
-  with input_errors(file, expected):
-    weights = np.load(file, mmap_mode="r", allow_pickle=False)
-    if not isinstance(weights, np.memmap):
-      weights.close()
-      raise base.InputError(f"{file}: an npz file, expected {expected}")
-  _check_weights(weights, layout, str(file))
+  weights = formats.read_npy(path / WEIGHTS)
+  _check_weights(weights, layout, str(path / WEIGHTS), np.floating)
   metrics = _read_metrics(path / METRICS, len(weights))
   return ZooFiles(weights, metrics, layout, path)
 
@@ -99,7 +97,8 @@ def write_zoo(
 ) -> None:
   """Writes a zoo; the same zoo always gives the same bytes.
 
-  The folder appears at once with all three files in it, or not at all.
+  The folder appears at once with all three files in it, or not at all, also
+  after a power cut.
 
   Args:
     path: the folder: absent or empty.
@@ -113,7 +112,7 @@ def write_zoo(
   """
   path = pathlib.Path(os.path.expanduser(path)).resolve()
   weights = np.asarray(weights)
-  _check_weights(weights, layout, f"{path}: weights")
+  _check_weights(weights, layout, f"{path}: weights", np.float32)
   metrics = _check_metrics(
     metrics.reset_index(drop=True), len(weights), f"{path}: metrics"
   )
@@ -124,10 +123,16 @@ def write_zoo(
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
   try:
     temporary.mkdir(parents=True)
-    np.save(temporary / WEIGHTS, weights, allow_pickle=False)
-    (temporary / METRICS).write_bytes(_csv_gz(metrics))
-    (temporary / LAYOUT).write_bytes(layout.text().encode())
+    with replace_file(temporary / WEIGHTS) as file:
+      np.save(file, weights, allow_pickle=False)
+    for name, content in (
+      (METRICS, _csv_gz(metrics)),
+      (LAYOUT, layout.text().encode()),
+    ):
+      with replace_file(temporary / name) as file:
+        file.write(content)
     os.replace(temporary, path)
+    sync_folder(path.parent)
   except OSError as error:
     reason = " ".join(str(error).split())
     raise base.InputError(
@@ -166,18 +171,24 @@ def check_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
   return rows.astype(np.int64)
 
 
-def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
-  """Raises InputError if a row (default: any) holds NaN or infinity."""
+def bad_rows(files: ZooFiles, rows: np.ndarray | None = None) -> np.ndarray:
+  """The rows (default: of all) that hold NaN or infinity, ascending."""
   if rows is None:
     rows = np.arange(len(files.weights))
   bad = [
-    block[~np.isfinite(files.weights[block]).all(axis=1)]
+    block[~np.isfinite(_float32(files.weights[block])).all(axis=1)]
     for block in _blocks(files, np.sort(check_rows(files, rows)))
   ]
-  bad = np.concatenate([np.zeros(0, np.int64), *bad])
+  return np.concatenate([np.zeros(0, np.int64), *bad])
+
+
+def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
+  """Raises InputError if a row (default: any) holds NaN or infinity."""
+  bad = bad_rows(files, rows)
   if len(bad):
+    count = len(files.weights) if rows is None else len(rows)
     raise base.InputError(
-      f"{files.path / WEIGHTS}: row {bad[0]} ({len(bad)} of {len(rows)} rows)"
+      f"{files.path / WEIGHTS}: row {bad[0]} ({len(bad)} of {count} rows)"
       " holds NaN or infinity, expected finite weights"
     )
 
@@ -188,8 +199,14 @@ def read_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
   weights = np.empty((len(rows), files.layout.size), np.float32)
   # Ascending: neighbours in the file are read together.
   for block in _blocks(files, np.argsort(rows, kind="stable")):
-    weights[block] = files.weights[rows[block]]
+    weights[block] = _float32(files.weights[rows[block]])
   return weights
+
+
+def _float32(weights: np.ndarray) -> np.ndarray:
+  """Weights in float32; values beyond its range become infinity."""
+  with np.errstate(over="ignore"):
+    return weights.astype(np.float32)
 
 
 def _blocks(files: ZooFiles, values: np.ndarray) -> Iterator[np.ndarray]:
@@ -199,15 +216,18 @@ def _blocks(files: ZooFiles, values: np.ndarray) -> Iterator[np.ndarray]:
     yield values[start : start + size]
 
 
-def _check_weights(weights: np.ndarray, layout: Layout, source: str) -> None:
+def _check_weights(
+  weights: np.ndarray, layout: Layout, source: str, dtype: type
+) -> None:
   if (
-    weights.dtype != np.float32
+    not np.issubdtype(weights.dtype, dtype)
     or weights.ndim != 2
     or weights.shape[1] != layout.size
     or not len(weights)
   ):
     raise base.InputError(
-      f"{source}: {weights.dtype} {list(weights.shape)}, expected float32"
+      f"{source}: {weights.dtype} {list(weights.shape)}, expected"
+      f" {np.dtype(dtype) if dtype is np.float32 else 'floats'}"
       f" [N, {layout.size}] with N > 0, as the layout says"
     )
 
@@ -219,23 +239,48 @@ def _read_metrics(file: pathlib.Path, count: int) -> pd.DataFrame:
   ):
     # Otherwise fields beyond the header are dropped with a mere warning.
     warnings.simplefilter("error", pd.errors.ParserWarning)
+    data = formats.read_gzip(file, _ROW * (count + 1))
+    commas = data.partition(b"\n")[0].count(b",")
+    if commas >= _MAX_COLUMNS:
+      raise ValueError(f"{commas + 1} columns")
     try:
-      columns = pd.read_csv(file, compression="gzip", nrows=0).columns
+      columns = pd.read_csv(
+        io.BytesIO(data), encoding="utf-8-sig", nrows=0
+      ).columns
       metrics = pd.read_csv(
-        file,
-        compression="gzip",
+        io.BytesIO(data),
+        encoding="utf-8-sig",  # with or without a byte order mark
         index_col=False,
-        dtype=dict.fromkeys((*_NAMES, *_STRINGS), "str"),
+        dtype=dict.fromkeys((*_NAMES, *_STRINGS, CLASS_TO_OUTPUT), "str"),
         # Names stay as they are written: a run may be called "NA".
         keep_default_na=False,
         na_values={name: _MISSING for name in columns if name not in _NAMES},
+        nrows=count + 1,
         low_memory=False,  # types from whole columns, not from parts of them
       )
     except pd.errors.ParserWarning as warning:
       raise ValueError(warning) from warning
-  if str(metrics.columns[0]).startswith("Unnamed:"):  # the index of a frame
-    metrics = metrics.drop(columns=metrics.columns[0])
-  return _check_metrics(metrics, count, str(file))
+  if len(metrics) > count:
+    raise base.InputError(
+      f"{file}: more than {count} rows, expected one per row of {WEIGHTS}"
+    )
+  # The index of a frame, which has no name.
+  unnamed = [name for name in columns if str(name).startswith("Unnamed:")]
+  for name in unnamed:
+    index = np.asarray(pd.to_numeric(metrics[name], errors="coerce"))
+    _check_order(index, f"{file}: column {name}")
+  return _check_metrics(metrics.drop(columns=unnamed), count, str(file))
+
+
+def _check_order(index: np.ndarray, source: str) -> None:
+  """Raises InputError if the index of a frame says that it was sorted."""
+  rows = np.arange(len(index))
+  if not np.array_equal(index, rows) and np.array_equal(np.sort(index), rows):
+    raise base.InputError(
+      f"{source}: row 0 has the number {int(index[0])}: the frame was sorted"
+      f" after its index was made, expected rows in the order of {WEIGHTS} with"
+      " the index 0, 1, 2, ... or none"
+    )
 
 
 def _check_metrics(
@@ -259,8 +304,14 @@ def _check_metrics(
     values = np.asarray(metrics[name])
     _check_values(
       [isinstance(value, str) and value != "" for value in values],
-      values, f"{source}: {name}", "a name",
+      values,
+      f"{source}: {name}",
+      "a name",
     )  # fmt: skip
+  if CLASS_TO_OUTPUT in metrics:
+    values = np.asarray(metrics[CLASS_TO_OUTPUT])
+    missing = np.asarray(metrics[CLASS_TO_OUTPUT].isna()) | (values == "")
+    _check_values(~missing, values, f"{source}: {CLASS_TO_OUTPUT}", "numbers")
   values = np.asarray(metrics["step"])
   steps = np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
   # Whole numbers may come as 86.0.

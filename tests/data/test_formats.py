@@ -36,6 +36,12 @@ def tar(**members: bytes) -> bytes:
   return buffer.getvalue()
 
 
+def npy(array: np.ndarray) -> bytes:
+  buffer = io.BytesIO()
+  np.save(buffer, array)
+  return buffer.getvalue()
+
+
 def member(name: str, body: bytes) -> bytes:
   buffer = io.BytesIO()
   with zipfile.ZipFile(buffer, "w") as file:
@@ -45,11 +51,20 @@ def member(name: str, body: bytes) -> bytes:
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 READERS = {
+  "npy": formats.read_npy,
   "idx": lambda path: formats.read_idx(path, ndim=3),
   "npz": lambda path: formats.read_npz(path, ("x",)),
   "cifar": formats.read_cifar10_batch,
   "tar": lambda path: formats.unpack(path, path.parent / "into" / "here"),
 }
+
+
+def test_npy_is_mapped(tmp_path):
+  path = tmp_path / "a"
+  path.write_bytes(npy(IMAGES))
+  got = formats.read_npy(path)
+  assert isinstance(got, np.memmap) and not got.flags.writeable
+  np.testing.assert_array_equal(got, IMAGES)
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -92,7 +107,34 @@ def test_unpack(tmp_path):
 
 
 OBJECTS = np.array([{"an": "object"}], object)
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+ZEROS = bytes(80 << 20)
+"""Compresses 1,000 times, to more than a reader expands."""
+
 BAD = {
+  "npy: an npz": ("npy", npz(x=IMAGES), "an npz file"),
+  "npy: a pickle": ("npy", pickle.dumps(IMAGES), "starts with 0x80"),
+  "npy: pickled objects": ("npy", npy(OBJECTS), "objects in dtype"),
+  "npy: a long header": (
+    "npy", b"\x93NUMPY\2\0" + b"\xff\xff\0\0" + b" " * 65535,
+    "not an array of numbers",
+  ),
+  "npy: shorter than its header says": (
+    "npy", npy(IMAGES)[:-1], "cannot be read"
+  ),
+  "npy: longer than its header says": (
+    "npy", npy(IMAGES) + b"!", "153 bytes, 152 for the uint8 [2, 3, 4]"
+  ),
+  "npy: a pointer": ("npy", POINTER, "expected the file itself"),
+  "idx: a pointer": ("idx", POINTER, "a Git LFS pointer"),
+  "idx: zeros behind the end": (
+    "idx", gzip.compress(idx(IMAGES) + ZEROS), "25 bytes or more after"
+  ),
+  "idx: a header of 80 GB": (
+    "idx", idx(IMAGES)[:4] + b"\0\1\0\0" * 3, "a header of the shape [65536,"
+  ),
+  "npz: zeros": ("npz", npz(x=np.frombuffer(ZEROS)), "expands to more than"),
+  "tar: zeros": ("tar", tar(a=ZEROS), "expands to more than"),
   "idx: truncated gzip": ("idx", gzip.compress(idx(IMAGES))[:-12], "end-of"),
   "idx: damaged gzip": (
     "idx", gzip.compress(idx(IMAGES))[:-8] + bytes(8), "CRC"
@@ -110,7 +152,7 @@ BAD = {
   "npz: truncated": ("npz", npz(x=IMAGES)[:-40], "not a zip"),
   "npz: missing key": ("npz", npz(X=IMAGES), "no array 'x', only ['X'];"),
   "npz: empty": ("npz", npz(), "only [];"),
-  "npz: pickled objects": ("npz", npz(x=OBJECTS), "x: cannot be read (Object"),
+  "npz: pickled objects": ("npz", npz(x=OBJECTS), "x: cannot be read (not an"),
   "npz: no array": ("npz", member("x", b"text"), "x: expected an array"),
   "npz: broken array": ("npz", member("x.npy", b"\x93NUMPY"), "x: cannot"),
   "cifar: empty": ("cifar", b"", "0 bytes, expected a multiple of 3073"),

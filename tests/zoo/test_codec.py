@@ -12,6 +12,7 @@ from scalegmn_jax.base import Axes, Axis, InputError, Space, SymmetrySpec
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.zoo import codec, store
+from scalegmn_jax.zoo.layout import Layout
 
 
 def zoo(column):
@@ -47,16 +48,54 @@ def test_npy_row(tmp_path):
   weights = jax.tree.map(lambda w: w[None], target.init(jax.random.key(0)))
   rows = codec.to_rows(weights)
   file = tmp_path / "network.npy"
-  for row in (rows, rows[0], rows.astype(float)):
+  for row in (rows, rows[0], rows.astype(float), rows.astype(">f4")):
     np.save(file, row)
-    np.testing.assert_array_equal(codec.read_npy_row(file, target), rows)
+    got = codec.read_npy_row(file, target)
+    assert got.dtype.isnative and not isinstance(got, np.memmap)
+    np.testing.assert_array_equal(got, rows)
   row = rows[0]
   for wrong in (row[:-1], np.where(row == row[0], np.nan, row), "text"):
     np.save(file, wrong)
-    with pytest.raises(InputError, match="of 67 numbers, one network"):
+    with pytest.raises(InputError, match="one network|finite weights"):
       codec.read_npy_row(file, target)
   with pytest.raises(InputError, match="no such file"):
     codec.read_npy_row(tmp_path / "nowhere.npy", target)
+
+
+def test_npy_row_of_another_format(tmp_path):
+  target, file = mlp((4, 8, 3)), tmp_path / "network.npy"
+  with file.open("wb") as raw:
+    np.savez(raw, np.zeros(67))
+  with pytest.raises(InputError, match="network.npy: .*an npz file") as error:
+    codec.read_npy_row(file, target)
+  # A header of 4 GB, and nothing behind it.
+  with file.open("wb") as raw:
+    np.lib.format.write_array_header_1_0(
+      raw, {"descr": "<f4", "fortran_order": False, "shape": (10**9,)}
+    )
+  with pytest.raises(InputError, match="network.npy: cannot be read") as error:
+    codec.read_npy_row(file, target)
+  assert "\n" not in str(error.value)
+
+
+def test_order_of_columns_is_found_by_name(tmp_path):
+  """Kernels before biases, and the last layer before the first."""
+  target = mlp((3, 3, 3))
+  rows = np.arange(48, dtype=np.float32).reshape(2, 24)
+  layout = Layout.from_shapes(
+    ["fc2/kernel", "fc2/bias", "fc1/kernel", "fc1/bias"],
+    [(3, 3), (3,), (3, 3), (3,)],
+  )
+  metrics = pd.DataFrame(
+    {"modeldir": list("xy"), "step": 0, "config.activation": "relu"}
+  )
+  store.write_zoo(tmp_path / "zoo", rows, metrics, layout)
+  files = store.read_zoo(tmp_path / "zoo")
+  first, second = codec.load_networks(target, files, np.array([1, 0])).weights
+  assert second["kernel"][1].ravel().tolist() == [*range(9)]
+  assert second["bias"][1].tolist() == [9, 10, 11]
+  assert first["kernel"][1].ravel().tolist() == [*range(12, 21)]
+  assert first["bias"][0].tolist() == [45, 46, 47]
 
 
 def test_chains_have_the_names_of_the_small_cnn_zoo():

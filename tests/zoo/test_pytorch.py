@@ -4,6 +4,7 @@ Without PyTorch, the functions of torch.nn networks are written in numpy, with
 loops over the layouts of PyTorch.
 """
 
+import contextlib
 import sys
 import types
 
@@ -18,6 +19,7 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.zoo import codec, pytorch, state_dict, store
+from scalegmn_jax.zoo.checkpoints import SUFFIXES
 
 ACTIVATIONS = {
   "relu": lambda x: np.maximum(x, 0),
@@ -184,6 +186,12 @@ def test_order_of_layers(saved):
   state = random(chain(names, shapes))
   weights = state_dict.to_weights(state, target)
   np.testing.assert_array_equal(weights[0]["bias"], state["input.bias"])
+  # A file of safetensors, loaded by its library, is in the order of text.
+  state = random(chain(("10", "2", "4"), shapes))
+  with pytest.raises(InputError, match="10, 2, 4 are in another order than"):
+    state_dict.to_weights(state, target)
+  weights = state_dict.to_weights(state, target, ("2", "4", "10"))
+  np.testing.assert_array_equal(weights[0]["bias"], state["2.bias"])
 
 
 def test_convolutions_come_before_linear_layers(saved):
@@ -250,7 +258,6 @@ F32 = np.float32
      r"l0.weight has shape \(4, 5\), expected \(4, 3\)"),
     (spoiled(l2_bias=np.ones(3, F32)),
      r"l2.bias has shape \(3,\), expected \(2,\)"),
-    (spoiled(l0_bias=None), r"has no l0.bias, expected one of shape \(4,\)"),
     (spoiled(l0_weight=None), "has no l0.weight"),
     (spoiled(l2_weight=None, l2_bias=None), r"1 layers \(l0\), expected 2"),
     (spoiled(l4_weight=np.ones((2, 2), F32), l4_bias=np.ones(2, F32)),
@@ -258,7 +265,8 @@ F32 = np.float32
     (spoiled(l1_running_mean=np.ones(4, F32)),
      "has l1.running_mean of shape .4,., expected weights and biases of conv"),
     (spoiled(l1_weight=np.ones(4, F32), l1_bias=np.ones(4, F32)),
-     "has l1.weight of shape .4,., expected .* .normalization can be fo"),
+     "has l1.weight of shape .4,., .* LayerNorm, GroupNorm"),
+    (spoiled(l1_weight=np.ones(1, F32)), "l1.weight .* PReLU or RMSNorm"),
     (spoiled(l0_weight_g=np.ones((4, 1), F32)), "has l0.weight_g of shape"),
     (spoiled(l2_bias=np.array([1, np.nan], F32)), "l2.bias is not finite"),
     (spoiled(l2_bias=np.array([1, 1e300])), "l2.bias is not finite in float32"),
@@ -342,12 +350,14 @@ def test_networks_of_many_files_become_a_zoo(saved, tmp_path):
   ]
   paths = [saved(s, f"n{i}.safetensors") for i, s in enumerate(states)]
   names = ("tanh", "relu", "tanh")
-  networks = pytorch.read_networks(tmp_path, target, names)
-  assert networks.activation.tolist() == [1, 0, 1]
-  for i, state in enumerate(states):
-    np.testing.assert_array_equal(
-      networks.weights[0]["kernel"][i], state["0.weight"].T
-    )
+  by_file = {"n2": "tanh", "n0": "tanh", "n1.safetensors": "relu"}
+  for where, activation in ((paths, names), (tmp_path, by_file)):
+    networks = pytorch.read_networks(where, target, activation)
+    assert networks.activation.tolist() == [1, 0, 1]
+    for i, state in enumerate(states):
+      np.testing.assert_array_equal(
+        networks.weights[0]["kernel"][i], state["0.weight"].T
+      )
   metrics = pd.DataFrame({"test_accuracy": [0.1, 0.2, 0.3]})
   folder = tmp_path / "zoo"
   pytorch.convert(paths[::-1], target, folder, names, metrics=metrics)
@@ -363,11 +373,67 @@ def test_networks_of_many_files_become_a_zoo(saved, tmp_path):
     strict=True,
   ):
     np.testing.assert_array_equal(a, b[::-1])
-  runs = pd.DataFrame({"modeldir": ["a", "a", "b"], "step": [1, 2, 1]})
-  pytorch.convert(tmp_path, target, tmp_path / "runs", "relu", metrics=runs)
-  got = store.read_zoo(tmp_path / "runs").metrics
-  assert got["modeldir"].tolist() == ["a", "a", "b"]
-  assert got["step"].tolist() == [1, 2, 1]
+
+
+def test_names_pair_files_and_metrics(saved, tmp_path):
+  """Twelve files, of which "net10" is the third in the order of text."""
+  target, folder = mlp((3, 4, 2), ("relu", "tanh")), tmp_path / "nets"
+  folder.mkdir()
+  for i in range(12):
+    state = jax.tree.map(lambda x, i=i: np.full_like(x, i), spoiled())
+    saved(state, f"nets/net{i}.safetensors")
+  rows = np.random.default_rng(0).permutation(12)
+  metrics = pd.DataFrame(
+    {
+      "file": [
+        f"./net{i}.safetensors" if i % 2 else f"nets/net{i}" for i in rows
+      ],
+      "test_accuracy": rows / 100,
+      "config.activation": np.array(["relu", "tanh"])[rows % 2],
+      "modeldir": [f"run{i // 2}" for i in rows],
+      "step": rows % 2,
+    }
+  )
+  pytorch.convert(folder, target, tmp_path / "zoo", metrics=metrics)
+  files = store.read_zoo(tmp_path / "zoo")
+  assert files.weights[:, 0].tolist() == [*range(12)]
+  np.testing.assert_allclose(files.metrics["test_accuracy"] * 100, range(12))
+  assert files.metrics["modeldir"].tolist() == [
+    f"run{i // 2}" for i in range(12)
+  ]
+  networks = codec.load_networks(target, files, np.arange(12))
+  assert networks.activation.tolist() == [0, 1] * 6
+  for other, message in (
+    (metrics.drop(columns="file"), "metrics: no column 'file', expected the n"),
+    (metrics[1:], "metrics: 11 rows, expected 12"),
+    (metrics.replace({"file": {"./net1.safetensors": "net99"}}),
+     "metrics: file: row .*: 'net99' names none of the 12 files"),
+    (metrics.replace({"file": {"./net1.safetensors": "net3"}}),
+     "metrics: file: row .* names several, or one that has a row"),
+  ):  # fmt: skip
+    with pytest.raises(InputError, match=message):
+      pytorch.convert(folder, target, tmp_path / "new", metrics=other)
+  with pytest.raises(InputError, match="activation relu: metrics have config"):
+    pytorch.convert(folder, target, tmp_path / "new", "relu", metrics=metrics)
+
+
+def test_skipped_networks(saved, tmp_path, caplog):
+  target = mlp((3, 4, 2))
+  bad = spoiled(l2_bias=np.array([np.nan, 1], F32))
+  paths = [saved(s, f"{i}.safetensors") for i, s in enumerate([bad, spoiled()])]
+  with pytest.raises(InputError, match="l2.bias is not finite"):
+    pytorch.convert(paths, target, tmp_path / "zoo")
+  metrics = pd.DataFrame({"test_accuracy": [0.1, 0.2]})
+  pytorch.convert(
+    paths, target, tmp_path / "zoo", metrics=metrics, skip_bad=True
+  )
+  files = store.read_zoo(tmp_path / "zoo")
+  assert files.metrics["test_accuracy"].tolist() == [0.2]
+  assert caplog.messages == [
+    "1 of 2 networks are skipped, they hold NaN or infinity: 0.safetensors"
+  ]
+  with pytest.raises(InputError, match="NaN or infinity, as in all"):
+    pytorch.convert(paths[:1], target, tmp_path / "new", skip_bad=True)
 
 
 def test_files_that_do_not_fit(saved, tmp_path):
@@ -377,9 +443,12 @@ def test_files_that_do_not_fit(saved, tmp_path):
   with pytest.raises(InputError, match="absent: no such folder"):
     pytorch.read_networks(tmp_path / "absent", target, "relu")
   saved(spoiled())
+  paths = pytorch.list_files(tmp_path)
   for names in (None, "sine", ("relu", "tanh")):
     with pytest.raises(InputError, match="of 1 networks: expected one of relu"):
-      pytorch.read_networks(tmp_path, target, names)
+      pytorch.read_networks(paths, target, names)
+  with pytest.raises(InputError, match="activation: names in the order of"):
+    pytorch.read_networks(tmp_path, target, ("relu",))
   with pytest.raises(InputError, match="metrics: 2 rows, expected 1"):
     pytorch.convert(
       tmp_path, target, tmp_path / "zoo", "relu",
@@ -390,7 +459,8 @@ def test_files_that_do_not_fit(saved, tmp_path):
 def stand_in(monkeypatch, version, load):
   """Replaces torch by a module."""
   module = types.ModuleType("torch")
-  vars(module).update(__version__=version, load=load)
+  safe = types.SimpleNamespace(safe_globals=contextlib.nullcontext)
+  vars(module).update(__version__=version, load=load, serialization=safe)
   monkeypatch.setitem(sys.modules, "torch", module)
 
 
@@ -410,6 +480,7 @@ def test_unsafe_versions_of_torch(monkeypatch, tmp_path, version):
 def test_torch_loads_state_dicts_only(monkeypatch, tmp_path):
   target = mlp((4, 4, 4))
   state = random(chain(("b", "a"), [(4, 4), (4, 4)]))
+  (tmp_path / "a.pth").write_bytes(b"read by the stand-in")
 
   def of(result):
     def load(path, map_location, weights_only):
@@ -424,7 +495,7 @@ def test_torch_loads_state_dicts_only(monkeypatch, tmp_path):
   # In the order of the file, not of the names.
   np.testing.assert_array_equal(of(state)[0]["bias"], state["b.bias"])
   for result, message in (
-    ({"model": state}, "'model' is of type dict, expected tensors by name"),
+    ({"model": 1}, "'model' is of type int, expected tensors by name"),
     ([1], "holds a list, expected a state dict"),
     (AssertionError("Weights only failed. More\nlines."), "Weights only fail"),
     (KeyError(), "cannot be read .KeyError."),
@@ -477,6 +548,20 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
       [conv(2, 3, stride=2), nn.LeakyReLU(), conv(3, 4, stride=2),
        nn.LeakyReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)],
     ),
+    (  # LeNet
+      cnn((8, 8, 2), (3, 4), 3, 1, (1, 0), "flatten", 5, "relu", (2, 1),
+          dense=(6, 7)),
+      [conv(2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), conv(3, 4), nn.ReLU(),
+       nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 7), nn.ReLU(),
+       nn.Linear(7, 5)],
+    ),
+    (  # The pool before the activation; even images with padding 1.
+      cnn((8, 8, 2), (3, 4), 3, (2, 1), 1, "average", 5, "tanh", (1, 3),
+          dense=(6,)),
+      [conv(2, 3, stride=2, padding=1), nn.Tanh(), conv(3, 4, padding=1),
+       nn.MaxPool2d(3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+       nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5)],
+    ),
     (
       mlp((8, 6, 6, 3), "gelu"),
       [nn.Linear(8, 6), nn.GELU(approximate="tanh"), nn.Linear(6, 6),
@@ -490,7 +575,7 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
   torch.manual_seed(0)
   for i, (target, modules) in enumerate(cases):
     network = nn.Sequential(*modules)
-    paths = [tmp_path / f"{i}{suffix}" for suffix in pytorch.SUFFIXES]
+    paths = [tmp_path / f"{i}{suffix}" for suffix in SUFFIXES]
     save_file(network.state_dict(), paths[0])
     for path in paths[1:]:
       torch.save(network.state_dict(), path)
@@ -532,14 +617,6 @@ def test_files_of_torch(torch, tmp_path):
     weights[0]["kernel"], network.weight.detach().float().numpy().T
   )
   data = path.read_bytes()
-  torch.save({"model": network.state_dict(), "epoch": 3}, path)
-  with pytest.raises(InputError, match="'model' is of type OrderedDict"):
-    pytorch.read_network(path, target)
-  again = state_dict.to_weights(pytorch.load_state_dict(path)["model"], target)
-  np.testing.assert_array_equal(again[0]["bias"], weights[0]["bias"])
-  torch.save(network, path)  # the module itself, which is pickled code
-  with pytest.raises(InputError, match="cannot be read .Weights only load fa"):
-    pytorch.read_network(path, target)
   for broken in (b"", data[:100], data[:-50], data[100:], b"\x80\x02}q\x00."):
     path.write_bytes(broken)
     with pytest.raises(InputError) as error:

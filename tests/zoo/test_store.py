@@ -159,8 +159,13 @@ def _flat(zoo):
   np.save(zoo / store.WEIGHTS, WEIGHTS.ravel())
 
 
-def _double(zoo):
-  np.save(zoo / store.WEIGHTS, WEIGHTS.astype(np.float64))
+def _integers(zoo):
+  np.save(zoo / store.WEIGHTS, WEIGHTS.astype(int))
+
+
+def _pointer(name):
+  text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+  return lambda zoo: (zoo / name).write_text(text)
 
 
 def _more_metrics(zoo):
@@ -173,6 +178,24 @@ def _no_activation(zoo):
 
 def _no_modeldir(zoo):
   change_metrics(zoo, metrics().replace("b/01", ""))
+
+
+def _no_classes(zoo):
+  classes = ["0 1", "1 0", "", *["0 1"] * 9]
+  change_metrics(zoo, metrics().assign(**{store.CLASS_TO_OUTPUT: classes}))
+
+
+def _sorted(zoo):
+  metrics()[::-1].to_csv(zoo / store.METRICS)
+
+
+def _expanding(zoo):
+  path = zoo / store.METRICS
+  path.write_bytes(path.read_bytes() + gzip.compress(bytes(80 << 20)))
+
+
+def _wide_table(zoo):
+  (zoo / store.METRICS).write_bytes(gzip.compress(b"," * 20000))
 
 
 def _half_step(zoo):
@@ -217,15 +240,22 @@ def _layout(old, new):
     (_no(store.METRICS), store.METRICS, "no such file"),
     (_no(store.LAYOUT), store.LAYOUT, "no such file"),
     (_truncated, store.WEIGHTS, "cannot be read"),
-    (_pickled, store.WEIGHTS, "contains pickled"),
+    (_pickled, store.WEIGHTS, "starts with 0x80"),
     (_objects, store.WEIGHTS, "Python objects"),
     (_npz, store.WEIGHTS, "an npz file"),
-    (_wide, store.WEIGHTS, "float32 [12, 22], expected float32 [N, 21]"),
+    (_wide, store.WEIGHTS, "float32 [12, 22], expected floats [N, 21]"),
     (_flat, store.WEIGHTS, "float32 [252], expected"),
-    (_double, store.WEIGHTS, "float64 [12, 21], expected"),
-    (_more_metrics, store.METRICS, "13 rows, expected 12"),
+    (_integers, store.WEIGHTS, "int64 [12, 21], expected floats"),
+    (_pointer(store.WEIGHTS), store.WEIGHTS, "a Git LFS pointer"),
+    (_pointer(store.METRICS), store.METRICS, "a Git LFS pointer"),
+    (_pointer(store.LAYOUT), store.LAYOUT, "a Git LFS pointer"),
+    (_more_metrics, store.METRICS, "more than 12 rows"),
     (_no_activation, store.METRICS, "has no column config.activation"),
     (_no_modeldir, store.METRICS, "modeldir: row 6: '', expected a name"),
+    (_no_classes, store.METRICS, "classes: row 2: 'nan', expected numbers"),
+    (_sorted, store.METRICS, "row 0 has the number 11: the frame was sorted"),
+    (_expanding, store.METRICS, "expands to more than 851968 bytes"),
+    (_wide_table, store.METRICS, "20001 columns"),
     (_half_step, store.METRICS, "step: row 1: '4.5', expected an integer"),
     (_word_step, store.METRICS, "step: row 2: 'nan', expected an integer"),
     (_plain, store.METRICS, "Not a gzipped file"),
@@ -280,6 +310,35 @@ def test_foreign_metrics(zoo):
   got = store.read_zoo(zoo).metrics
   assert got.columns.tolist() == [*metrics().columns, "extra"]
   assert got["step"].tolist() == metrics()["step"].tolist()
+
+
+def test_files_of_other_programs(zoo):
+  """A byte order mark, an index, other columns, and columns in any order."""
+  for suffix in ("", ".gz"):
+    name = store.METRICS if suffix else store.LAYOUT
+    frame = pd.read_csv(zoo / name, keep_default_na=False)
+    frame[frame.columns[::-1]].assign(extra="x").to_csv(
+      zoo / name, encoding="utf-8-sig"
+    )
+  files = store.read_zoo(zoo)
+  assert files.layout == LAYOUT
+  assert {*files.metrics} == {*metrics(), "extra"}
+  for name in ("modeldir", "step"):
+    assert files.metrics[name].tolist() == metrics()[name].tolist()
+  np.testing.assert_allclose(files.metrics["test_loss"], metrics()["test_loss"])
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f8", ">f8", "<f2"])
+def test_other_types_of_floats(zoo, dtype):
+  np.save(zoo / store.WEIGHTS, np.asfortranarray(WEIGHTS.astype(dtype)))
+  files = store.read_zoo(zoo)
+  got = store.read_rows(files, np.array([3, 1]))
+  assert got.dtype == np.dtype("<f4")
+  np.testing.assert_array_equal(got, WEIGHTS[[3, 1]])
+  if dtype == "<f8":
+    np.save(zoo / store.WEIGHTS, WEIGHTS.astype(dtype) * 1e38)
+    with pytest.raises(base.InputError, match=r"row 0 \(12 of 12 rows\) hol"):
+      store.check_finite(store.read_zoo(zoo))
 
 
 def test_check_finite(zoo, monkeypatch):
