@@ -515,14 +515,13 @@ def _check_about(about: Any, shapes: Weights) -> None:
 
 def _check_params(metanetwork: Any, params: Params) -> None:
   """Raises ValueError unless the parameters fit."""
-  shapes = jax.eval_shape(metanetwork.init, jax.random.key(0))
-  found, expected = (
-    {
-      name: list(jnp.shape(p))
-      for name, p in flax.traverse_util.flatten_dict(tree, sep="/").items()
-    }
-    for tree in (params, shapes)
-  )
+
+  def shapes(tree: Params) -> dict[str, list[int]]:
+    flat: dict[str, Any] = flax.traverse_util.flatten_dict(tree, sep="/")
+    return {name: list(jnp.shape(p)) for name, p in flat.items()}
+
+  found = shapes(params)
+  expected = shapes(jax.eval_shape(metanetwork.init, jax.random.key(0)))
   for name in [*expected, *found]:
     if found.get(name) != expected.get(name):
       raise ValueError(
