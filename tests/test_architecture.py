@@ -31,7 +31,7 @@ IMPORTS = {
   },
   "eval": {"base", "batched", "symmetry", "targets", "inner"},
   "runtime": {"base", "data"},
-  "saved": {"base", "targets", "gmn"},
+  "saved": {"base", "eval", "gmn", "inner", "io", "symmetry", "targets"},
   "testing": {"base", "symmetry"},
 }  # fmt: skip
 

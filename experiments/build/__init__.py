@@ -1,5 +1,7 @@
 """From a config to objects, one module per section of the config."""
 
+from experiments.build.about import about as about
+from experiments.build.about import finetuning_objective as finetuning_objective
 from experiments.build.config import config_hash as config_hash
 from experiments.build.config import plain as plain
 from experiments.build.data import build_images as build_images
