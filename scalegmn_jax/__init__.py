@@ -17,6 +17,7 @@ from scalegmn_jax.base import (
 )
 from scalegmn_jax.gmn.metanetworks import functional, operator
 from scalegmn_jax.inner.losses import finetune_losses
+from scalegmn_jax.runtime import keep_compiled
 from scalegmn_jax.saved import (
   TrainedFunctional,
   TrainedOperator,
@@ -53,6 +54,7 @@ __all__ = [
   "cnn",
   "finetune_losses",
   "functional",
+  "keep_compiled",
   "load_functional",
   "load_operator",
   "make_target",

@@ -83,18 +83,31 @@ class _Trained(Generic[Result]):
   def _apply(self) -> Callable[..., Any]:
     """Compiled at the first call, with φ as a constant of the program."""
     link = LINKS[self.link]
-    return jax.jit(
-      lambda weights, activation: link(
-        self.metanetwork.apply(self.params, weights, activation)
-      )
+
+    def apply(weights, activation):
+      return link(self.metanetwork.apply(self.params, weights, activation))
+
+    within = jax.jit(apply)
+    # One network takes a millisecond and half of the compilation is spent on
+    # making it less. JAX takes options of the outermost program only.
+    alone = jax.jit(
+      apply, compiler_options={"xla_backend_optimization_level": 0}
     )
+
+    def call(*arguments):
+      traced = any(
+        isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)
+      )
+      return (within if traced else alone)(*arguments)
+
+    return call
 
 
 class TrainedOperator(_Trained[Weights]):
   """A trained operator: (weights, activation=0) -> better weights.
 
-  Equivariant. It is compiled at the first call; `jax.vmap` and `jax.jit` take
-  it.
+  Equivariant. The first call compiles, quickly rather than well; within
+  `jax.jit` and `jax.vmap` it is optimized in full.
 
   Attributes:
     target: the architecture of the networks that it edits.
@@ -111,7 +124,8 @@ class TrainedOperator(_Trained[Weights]):
 class TrainedFunctional(_Trained[jax.Array]):
   """A trained functional: (weights, activation=0) -> predictions [K].
 
-  Invariant. It is compiled at the first call; `jax.vmap` and `jax.jit` take it.
+  Invariant. The first call compiles, quickly rather than well; within `jax.jit`
+  and `jax.vmap` it is optimized in full.
 
   Attributes:
     target: the architecture of the networks that it reads.
@@ -278,11 +292,14 @@ def _load(path: Path, trained: type[AnyTrained]) -> AnyTrained:
   with _input_errors(path, kind):
     with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
       header = json.loads(str(file["header"]))
-      flat = {
-        name.removeprefix("params/"): jnp.asarray(file[name])
-        for name in file.files
-        if name != "header"
-      }
+      # One transfer: one for each array would compile a program per shape.
+      flat = jax.device_put(
+        {
+          name.removeprefix("params/"): file[name]
+          for name in file.files
+          if name != "header"
+        }
+      )
     newer = header.get("format", 1) > FORMAT
   if newer:
     raise InputError(

@@ -30,6 +30,7 @@ IMPORTS = {
   "eval": {"base", "batched", "symmetry", "targets", "inner"},
   "runtime": {"base", "data"},
   "saved": {"base", "targets", "gmn"},
+  "streaming": {"base", "batched", "io", "saved", "zoo"},
   "testing": {"base", "symmetry"},
 }  # fmt: skip
 
