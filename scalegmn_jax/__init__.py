@@ -2,6 +2,7 @@
 
 import importlib.metadata
 
+from scalegmn_jax.amortized import Validation, train
 from scalegmn_jax.base import (
   Axes,
   Axis,
@@ -50,6 +51,7 @@ __all__ = [
   "TargetNetwork",
   "TrainedFunctional",
   "TrainedOperator",
+  "Validation",
   "__version__",
   "cnn",
   "finetune_losses",
@@ -64,4 +66,5 @@ __all__ = [
   "register_target",
   "save_functional",
   "save_operator",
+  "train",
 ]

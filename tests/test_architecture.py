@@ -30,6 +30,9 @@ IMPORTS = {
   "eval": {"base", "batched", "symmetry", "targets", "inner"},
   "runtime": {"base", "data"},
   "saved": {"base", "targets", "gmn"},
+  "amortized": {
+    "base", "batched", "io", "symmetry", "gmn", "inner", "saved", "training",
+  },
   "streaming": {"base", "batched", "io", "saved", "zoo"},
   "testing": {"base", "symmetry"},
 }  # fmt: skip

@@ -123,6 +123,7 @@ def operator(
     "class_combinations": class_combinations,
   }
   refuse_unused(vars(options) | writing, acting_groups(target.spec))
+  model = vars(options) | {"step": step} | writing
   connectivity, features_of = _graph_of(target, options, classes)
   reader = writer = None
   if classes:
@@ -145,7 +146,7 @@ def operator(
     )
     return jax.tree.map(jnp.add, weights, updates)
 
-  return Operator(init, apply)
+  return Operator(init, apply, target, model)
 
 
 def functional(
