@@ -244,21 +244,25 @@ def _checked(target: Any, given: Validation, where: str) -> _Data:
 def _hold_out(data: _Data, seed: int) -> tuple[_Data, _Data]:
   """(training, validation) networks and images, drawn at random."""
   random = np.random.RandomState(seed)
-  sides = []
-  for name, count in (
-    ("networks", data.networks.size), ("images", len(data.images))
-  ):  # fmt: skip
+
+  def draw(name, count):
     if count < 2:
       raise InputError(
         f"{name}: {count}, expected at least 2 to hold one out, or validation"
       )
     order = random.permutation(count)
     held = max(round(count * HELD_OUT), 1)
-    sides.append((np.sort(order[held:]), np.sort(order[:held])))
-  return tuple(
-    _Data(data.networks.take(rows), data.images[at], data.labels[at])
-    for rows, at in zip(*sides, strict=True)
-  )
+    return np.sort(order[held:]), np.sort(order[:held])
+
+  rows, held_rows = draw("networks", data.networks.size)
+  inputs, held_inputs = draw("images", len(data.images))
+
+  def side(rows, inputs):
+    return _Data(
+      data.networks.take(rows), data.images[inputs], data.labels[inputs]
+    )
+
+  return side(rows, inputs), side(held_rows, held_inputs)
 
 
 @contextlib.contextmanager

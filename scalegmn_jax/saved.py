@@ -15,6 +15,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from scalegmn_jax.base import (
   Functional,
@@ -96,7 +97,7 @@ class _Trained(Generic[Result]):
 
     def call(*arguments):
       traced = any(
-        isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)
+        isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)
       )
       return (within if traced else alone)(*arguments)
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import filelock
 import jax
 import numpy as np
-import pandas as pd
 
 from scalegmn_jax import batched, io
 from scalegmn_jax.base import InputError, Networks
@@ -168,7 +167,7 @@ class _Work(NamedTuple):
     if good.any():
       networks = codec.load_networks(target, self.files, rows[good])
       results[good] = self.compute(networks)
-    failed = ~np.isfinite(results).all(1)
+    failed = np.logical_not(np.isfinite(results).all(1))
     results[failed] = weights[failed] if self.keep_failed else np.nan
     return results, failed
 
@@ -186,7 +185,7 @@ class _Work(NamedTuple):
         "model": np.array(repr(sorted(self.trained.model.items()))),
         "link": np.array(self.trained.link),
         "weights": np.array([weights.st_size, weights.st_mtime_ns]),
-        "metrics": np.asarray(pd.util.hash_pandas_object(names)),
+        "names": np.asarray(names.astype(str), dtype=str),
       }
     )
 

@@ -60,7 +60,8 @@ def run(
   if len(argv) > 1:
     raise InputError(f"unexpected argument {argv[1]!r}")
   workdir, name, zoo, out = (
-    flags.FLAGS[flag].value for flag in ("workdir", kind, "zoo.path", "out")
+    flags.FLAGS[flag].value or ""
+    for flag in ("workdir", kind, "zoo.path", "out")
   )
   if bool(workdir) == bool(name):
     given = "both are given" if workdir else "neither is given"
