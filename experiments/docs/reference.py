@@ -52,7 +52,7 @@ def _comments() -> dict[str, str]:
   """{key: the comment behind its first assignment}."""
   comments: dict[str, str] = {}
   for path in [ROOT / "configs" / "common.py", *_config_files()]:
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_text().splitlines():
       match = _KEY.match(line)
       if match and match["comment"]:
         comments.setdefault(match[1], match["comment"].strip())
