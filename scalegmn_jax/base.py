@@ -85,6 +85,10 @@ class SymmetrySpec:
   axes: Any
 
 
+_SHOWN_SPACES = 6
+"""Spaces that the `repr` of a target names."""
+
+
 class TargetNetwork(NamedTuple):
   """An architecture; metanetworks read or edit networks of it.
 
@@ -106,6 +110,16 @@ class TargetNetwork(NamedTuple):
   input_shape: tuple[int, ...]
   activations: tuple[str, ...]
   description: Mapping[str, Any]
+
+  def __repr__(self) -> str:
+    name = self.description.get("name", "user-defined")
+    neurons = [str(space.size) for space in self.spec.spaces.values()]
+    if len(neurons) > _SHOWN_SPACES:
+      neurons[_SHOWN_SPACES - 1 : -1] = ["..."]
+    return (
+      f"TargetNetwork({name}, inputs {self.input_shape}, "
+      f"{'-'.join(neurons)} neurons, {'/'.join(self.activations)})"
+    )
 
 
 class InitFn(Protocol):
@@ -161,6 +175,12 @@ class BatchFunctionalFn(Protocol):
     ...
 
 
+def _maker(function: Any) -> str:
+  """The name of the function that made this one, for a short `repr`."""
+  name = getattr(function, "__qualname__", type(function).__name__)
+  return name.removesuffix(".<locals>.apply")
+
+
 class Operator(NamedTuple):
   """A metanetwork that edits the weights of one network; `vmap` it over many.
 
@@ -177,6 +197,9 @@ class Operator(NamedTuple):
   target: TargetNetwork | None = None
   model: Mapping[str, Any] | None = None
 
+  def __repr__(self) -> str:
+    return f"Operator({_maker(self.apply)})"
+
 
 class Functional(NamedTuple):
   """A metanetwork that reads the weights of one network; `vmap` it over many.
@@ -189,6 +212,9 @@ class Functional(NamedTuple):
   init: InitFn
   apply: FunctionalFn
 
+  def __repr__(self) -> str:
+    return f"Functional({_maker(self.apply)})"
+
 
 class BatchFunctional(NamedTuple):
   """A metanetwork that reads networks of several architectures side by side.
@@ -200,6 +226,9 @@ class BatchFunctional(NamedTuple):
 
   init: InitFn
   apply: BatchFunctionalFn
+
+  def __repr__(self) -> str:
+    return f"BatchFunctional({_maker(self.apply)})"
 
 
 MetaNetwork = Operator | Functional | BatchFunctional

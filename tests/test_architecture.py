@@ -29,7 +29,7 @@ IMPORTS = {
   },
   "eval": {"base", "batched", "symmetry", "targets", "inner"},
   "runtime": {"base", "data"},
-  "saved": {"base", "targets", "gmn"},
+  "saved": {"base", "eval", "gmn", "inner", "io", "symmetry", "targets"},
   "amortized": {
     "base", "batched", "io", "symmetry", "gmn", "inner", "saved", "training",
   },

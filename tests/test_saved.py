@@ -25,11 +25,12 @@ def save(folder, link="identity"):
 
 
 def rewrite(path, change):
-  """Replaces the header of a file by change(header)."""
+  """Replaces the header of a file by change(header), without its checksum."""
   with np.load(path, allow_pickle=False) as file:
     arrays = dict(file)
-  header = change(json.loads(str(arrays.pop("header"))))
-  np.savez(path, header=np.array(json.dumps(header)), **arrays)
+  header = json.loads(str(arrays.pop("header")))
+  assert header.pop("sha256")
+  np.savez(path, header=np.array(json.dumps(change(header))), **arrays)
 
 
 def test_a_functional_comes_back_as_it_was(tmp_path):
@@ -76,7 +77,9 @@ def test_each_kind_refuses_files_of_the_other(tmp_path):
   with pytest.raises(InputError, match="no trained operator here"):
     saved.load_operator(tmp_path)
   path.rename(tmp_path / saved.OPERATOR)
-  with pytest.raises(InputError, match="not a trained operator: .*outputs"):
+  with pytest.raises(
+    InputError, match=r"outputs.*\); expected a trained operator"
+  ):
     saved.load_operator(tmp_path)
   with pytest.raises(InputError, match="no trained functional here"):
     saved.load_functional(tmp_path)
@@ -86,7 +89,7 @@ def test_each_kind_refuses_files_of_the_other(tmp_path):
 def test_damaged_functional(cut, tmp_path):
   path = save(tmp_path)[2]
   path.write_bytes(path.read_bytes()[:cut])
-  with pytest.raises(InputError, match="not a trained functional"):
+  with pytest.raises(InputError, match="expected a trained functional"):
     saved.load_functional(tmp_path)
 
 
@@ -97,14 +100,6 @@ def test_unknown_link(tmp_path):
   rewrite(path, lambda header: header | {"link": "probit"})
   with pytest.raises(InputError, match="no link 'probit'"):
     saved.load_functional(tmp_path)
-
-
-def test_a_target_without_description_is_refused(tmp_path):
-  target = TARGET._replace(description={})
-  for save_it in (saved.save_operator, saved.save_functional):
-    with pytest.raises(InputError, match="a target without description"):
-      save_it(tmp_path, target, {}, {})
-  assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_is_not_json_is_refused(tmp_path):

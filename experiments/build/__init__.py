@@ -1,5 +1,7 @@
 """From a config to objects, one module per section of the config."""
 
+from experiments.build.about import about as about
+from experiments.build.about import finetuning_objective as finetuning_objective
 from experiments.build.checks import check as check
 from experiments.build.checks import need as need
 from experiments.build.config import config_hash as config_hash

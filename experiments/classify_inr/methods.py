@@ -10,6 +10,7 @@ import optax
 import scipy.stats
 from ml_collections import ConfigDict
 
+from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.inr.data import InrSplit, fold_phases, shift_phases
 from experiments.inr.methods import jobs_by_method
@@ -102,7 +103,16 @@ def make_jobs(
       }
 
     def save(folder, params):
-      save_functional(folder / name, inrs.target, _model(config, inrs), params)
+      networks = inrs.train.networks
+      if METHODS[method].phases == "folded":
+        networks = fold_phases(inrs.target, networks)
+      about = build.about(
+        config, inrs.target, networks, "cross-entropy of the class",
+        inrs.train.pictures.pixels.shape[1:],
+      )  # fmt: skip
+      save_functional(
+        folder / name, inrs.target, _model(config, inrs), params, about=about
+      )
 
     return TrainingJob(
       functionals[method], objective, data, validate, config.train.steps,

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.edit_inr.data import EditData
 from experiments.inr.methods import jobs_by_method
@@ -90,7 +91,13 @@ def make_jobs(
       }
 
     def save(folder, params):
-      save_operator(folder / name, target, _model(config, method), params)
+      about = build.about(
+        config, target, data.networks["train"], "squared error of the dilation",
+        dilated["train"].shape[1:],
+      )  # fmt: skip
+      save_operator(
+        folder / name, target, _model(config, method), params, about=about
+      )
 
     return TrainingJob(
       operators[method], objective, device_data, validate, config.train.steps,

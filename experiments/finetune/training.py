@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict
 
+from experiments import build
 from experiments.finetune.data import Inputs
 from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
@@ -114,7 +115,10 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
     return metrics | {"symmetry_error": float(error.max())}
 
   def save(folder: Path, params: Params) -> None:
-    save_operator(folder, target, config.model.to_dict(), params)
+    about = build.about(
+      config, target, zoos.train, build.finetuning_objective(config)
+    )
+    save_operator(folder, target, config.model.to_dict(), params, about=about)
 
   edits = {OPERATOR: edit}
   jobs = {

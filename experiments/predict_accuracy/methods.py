@@ -10,6 +10,7 @@ import jax.typing
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.predict_accuracy.data import AccuracyData, LabelledNetworks
 from experiments.runner import select
@@ -76,18 +77,29 @@ def build_functional(
 
 
 def vary_job(
-  config: ConfigDict, method: str, target: TargetNetwork, job: TrainingJob
+  config: ConfigDict,
+  method: str,
+  target: TargetNetwork,
+  networks: Networks,
+  job: TrainingJob,
 ) -> list[dict[str, TrainingJob]]:
   """Copies of a job: for each seed, {name: job} of each learning rate.
 
-  Jobs of a ScaleGMN save their functional.
+  Jobs of a ScaleGMN save their functional, and what `networks`, the training
+  networks, are.
   """
 
   def save(name: str) -> Callable[[Path, Params], Any]:
     model = _model_arguments(config, method)
-    return lambda folder, params: save_functional(
-      folder / name, target, model, params, link="sigmoid"
-    )
+
+    def write(folder, params):
+      objective = f"{config.loss.name} of the test accuracy"
+      save_functional(
+        folder / name, target, model, params, link="sigmoid",
+        about=build.about(config, target, networks, objective),
+      )  # fmt: skip
+
+    return write
 
   groups = []
   for seed in select.seeds(config):

@@ -77,7 +77,9 @@ def plan(config: ConfigDict) -> Plan:
       steps,
       seed=0,
     )
-    jobs[method] = methods.vary_job(config, method, target, job)
+    jobs[method] = methods.vary_job(
+      config, method, target, data.train.networks, job
+    )
 
   def evaluate(params: Mapping[str, Params]) -> Outcome:
     predictions, errors = {}, {}

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from experiments import build
 from experiments.prune.data import PruneData
 from experiments.runner.experiment import TrainingJob
 from experiments.runner.select import seeds
@@ -57,7 +58,12 @@ def make_jobs(
   predictor_job = _predictor_jobs(config, data, models.predictor)
 
   def save(folder, params):
-    save_operator(folder, data.target, config.model.to_dict(), params)
+    about = build.about(
+      config, data.target, data.zoo.train, build.finetuning_objective(config)
+    )
+    save_operator(
+      folder, data.target, config.model.to_dict(), params, about=about
+    )
 
   jobs = {}
   for i, (operator, predictor, seed) in enumerate(

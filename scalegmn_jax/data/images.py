@@ -68,6 +68,27 @@ class Images(NamedTuple):
     )
 
 
+_BYTES = "x/127.5 - 1"
+
+_SCALING = {
+  "digits": "x/8 - 1",
+  "mnist": _BYTES,
+  "fashion_mnist": _BYTES,
+  "cifar10_gs": _BYTES,
+  "npz": f"{_BYTES} of uint8, floats as they are",
+}
+"""How `load` scales the pixels x of a file."""
+
+
+def scaling(name: str) -> str:
+  """How `load` scales the pixels of an image set, such as "x/127.5 - 1".
+
+  Args:
+    name: see `load`.
+  """
+  return "; ".join(dict.fromkeys(_SCALING[one] for one in name.split("+")))
+
+
 _MNIST_VAL = 5_000
 _CIFAR10_ENDS = (35_000, 40_000, 50_000)
 _CIFAR10_BATCHES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))

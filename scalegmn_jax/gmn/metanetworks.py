@@ -14,7 +14,7 @@ from scalegmn_jax.base import (
   TargetNetwork,
   Weights,
 )
-from scalegmn_jax.gmn import modules
+from scalegmn_jax.gmn import inputs, modules
 from scalegmn_jax.gmn.features import (
   Backward,
   GraphFeatures,
@@ -33,8 +33,11 @@ from scalegmn_jax.gmn.prototypes.writer import Prototypes
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.topology import Topology, topology_of
 
-FeaturizeFn = Callable[[Weights, jax.Array | int], GraphFeatures]
-"""(weights, activation) -> features of one network."""
+FeaturizeFn = Callable[
+  [Weights, jax.Array | int], tuple[Weights, GraphFeatures]
+]
+"""(weights, activation) -> (weights to compute with, features) of one network.
+It refuses what is no network of the target, see `inputs`."""
 
 
 def acting_groups(spec: SymmetrySpec) -> set[str]:
@@ -45,17 +48,20 @@ def acting_groups(spec: SymmetrySpec) -> set[str]:
 def _graph_of(
   target: TargetNetwork, options: Options, classes: int = 0
 ) -> tuple[NetworkConnectivity, FeaturizeFn]:
-  """The connectivity of a target, and how its networks become features."""
+  """The connectivity of a target, and how its networks are read."""
   backward = resolve_backward(options.backward)
   topology = topology_of(target, exchangeable_outputs=classes > 0)
   if options.symmetry == "permutation":
     topology = topology.permutation_only()
   connectivity = NetworkConnectivity(topology, options.edge_block)
 
-  def features_of(weights, activation):
-    return featurize(connectivity, weights, activation, backward)
+  def read(weights, activation):
+    inputs.check_weights(topology.shapes, weights)
+    inputs.check_activation(target.activations, activation)
+    weights = inputs.computed(weights)
+    return weights, featurize(connectivity, weights, activation, backward)
 
-  return connectivity, features_of
+  return connectivity, read
 
 
 def _ones(topology: Topology) -> Any:
@@ -124,7 +130,7 @@ def operator(
   }
   refuse_unused(vars(options) | writing, acting_groups(target.spec))
   model = vars(options) | {"step": step} | writing
-  connectivity, features_of = _graph_of(target, options, classes)
+  connectivity, read = _graph_of(target, options, classes)
   reader = writer = None
   if classes:
     reader = ClassReader(
@@ -135,16 +141,19 @@ def operator(
   module: Any = modules.Operator(_body(options, writes=True), step, writer)
 
   def init(key):
-    ones = _ones(connectivity.topology)
-    features = features_of(ones, 0)
+    ones, features = read(_ones(connectivity.topology), 0)
     return module.init(key, connectivity, features, ones, 0)["params"]
 
   def apply(params, weights, activation: jax.Array | int = 0):
-    features = features_of(weights, activation)
+    wide, features = read(weights, activation)
     updates = module.apply(
-      {"params": params}, connectivity, features, weights, activation
+      {"params": params}, connectivity, features, wide, activation
     )
-    return jax.tree.map(jnp.add, weights, updates)
+
+    def add(weight, wide, update):
+      return (wide + update).astype(jnp.result_type(weight))
+
+    return jax.tree.map(add, weights, wide, updates)
 
   return Operator(init, apply, target, model)
 
@@ -178,15 +187,15 @@ def functional(
   )  # fmt: skip
   at_least("outputs", outputs, 1)
   refuse_unused(vars(options), acting_groups(target.spec))
-  connectivity, features_of = _graph_of(target, options)
+  connectivity, read = _graph_of(target, options)
   module: Any = modules.Functional(_body(options, writes=False), outputs)
 
   def init(key):
-    features = features_of(_ones(connectivity.topology), 0)
+    _, features = read(_ones(connectivity.topology), 0)
     return module.init(key, connectivity, features)["params"]
 
   def apply(params, weights, activation: jax.Array | int = 0):
-    features = features_of(weights, activation)
+    _, features = read(weights, activation)
     return module.apply({"params": params}, connectivity, features)
 
   return Functional(init, apply)

@@ -92,7 +92,7 @@ def leaves(spec: SymmetrySpec, weights: Weights) -> list[tuple[str, Any, Axes]]:
   paths, structure = jax.tree_util.tree_flatten_with_path(weights)
   axes = structure.flatten_up_to(spec.axes)
   return [
-    (_name(path), weight, ax)
+    (leaf_name(path), weight, ax)
     for (path, weight), ax in zip(paths, axes, strict=True)
   ]
 
@@ -159,8 +159,9 @@ def _check_structure(spec: SymmetrySpec, weights: Weights) -> None:
 
 def _names(tree: Any) -> list[str]:
   paths = jax.tree_util.tree_leaves_with_path(tree)
-  return [_name(path) for path, _ in paths]
+  return [leaf_name(path) for path, _ in paths]
 
 
-def _name(path: Any) -> str:
+def leaf_name(path: Any) -> str:
+  """The name of a weight, such as "0/kernel", from its path in the pytree."""
   return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -248,7 +248,7 @@ def test_damaged_operator(cut, tmp_path):
   path, model = save_tiny_operator(tmp_path, tiny_target())
   assert load_operator(tmp_path).model == model
   path.write_bytes(path.read_bytes()[:cut])
-  with pytest.raises(InputError, match="not a trained operator"):
+  with pytest.raises(InputError, match="expected a trained operator"):
     load_operator(tmp_path)
 
 
