@@ -67,7 +67,10 @@ def cnn(target: ConfigDict) -> None:
   target.kernel_size = 3
   target.stride = 2
   target.padding = "SAME"
-  target.pool = "average"
+  target.pool_size = 1  # of windows pooled after each convolution; 1: none
+  target.pool_type = "max"  # or "average", of these windows
+  target.pool = "average"  # over all positions, or "flatten"
+  target.dense = ()  # neurons of dense layers before the last layer
 
 
 def cnn_target(config: ConfigDict) -> None:
@@ -91,6 +94,7 @@ def zoo(config: ConfigDict) -> None:
   config.zoo = ConfigDict()
   config.zoo.path = ""  # folder of an existing zoo; "": generate one
   config.zoo.cache = ""  # folder of generated zoos; "": the user's cache
+  config.zoo.skip_bad = False  # leave out networks with NaN; else an error
   config.zoo.epochs = (1, 2, 4, 8, 16)  # checkpoints of each network
   config.zoo.batch_size = 32
   config.zoo.save_every = 64  # networks between two saves
@@ -158,6 +162,11 @@ def inr_zoo(config: ConfigDict) -> None:
 
   config.zoo = ConfigDict()
   config.zoo.path = ""  # folder of an existing zoo; "": fit one
+  # How the program that fitted an existing zoo evaluates its networks, see
+  # scalegmn_jax.zoo.inrs.Convention.
+  config.zoo.offset = 0.0  # added to outputs; 0.5 in the public data sets
+  config.zoo.axes = ()  # order of (row, column); (1, 0): networks of (x, y)
+  config.zoo.omega = ()  # of each hidden layer, or of all; (): target.omega
   config.zoo.cache = ""  # folder of fitted zoos; "": the user's cache
   config.zoo.train_images = 10_000  # the first ones of each part of the images
   config.zoo.val_images = 500

@@ -12,6 +12,11 @@ the trained metanetworks of a --workdir are measured again; the keys of
 import sys
 from pathlib import Path
 
+from experiments.runner import interrupt
+
+if __name__ == "__main__":
+  interrupt.note()  # the other imports take seconds
+
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 

@@ -1,6 +1,7 @@
 """Types that every part of the library shares."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +22,18 @@ class InputError(ValueError):
   """
 
 
+class Interrupted(Exception):
+  """A wish to end, raised by a callback of a long computation.
+
+  The computation saves its state, if it has a place for it, and passes the
+  exception on. The same call goes on from there.
+  """
+
+
+GROUPS = ("permutation", "scale", "sign")
+"""Names of the diagonal groups, see `Space.groups`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Space:
   """A set of interchangeable neurons: a layer, or layers tied by a skip.
@@ -31,10 +44,27 @@ class Space:
       one entry per activation of the target: "scale" (q > 0), "sign"
       (q in {-1, 1}) or "permutation" (q = 1). Empty for input and output
       neurons, on which no group acts.
+
+  Raises:
+    InputError: not a positive size, or an unknown group.
   """
 
   size: int
   groups: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    if not isinstance(self.size, numbers.Integral) or self.size < 1:
+      raise InputError(f"Space: size {self.size}, expected a positive integer")
+    if not isinstance(self.groups, tuple):
+      raise InputError(
+        f"Space: groups {self.groups!r}, expected a tuple with a group for "
+        "each activation"
+      )
+    for group in self.groups:
+      if group not in GROUPS:
+        raise InputError(
+          f"Space: unknown group {group!r}, expected one of {', '.join(GROUPS)}"
+        )
 
   @property
   def fixed(self) -> bool:
@@ -59,9 +89,22 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-  """How one weight transforms: an `Axis` or None (no action) per axis."""
+  """How one weight transforms: an `Axis` or None (no action) per axis.
+
+  Raises:
+    InputError: not a tuple of them.
+  """
 
   axes: tuple[Axis | None, ...]
+
+  def __post_init__(self):
+    if not isinstance(self.axes, tuple) or not all(
+      axis is None or isinstance(axis, Axis) for axis in self.axes
+    ):
+      raise InputError(
+        f"Axes: {self.axes!r}, expected a tuple with an Axis or None for each "
+        "axis of the weight"
+      )
 
   def find(self, power: int) -> tuple[int, str] | None:
     """(position, space) of the first axis with this power, or None."""
@@ -69,6 +112,11 @@ class Axes:
       if axis is not None and axis.power == power:
         return position, axis.space
     return None
+
+
+def leaf_name(path: Any) -> str:
+  """The name of a weight, such as "0/kernel", from its path in the pytree."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +127,35 @@ class SymmetrySpec:
     spaces: the spaces by name, in the order in which the network computes
       them: senders come before receivers.
     axes: a pytree with the structure of the weights and an `Axes` per weight.
+
+  Raises:
+    InputError: an axis of an unknown space, or an entry that is not an `Axes`.
+      Whether the spec fits the weights is checked when a metanetwork is built,
+      whether it is a symmetry by `testing.assert_symmetric`.
   """
 
   spaces: Mapping[str, Space]
   axes: Any
+
+  def __post_init__(self):
+    for name, space in self.spaces.items():
+      if not isinstance(space, Space):
+        raise InputError(
+          f"space {name!r}: its entry in spec.spaces is "
+          f"{type(space).__name__}, expected Space"
+        )
+    for path, axes in jax.tree_util.tree_leaves_with_path(self.axes):
+      if not isinstance(axes, Axes):
+        raise InputError(
+          f"weight {leaf_name(path)}: its entry in spec.axes is "
+          f"{type(axes).__name__}, expected Axes"
+        )
+      for axis in axes.axes:
+        if axis is not None and axis.space not in self.spaces:
+          raise InputError(
+            f"weight {leaf_name(path)}: unknown space {axis.space!r}, expected "
+            f"one of {', '.join(self.spaces)}"
+          )
 
 
 _SHOWN_SPACES = 6

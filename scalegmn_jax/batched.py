@@ -1,5 +1,6 @@
 """Functions of one network, mapped over many: the only place that maps."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -106,6 +107,53 @@ def apply_batched(
     return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
 
   return apply
+
+
+CALL_SECONDS = 4.0
+"""Seconds that a call of a program of `update_in_turn` should take."""
+
+
+def update_in_turn(f: Callable[..., Any]) -> Callable[..., Any]:
+  """Compiles an update of one network and applies it to many, one by one.
+
+  A call of the program updates as many networks as take a few seconds, so that
+  the host can stop in between. The bits do not depend on where it stops.
+
+  Args:
+    f: (item, network, *shared) -> the item, updated. `item` and `network` are
+      pytrees without the axis [B]; a `Networks` becomes a `Network`.
+
+  Returns:
+    (items, networks, *shared, done, on_call) -> the items, updated; leaves
+    [B, ...]. The first `done` of them are left as they are. `on_call(items,
+    done)` is called after each call of the program.
+  """
+
+  @jax.jit
+  def compiled(items, networks, shared, begin, end):
+    def update(i, items):
+      item, network = as_network(
+        jax.tree.map(lambda a: a[i], (items, networks))
+      )
+      return jax.tree.map(
+        lambda a, new: a.at[i].set(new), items, f(item, network, *shared)
+      )
+
+    return jax.lax.fori_loop(begin, end, update, items)
+
+  def run(items, networks, *shared, done=0, on_call=lambda items, done: None):
+    total, size = jax.tree.leaves(items)[0].shape[0], 1
+    while done < total:
+      start, end = time.monotonic(), min(done + size, total)
+      items = jax.block_until_ready(
+        compiled(items, networks, shared, done, end)
+      )
+      each = (time.monotonic() - start) / (end - done)
+      done, size = end, max(1, int(CALL_SECONDS / each))
+      on_call(items, done)
+    return items
+
+  return run
 
 
 def edit_networks(operator: Operator) -> EditFn:

@@ -1,11 +1,13 @@
-"""Files: broken ones as one-line errors, atomic and durable writes, digests."""
+"""Files: one-line errors, atomic and durable writes, digests, damaged files."""
 
 import contextlib
 import hashlib
 import json
+import logging
 import lzma
 import os
 import pathlib
+import shutil
 import struct
 import tarfile
 import tokenize
@@ -17,6 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from scalegmn_jax.base import InputError
+
+_LOG = logging.getLogger(__name__)
 
 # Exceptions that truncated or altered files were seen to raise in gzip,
 # tarfile, zipfile, numpy and pandas. RuntimeError is an encrypted zip,
@@ -153,3 +157,66 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
     sha.update(array.tobytes())
   return sha.hexdigest()
+
+
+_DIGEST, _VALUES = "digest", "values"  # names of arrays in a file
+
+
+def write_arrays(
+  path: pathlib.Path, arrays: Mapping[str, np.ndarray], values: Any = None
+) -> None:
+  """Writes named arrays and JSON values as an npz file with their digest.
+
+  The write is atomic and durable, see `replace_file`.
+
+  Args:
+    path: the file; its folder exists.
+    arrays: of numbers or strings.
+    values: JSON values.
+  """
+  arrays = {name: np.asarray(array) for name, array in arrays.items()}
+  if values is not None:
+    arrays[_VALUES] = np.array(json.dumps(values))
+  with replace_file(path) as file:
+    np.savez(
+      file, allow_pickle=False, **arrays, **{_DIGEST: np.array(digest(arrays))}
+    )
+
+
+def read_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], Any]:
+  """Reads what `write_arrays` wrote.
+
+  Returns:
+    (arrays, values).
+
+  Raises:
+    InputError: the file is missing or damaged.
+  """
+  with input_errors(path, "the file as it was written"):
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+      arrays = {name: stored[name] for name in stored.files}
+    if str(arrays.pop(_DIGEST)) != digest(arrays):
+      raise ValueError("other numbers than were written")
+    values = arrays.pop(_VALUES, None)
+    return arrays, None if values is None else json.loads(str(values))
+
+
+def set_aside(path: pathlib.Path, reason: str, then: str) -> None:
+  """Renames a damaged file or folder to `<name>.damaged`, with one line.
+
+  An earlier one of that name is deleted.
+
+  Args:
+    path: the damaged file or folder.
+    reason: the damage.
+    then: what happens without it, the end of the line.
+  """
+  aside = path.with_name(f"{path.name}.damaged")
+  if aside.is_dir():
+    shutil.rmtree(aside)
+  os.replace(path, aside)
+  sync_folder(path.parent)
+  reason = " ".join(reason.split())
+  _LOG.warning(
+    "%s: damaged (%s); set aside as %s, %s", path, reason, aside.name, then
+  )

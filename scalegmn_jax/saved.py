@@ -24,6 +24,7 @@ from scalegmn_jax.base import (
   Params,
   TargetNetwork,
   Weights,
+  leaf_name,
 )
 from scalegmn_jax.eval import keep_better, weight_range
 from scalegmn_jax.gmn import inputs, metanetworks, options
@@ -512,7 +513,7 @@ def _check_about(about: Any, shapes: Weights) -> None:
   if statistics is None:
     return
   paths = jax.tree_util.tree_leaves_with_path(shapes)
-  names = {specs.leaf_name(path) for path, _ in paths}
+  names = {leaf_name(path) for path, _ in paths}
   ranges = statistics["range"]
   if set(ranges) != names or not all(
     0 <= low <= high < math.inf for low, high in ranges.values()

@@ -1,12 +1,15 @@
-"""Assertions for tests of custom layers and metanetworks."""
+"""Assertions for tests of custom targets, layers and metanetworks."""
 
 import math
 from collections.abc import Callable
 from typing import Unpack
 
 import jax
+import jax.numpy as jnp
 
-from scalegmn_jax.base import SymmetrySpec, Weights
+from scalegmn_jax.base import SymmetrySpec, TargetNetwork, Weights
+from scalegmn_jax.symmetry import actions, diagnosis
+from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.symmetry.measure import (
   InvarianceError,
   SampleOptions,
@@ -19,6 +22,7 @@ __all__ = [
   "SampleOptions",
   "assert_equivariant",
   "assert_invariant",
+  "assert_symmetric",
   "equivariance_error",
   "invariance_error",
 ]
@@ -112,3 +116,79 @@ def assert_invariant(
       f"not invariant: an output changes by {error:.3g} of its standard "
       f"deviation over networks > {tolerance:g}"
     )
+
+
+def assert_symmetric(
+  target: TargetNetwork,
+  key: jax.Array,
+  *,
+  weights: Weights | None = None,
+  inputs: jax.Array | None = None,
+  tolerance: float = 1e-3,
+  decades: float = 1.0,
+  samples: int = 2,
+) -> None:
+  """Asserts that the declared symmetry of a target is one of its outputs.
+
+  apply(gθ, x) = apply(θ, x) for random g of the group of each activation. If it
+  does not hold, other declarations of each axis are tried, and the error names
+  the weight whose axis is to blame, and the entry that fits.
+
+  Args:
+    target: the architecture.
+    key: consumed.
+    weights: θ of one network; None: `target.init`, and noise, since zeros do
+      not show how a weight transforms.
+    inputs: x [N, *target.input_shape]; None: 16 normal inputs.
+    tolerance: the largest ‖f(gθ) − f(θ)‖, in units of the norm of f(θ) minus
+      its mean over inputs.
+    decades: positive multipliers are log-uniform in 10**±decades.
+    samples: number of group elements per activation.
+
+  Raises:
+    AssertionError: outputs change, or are the same for all inputs or not
+      finite.
+    InputError: the spec does not fit the weights.
+  """
+  specs.check(target)
+  k_weights, k_noise, k_inputs, k_elements = jax.random.split(key, 4)
+  if weights is None:
+    weights = _with_noise(target.init(k_weights), k_noise)
+  if inputs is None:
+    inputs = jax.random.normal(k_inputs, (16, *target.input_shape))
+  apply = jax.jit(target.apply)
+  for index, name in enumerate(target.activations):
+    keys = jax.random.split(jax.random.fold_in(k_elements, index), samples)
+    elements = [
+      actions.sample(k, target.spec, index, decades=decades) for k in keys
+    ]
+    probe = diagnosis.Probe(
+      lambda w, index=index: apply(w, inputs, index), weights, elements
+    )
+    error = probe.error(target.spec)
+    if math.isnan(error):
+      raise AssertionError(
+        f"activation {name!r}: the outputs are the same for all inputs or not "
+        "finite: they show nothing"
+      )
+    if error > tolerance:
+      reason = diagnosis.explain(probe, target.spec, tolerance)
+      raise AssertionError(
+        f"activation {name!r}: the declared symmetry changes outputs by "
+        f"{error:.3g} of their variation over inputs > {tolerance:g}: {reason}"
+      )
+
+
+def _with_noise(weights: Weights, key: jax.Array) -> Weights:
+  """Adds a tenth of the standard deviation of each weight, 0.1 to constants."""
+  leaves, structure = jax.tree.flatten(weights)
+  return jax.tree.unflatten(
+    structure,
+    [
+      w
+      + 0.1
+      * jnp.where(w.std() > 0, w.std(), 1)
+      * jax.random.normal(k, w.shape, w.dtype)
+      for w, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
+    ],
+  )

@@ -123,12 +123,21 @@ def small_cnn(pool, padding):
   return cnn((11, 11, 2), (8, 9), 3, 2, padding, pool, 3, SEVERAL)
 
 
+def small_lenet():
+  """A max pool after the first convolution, one hidden dense layer."""
+  return cnn(
+    (11, 11, 2), (8, 9), 3, (1, 2), ("SAME", 1), "flatten", 3, SEVERAL, (2, 1),
+    dense=(8,),
+  )  # fmt: skip
+
+
 # Few layer sizes, so that tests share compiled programs.
 ARCHITECTURES = {
   "average-valid": lambda: small_cnn("average", "VALID"),
   "average-same": lambda: small_cnn("average", "SAME"),
   "flatten-valid": lambda: small_cnn("flatten", "VALID"),
   "flatten-same": lambda: small_cnn("flatten", "SAME"),
+  "lenet": small_lenet,
   "mlp": lambda: mlp((3, 8, 9, 8, 2), (*SEVERAL, "sine"), omega=1.5),
   "residual": lambda: residual((*SEVERAL, "sine")),
 }

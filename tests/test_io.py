@@ -80,3 +80,48 @@ def test_digest_depends_on_names_types_shapes_and_values():
   digests = {io.digest(arrays) for arrays in (base, *variants)}
   assert len(digests) == 5
   assert io.digest(dict(reversed(base.items()))) == io.digest(base)
+
+
+def test_pointers_of_git_lfs(tmp_path):
+  path = tmp_path / "file"
+  path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+  with pytest.raises(InputError, match="file: a Git LFS pointer, expected"):
+    with io.input_errors(path, "anything"):
+      raise AssertionError("nobody reads a pointer")
+  with pytest.raises(InputError, match="file: a Git LFS pointer, expected"):
+    io.read_json(path)
+
+
+def test_no_advice_to_unpickle(tmp_path):
+  with pytest.raises(InputError, match="not an array of numbers") as error:
+    with io.input_errors(tmp_path, "an array"):
+      raise ValueError("If you trust the file, set `allow_pickle=True`.")
+  assert "allow_pickle" not in str(error.value)
+
+
+def test_arrays_and_values_are_read_back(tmp_path):
+  file = tmp_path / "a.npz"
+  arrays = {"a/b": np.arange(3.0), "names": np.array(["x", "yz"])}
+  io.write_arrays(file, arrays, {"epoch": 3})
+  found, values = io.read_arrays(file)
+  assert values == {"epoch": 3} and found.keys() == arrays.keys()
+  for name, array in arrays.items():
+    np.testing.assert_array_equal(found[name], array, strict=True)
+  np.savez(file, allow_pickle=False, **arrays)
+  with pytest.raises(InputError, match="a.npz: cannot be read"):
+    io.read_arrays(file)  # no digest
+
+
+def test_an_earlier_damaged_file_gives_way(tmp_path, caplog):
+  for content in ("first", "second"):
+    (tmp_path / "f").write_text(content)
+    io.set_aside(tmp_path / "f", "two\nlines", "it is made again")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / content).write_text(content)
+    io.set_aside(tmp_path / "d", "odd", "it is made again")
+  assert (tmp_path / "f.damaged").read_text() == "second"
+  assert [p.name for p in (tmp_path / "d.damaged").iterdir()] == ["second"]
+  assert caplog.records[0].getMessage() == (
+    f"{tmp_path / 'f'}: damaged (two lines); set aside as f.damaged, it is "
+    "made again"
+  )

@@ -14,8 +14,8 @@ NAMES = sorted(path.stem for path in saved.PRETRAINED.glob("*.npz"))
 DIGITS = images.load("digits")
 
 
-def accuracy(target, weights):
-  outputs = jax.jit(target.apply)(weights, DIGITS.test_x)
+def accuracy(target, weights, images=DIGITS.test_x):
+  outputs = jax.jit(target.apply)(weights, images)
   return (outputs.argmax(-1) == DIGITS.test_y).mean()
 
 
@@ -52,6 +52,42 @@ def test_a_random_network_is_edited_to_read_digits(name):
   weights = operator.target.init(jax.random.key(0))
   assert accuracy(operator.target, weights) < 0.3
   assert accuracy(operator.target, operator(weights)) > 0.95
+
+
+def test_each_says_what_it_is_for():
+  for name in NAMES:
+    about = sg.pretrained(name).about
+    assert about["images"] and about["shape"] and about["scaling"]
+    # The zoo of all image sets is too expensive to be made for its statistics.
+    assert ("statistics" in about) == (name != "cnn_sets")
+  assert "for digits [8, 8, 1] x/8 - 1" in repr(sg.pretrained("cnn_digits"))
+
+
+def test_images_show_that_a_network_is_for_another_scaling():
+  """An operator for x/8 - 1 ruins a network for pixels x, unless it has some.
+
+  Weights alone do not show the scaling: there is no warning.
+  """
+  operator = sg.pretrained("mlp_digits")
+  target = operator.target
+  random = target.init(jax.random.key(0))
+  first, *others = operator(random)
+  kernel = first["kernel"]
+  network = (
+    {"bias": first["bias"] - kernel.sum(0), "kernel": kernel / 8},
+    *others,
+  )
+  pixels = 8 * (DIGITS.test_x + 1)
+  assert accuracy(target, network, pixels) > 0.95
+  assert accuracy(target, operator(network), pixels) < 0.6
+  some, labels = 8 * (DIGITS.val_x[:100] + 1), DIGITS.val_y[:100]
+  for known in (labels, None):
+    kept = operator(network, images=some, labels=known)
+    jax.tree.map(np.testing.assert_array_equal, kept, network)
+  # On its own images it helps, and is allowed to.
+  for known in (labels, None):
+    kept = operator(random, images=DIGITS.val_x[:100], labels=known)
+    assert accuracy(target, kept) > 0.95
 
 
 def test_classes_stay_at_the_outputs_of_the_network():

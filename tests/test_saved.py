@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax import saved
+from scalegmn_jax import base, saved
 from scalegmn_jax.base import InputError
+from scalegmn_jax.eval import weight_range
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.targets import mlp
 
@@ -100,6 +101,241 @@ def test_unknown_link(tmp_path):
   rewrite(path, lambda header: header | {"link": "probit"})
   with pytest.raises(InputError, match="no link 'probit'"):
     saved.load_functional(tmp_path)
+
+
+OWN = TARGET._replace(description={})
+"""The same architecture as a target of one's own."""
+
+
+def test_a_target_of_ones_own_is_given_again(tmp_path):
+  functional, params, _ = save(tmp_path)
+  saved.save_functional(tmp_path, OWN, MODEL, params)
+  with pytest.raises(InputError, match="without a description; give target=$"):
+    saved.load_functional(tmp_path)
+  trained = saved.load_functional(tmp_path, OWN)
+  assert trained.target is OWN
+  jax.tree.map(np.testing.assert_array_equal, trained.params, params)
+
+
+@pytest.mark.parametrize(
+  ("other", "message"),
+  [
+    (mlp.mlp((3, 5, 2), ("relu", "tanh")), r"0/bias of shape \[5\], .*\[4\]"),
+    (mlp.mlp((3, 4, 2), ("relu", "silu")), r"activations .*'silu'.*'tanh'"),
+    (OWN._replace(input_shape=(1, 3)), r"another input_shape .*\[1, 3\]"),
+    (
+      OWN._replace(spec=dataclasses.replace(OWN.spec, spaces={
+        **OWN.spec.spaces, "hidden_1": base.Space(4, ("sign", "sign")),
+      })),
+      "another symmetry than the target that was saved",
+    ),
+  ],
+)  # fmt: skip
+def test_another_target_is_refused(other, message, tmp_path):
+  _, params, _ = save(tmp_path)
+  saved.save_functional(tmp_path, OWN, MODEL, params)
+  with pytest.raises(InputError, match=message):
+    saved.load_functional(tmp_path, other)
+
+
+def test_what_could_not_be_loaded_again_is_not_saved(tmp_path):
+  _, params, path = save(tmp_path)
+  path.unlink()
+
+  def refused(message, **changes):
+    arguments = {"model": MODEL, "params": params, "about": {}} | changes
+    with pytest.raises(InputError, match=message):
+      saved.save_functional(tmp_path, TARGET, **arguments)
+    assert not list(tmp_path.iterdir())
+
+  refused("its model: body/.* has shape None, expected", params={})
+  refused("depth is -1, expected at least 0", model=MODEL | {"depth": -1})
+  refused("unexpected keyword", model=MODEL | {"prototypes": 1})
+  refused("statistics", about={"statistics": {"range": {"0/bias": [0, 1]}}})
+  for value, message in ((jnp.nan, "NaN or inf"), (1j, "complex64, expected")):
+    spoiled = jax.tree.map(lambda p, v=value: p + v, params)
+    refused(message, params=spoiled)
+
+
+def test_what_it_was_trained_on_is_shown(tmp_path):
+  _, params, _ = save(tmp_path)
+  about = {"images": "digits", "shape": [8, 8, 1], "scaling": "x/8 - 1"}
+  saved.save_functional(tmp_path, TARGET, MODEL, params, about=about)
+  trained = saved.load_functional(tmp_path)
+  assert trained.about == about
+  assert "for digits [8, 8, 1] x/8 - 1, " in repr(trained)
+
+
+def altered(path, change):
+  """Replaces the arrays of a file by change(arrays), its header stays."""
+  with np.load(path, allow_pickle=False) as file:
+    arrays = dict(file)
+  np.savez(path, **change(arrays))
+
+
+def test_a_file_that_was_changed_fails_its_checksum(tmp_path):
+  path = save(tmp_path)[2]
+  name = "params/out/out/bias"
+  altered(path, lambda arrays: arrays | {name: arrays[name] + 1})
+  with pytest.raises(InputError, match="its checksum is wrong"):
+    saved.load_functional(tmp_path)
+  path = save(tmp_path)[2]
+  altered(
+    path,
+    lambda arrays: (
+      arrays
+      | {"header": np.array(str(arrays["header"]).replace('"tanh"', '"silu"'))}
+    ),
+  )
+  with pytest.raises(InputError, match="its checksum is wrong"):
+    saved.load_functional(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda a: a * np.nan, "bias holds NaN or infinity"),
+    (lambda a: a + 1j, "bias is complex"),
+    (lambda a: a.astype(int), "bias is int64, expected real floats"),
+    (lambda a: a.astype("U9"), "bias is <U9, expected real floats"),
+  ],
+)
+def test_parameters_that_are_no_numbers(change, message, tmp_path):
+  path = save(tmp_path)[2]
+  name = "params/out/out/bias"
+  altered(path, lambda arrays: arrays | {name: change(arrays[name])})
+  with pytest.raises(InputError, match=message):
+    saved.load_functional(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("section", "key", "value"),
+  [
+    ("model", "depth", 10**9),
+    ("model", "width", 10**12),
+    ("model", "outputs", 10**12),
+    ("target", "sizes", [3, 10**7, 10**7, 2]),
+    ("target", "sizes", [3, 10**20, 2]),
+  ],
+)
+def test_absurd_sizes_are_refused_at_once(section, key, value, tmp_path):
+  path = save(tmp_path)[2]
+
+  def change(header):
+    del header["architecture"]  # files of format 1 have none
+    return header | {section: header[section] | {key: value}}
+
+  rewrite(path, change)
+  with pytest.raises(InputError, match="expected a trained functional"):
+    saved.load_functional(tmp_path)
+
+
+@pytest.mark.parametrize("header", ["[1]", '{"target": 1, "model": 2}', "{"])
+def test_a_header_that_is_no_object(header, tmp_path):
+  path = save(tmp_path)[2]
+  altered(path, lambda arrays: arrays | {"header": np.array(header)})
+  with pytest.raises(InputError, match="expected a trained functional"):
+    saved.load_functional(tmp_path)
+
+
+def test_a_compressed_file_is_not_unpacked(tmp_path):
+  path = save(tmp_path)[2]
+  np.savez_compressed(path, header=np.zeros(10**6))
+  with pytest.raises(InputError, match="its arrays are compressed"):
+    saved.load_functional(tmp_path)
+
+
+def operator_of(target=TARGET, about=None, change=None, **model):
+  """An untrained operator whose updates `change` may replace."""
+  metanetwork = metanetworks.operator(target, **model)
+  params = jax.jit(metanetwork.init)(jax.random.key(0))
+  if change:
+    metanetwork = metanetwork._replace(apply=change)
+  return saved.TrainedOperator(
+    target, metanetwork, params, model, about=about or {}
+  )
+
+
+SMALL = {"width": 2, "depth": 0}
+WEIGHTS = TARGET.init(jax.random.key(1))
+
+
+def test_values_that_are_not_finite_are_refused():
+  operator = operator_of(**SMALL)
+  spoiled = jax.tree.map(lambda w: w.at[0].set(jnp.inf), WEIGHTS)
+  with pytest.raises(InputError, match="0/bias holds 1 NaN or infinity"):
+    operator(spoiled)
+  # Traced values are not known.
+  assert not jnp.isfinite(jax.jit(operator)(spoiled)[0]["bias"]).all()
+
+  def overflow(params, weights, activation=0):
+    return jax.tree.map(lambda w: w + jnp.inf, weights)
+
+  with pytest.raises(InputError, match="result of the operator is not finite"):
+    operator_of(change=overflow, **SMALL)(WEIGHTS)
+
+
+def test_a_network_far_outside_the_range_is_told():
+  networks = jax.vmap(TARGET.init)(jax.random.split(jax.random.key(3), 20))
+  networks = base.Networks(networks, jnp.zeros(20, int))
+  statistics = weight_range.measure(TARGET, networks)
+  operator = operator_of(about={"statistics": statistics}, **SMALL)
+  operator(WEIGHTS)
+  far = jax.tree.map(lambda w: 100 * w, WEIGHTS)
+  with pytest.warns(match="0/kernel has root mean square .* 20 networks"):
+    operator(far)
+  jax.jit(operator)(far)
+  jax.vmap(operator)(jax.tree.map(lambda w: w[None], far))
+
+
+X = jax.random.normal(jax.random.key(4), (40, 3))
+
+
+def rescaled(params, weights, activation=0):
+  """An edit that flips the outputs: bad, unless the network was wrong."""
+  return (weights[0], jax.tree.map(lambda w: -w, weights[1]))
+
+
+def test_the_original_is_kept_where_the_edit_is_worse_on_images():
+  operator = operator_of(change=rescaled, **SMALL)
+  edited = operator(WEIGHTS)
+  right = TARGET.apply(WEIGHTS, X).argmax(-1)
+  confident = (WEIGHTS[0], jax.tree.map(lambda w: 9 * w, WEIGHTS[1]))
+
+  def is_edited(result, weights=WEIGHTS):
+    same = result[1]["kernel"] == -weights[1]["kernel"]
+    assert same.all() or not same.any()
+    return bool(same.all())
+
+  assert is_edited(edited)
+  assert is_edited(operator(WEIGHTS, images=X, labels=1 - right))
+  assert not is_edited(operator(WEIGHTS, images=X, labels=right))
+  # Without labels, a network that is sure of its outputs is believed.
+  assert not is_edited(operator(confident, images=X), confident)
+  doubtful = jax.tree.map(lambda w: 0.0 * w, WEIGHTS)
+  assert is_edited(operator(doubtful, images=X), doubtful)
+  mapped = jax.vmap(lambda w: operator(w, images=X))(
+    jax.tree.map(lambda *w: jnp.stack(w), confident, doubtful)
+  )
+  assert not is_edited(jax.tree.map(lambda w: w[0], mapped), confident)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"labels": np.zeros(4, int)}, "labels are given without images"),
+    ({"images": X[0]}, r"images have shape \[3\], expected \[N, 3\]"),
+    ({"images": X[:, :2]}, r"images have shape \[40, 2\], expected \[N, 3\]"),
+    ({"images": X[:0]}, r"images have shape \[0, 3\]"),
+    ({"images": X, "labels": np.zeros(4, int)}, r"labels are int\d+ \[4\]"),
+    ({"images": X, "labels": np.zeros(40)}, r"labels are float\d+ \[40\]"),
+    ({"images": X, "labels": np.arange(40)}, "labels are 0 to 39, .* 0 to 1"),
+  ],
+)
+def test_images_and_labels_that_do_not_fit(arguments, message):
+  operator = operator_of(change=rescaled, **SMALL)
+  with pytest.raises(InputError, match=message):
+    operator(WEIGHTS, **arguments)
 
 
 def test_a_model_that_is_not_json_is_refused(tmp_path):

@@ -1,11 +1,14 @@
 """The public assertions pass exactly for functions with the symmetry."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from scalegmn_jax import testing
+from scalegmn_jax.base import Axes, Axis, InputError, Space
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.targets.mlp import mlp
 
@@ -197,3 +200,107 @@ def test_a_value_that_is_not_finite_elsewhere_on_the_orbit_fails(stacked):
 
   with pytest.raises(AssertionError, match="changes by inf"):
     testing.assert_invariant(f, SPEC, stacked, KEY)
+
+
+def test_declared_symmetries_of_all_targets_hold(target):
+  testing.assert_symmetric(target, KEY)
+
+
+def redeclared(target, **layers):
+  """The residual target with other axes: {layer: (sender, receiver)}."""
+  axes = dict(target.spec.axes)
+  for layer, (sender, receiver) in layers.items():
+    axes[layer] = {
+      "bias": Axes((Axis(receiver, 1),)),
+      "kernel": Axes((Axis(sender, -1), Axis(receiver, 1))),
+    }
+  return target._replace(spec=dataclasses.replace(target.spec, axes=axes))
+
+
+def with_bias(target, axis):
+  axes = dict(target.spec.axes)
+  axes["b"] = axes["b"] | {"bias": Axes((axis,))}
+  return target._replace(spec=dataclasses.replace(target.spec, axes=axes))
+
+
+def with_space(target, name, space):
+  spaces = target.spec.spaces | {name: space}
+  return target._replace(spec=dataclasses.replace(target.spec, spaces=spaces))
+
+
+@pytest.fixture(scope="module")
+def square(residual_mlp):
+  """The residual target with as many inner neurons as the stream has."""
+  inner = {"b": ((8,), (8, 8)), "c": ((8,), (8, 8))}
+
+  def init(key):
+    return residual_mlp.init(key) | {
+      layer: {
+        "bias": jnp.zeros(bias),
+        "kernel": 0.3 * jax.random.normal(jax.random.fold_in(key, i), kernel),
+      }
+      for i, (layer, (bias, kernel)) in enumerate(inner.items())
+    }
+
+  target = residual_mlp._replace(init=init)
+  return with_space(target, "inner", Space(8, ("scale",)))
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (
+      lambda t: redeclared(t, c=("inner", "inner")),
+      r"axis 0 of weight c/bias is .* but Axis\('stream', 1\) fits and axis 1 "
+      r"of weight c/kernel .*'inner', 1\), but Axis\('stream', 1\) fits$",
+    ),
+    (
+      lambda t: with_bias(t, Axis("inner", -1)),
+      r": axis 0 of weight b/bias .* but Axis\('inner', 1\) fits$",
+    ),
+    (
+      lambda t: with_bias(t, None),
+      r": axis 0 of weight b/bias is declared as None, but Axis\('inner', 1\)",
+    ),
+    (
+      lambda t: with_space(t, "output", Space(2, ("scale",))),
+      r"axis 1 of weight d/kernel is declared as Axis\('output', 1\), but None",
+    ),
+    (
+      lambda t: with_space(t, "inner", Space(8, ("sign",))),
+      "permutations of inner are symmetries, their multipliers are not",
+    ),
+  ],
+  ids=["receiver", "power", "no axis", "output", "group"],
+)
+def test_the_weight_to_blame_is_named(square, change, message):
+  testing.assert_symmetric(square, KEY)
+  with pytest.raises(AssertionError, match=message) as error:
+    testing.assert_symmetric(change(square), KEY)
+  assert str(error.value).startswith("activation 'relu': the declared symmetry")
+
+
+def test_a_network_that_no_axis_makes_symmetric(square):
+  def apply(weights, x, activation=0):
+    return square.apply(weights, x) + weights["a"]["kernel"][0, 0] * x[:, :2]
+
+  with pytest.raises(AssertionError, match="the spaces stream is wrong, or "):
+    testing.assert_symmetric(square._replace(apply=apply), KEY)
+
+
+def test_each_activation_is_tested():
+  target = mlp((3, 4, 2), ("relu", "silu"))
+  wrong = with_space(target, "hidden_1", Space(4, ("scale", "scale")))
+  with pytest.raises(AssertionError, match="^activation 'silu'"):
+    testing.assert_symmetric(wrong, KEY)
+
+
+def test_outputs_that_do_not_depend_on_inputs_show_nothing():
+  target = mlp((3, 4, 2))
+  constant = target._replace(
+    apply=lambda w, x, activation=0: jnp.ones((len(x), 2))
+  )
+  with pytest.raises(AssertionError, match="show nothing"):
+    testing.assert_symmetric(constant, KEY)
+  with pytest.raises(InputError, match="'hidden_1' has 4 neurons"):
+    testing.assert_symmetric(target._replace(init=mlp((3, 5, 2)).init), KEY)

@@ -70,6 +70,7 @@ def load_ablation_data(
     fractions=(1 - sum(held_out), *held_out),
     seed=config.seed,
     train_step=train_step,
+    skip_bad=config.zoo.skip_bad,
   )
   # By training run, in an order that is neither the file's nor by quality.
   runs = files.metrics["modeldir"].to_numpy()[split.train]

@@ -31,6 +31,7 @@ from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import REGRESSION
 
@@ -101,7 +102,9 @@ def plan(config: ConfigDict) -> Plan:
           ),
         )
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     key = jax.random.key(config.seed)
     regauged = {
       name: measure.regauge_networks(d.target, decades=report.DECADES)(
@@ -114,17 +117,24 @@ def plan(config: ConfigDict) -> Plan:
       name = point.architecture
       row = report.point_keys(point, data[name])
       progress.console.print(f"measure {label(row)}")
-      best = [select.select_best(group, params) for group in jobs[point]]
-      original, on_regauged = (
-        np.stack([numbers_fns[point](b.params, networks, "test") for b in best])
-        for networks in (data[name].test.networks, regauged[name])
-      )
-      results[point] = PointResult(
-        original,
-        on_regauged,
-        best[0].job.steps,
-        count_parameters(best[0].params),
-        [b.job.learning_rate for b in best],
+
+      def measure_point(point=point, name=name) -> PointResult:
+        best = [select.select_best(group, params) for group in jobs[point]]
+        numbers = numbers_fns[point]
+        original, on_regauged = (
+          np.stack([numbers(b.params, networks, "test") for b in best])
+          for networks in (data[name].test.networks, regauged[name])
+        )
+        return PointResult(
+          original,
+          on_regauged,
+          best[0].job.steps,
+          count_parameters(best[0].params),
+          [b.job.learning_rate for b in best],
+        )
+
+      results[point] = partial.remember_record(
+        " ".join(map(str, point)), PointResult, measure_point
       )
     return report.outcome(config, data, objectives, results)
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments.ablation.data import AblationData
 from experiments.ablation.objectives import AblationObjective
+from experiments.runner import pictures as look
 from experiments.runner import select
 from experiments.runner.experiment import Outcome, Table
 from scalegmn_jax.eval import regression_metrics
@@ -95,6 +96,9 @@ def outcome(
     point: _row(point, result, data[point.architecture], objective)
     for point, result in results.items()
   }
+  heading = look.heading(
+    {"test": config.eval.test_networks}, select.seeds(config)
+  )
   curves = Table(
     f"By the number of training networks: {symbol} on "
     f"{config.eval.test_networks} test networks, and on the same networks "
@@ -127,7 +131,7 @@ def outcome(
   return Outcome(
     [curves, points],
     _lines(sizes, data, objective, results, rows),
-    {"curves.png": _picture(list(data), sizes, rows, symbol)},
+    {"curves.png": _picture(list(data), sizes, rows, symbol, heading)},
     {},
   )
 
@@ -245,13 +249,27 @@ def networks_to_match(
 
 
 def _picture(
-  architectures: Sequence[str], sizes: Sequence[int], rows: Rows, symbol: str
+  architectures: Sequence[str],
+  sizes: Sequence[int],
+  rows: Rows,
+  symbol: str,
+  heading: str,
 ) -> Figure:
   """The measure by number of training networks, a panel per architecture."""
-  figure = Figure(figsize=(4.5 * len(architectures), 4))
+  figure = Figure(figsize=(look.PAGE, look.HEIGHT))
+  figure.suptitle(
+    f"{heading}; whiskers: 95 % intervals over networks, x: re-gauged networks"
+  )
   axes = figure.subplots(1, len(architectures), squeeze=False, sharey=True)[0]
   for axis, name in zip(axes, architectures, strict=True):
-    for i, method in enumerate(LABELS):
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(sizes, [str(size) for size in sizes])
+    axis.set(xlabel="training networks", title=name)
+  axes[0].set_ylabel(f"{symbol} on test networks")
+  labels: list[look.Label] = []
+  for axis, name in zip(axes, architectures, strict=True):
+    labels = []
+    for method in LABELS:
       if (name, method) not in _curve_keys(rows):
         continue
       points = [rows[CurvePoint(name, method, size)] for size in sizes]
@@ -259,23 +277,12 @@ def _picture(
         np.array([row[key] for row in points])
         for key in ("value", "low", "high", "regauged")
       )
-      axis.errorbar(
-        sizes,
-        value,
-        [value - low, high - value],
-        fmt="o-",
-        color=f"C{i}",
-        markersize=4,
-        capsize=3,
-        label=_method_label(points[0]),
-      )
-      axis.plot(sizes, regauged, "x:", color=f"C{i}", alpha=0.7)
-    axis.plot([], [], "x:", color="gray", label="re-gauged")
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(sizes, [str(size) for size in sizes])
-    axis.set(xlabel="training networks", title=name)
-    axis.legend(
-      fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18)
-    )
-  axes[0].set_ylabel(f"{symbol} on test networks")
+      # "balanced" is a line of its own here, no reference.
+      color = look.GREEN if method == "balanced" else look.color(method)
+      errors = [value - low, high - value]
+      axis.errorbar(sizes, value, errors, fmt="o-", color=color, capsize=2)
+      axis.plot(sizes, regauged, "x:", color=color, alpha=0.7)
+      text = _method_label(points[0])
+      labels.append(look.Label(sizes[-1], value[-1], text, color))
+  look.label_ends(axes[-1], labels)
   return figure

@@ -120,7 +120,8 @@ def convolutional(description: Mapping[str, Any], images: int) -> Products:
   """Products of a CNN on images.
 
   Args:
-    description: arguments of `targets.cnn.cnn`.
+    description: arguments of `targets.cnn.cnn`, without pooling between
+      convolutions or hidden dense layers.
     images: number of images.
   """
   height, width, channels = description["input_shape"]

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from rich.table import Table
 
+from experiments.runner import pictures
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import read_json
 
@@ -204,7 +202,8 @@ def comparison(
 def picture(path: Path, results: Mapping[str, Any]) -> None:
   """Bars of time relative to the floor, and the curves of growth."""
   measured, curves, _ = _split(results["rows"])
-  figure = plt.figure(figsize=(12, max(6.0, 1.5 + 0.34 * len(measured))))
+  height = max(2 * pictures.HEIGHT, 1.0 + 0.17 * len(measured))
+  figure = Figure(figsize=(pictures.PAGE, height))
   grid = figure.add_gridspec(
     max(len(curves), 1), 2, width_ratios=(3, 2) if curves else (1, 0.01)
   )
@@ -212,24 +211,22 @@ def picture(path: Path, results: Mapping[str, Any]) -> None:
   for i, row in enumerate(curves):
     _curve(figure.add_subplot(grid[i, 1]), row)
   figure.suptitle(_machine(results["ceilings"]))
-  figure.tight_layout()
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
+  pictures.save(figure, path)
 
 
 def _bars(axis, rows: Sequence[Row]) -> None:
   for i, row in enumerate(rows):
     step = row["step"]
-    color = "tab:gray" if row["baseline_of"] else "tab:blue"
+    color = pictures.GRAY if row["baseline_of"] else pictures.BLUE
     axis.barh(i, step["ratio"], 0.75, color=color)
     text = f" {_number(step['ratio'])}x, {_duration(step['seconds'])}"
     if "baseline" in row:
       text += f" (baseline: {row['baseline']:.2g}x as long)"
-    axis.text(step["ratio"], i, text, va="center", fontsize=8)
+    axis.text(step["ratio"], i, text, va="center", fontsize=5)
     if "ratio_at_shape" in step:
-      axis.plot(step["ratio_at_shape"], i, "|", color="black", markersize=12)
+      axis.plot(step["ratio_at_shape"], i, "|", color="black", markersize=6)
   axis.axvline(1, color="black", linewidth=0.8)
-  axis.set_yticks(range(len(rows)), [row["case"] for row in rows], fontsize=8)
+  axis.set_yticks(range(len(rows)), [row["case"] for row in rows], fontsize=5)
   axis.invert_yaxis()
   axis.set_xscale("log")
   low, high = axis.get_xlim()
@@ -249,7 +246,7 @@ def _curve(axis, row: Row) -> None:
   for key, power, color in zip(
     ("seconds", "memory_bytes"),
     _powers(row),
-    ("tab:blue", "tab:orange"),
+    (pictures.BLUE, pictures.VERMILION),
     strict=True,
   ):
     known = [p for p in points if p[key]]
@@ -262,15 +259,14 @@ def _curve(axis, row: Row) -> None:
       [p[key] / known[0][key] for p in known],
       "o-",
       color=color,
-      markersize=4,
       label=f"{key.split('_')[0]} ~ {power}, up to {end}",
     )
   xs = [p["x"] for p in points]
   axis.plot(xs, [x / xs[0] for x in xs], ":", color="gray", label="linear")
-  axis.set_xticks(xs, [_short(x) for x in xs], fontsize=7)
+  axis.set_xticks(xs, [_short(x) for x in xs])
   axis.minorticks_off()
   axis.margins(y=0.2)
-  axis.legend(fontsize=7)
+  axis.legend(fontsize=5)
   axis.set_xlabel(row["grows"])
   axis.set_ylabel("x the smallest")
 

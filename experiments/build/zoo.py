@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from experiments.build.checks import need
 from experiments.build.device import default_vmap_size
-from experiments.runner import progress
+from experiments.runner import interrupt, progress
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.data import download, images
 from scalegmn_jax.zoo import cache, codec, generate, parts, store
@@ -94,6 +94,7 @@ def build_zoo_files(
       save_every=c.save_every,
       vmap_size=default_vmap_size(target),
       on_epoch=advance,
+      check=interrupt.check,
     )
 
 
@@ -125,13 +126,14 @@ def build_zoos(
     activations=target.activations,
     fractions=tuple(c.fractions),
     seed=config.seed,
+    skip_bad=c.skip_bad,
   )
   test_files = files
   if c.test_path:
     # With a zoo of test networks, the test side of the first zoo validates.
     val = np.sort(np.concatenate([val, test]))
     test_files = _read_zoo(c.test_path, target)
-    test = select_rows(test_files, "last", target.activations)
+    test = select_rows(test_files, "last", target.activations, c.skip_bad)
   # A random sample with a fixed seed: neither the first nor the best networks.
   order = np.random.RandomState(config.seed)
   val = order.permutation(val)[: config.eval.val_networks]
@@ -210,7 +212,7 @@ def build_ood(
       networks = build_network(path, target)
     else:
       files = store.read_zoo(path)
-      rows = select_rows(files, "last", target.activations)
+      rows = select_rows(files, "last", target.activations, config.zoo.skip_bad)
       order = np.random.RandomState(config.seed).permutation(rows)
       networks = codec.load_networks(
         target, files, order[: config.eval.test_networks]

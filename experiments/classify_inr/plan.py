@@ -1,5 +1,6 @@
 """Classification of images by the weights of networks that render them."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import select_best
 from scalegmn_jax.base import Params
 from scalegmn_jax.batched import read_networks
+from scalegmn_jax.partial import NOTHING, Partial
 
 
 def check(config: ConfigDict) -> None:
@@ -32,14 +34,22 @@ def plan(config: ConfigDict) -> Plan:
   read = {name: read_networks(f) for name, f in functionals.items()}
   jobs = methods.make_jobs(config, inrs, functionals, read)
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     rows = []
     for method in functionals:
       progress.console.print(f"measure {label({'method': method})}")
       best = select_best(jobs[method], params)
+      measured = partial.remember_row(
+        method,
+        functools.partial(
+          methods.measure_row, inrs, read[method], best.params, config.seed
+        ),
+      )
       rows.append(
         {"method": method, "learning_rate": best.job.learning_rate}
-        | methods.measure_row(inrs, read[method], best.params, config.seed)
+        | measured
         | dict(best.metrics)
       )
     return report.outcome(config, inrs, rows)

@@ -1,5 +1,6 @@
 """Table and pictures of the classification of INRs."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from ml_collections import ConfigDict
 
 from experiments.inr import report as inr_report
 from experiments.inr.data import InrSplit, make_renderer
+from experiments.runner import pictures as look
+from experiments.runner import select
 from experiments.runner.experiment import Outcome, Table
 
 Rows = Sequence[Mapping[str, Any]]
@@ -71,23 +74,32 @@ def outcome(config: ConfigDict, inrs: InrSplit, rows: Rows) -> Outcome:
   gallery = inr_report.gallery(
     {"image": inrs.test.pictures.pixels[examples], "INR": rendered}
   )
-  pictures = {"accuracy.png": _bars(rows), "inrs.png": gallery}
+  heading = look.heading(
+    {"test": sizes["test"], "training": sizes["train"]}, select.seeds(config)
+  )
+  pictures = {"accuracy.png": _bars(rows, heading), "inrs.png": gallery}
   return Outcome([table], lines, pictures, {"inrs": sizes, "psnr": psnr})
 
 
-def _bars(rows: Rows) -> Figure:
+def _bars(rows: Rows, heading: str) -> Figure:
   """Accuracy and its interval, a bar per row."""
-  figure = Figure(figsize=(7, 0.5 * len(rows) + 1))
+  figure = Figure(figsize=(look.COLUMN, 0.25 * len(rows) + 0.8))
+  figure.suptitle(f"{heading}; 95 % intervals")
   axis = figure.subplots()
-  values = np.array([row["accuracy"] for row in rows])
-  errors = [
-    [row["accuracy"] - row["low"] for row in rows],
-    [row["high"] - row["accuracy"] for row in rows],
-  ]
-  axis.barh(
-    [label(row) for row in rows], values, xerr=errors, color="tab:blue",
-    alpha=0.7, capsize=3,
-  )  # fmt: skip
+  for i, row in enumerate(rows):
+    value, low, high = row["accuracy"], row["low"], row["high"]
+    axis.barh(
+      i, value, xerr=[[value - low], [high - value]], capsize=2, alpha=0.7,
+      color=look.color(row["method"]), error_kw={"linewidth": 0.8},
+    )  # fmt: skip
+    axis.annotate(
+      f"{value:.3f}", (high, i), (3, 0), textcoords="offset points",
+      va="center", fontsize=look.LABEL_SIZE,
+    )  # fmt: skip
+  names = [textwrap.fill(label(row), look.LABEL_WIDTH) for row in rows]
+  axis.set_yticks(range(len(rows)), names)
   axis.invert_yaxis()
-  axis.set(xlim=(0, 1), xlabel="accuracy on INRs of test images")
+  # Room for the numbers right of the bars.
+  axis.set(xlim=(0, 1.15), xlabel="accuracy on INRs of test images")
+  axis.set_xticks(np.linspace(0, 1, 6))
   return figure

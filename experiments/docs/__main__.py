@@ -2,6 +2,7 @@
 
   python -m experiments.docs             writes them
   python -m experiments.docs --check     fails where a file differs
+  python -m experiments.docs --pictures  draws docs/pictures first
   python -m experiments.docs --add=RUN   tracks the results of a workdir first
 
 A block between `<!-- begin NAME -->` and `<!-- end -->` is the text that
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.docs import reference, tables, tracked
+from experiments.docs import pictures, reference, tables, tracked
 from experiments.runner import command
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import write_text
@@ -58,6 +59,8 @@ def main(argv: list[str]) -> None:
     raise InputError(f"unexpected argument {argv[1]!r}")
   for workdir in flags.FLAGS.add:
     print(f"tracked: {tracked.add(Path(workdir)).relative_to(tracked.ROOT)}")
+  if flags.FLAGS.pictures:
+    pictures.draw()
   stale = {
     page: text
     for page, text in generated().items()
@@ -75,5 +78,6 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   flags.DEFINE_bool("check", False, "Only compare; fail where a file differs.")
+  flags.DEFINE_bool("pictures", False, "Draw the pictures of docs/ again.")
   flags.DEFINE_multi_string("add", [], "Workdir whose results are tracked.")
   sys.exit(command.start(main))

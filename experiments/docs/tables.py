@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from experiments.docs.tracked import Row, Tracked, load, load_seeds
 from experiments.runner import formats
+from experiments.runner.report import markdown_table
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 
 
@@ -55,15 +56,6 @@ OPERATOR = {"method": "operator"}
 LAST_LAYER = {"method": "last_layer"}
 OPERATOR_LAST_LAYER = {"method": "last_layer", "after": "operator"}
 PRETRAINED_LAST_LAYER = {"method": "last_layer", "after": "pretrained"}
-
-
-def markdown(
-  header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1
-) -> str:
-  """A table whose first columns are text and whose others are numbers."""
-  align = ["---"] * text_columns + ["---:"] * (len(header) - text_columns)
-  lines = [header, align, *rows]
-  return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _adam(run: Tracked) -> list[Row]:
@@ -138,7 +130,7 @@ def results_summary() -> str:
     "**operator**, one forward pass",
     f"Adam, {last} epochs",
   )
-  return markdown(header, rows)
+  return markdown_table(header, rows)
 
 
 def epochs() -> str:
@@ -168,7 +160,7 @@ def epochs() -> str:
         _each_seed(runs, _worst_change),
       ]
     )
-  return markdown(header, rows, text_columns=2)
+  return markdown_table(header, rows, text_columns=2)
 
 
 def _accuracy_gain(run: Tracked) -> str:
@@ -240,7 +232,7 @@ def _long_table(zoos: Sequence[Zoo]) -> str:
       lines.append([title, label, *cells])
       title = ""
   header = ("zoo", "method", *(name for _, name, _ in columns))
-  return markdown(header, lines, text_columns=2)
+  return markdown_table(header, lines, text_columns=2)
 
 
 def ood() -> str:
@@ -270,7 +262,7 @@ def ood() -> str:
         ),
       ]
     )
-  return markdown(header, rows)
+  return markdown_table(header, rows)
 
 
 def pretrained() -> str:
@@ -293,7 +285,7 @@ def pretrained() -> str:
     "name", "networks", "`python -m experiments.run --config=`", "original",
     "operator", "Adam",
   )  # fmt: skip
-  return markdown(header, lines, text_columns=3)
+  return markdown_table(header, lines, text_columns=3)
 
 
 def experiment_table(name: str, table: int = 0) -> str:
@@ -316,7 +308,7 @@ def experiment_table(name: str, table: int = 0) -> str:
     contents["first"],
     *(contents["columns"][key][0] for key in columns),
   )
-  return markdown(header, rows)
+  return markdown_table(header, rows)
 
 
 def papers() -> str:
@@ -324,7 +316,7 @@ def papers() -> str:
   keys = ("config", "measured", "scalegmn", "baselines", "published")
   header = ("`configs/`", "measured", "ScaleGMN", "baselines", "published")
   rows = [[row[key] for key in keys] for row in load("papers").rows()]
-  return markdown(header, rows, text_columns=len(header))
+  return markdown_table(header, rows, text_columns=len(header))
 
 
 def scaling() -> str:
@@ -341,7 +333,7 @@ def scaling() -> str:
       for n in networks
     ]
     lines.append([f"{steps:,}", *cells])
-  return markdown(header, lines)
+  return markdown_table(header, lines)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

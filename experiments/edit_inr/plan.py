@@ -3,6 +3,7 @@
 An operator turns the network of an image into the network of its dilation.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from experiments.runner.select import select_best
 from scalegmn_jax.base import Params
 from scalegmn_jax.batched import edit_networks
 from scalegmn_jax.data import pictures
+from scalegmn_jax.partial import NOTHING, Partial
 
 
 def check(config: ConfigDict) -> None:
@@ -38,7 +40,9 @@ def plan(config: ConfigDict) -> Plan:
   edit = {name: edit_networks(operator) for name, operator in operators.items()}
   jobs = methods.make_jobs(config, data, operators, edit, render)
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     networks, dilated = data.networks["test"], data.dilated["test"]
     original = render(networks)
     dilated_inr = pictures.dilated(original)
@@ -58,7 +62,12 @@ def plan(config: ConfigDict) -> Plan:
       edited = render(edit[method](best.params, networks))
       rows.append(
         image_row(method, edited)
-        | methods.operator_row(data, edit[method], best.params, config.seed)
+        | partial.remember_row(
+          method,
+          functools.partial(
+            methods.operator_row, data, edit[method], best.params, config.seed
+          ),
+        )
         | {
           "val_mse": best.metrics["val_objective"],
           "learning_rate": best.job.learning_rate,

@@ -24,6 +24,7 @@ Keys of a row, from which `report.label` makes the displayed text:
 """
 
 import functools
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,12 +37,13 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.finetune.data import Inputs
-from experiments.runner import progress
+from experiments.runner import interrupt, progress
 from scalegmn_jax.base import Networks
 from scalegmn_jax.baselines import constant
 from scalegmn_jax.eval import keep_better, scores
 from scalegmn_jax.inner import finetune, last_layer
 from scalegmn_jax.inner.losses import finetune_losses
+from scalegmn_jax.partial import NOTHING, Partial, Result
 from scalegmn_jax.symmetry import gauge
 
 Edit = Callable[[Networks], Networks]
@@ -63,8 +65,7 @@ class Evaluator(NamedTuple):
     objective: networks -> [B], on validation images; every choice is made by
       it.
     scores: networks -> `Scores` on test images, only for rows of tables.
-    accuracy_at_sparsity: networks -> [len(SHARES)], mean accuracy on test
-      images.
+    accuracy_at_sparsity: networks -> [len(SHARES), B], accuracy on test images.
     keep_better: (before, after) -> the better version of each network on
       validation images.
     solve_last_layer: networks -> networks with the last layer solved for on
@@ -87,7 +88,9 @@ def make_evaluator(config: ConfigDict, inputs: Inputs) -> Evaluator:
   prune = scores.accuracy_at_sparsity(target, SHARES)
   choose = keep_better.keep_better(finetune_losses(target, l1=l1))
   steps = config.baselines.get("last_layer_steps", 0)
-  solve = last_layer.last_layer_solver(target, l1=l1, steps=steps)
+  solve = last_layer.last_layer_solver(
+    target, l1=l1, steps=steps, check=interrupt.check
+  )
   train, val, test = inputs.images.device_splits()
   return Evaluator(
     train=train,
@@ -109,11 +112,13 @@ class Setting(NamedTuple):
     config: of the run.
     inputs: networks; the test networks are used only for rows of tables.
     evaluator: images and measures.
+    partial: keeps what has been measured.
   """
 
   config: ConfigDict
   inputs: Inputs
   evaluator: Evaluator
+  partial: Partial = NOTHING
 
   @property
   def test(self) -> Networks:
@@ -160,17 +165,19 @@ def time_edit(edit: Callable[[Networks], Any], networks: Networks) -> Seconds:
 class Candidate(NamedTuple):
   """The test networks as one method leaves them.
 
+  The functions are not called for a method that has been measured before.
+
   Attributes:
     keys: of its row.
-    networks: the edited test networks.
-    seconds: that the method takes.
+    networks: () -> the edited test networks.
+    seconds: () -> the seconds that the method takes.
     data_passes: passes over the training images per network.
     at_sparsity: whether accuracy against sparsity is measured.
   """
 
   keys: Keys
-  networks: Networks
-  seconds: Seconds = NO_SECONDS
+  networks: Callable[[], Networks]
+  seconds: Callable[[], Seconds] = lambda: NO_SECONDS
   data_passes: float = 0.0
   at_sparsity: bool = False
 
@@ -181,12 +188,12 @@ class Start(NamedTuple):
   Attributes:
     name: the value of the key "after"; empty for the original networks.
     edit: networks -> the networks that the method starts from.
-    seconds: that the edit takes.
+    seconds: () -> the seconds that the edit takes.
   """
 
   name: str
   edit: Edit
-  seconds: Seconds = NO_SECONDS
+  seconds: Callable[[], Seconds] = lambda: NO_SECONDS
 
   def keys(self, method: str, **more: Any) -> dict[str, Any]:
     """The keys of a method that starts here."""
@@ -223,7 +230,7 @@ class Measurement(NamedTuple):
   Attributes:
     row: of the table: the keys and the numbers of `scores.score_row`.
     objective: [B].
-    at_sparsity: accuracy [len(SHARES)], None if not measured.
+    at_sparsity: accuracy [len(SHARES), B], None if not measured.
   """
 
   row: Mapping[str, Any]
@@ -255,13 +262,15 @@ def compare(
     metanetworks: {name: edit}, the baseline metanetworks.
   """
   c, test = setting.config.baselines, setting.test
-  original = setting.evaluator.scores(test)
-  operator = Start("operator", edit, time_edit(edit, test))
+  original = _scores_of_original(setting.evaluator, test, setting.partial)
+  operator = Start("operator", edit, _seconds_of(setting, "operator", edit))
   measurements: list[Measurement] = []
 
   def measure(candidates: Iterable[Candidate]) -> None:
     for candidate in candidates:
-      measurements.append(_measure(setting.evaluator, candidate, original))
+      measurements.append(
+        _measure(setting.evaluator, candidate, original, setting.partial)
+      )
 
   measure(operator_candidates(setting, operator))
   measure(metanetwork_candidates(setting, metanetworks))
@@ -281,6 +290,30 @@ def compare(
     with_gains(measurements),
     [{**run.keys, "objective": run.tuned.objective} for run in runs],
   )
+
+
+def _seconds_of(
+  setting: Setting, name: str, edit: Edit
+) -> Callable[[], Seconds]:
+  """() -> the seconds that an edit of the test networks takes."""
+
+  def compute(_: Partial) -> Result:
+    return Result({}, time_edit(edit, setting.test))
+
+  @functools.cache
+  def seconds() -> Seconds:
+    return Seconds(*setting.partial.remember(f"seconds {name}", compute).values)
+
+  return seconds
+
+
+def _scores_of_original(
+  evaluator: Evaluator, networks: Networks, partial: Partial
+) -> scores.Scores:
+  found = partial.remember(
+    "original scores", lambda _: Result(evaluator.scores(networks)._asdict())
+  )
+  return scores.Scores(**found.arrays)
 
 
 def with_gains(measurements: Sequence[Measurement]) -> list[Measurement]:
@@ -308,7 +341,10 @@ def best_constant(measurements: Iterable[Measurement]) -> Measurement:
 
 
 def ood_rows(
-  evaluator: Evaluator, populations: Mapping[str, Networks], edit: Edit
+  evaluator: Evaluator,
+  populations: Mapping[str, Networks],
+  edit: Edit,
+  partial: Partial = NOTHING,
 ) -> list[dict[str, Any]]:
   """Rows of out-of-distribution networks, original and edited.
 
@@ -316,44 +352,58 @@ def ood_rows(
     evaluator: images.
     populations: {name: networks}.
     edit: the trained operator.
+    partial: keeps what has been measured.
   """
   rows = []
   operator = Start("operator", edit)
   for name, networks in populations.items():
-    original = evaluator.scores(networks)
-    edited = edit(networks)
+    part = partial.of(name)
+    original = _scores_of_original(evaluator, networks, part)
+    edited = functools.cache(functools.partial(edit, networks))
+    solve = evaluator.solve_last_layer
     candidates = [
-      Candidate({"method": "original"}, networks),
+      Candidate({"method": "original"}, lambda n=networks: n),
       Candidate({"method": "operator"}, edited),
       Candidate(
-        operator.keys("keep_better"), evaluator.keep_better(networks, edited)
+        operator.keys("keep_better"),
+        lambda n=networks, e=edited: evaluator.keep_better(n, e()),
       ),
     ]
-    if evaluator.solve_last_layer is not None:
-      solved = evaluator.solve_last_layer(edited)
-      candidates.append(Candidate(operator.keys("last_layer"), solved))
+    if solve is not None:
+      candidates.append(
+        Candidate(operator.keys("last_layer"), lambda e=edited, s=solve: s(e()))
+      )
     for candidate in candidates:
-      measurement = _measure(evaluator, candidate, original)
+      measurement = _measure(evaluator, candidate, original, part)
       rows.append({"population": name, **measurement.row})
   return rows
 
 
 def _measure(
-  evaluator: Evaluator, candidate: Candidate, original: scores.Scores
+  evaluator: Evaluator,
+  candidate: Candidate,
+  original: scores.Scores,
+  partial: Partial,
 ) -> Measurement:
-  result = evaluator.scores(candidate.networks)
-  row = scores.score_row(
-    candidate.keys,
-    result,
-    original,
-    seconds_alone=candidate.seconds.alone,
-    seconds_batched=candidate.seconds.batched,
-    data_passes=candidate.data_passes,
-  )
-  at_sparsity = None
-  if candidate.at_sparsity:
-    at_sparsity = evaluator.accuracy_at_sparsity(candidate.networks)
-  return Measurement(row, np.asarray(result.objective), at_sparsity)
+  def compute(_: Partial) -> Result:
+    networks, seconds = candidate.networks(), candidate.seconds()
+    result = evaluator.scores(networks)
+    row = scores.score_row(
+      candidate.keys,
+      result,
+      original,
+      seconds_alone=seconds.alone,
+      seconds_batched=seconds.batched,
+      data_passes=candidate.data_passes,
+    )
+    arrays = {"objective": np.asarray(result.objective)}
+    if candidate.at_sparsity:
+      arrays["at_sparsity"] = evaluator.accuracy_at_sparsity(networks)
+    return Result(arrays, row)
+
+  name = json.dumps(candidate.keys, sort_keys=True)
+  arrays, row = partial.remember(name, compute)
+  return Measurement(row, arrays["objective"], arrays.get("at_sparsity"))
 
 
 def operator_candidates(
@@ -363,24 +413,28 @@ def operator_candidates(
   the two."""
   evaluator, test = setting.evaluator, setting.test
   balance = gauge.balance_networks(setting.inputs.target)
-  yield Candidate({"method": "original"}, test, at_sparsity=True)
+  yield Candidate({"method": "original"}, lambda: test, at_sparsity=True)
   yield Candidate(
-    {"method": "balanced"}, balance(test), time_edit(balance, test)
+    {"method": "balanced"},
+    lambda: balance(test),
+    lambda: time_edit(balance, test),
   )
-  edited = operator.edit(test)
+  edited = functools.cache(lambda: operator.edit(test))
   yield Candidate(
     {"method": "operator"}, edited, operator.seconds, at_sparsity=True
   )
   # An equivariant operator keeps the gauge of its input.
-  yield Candidate(operator.keys("balanced"), balance(edited), operator.seconds)
+  yield Candidate(
+    operator.keys("balanced"), lambda: balance(edited()), operator.seconds
+  )
 
   def edit_where_better(networks: Networks) -> Networks:
     return evaluator.keep_better(networks, operator.edit(networks))
 
   yield Candidate(
     operator.keys("keep_better"),
-    evaluator.keep_better(test, edited),
-    time_edit(edit_where_better, test),
+    lambda: evaluator.keep_better(test, edited()),
+    lambda: time_edit(edit_where_better, test),
     data_passes=2 * len(evaluator.val[1]) / len(evaluator.train[1]),
   )
 
@@ -389,9 +443,13 @@ def metanetwork_candidates(
   setting: Setting, metanetworks: Mapping[str, Edit]
 ) -> Iterator[Candidate]:
   """The baseline metanetworks."""
+  test = setting.test
   for name, edit in metanetworks.items():
-    seconds = time_edit(edit, setting.test)
-    yield Candidate({"method": name}, edit(setting.test), seconds)
+    yield Candidate(
+      {"method": name},
+      functools.partial(edit, test),
+      functools.partial(time_edit, edit, test),
+    )
 
 
 def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
@@ -410,6 +468,7 @@ def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
     )
     rates = [r * (10 if optimizer == "sgd" else 1) for r in c.learning_rates]
     name = f"{optimizer} ({schedule})"
+    partial = setting.partial.of(name)
     length = max(horizons) if schedule == "constant" else sum(horizons)
     with progress.bar(f"tune {name}", length) as advance:
       tuned = finetune.tune_learning_rates(
@@ -421,22 +480,40 @@ def tuned_runs(setting: Setting) -> Iterator[TunedRun]:
         evaluator.train,
         evaluator.objective,
         on_epoch=advance,
+        partial=partial.of("tune"),
       )
     epochs = _total_epochs(tuned.rates, schedule)
+    trajectories = partial.of("test")
+    resumed = trajectories.exists()
     with progress.bar(f"test networks, {name}", epochs) as advance:
-      start = time.perf_counter()
+      start = time.monotonic()
       weights = finetune.run_at_tuned_rates(
-        tuner, tuned, test, setting.image_order, evaluator.train, advance
+        tuner,
+        tuned,
+        test,
+        setting.image_order,
+        evaluator.train,
+        advance,
+        trajectories,
       )
-      batched = (time.perf_counter() - start) / epochs / test.size
-    alone = _epoch_seconds(setting, tuner, tuned.rates[horizons[0]])
+      elapsed = time.monotonic() - start
+
+    def seconds(
+      _, tuner=tuner, rate=tuned.rates[horizons[0]],
+      batched=None if resumed else elapsed / epochs,
+    ):  # fmt: skip
+      if batched is None:
+        batched = _epoch_seconds(setting, tuner, rate, test, runs=1)
+      alone = _epoch_seconds(setting, tuner, rate, test.take(slice(1)), runs=3)
+      return Result({}, Seconds(alone, batched / test.size))
+
     yield TunedRun(
       tuner.key,
       tuner,
       rates,
       tuned,
       {h: test._replace(weights=w) for h, w in weights.items()},
-      Seconds(alone, batched),
+      Seconds(*partial.remember("seconds", seconds).values),
     )
 
 
@@ -449,15 +526,21 @@ def _total_epochs(rates: Mapping[int, float], schedule: str) -> int:
 
 
 def _epoch_seconds(
-  setting: Setting, tuner: finetune.FineTuner, rate: float
+  setting: Setting,
+  tuner: finetune.FineTuner,
+  rate: float,
+  networks: Networks,
+  runs: int,
 ) -> float:
-  """Seconds per epoch of one network by itself."""
-  first, train = setting.test.take(slice(1)), setting.evaluator.train
+  """Seconds per epoch of some networks."""
+  rates = jnp.full(networks.size, rate)
 
   def run():
-    return tuner.run(first, jnp.full(1, rate), [1], setting.image_order, train)
+    return tuner.run(
+      networks, rates, [1], setting.image_order, setting.evaluator.train
+    )
 
-  return median_seconds(run, runs=3)
+  return median_seconds(run, runs=runs)
 
 
 def descent_candidates(
@@ -473,8 +556,8 @@ def descent_candidates(
   for epochs, networks in run.networks.items():
     yield Candidate(
       {**run.keys, "epochs": epochs},
-      networks,
-      NO_SECONDS.plus_epochs(epochs, run.seconds),
+      lambda n=networks: n,
+      lambda e=epochs: NO_SECONDS.plus_epochs(e, run.seconds),
       data_passes=float(epochs),
       at_sparsity=at_sparsity and epochs == last,
     )
@@ -495,10 +578,22 @@ def constant_networks(setting: Setting) -> tuple[Networks, Networks]:
   def evaluate(networks: Networks) -> jax.Array:
     return mean_objectives(networks, zoos.val, *setting.evaluator.val)
 
-  best = constant.best_network(zoos.train, evaluate(zoos.train))
+  objectives = _remember_array(
+    setting, "constant objectives", lambda: evaluate(zoos.train)
+  )
+  best = constant.best_network(zoos.train, objectives)
   start = best._replace(class_to_output=None, teacher=None)
   supervision = zoos.train if _supervision_differs(zoos.test) else None
-  return best, _train_one(setting, start, evaluate, supervision)
+  return best, _train_one(setting, "constant", start, evaluate, supervision)
+
+
+def _remember_array(
+  setting: Setting, name: str, compute: Callable[[], jax.Array]
+) -> jax.Array:
+  found = setting.partial.remember(
+    name, lambda _: Result({"array": np.asarray(compute())})
+  )
+  return jnp.asarray(found.arrays["array"])
 
 
 def constant_candidates(
@@ -508,11 +603,11 @@ def constant_candidates(
   epochs = setting.config.baselines.constant_epochs
   yield Candidate(
     {"method": "constant", "source": "best_of_zoo"},
-    constant.replace_all(best, setting.test),
+    lambda: constant.replace_all(best, setting.test),
   )
   yield Candidate(
     {"method": "constant", "source": "trained", "epochs": epochs},
-    constant.replace_all(trained, setting.test),
+    lambda: constant.replace_all(trained, setting.test),
   )
 
 
@@ -530,9 +625,13 @@ def pretrained_start(setting: Setting, trained: Networks) -> Start:
   network = trained
   if needed and _supervision_differs(zoos.test):
     # By labels: a network with constant outputs is its own best student.
-    by_labels = evaluator.objective(zoos.train._replace(teacher=None))
+    by_labels = _remember_array(
+      setting,
+      "objectives by labels",
+      lambda: evaluator.objective(zoos.train._replace(teacher=None)),
+    )
     start = best_with_most_outputs(zoos.train, by_labels)
-    network = _train_one(setting, start, evaluator.objective)
+    network = _train_one(setting, "pretrained", start, evaluator.objective)
   return Start("pretrained", functools.partial(constant.replace_all, network))
 
 
@@ -557,6 +656,7 @@ def _supervision_differs(networks: Networks) -> bool:
 
 def _train_one(
   setting: Setting,
+  name: str,
   start: Networks,
   evaluate: Callable[[Networks], jax.Array],
   supervision: Networks | None = None,
@@ -565,6 +665,7 @@ def _train_one(
 
   Args:
     setting: images.
+    name: of the training, to be resumed.
     start: one network.
     evaluate: networks -> objectives [B] on validation images.
     supervision: networks whose labels or teachers take turns in training; None
@@ -591,6 +692,7 @@ def _train_one(
       setting.evaluator.train,
       evaluate,
       advance,
+      setting.partial.of(name),
     )
   return start._replace(weights=weights)
 
@@ -609,8 +711,8 @@ def last_layer_candidates(
 
     yield Candidate(
       start.keys("last_layer"),
-      run(setting.test),
-      time_edit(run, setting.test),
+      functools.partial(run, setting.test),
+      functools.partial(time_edit, run, setting.test),
       data_passes=1.0,
     )
 
@@ -629,6 +731,7 @@ def further_candidates(
   if not horizons:
     return
   zoos, evaluator = setting.inputs.zoos, setting.evaluator
+  partial = setting.partial.of(f"{start.name} + epochs")
   with progress.bar(f"{start.name} + epochs", max(horizons)) as advance:
     tuned = finetune.tune_learning_rates(
       run.tuner,
@@ -639,15 +742,21 @@ def further_candidates(
       evaluator.train,
       evaluator.objective,
       on_epoch=advance,
+      partial=partial.of("tune"),
     )
   networks = start.edit(zoos.test)
   results = finetune.run_at_tuned_rates(
-    run.tuner, tuned, networks, setting.image_order, evaluator.train
+    run.tuner,
+    tuned,
+    networks,
+    setting.image_order,
+    evaluator.train,
+    partial=partial.of("test"),
   )
   for epochs, weights in results.items():
     yield Candidate(
       start.keys(**run.keys, epochs=epochs),
-      networks._replace(weights=weights),
-      start.seconds.plus_epochs(epochs, run.seconds),
+      lambda w=weights: networks._replace(weights=w),
+      lambda e=epochs: start.seconds().plus_epochs(e, run.seconds),
       data_passes=float(epochs),
     )

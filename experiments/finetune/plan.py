@@ -1,7 +1,7 @@
 """Amortized fine-tuning: an operator, trained on a zoo, edits networks."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,11 +11,13 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.finetune import data, methods, report, training
 from experiments.finetune.report import label as label
+from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan, Table
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.inner import finetune
 from scalegmn_jax.inner.losses import PENALTIES
+from scalegmn_jax.partial import NOTHING, Partial
 
 
 def check(config: ConfigDict) -> None:
@@ -72,15 +74,18 @@ def plan(config: ConfigDict) -> Plan:
   populations = data.load_ood(config, inputs)
   trained = training.training_jobs(config, inputs)
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     edits = {
-      name: partial(edit, params[name]) for name, edit in trained.edits.items()
+      name: functools.partial(edit, params[name])
+      for name, edit in trained.edits.items()
     }
     edit = edits.pop(training.OPERATOR)
     evaluator = methods.make_evaluator(config, inputs)
-    setting = methods.Setting(config, inputs, evaluator)
+    setting = methods.Setting(config, inputs, evaluator, partial)
     comparison = methods.compare(setting, edit, edits)
-    ood = methods.ood_rows(evaluator, populations, edit)
+    ood = methods.ood_rows(evaluator, populations, edit, partial.of("ood"))
     errors = symmetry_errors(config, inputs, trained, params[training.OPERATOR])
     return outcome(config, inputs, comparison, ood, errors)
 
@@ -137,7 +142,13 @@ def outcome(
       *report.verdicts(measurements),
       report.symmetry_verdict(errors["functions"], errors["weights"]),
     ],
-    report.pictures(measurements),
+    report.pictures(
+      measurements,
+      pictures.heading(
+        {"test": networks["test"], "training": networks["train"]},
+        select.seeds(config),
+      ),
+    ),
     {
       "zoo": networks,
       "symmetry_error": {key: e.tolist() for key, e in errors.items()},

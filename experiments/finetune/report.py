@@ -14,6 +14,7 @@ from experiments.finetune.methods import (
   Measurement,
   best_constant,
 )
+from experiments.runner import pictures as look
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 
 COLUMNS = {
@@ -217,16 +218,26 @@ def tuning(comparison: Comparison) -> dict[str, Any]:
   }
 
 
-def pictures(measurements: Sequence[Measurement]) -> dict[str, Figure]:
-  """{file name: figure}."""
+def pictures(
+  measurements: Sequence[Measurement], heading: str
+) -> dict[str, Figure]:
+  """The pictures of a run.
+
+  Args:
+    measurements: one per row of the main table.
+    heading: numbers of networks and seed, see `pictures.heading`.
+
+  Returns:
+    {file name: figure}.
+  """
   return {
-    "per_network.png": per_network(measurements),
-    "time.png": _time(measurements),
-    "sparsity.png": _sparsity(measurements),
+    "per_network.png": per_network(measurements, heading),
+    "time.png": time(measurements, heading),
+    "sparsity.png": sparsity(measurements, heading),
   }
 
 
-def per_network(measurements: Sequence[Measurement]) -> Figure:
+def per_network(measurements: Sequence[Measurement], heading: str) -> Figure:
   """The objective of each test network, and its gain over the best constant.
 
   Networks are sorted by the objective of the original; all methods of one
@@ -241,47 +252,39 @@ def per_network(measurements: Sequence[Measurement]) -> Figure:
   order = np.argsort(original.objective)
   ranks = np.arange(1, len(order) + 1)
 
-  figure = Figure(figsize=(9, 4.5))
+  figure = Figure(figsize=(look.PAGE, look.HEIGHT))
+  figure.suptitle(heading)
   left, right = figure.subplots(1, 2)
-  left.plot(
-    ranks, original.objective[order], "o", color="gray", markersize=4,
-    label=label(original.row),
-  )  # fmt: skip
-  left.plot(
-    ranks, reference.objective[order], "-", color="black", linewidth=1,
-    label=label(reference.row),
-  )  # fmt: skip
-  right.axhline(0, color="black", linewidth=1, label="best constant")
   bottom, top = _gain_limits(
     reference.objective - operator.objective,
     reference.objective - descent.objective,
   )
-  right.set_ylim(bottom, top)
-  for m, marker, color in ((descent, "^", "C1"), (operator, "o", "C0")):
-    left.plot(
-      ranks, m.objective[order], marker, color=color, markersize=4,
-      label=label(m.row),
-    )  # fmt: skip
+  right.axhline(0, color=look.BLACK)
+  ends = {
+    left: [],
+    right: [look.Label(ranks[-1], 0, "best constant", look.BLACK)],
+  }
+  for m, marker in (
+    (original, "o"), (reference, "-"), (descent, "^"), (operator, "o")
+  ):  # fmt: skip
+    color, values = look.color(m.row["method"]), m.objective[order]
+    left.plot(ranks, values, marker, color=color, label=label(m.row))
+    ends[left].append(look.Label(ranks[-1], values[-1], label(m.row), color))
+    if m is original or m is reference:
+      continue
     gains = (reference.objective - m.objective)[order]
+    right.plot(ranks, gains, marker, color=color, label=label(m.row))
     text = f"{label(m.row)}: mean {gains.mean():+.4f}"
     if outside := int((gains < bottom).sum()):
       text += f", {outside} below the axis"
-    right.plot(ranks, gains, marker, color=color, markersize=4, label=text)
-  left.set(
-    xlabel="test network, by original objective",
-    ylabel="objective on test images",
-    title="Each test network",
-  )
-  right.set(
-    xlabel="test network, by original objective",
-    ylabel="constant minus method (above 0: better)",
-    title="Gain over the best constant",
-  )
+    end = float(np.clip(gains[-1], bottom, top))
+    ends[right].append(look.Label(ranks[-1], end, text, color))
+  left.set(ylabel="objective on test images")
+  right.set(ylabel="best constant minus method", ylim=(bottom, top))
   for axis in (left, right):
-    # Below the axes, where it hides no network.
-    axis.legend(
-      fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncol=2
-    )
+    axis.set(xlabel="test network, by original objective")
+  for axis, labels in ends.items():
+    look.label_ends(axis, labels)
   return figure
 
 
@@ -299,67 +302,106 @@ def _gain_limits(
   return low - margin, high + margin
 
 
-def _time(measurements: Sequence[Measurement]) -> Figure:
-  figure = Figure(figsize=(6, 4))
+SPREAD = (0.1, 0.9)
+"""Quantiles over test networks between which whiskers and bands reach."""
+
+
+def time(measurements: Sequence[Measurement], heading: str) -> Figure:
+  """The objective against the seconds that each method takes.
+
+  Whiskers reach from the 10th to the 90th percentile of the test networks.
+  """
+  figure = Figure(figsize=(look.PAGE, 1.2 * look.HEIGHT))
+  figure.suptitle(
+    f"{heading}; mean, and 10th to 90th percentile of the test networks"
+  )
   axis = figure.subplots()
-  rows = [m.row for m in measurements]
-  groups: dict[tuple, list] = {}
-  for row in rows:
-    if row["method"] == "balanced" or row["seconds_alone"] == 0:
+  references = [
+    m.row
+    for m in measurements
+    if m.row["method"] == "constant"
+    or (m.row["method"] == "balanced" and "after" not in m.row)
+  ]
+  groups: dict[tuple, list[Measurement]] = {}
+  for m in measurements:
+    row = m.row
+    if row["method"] in ("balanced", "constant"):
       continue
-    if row["method"] in OPTIMIZERS:
-      key = row.get("after"), row["method"], row["schedule"]
-      groups.setdefault(key, []).append(row)
-    else:
-      axis.plot(row["seconds_alone"], row["objective"], "*", markersize=12,
-                label=label(row))  # fmt: skip
-  for points in groups.values():
-    axis.plot(
-      [p["seconds_alone"] for p in points],
-      [p["objective"] for p in points],
-      "o-",
-      label=_curve_label(points),
-    )
-  for row in rows:
-    gauge_only = row["method"] == "balanced" and "after" not in row
-    if gauge_only or row["method"] == "constant":
-      axis.axhline(row["objective"], color="gray", linestyle=":", linewidth=1)
-      axis.annotate(
-        label(row),
-        (0.99, row["objective"]),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        va="bottom",
-        fontsize=7,
-      )
+    if row["seconds_alone"] > 0:
+      key = row.get("after"), row["method"], row.get("schedule")
+      groups.setdefault(key, []).append(m)
+  values = [m.row["objective"] for m in measurements]
   axis.set(
     xscale="log",
     xlabel="seconds per network, one at a time",
     ylabel="objective on test images",
   )
-  axis.legend(fontsize=7)
+  if min(values) > 0:
+    look.log_scale(axis)
+  axis.margins(x=0.12, y=0.08)
+  labels, segments = [], []
+  for points in groups.values():
+    rows = [m.row for m in points]
+    color = look.color(rows[0]["method"])
+    x = [row["seconds_alone"] for row in rows]
+    y = [row["objective"] for row in rows]
+    style: dict[str, Any] = {"marker": "*", "markersize": 6}
+    if rows[0]["method"] in OPTIMIZERS:
+      style = {"marker": "o"}
+    axis.plot(x, y, color=color, **style)
+    labels.append(look.Label(x[-1], y[-1], _curve_label(rows), color))
+    segments.append((x, y))
+    for seconds, m in zip(x, points, strict=True):
+      whisker = np.quantile(m.objective, SPREAD)
+      axis.vlines(seconds, *whisker, color=color, alpha=0.3, linewidth=2)
+      segments.append(([seconds] * 2, whisker))
+  for row in references:
+    axis.axhline(
+      row["objective"], color=look.color(row["method"]), linestyle=":"
+    )
+    segments.append((axis.get_xlim(), [row["objective"]] * 2))
+  right = axis.get_xlim()[1]
+  look.label_ends(
+    axis,
+    [
+      look.Label(right, row["objective"], label(row), look.color(row["method"]))
+      for row in references
+    ],
+  )
+  look.label_points(axis, labels, segments)
   return figure
 
 
 def _curve_label(points: Sequence[Keys]) -> str:
   """The label of a curve: of its last row, with the span of its epochs."""
-  first, last = points[0]["epochs"], points[-1]
+  first, last = points[0], points[-1]
   if len(points) == 1:
     return label(last)
-  text = f"{optimizer_label(last)}, {first} to {epochs_text(last['epochs'])}"
+  span = f"{first['epochs']} to {epochs_text(last['epochs'])}"
+  text = f"{optimizer_label(last)}, {span}"
   return f"{STARTS[last['after']]} + {text}" if "after" in last else text
 
 
-def _sparsity(measurements: Sequence[Measurement]) -> Figure:
-  figure = Figure(figsize=(5.5, 4))
+def sparsity(measurements: Sequence[Measurement], heading: str) -> Figure:
+  """Accuracy against the share of weights that are set to zero.
+
+  Bands reach from the 10th to the 90th percentile of the test networks.
+  """
+  figure = Figure(figsize=(look.COLUMN, look.HEIGHT))
+  figure.suptitle(f"{heading};\nmean, and 10th to 90th percentile")
   axis = figure.subplots()
+  ends = []
   for m in measurements:
     if m.at_sparsity is not None:
-      axis.plot(SHARES, m.at_sparsity, "o-", markersize=3, label=label(m.row))
+      color, mean = look.color(m.row["method"]), m.at_sparsity.mean(1)
+      axis.plot(SHARES, mean, "o-", color=color, label=label(m.row))
+      low, high = np.quantile(m.at_sparsity, SPREAD, axis=1)
+      axis.fill_between(SHARES, low, high, color=color, alpha=0.1, linewidth=0)
+      ends.append(look.Label(SHARES[-1], mean[-1], label(m.row), color))
   axis.set(
-    xlabel="share of weights set to zero, smallest first, balanced gauge",
-    ylabel="mean accuracy, test images",
-    ylim=(0, 1),
+    xlabel="share of weights set to zero, smallest first",
+    ylabel="accuracy on test images",
+    ylim=(0, 1.02),
   )
-  axis.legend()
+  look.label_ends(axis, ends)
   return figure

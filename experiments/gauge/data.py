@@ -86,6 +86,9 @@ def load(config: ConfigDict) -> GaugeData:
     row = codec.read_npy_row(path, target)
     from_file = GaugeSubject(FILE, target, _first(target, row))
   others = _other_architectures(config, images)
+  for cnn in (target, *(other for _, other in others.values())):
+    if cnn.description["name"] == "cnn":
+      unroll.unrolled(cnn)  # refuses what `with_mlps` cannot unroll
   files = build.build_zoo_files(config, target, images)
   zoo = build.build_zoos(config, target, images, files)
   return GaugeData(images, target, files, zoo, from_file, others)

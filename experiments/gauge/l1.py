@@ -89,7 +89,9 @@ def zoo_norms(config: ConfigDict, data: GaugeData) -> list[ZooNorms]:
   random = np.random.RandomState(config.seed)
   results = []
   for step in sorted(set(files.metrics["step"])):
-    rows = split.select_rows(files, step, target.activations)
+    rows = split.select_rows(
+      files, step, target.activations, config.zoo.skip_bad
+    )
     rows = random.permutation(rows)[: config.gauge.sample]
     norms = l1_norms(target, codec.load_networks(target, files, rows))
     loss = files.metrics["test_loss"].to_numpy()[rows]

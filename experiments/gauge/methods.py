@@ -15,6 +15,7 @@ from scalegmn_jax.batched import EditFn, edit_networks
 from scalegmn_jax.eval.scores import make_scorer
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.inner.losses import PENALTIES, finetune_losses
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training import validation
 from scalegmn_jax.training.objectives import amortized_objective
@@ -80,6 +81,7 @@ def operator_rows(
   data: GaugeData,
   model: Model,
   params: Mapping[str, Params],
+  partial: Partial = NOTHING,
 ) -> list[dict[str, Any]]:
   """Scores of edited test networks, means over networks and seeds.
 
@@ -88,6 +90,7 @@ def operator_rows(
     data: the test networks and test images.
     model: the operator.
     params: {name of a job: trained φ}.
+    partial: keeps what has been measured.
   """
   score = make_scorer(data.target, l1=config.loss.l1)
   *_, images = data.images.device_splits()
@@ -109,10 +112,19 @@ def operator_rows(
       else None,
     }
 
-  rows = [row({"method": name}, [n]) for name, n in inputs.items()]
+  rows = [
+    partial.remember_row(
+      name, lambda name=name, n=n: row({"method": name}, [n])
+    )
+    for name, n in inputs.items()
+  ]
   for penalty in PENALTIES:
     phis = [params[_job_name(penalty, seed)] for seed in seeds(config)]
     for name, networks in inputs.items():
       keys = {"method": "operator", "penalty": penalty, "input": name}
-      rows.append(row(keys, [model.edit(phi, networks) for phi in phis]))
+
+      def edited_row(keys=keys, networks=networks, phis=phis):
+        return row(keys, [model.edit(phi, networks) for phi in phis])
+
+      rows.append(partial.remember_row(" ".join(keys.values()), edited_row))
   return rows

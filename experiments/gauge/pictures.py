@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from experiments.gauge.l1 import ZooNorms
 from experiments.gauge.null_spaces import NullSpaceResult
 from experiments.gauge.report import label
+from experiments.runner import pictures as look
 from scalegmn_jax.base import TargetNetwork
 from scalegmn_jax.symmetry import tangents
 from scalegmn_jax.targets import unroll
@@ -21,11 +22,11 @@ IMAGE_SCALES = (1, 1.5, 2, 3, 4)
 """Factors of the height and width of images."""
 
 CAUSES = {
-  "gauge": "C0",
-  "unread": "C1",
-  "inputs": "C2",
-  "seldom": "C3",
-  "joint": "C4",
+  "gauge": look.BLUE,
+  "unread": look.ORANGE,
+  "inputs": look.GREEN,
+  "seldom": look.VERMILION,
+  "joint": look.PURPLE,
 }
 """{cause of null space dimensions: color}."""
 
@@ -44,22 +45,22 @@ def directions(cnn: TargetNetwork) -> Figure:
     }
     for f in IMAGE_SCALES
   }  # fmt: skip
-  figure = Figure(figsize=(12, 3.8))
+  figure = Figure(figsize=(look.PAGE, look.HEIGHT))
+  figure.suptitle("gauge directions of a CNN and of the MLP with the same map")
   left, middle, right = figure.subplots(1, 3)
-  _curves(left, wider, per_weight=False)
-  _curves(middle, larger, per_weight=False)
-  _curves(right, larger, per_weight=True)
   left.set(xlabel="channels of every layer", ylabel="gauge directions")
   middle.set(xlabel="height of the images", ylabel="gauge directions")
   right.set(xlabel="height of the images", ylabel="directions per weight")
-  left.legend(fontsize=8)
+  _curves(left, wider, per_weight=False)
+  _curves(middle, larger, per_weight=False)
+  look.label_ends(right, _curves(right, larger, per_weight=True))
   return figure
 
 
 def _curves(
   axis: Any, descriptions: Mapping[int, dict[str, Any]], *, per_weight: bool
-) -> None:
-  """Gauge directions against a size.
+) -> list[look.Label]:
+  """Gauge directions against a size; returns the labels of the curves.
 
   Args:
     axis: of the picture.
@@ -82,11 +83,16 @@ def _curves(
     for name, (count, size) in points.items():
       curves.setdefault(name, []).append(count / size if per_weight else count)
   styles = ("o-", "s-", "^:")
-  for (name, values), style in zip(curves.items(), styles, strict=True):
-    axis.plot(list(descriptions), values, style, markersize=4, label=name)
+  sizes, labels = list(descriptions), []
+  for i, ((name, values), style) in enumerate(
+    zip(curves.items(), styles, strict=True)
+  ):
+    axis.plot(sizes, values, style, color=look.PALETTE[i])
+    labels.append(look.Label(sizes[-1], values[-1], name, look.PALETTE[i]))
   axis.set(xscale="log", yscale="log")
-  axis.set_xticks(list(descriptions), map(str, descriptions))
+  axis.set_xticks(sizes, map(str, sizes))
   axis.minorticks_off()
+  return labels
 
 
 def _subject(result: NullSpaceResult) -> tuple[str, str]:
@@ -108,7 +114,8 @@ def spectrum(results: Sequence[NullSpaceResult]) -> Figure:
   if others := [result for result in results if _subject(result) != first]:
     selected.add(_subject(max(others, key=excess)))
   results = [result for result in results if _subject(result) in selected]
-  figure = Figure(figsize=(4.2 * len(results), 3.8))
+  figure = Figure(figsize=(look.PAGE, look.HEIGHT))
+  figure.suptitle("singular values of J; shaded: the null space by cause")
   axes = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
   for axis, result in zip(axes, results, strict=True):
     space = result.final
@@ -138,52 +145,58 @@ def spectrum(results: Sequence[NullSpaceResult]) -> Figure:
       xlabel=f"singular value, from the least of {len(values):,}",
       title=label(result.keys),
     )
-    axis.legend(fontsize=8, loc="center right")
+    # Below the axis, where it hides no value.
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=5)
   axes[0].set_ylabel("σ / greatest σ")
   return figure
 
 
 def images(results: Sequence[NullSpaceResult]) -> Figure:
   """The dimension of the null space against the number of images."""
-  figure = Figure(figsize=(6, 4.2))
+  figure = Figure(figsize=(look.PAGE, 1.2 * look.HEIGHT))
+  figure.suptitle("dimension of the null space of J; dotted: gauge")
   axis = figure.subplots()
   curves = [result for result in results if len(result.images) > 1]
+  labels = []
   for i, result in enumerate(curves):
-    color = f"C{i % 10}"
-    axis.plot(
-      result.images, result.dimensions, "o-", color=color, markersize=4,
-      label=f"{label(result.keys)} ({result.final.gauge} gauge)",
-    )  # fmt: skip
-    axis.axhline(result.final.gauge, color=color, linestyle=":", linewidth=1)
+    color = look.PALETTE[i % len(look.PALETTE)]
+    axis.plot(result.images, result.dimensions, "o-", color=color)
+    axis.axhline(result.final.gauge, color=color, linestyle=":")
+    text = f"{label(result.keys)} ({result.final.gauge} gauge)"
+    labels.append(
+      look.Label(result.images[-1], result.dimensions[-1], text, color)
+    )
   axis.set(
     xscale="log",
     yscale="symlog",
     xlabel="images",
-    ylabel="null space of J; dotted: gauge",
+    ylabel="dimension",
   )
   axis.set_ylim(bottom=-0.3)
   axis.set_xticks(results[0].images, map(str, results[0].images))
   axis.minorticks_off()
-  axis.legend(fontsize=7)
+  look.label_ends(axis, labels)
   return figure
 
 
-def norms(results: Sequence[ZooNorms]) -> Figure:
+def norms(results: Sequence[ZooNorms], heading: str) -> Figure:
   """The gauge share of the L1 norm by network, and the norm by layer.
 
   Args:
     results: the first one is of a zoo.
+    heading: number of networks and seed, see `pictures.heading`.
   """
-  figure = Figure(figsize=(9, 3.8))
+  figure = Figure(figsize=(look.PAGE, look.HEIGHT))
+  figure.suptitle(heading)
   left, right = figure.subplots(1, 2)
   for i, result in enumerate(results):
     share = result.norms.gauge_share
     if len(share) > 1:
-      left.hist(share, bins=20, label=f"{len(share)} networks")
+      left.hist(share, bins=20, color=look.SKY, label=f"{len(share)} networks")
     else:
-      left.axvline(share[0], color=f"C{i}", label=label(result.keys))
+      left.axvline(share[0], color=look.PALETTE[i], label=label(result.keys))
   left.set(xlabel="share of the L1 norm that is gauge", ylabel="networks")
-  left.legend(fontsize=8)
+  left.legend()
   bars = [
     (label({"network": r.keys["network"], "layer": i + 1}), plain, balanced)
     for r in results
@@ -193,9 +206,10 @@ def norms(results: Sequence[ZooNorms]) -> Figure:
   ]
   names, plain, balanced = zip(*bars, strict=True)
   at = np.arange(len(names))
-  right.bar(at - 0.2, plain, 0.4, color="C7", label="plain")
-  right.bar(at + 0.2, balanced, 0.4, color="C0", label="balanced")
-  right.set_xticks(at, names, rotation=30, ha="right", fontsize=8)
+  right.bar(at - 0.2, plain, 0.4, color=look.GRAY, label="plain")
+  right.bar(at + 0.2, balanced, 0.4, color=look.BLUE, label="balanced")
+  right.set_xticks(at, names, rotation=30, ha="right")
   right.set_ylabel("L1 norm by layer, mean")
-  right.legend(fontsize=8)
+  right.margins(y=0.2)  # room for the legend
+  right.legend(loc="upper center", ncols=2)
   return figure

@@ -16,9 +16,11 @@ from experiments import build
 from experiments.gauge import data as gauge_data
 from experiments.gauge import directions, methods, null_spaces, pictures, report
 from experiments.gauge import l1 as gauge_l1
+from experiments.runner import pictures as look
 from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import seeds
 from scalegmn_jax.base import Params
+from scalegmn_jax.partial import NOTHING, Partial
 
 
 def check(config: ConfigDict) -> None:
@@ -48,15 +50,19 @@ def plan(config: ConfigDict) -> Plan:
   model = methods.make_model(config, data)
   l1, num_seeds = config.loss.l1, len(seeds(config))
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     subjects = gauge_data.load_subjects(data)
+    partial.check()
     with jax.enable_x64(True):
       subjects = gauge_data.with_mlps(subjects)
       counts = directions.direction_rows(config, subjects, data.images)
+      partial.check()
       spaces = null_spaces.null_spaces(config, subjects, data.images)
     norms = gauge_l1.zoo_norms(config, data)
     final = gauge_l1.final_norms(norms)
-    operators = methods.operator_rows(config, data, model, params)
+    operators = methods.operator_rows(config, data, model, params, partial)
     tables = [
       report.direction_table(counts),
       report.null_space_table(spaces),
@@ -66,7 +72,10 @@ def plan(config: ConfigDict) -> Plan:
     ]
     figures = {
       "directions.png": pictures.directions(data.target),
-      "l1.png": pictures.norms(final),
+      "l1.png": pictures.norms(
+        final,
+        look.heading({"zoo": len(final[0].norms.plain)}, [config.seed]),
+      ),
     }
     if spaces:
       figures["spectrum.png"] = pictures.spectrum(spaces)

@@ -8,9 +8,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.runner import progress
+from experiments.runner import interrupt, progress
 from scalegmn_jax import batched
-from scalegmn_jax.base import Network, Networks, TargetNetwork
+from scalegmn_jax.base import InputError, Network, Networks, TargetNetwork
 from scalegmn_jax.data import pictures
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.symmetry import phase
@@ -49,8 +49,17 @@ def load_inrs(config: ConfigDict) -> InrSplit:
   """Reads the zoo of a run, or fits it.
 
   Raises:
-    InputError: no such zoo, impossible numbers, or networks of other images.
+    InputError: no such zoo, impossible numbers, networks of other images, or
+      networks that do not render their images.
   """
+  convention = inrs.Convention(
+    config.zoo.offset, tuple(config.zoo.axes), tuple(config.zoo.omega)
+  )
+  if not config.zoo.path and convention != inrs.Convention():
+    raise InputError(
+      "config.zoo.offset, config.zoo.axes and config.zoo.omega describe the "
+      "networks of config.zoo.path, which is empty: expected their defaults"
+    )
   data = build.build_images(config)
   height, width, channels = data.train_x.shape[1:]
   target = mlp(
@@ -59,14 +68,14 @@ def load_inrs(config: ConfigDict) -> InrSplit:
   if config.zoo.path:
     files = store.read_zoo(config.zoo.path)
   else:
-    files = _fit(config, target, data)
+    files, convention = _fit(config, target, data), None
   train, val, test = (
-    inrs.load(target, files, data, part) for part in pictures.PARTS
+    inrs.load(target, files, data, part, convention) for part in pictures.PARTS
   )
   progress.console.print(
     f"zoo: {files.path}: {len(train.psnr)}, {len(val.psnr)} and "
-    f"{len(test.psnr)} networks for training, validation and test, fitted to "
-    f"{test.psnr.mean():.1f} dB"
+    f"{len(test.psnr)} networks for training, validation and test; they render "
+    f"test images to {test.psnr.mean():.1f} dB"
   )
   grid = pictures.coordinates(height, width)
   return InrSplit(target, train, val, test, grid)
@@ -94,6 +103,7 @@ def _fit(
       save_every=c.save_every,
       vmap_size=build.default_grad_chunk(c.vmap_size),
       on_epoch=advance,
+      check=interrupt.check,
     )
 
 

@@ -48,7 +48,7 @@ class MultiArchData(NamedTuple):
 
 
 def architecture_name(target: TargetNetwork) -> str:
-  """A short name, such as "8-16 k3-3 s2-1"."""
+  """A short name, such as "8-16 k3-3 s2-1" or "8 k3 s1 p2 flatten d20"."""
   description = target.description
   if description["name"] != "cnn":
     sizes = description.get("sizes", [])
@@ -57,8 +57,12 @@ def architecture_name(target: TargetNetwork) -> str:
   def join(key):
     return "-".join(str(n) for n in description[key])
 
-  pool = "" if description["pool"] == "average" else f" {description['pool']}"
-  return f"{join('channels')} k{join('kernel_size')} s{join('stride')}{pool}"
+  name = f"{join('channels')} k{join('kernel_size')} s{join('stride')}"
+  if "pool_size" in description:
+    name += f" p{join('pool_size')}"
+  if description["pool"] != "average":
+    name += f" {description['pool']}"
+  return name + (f" d{join('dense')}" if "dense" in description else "")
 
 
 def load_multi_arch(config: ConfigDict) -> MultiArchData:
@@ -121,13 +125,16 @@ def _split(
   trained: bool,
 ) -> dict[str, np.ndarray]:
   """{part: rows} of one zoo."""
+  skip_bad = config.zoo.skip_bad
   if not trained:
-    return {"unseen": select_rows(files, "last", target.activations)}
+    rows = select_rows(files, "last", target.activations, skip_bad)
+    return {"unseen": rows}
   split = split_zoo(
     files,
     activations=target.activations,
     fractions=tuple(config.zoo.fractions),
     seed=config.seed,
+    skip_bad=skip_bad,
   )
   return split._asdict()
 

@@ -1,5 +1,6 @@
 """Generalization prediction for several architectures by one metanetwork."""
 
+import functools
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import BatchFunctional, Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.graph.batch import dataset
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.training.objectives import (
   REGRESSION,
   batch_regression_objective,
@@ -77,19 +79,25 @@ def plan(config: ConfigDict) -> Plan:
   }
   jobs = _training_jobs(config, functionals, read_fns, loaders, data)
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     predictions = {}
     for method in config.methods:
       progress.console.print(f"measure {label({'method': method})}")
       if method in functionals:
         # One learning rate: nothing to select.
-        predictions[method] = methods.predict_with_functional(
+        predict = functools.partial(
+          methods.predict_with_functional,
           read_fns[method],
           [params[name] for name in jobs[method]],
           steps=next(iter(jobs[method].values())).steps,
         )
       else:
-        predictions[method] = methods.BASELINES[method](data)
+        predict = functools.partial(methods.BASELINES[method], data)
+      predictions[method] = partial.remember_record(
+        method, methods.MultiArchPredictions, predict
+      )
     return report.outcome(data, predictions, loaders[seeds[0]], seeds)
 
   all_jobs = {}

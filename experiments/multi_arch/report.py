@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.multi_arch.data import MultiArchData
 from experiments.multi_arch.methods import EVALUATED, MultiArchPredictions
+from experiments.runner import pictures as look
 from experiments.runner.experiment import Outcome, Table
 from scalegmn_jax.eval import regression_metrics
 from scalegmn_jax.graph.batch.dataset import BatchLoader
@@ -95,7 +96,7 @@ def outcome(
       f"A batch is padded to one of {len(loader.buckets)} shapes ({shapes}); "
       f"{padding:.0%} of the edges of {PADDING:,} batches are padding",
     ],
-    {"scatter.png": _scatter(data, predictions)},
+    {"scatter.png": _scatter(data, predictions, seeds[0])},
     {
       "networks": num_networks,
       "architectures": data.names,
@@ -229,7 +230,9 @@ def _differences(
 
 
 def _scatter(
-  data: MultiArchData, predictions: Mapping[str, MultiArchPredictions]
+  data: MultiArchData,
+  predictions: Mapping[str, MultiArchPredictions],
+  seed: int,
 ) -> Figure:
   """Predicted against true accuracy by architecture, for the first seed."""
   # Predictions that depend on the architecture alone are left out.
@@ -239,7 +242,9 @@ def _scatter(
     if any(len(np.unique(v[0])) > len(data.names) for v in p.values.values())
   ]
   parts = [part for part in EVALUATED if len(data.true(part)) > 1]
-  figure = Figure(figsize=(3.6 * len(parts) + 2.4, 3.4 * len(methods)))
+  figure = Figure(figsize=(look.PAGE, 2.1 * len(methods) + 0.2))
+  counts = {"training": len(data.parts["train"])}
+  figure.suptitle(look.heading(counts, [seed]))
   axes = figure.subplots(
     len(methods), len(parts), sharex=True, sharey=True, squeeze=False
   )
@@ -250,15 +255,19 @@ def _scatter(
       values, true = predictions[method].values[part][0], data.true(part)
       architecture = data.architecture_index(part)
       axis.plot(ends, ends, color="gray", linewidth=0.8)
-      for i, number in enumerate(np.unique(architecture)):
+      for number in np.unique(architecture):
         members = architecture == number
         axis.scatter(
-          true[members], values[members], s=12, alpha=0.7, color=f"C{i % 10}",
-          marker="o^"[i // 10 % 2], label=data.names[number],
+          true[members], values[members], s=6, alpha=0.7, linewidths=0,
+          color=look.PALETTE[number % len(look.PALETTE)],
+          marker="o^sD"[number // len(look.PALETTE) % 4],
+          label=data.names[number],
         )  # fmt: skip
       tau = regression_metrics.kendall_tau(values, true)
-      title = f"{LABELS[method]}\n{_TITLES[part]}, τ = {tau:.3f}"
-      axis.set_title(title, fontsize=8)
+      count = f"{len(true)} {_TITLES[part]}"
+      if part == "unseen":
+        count = f"{len(true)} networks of {_TITLES[part]}"
+      axis.set_title(f"{LABELS[method]}\n{count}, τ = {tau:.3f}")
       axis.set(xlabel="test accuracy", ylabel="predicted")
       axis.label_outer()
   handles: dict[str, Any] = {}
@@ -266,7 +275,7 @@ def _scatter(
     for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
       handles.setdefault(name, handle)
   axes[0, -1].legend(
-    handles.values(), handles.keys(), fontsize=6, loc="upper left",
+    handles.values(), handles.keys(), loc="upper left",
     bbox_to_anchor=(1.02, 1), borderaxespad=0,
   )  # fmt: skip
   return figure

@@ -76,6 +76,7 @@ def load_accuracy_data(
       train_step=step,
       eval_step=step,
       order_file=c.split,
+      skip_bad=c.skip_bad,
     )
     for files in zoos
   ]

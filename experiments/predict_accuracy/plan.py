@@ -1,5 +1,6 @@
 """Generalization prediction: the test accuracy of networks from weights."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax import batched
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import REGRESSION, regression_objective
 from scalegmn_jax.training.step import Objective
@@ -81,20 +83,27 @@ def plan(config: ConfigDict) -> Plan:
       config, method, target, data.train.networks, job
     )
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     predictions, errors = {}, {}
     for method in config.methods:
       progress.console.print(f"measure {label({'method': method})}")
       if method in functionals:
         read, networks = read_fns[method], data.test.networks
         best = [select.select_best(group, params) for group in jobs[method]]
-        result = methods.predict_with_functional(read, best, networks)
+        predict = functools.partial(
+          methods.predict_with_functional, read, best, networks
+        )
         if method in methods.SCALEGMN:
           error = measure.output_error(read, target)
           key = jax.random.key(config.seed)
           errors[method] = float(error(best[0].params, networks, key))
       else:
-        result = methods.BASELINES[method](target, data)
+        predict = functools.partial(methods.BASELINES[method], target, data)
+      result = partial.remember_record(
+        method, methods.AccuracyPredictions, predict
+      )
       if result is not None:
         predictions[method] = result
     return report.outcome(config, data, predictions, errors)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from experiments.predict_accuracy.data import AccuracyData, LabelledNetworks
 from experiments.predict_accuracy.methods import AccuracyPredictions
+from experiments.runner import pictures as look
 from experiments.runner import select
 from experiments.runner.experiment import Outcome, Table
 from scalegmn_jax.eval import regression_metrics
@@ -81,6 +82,10 @@ def outcome(
     )
   ]
   activations = config.target.activation
+  heading = look.heading(
+    {"test": test.networks.size, "training": data.train.networks.size},
+    select.seeds(config)[:1],
+  )
   groups = _groups(activations, test.networks.activation)
   groups |= _groups(data.zoo_names, test.zoo_index)
   if groups:
@@ -88,7 +93,7 @@ def outcome(
   return Outcome(
     tables,
     _lines(config, test, predictions, errors),
-    {"scatter.png": _scatter(predictions, test, activations)},
+    {"scatter.png": _scatter(predictions, test, activations, heading)},
     {
       "networks": {
         name: getattr(data, name).networks.size
@@ -207,6 +212,7 @@ def _scatter(
   predictions: Mapping[str, AccuracyPredictions],
   test: LabelledNetworks,
   activations: Sequence[str],
+  heading: str,
 ) -> Figure:
   """Predicted against true accuracy, for the first seed."""
   panels = {
@@ -216,7 +222,10 @@ def _scatter(
   }
   columns = min(len(panels), 3)
   rows = -(-len(panels) // columns)
-  figure = Figure(figsize=(3.3 * columns, 3.4 * rows))
+  figure = Figure(
+    figsize=(look.PAGE * columns / 3, (look.PAGE / 3 + 0.1) * rows + 0.2)
+  )
+  figure.suptitle(heading)
   axes = figure.subplots(
     rows, columns, sharex=True, sharey=True, squeeze=False
   ).ravel()
@@ -228,10 +237,11 @@ def _scatter(
     for i, activation in enumerate(activations):
       members = np.asarray(test.networks.activation) == i
       axis.scatter(
-        true[members], predicted[members], s=12, alpha=0.6, label=activation
-      )
+        true[members], predicted[members], s=6, alpha=0.6, linewidths=0,
+        color=look.PALETTE[i], label=activation,
+      )  # fmt: skip
     tau = regression_metrics.kendall_tau(predicted, true)
-    axis.set_title(f"{LABELS[method]}\nτ = {tau:.3f}", fontsize=9)
+    axis.set_title(f"{LABELS[method]}\nτ = {tau:.3f}")
     if number % columns == 0:
       axis.set_ylabel("predicted")
     if number + columns >= len(panels):  # the last of its column
@@ -239,5 +249,6 @@ def _scatter(
       axis.tick_params(labelbottom=True)
   for axis in axes[len(panels) :]:
     axis.set_visible(False)
-  axes[0].legend(fontsize=8)
+  if len(activations) > 1:
+    axes[0].legend()
   return figure

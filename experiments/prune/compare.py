@@ -19,6 +19,7 @@ from scalegmn_jax.baselines import pruning
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.inner import tune_grid
 from scalegmn_jax.inner.objective import evaluate_network
+from scalegmn_jax.partial import NOTHING, Partial, Result
 
 
 class PruneResult(NamedTuple):
@@ -80,10 +81,17 @@ def make_comparison(
   def accuracy(networks: Networks, images) -> np.ndarray:
     return np.asarray(network_accuracy(images, networks))
 
-  def tune(method, networks, on_epoch) -> tune_grid.GridResult:
+  def tune(method, networks, on_epoch, partial) -> tune_grid.GridResult:
     edited: dict[tuple, Networks] = {}
 
     def errors(point):
+      name = " ".join(map(str, ("errors", *point)))
+      found = partial.remember(
+        name, lambda part: Result({}, list(errors_of(point, part).items()))
+      )
+      return dict(found.values)
+
+    def errors_of(point, part):
       settings = dict(zip(method.axes, point, strict=True))
       # The learning rate of fine-tuning does not change the edit.
       edit_settings = tuple(v for k, v in settings.items() if k != "rate")
@@ -91,7 +99,16 @@ def make_comparison(
         edited[edit_settings] = method.edit(networks, settings)
       start, values = edited[edit_settings], {}
       for share in c.sparsities:
-        weights = run(method, start, share, settings, key, train, on_epoch)
+        weights = run(
+          method,
+          start,
+          share,
+          settings,
+          key,
+          train,
+          on_epoch,
+          part.of(str(share)),
+        )
         pruned = start._replace(weights=weights)
         values[share] = 1 - float(accuracy(pruned, val).mean())
       return values
@@ -102,20 +119,27 @@ def make_comparison(
       extensions=c.extensions,
     )
 
-  def measure(method, subject, on_epoch) -> _SeedResult:
-    grid = tune(method, subject.tuning, on_epoch)
-    networks, results, settings = subject.networks, [], {}
-    start = time.perf_counter()
+  def measure(method, subject, on_epoch, partial) -> _SeedResult:
+    grid = tune(method, subject.tuning, on_epoch, partial)
+    networks, accuracies, settings = subject.networks, [], {}
+    elapsed = 0.0
+
+    def pruned(share) -> Result:
+      start = time.monotonic()
+      edited = method.edit(networks, settings[share])
+      weights = jax.block_until_ready(
+        run(method, edited, share, settings[share], key, train, on_epoch)
+      )
+      seconds = time.monotonic() - start
+      measured = accuracy(networks._replace(weights=weights), test)
+      return Result({"accuracy": measured}, seconds)
+
     for share in c.sparsities:
       point = grid.best[share]
       settings[share] = dict(zip(method.axes, point, strict=True))
-      edited = method.edit(networks, settings[share])
-      results.append(
-        run(method, edited, share, settings[share], key, train, on_epoch)
-      )
-    jax.block_until_ready(results)
-    elapsed = time.perf_counter() - start
-    accuracies = [accuracy(networks._replace(weights=w), test) for w in results]
+      result = partial.remember(f"test {share}", lambda _, s=share: pruned(s))
+      accuracies.append(result.arrays["accuracy"])
+      elapsed += result.values
     tuning = [
       (dict(zip(method.axes, point, strict=True)), errors)
       for point, errors in grid.objective.items()
@@ -127,7 +151,9 @@ def make_comparison(
       tuning,
     )
 
-  def compare(subject: PruneSubject, methods: Methods) -> Results:
+  def compare(
+    subject: PruneSubject, methods: Methods, partial: Partial = NOTHING
+  ) -> Results:
     total = sum(
       _epochs(method, subject, len(c.sparsities))
       for by_seed in methods.values()
@@ -137,7 +163,11 @@ def make_comparison(
     with progress.bar("prune", total) as advance:
       for method_key, by_seed in methods.items():
         advance(method_key.method, 0)
-        seeds = [measure(method, subject, advance) for method in by_seed]
+        name = " ".join(map(str, method_key))
+        seeds = [
+          measure(method, subject, advance, partial.of(f"{name} {seed}"))
+          for seed, method in enumerate(by_seed)
+        ]
         results[method_key] = PruneResult(
           np.stack([s.accuracy for s in seeds], axis=1),
           float(np.mean([s.seconds for s in seeds])),

@@ -9,8 +9,10 @@ from experiments import build
 from experiments.prune import data as prune_data
 from experiments.prune import methods, report, training
 from experiments.prune.compare import make_comparison
+from experiments.runner import select
 from experiments.runner.experiment import Outcome, Plan
 from scalegmn_jax.base import Params
+from scalegmn_jax.partial import NOTHING, Partial
 
 
 def check(config: ConfigDict) -> None:
@@ -69,16 +71,22 @@ def plan(config: ConfigDict) -> Plan:
   models = training.make_metanetworks(config, data)
   sparsities = config.prune.sparsities
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     pre_edits = methods.make_pre_edits(config, data, models, params)
     compare = make_comparison(config, data.target, data.images)
     tables, lines, pictures, tuning = [], [], {}, {}
     for name, subject in data.subjects.items():
       results = compare(
-        subject, methods.make_methods(config, data, pre_edits[name])
+        subject,
+        methods.make_methods(config, data, pre_edits[name]),
+        partial.of(name),
       )
       table, conclusions, pictures[f"pruning_{name}.png"] = (
-        report.subject_report(data, name, results, sparsities)
+        report.subject_report(
+          data, name, results, sparsities, select.seeds(config)
+        )
       )
       tables.append(table)
       lines += conclusions

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from experiments.prune.compare import Results
 from experiments.prune.data import PruneData, PruneSubject
-from experiments.prune.methods import MethodKey
 from experiments.prune.training import SINGLE
+from experiments.runner import pictures as look
 from experiments.runner.experiment import Table
 
 LABELS = {
@@ -25,6 +25,13 @@ LABELS = {
   "constant_best": "constant: best of the zoo",
   SINGLE: "operator (trained on this network)",
 }
+
+STYLES = {
+  "magnitude_l1_gauge": "s--",
+  "magnitude_as_stored": "^:",
+  SINGLE: "s--",
+}
+"""{method: marker and line, where another method has the same color}."""
 
 PUBLISHED = {
   "magnitude": (0.572, 0.523, 0.411, 0.270, 0.159),
@@ -184,46 +191,47 @@ def picture(
   original: np.ndarray,
   results: Results,
   sparsities: Sequence[float],
+  seeds: Sequence[int],
 ) -> Figure:
   """Mean accuracy against sparsity, one panel per budget.
 
   The bands are one standard deviation over networks to both sides.
   """
   budgets = _by_budget(results)
-  figure = Figure(figsize=(11.5, 4.2))
+  figure = Figure(figsize=(look.PAGE, 1.2 * look.HEIGHT))
+  heading = f"{subject.title}; {look.heading({}, seeds)}"
+  if original.size > 1:
+    heading += "; bands: standard deviation over networks"
+  figure.suptitle(heading)
   axes = figure.subplots(1, len(budgets), sharey=True, squeeze=False)[0]
   x = 100 * np.asarray(sparsities)
-  # A method has the same color in all panels.
-  colors = {
-    _color_key(key): f"C{i}"
-    for i, key in enumerate(next(iter(budgets.values())))
-  }
+  labels = []
   for axis, (epochs, group) in zip(axes, budgets.items(), strict=True):
-    axis.axhline(
-      original.mean(), color="black", linestyle=":", label=LABELS["original"]
-    )
+    axis.axhline(original.mean(), color=look.color("original"), linestyle=":")
+    labels = [
+      look.Label(
+        x[-1], original.mean(), LABELS["original"], look.color("original")
+      )
+    ]
     for key, result in group.items():
       accuracy = result.accuracy.mean(1)
       mean, std = accuracy.mean(1), accuracy.std(1)
-      color, name = colors[_color_key(key)], _name(key._asdict())
-      axis.plot(x, mean, "o-", color=color, markersize=3, label=name)
-      axis.fill_between(x, mean - std, mean + std, color=color, alpha=0.08)
+      color = look.color(key.method)
+      style = STYLES.get(key.method, "o-")
+      axis.plot(x, mean, style, color=color)
+      axis.fill_between(
+        x, mean - std, mean + std, color=color, alpha=0.08, linewidth=0
+      )
+      name = _name(key._asdict())
+      labels.append(look.Label(x[-1], mean[-1], name, color))
     axis.set(
       title=_budget_title(epochs),
       xlabel="share of kernel entries that are zero, %",
-      ylim=(0, 1),
+      ylim=(0, 1.02),
     )
   axes[0].set(ylabel="accuracy, test images")
-  axes[-1].legend(
-    *axes[0].get_legend_handles_labels(), fontsize=7, loc="upper left",
-    bbox_to_anchor=(1.02, 1), borderaxespad=0,
-  )  # fmt: skip
-  figure.suptitle(subject.title, fontsize=10)
+  look.label_ends(axes[-1], labels)
   return figure
-
-
-def _color_key(key: MethodKey) -> tuple[str, int]:
-  return key.method, key.l1_epochs
 
 
 def subject_report(
@@ -231,6 +239,7 @@ def subject_report(
   name: str,
   results: Results,
   sparsities: Sequence[float],
+  seeds: Sequence[int],
 ) -> tuple[Table, list[str], Figure]:
   """(table, conclusions, picture) of one subject.
 
@@ -239,6 +248,7 @@ def subject_report(
     name: of the subject.
     results: {method: result}.
     sparsities: shares of kernel entries that are zero.
+    seeds: of φ.
   """
   subject = data.subjects[name]
   *_, images = data.images.device_splits()
@@ -247,5 +257,5 @@ def subject_report(
   return (
     table(subject, original, results, sparsities),
     lines + seed_spread(results, sparsities),
-    picture(subject, original, results, sparsities),
+    picture(subject, original, results, sparsities, seeds),
   )

@@ -1,25 +1,24 @@
 """Start and failure of the command line programs."""
 
-import signal
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
 
-from experiments.runner import progress
+from experiments.runner import interrupt, progress
 from scalegmn_jax import runtime
-from scalegmn_jax.base import InputError
-from scalegmn_jax.training.loop import Interrupted
+from scalegmn_jax.base import InputError, Interrupted
 
 
 def start(
   main: Callable[[list[str]], None],
-  after_interrupt: str = "the same command resumes",
+  after_interrupt: str = "the same command goes on",
 ) -> int:
   """Runs `main` with parsed flags.
 
   Compiled programs are kept for the next run and freed memory for the next
-  step, see `scalegmn_jax.runtime`.
+  step, see `scalegmn_jax.runtime`. SIGTERM and SIGINT end the program at its
+  next safe point, see `interrupt`.
 
   Args:
     main: the program, called with the arguments that are not flags.
@@ -27,7 +26,7 @@ def start(
 
   Returns:
     The exit status: 1, with one line on standard error, for mistakes of the
-    user; 143, as shells report SIGTERM, for a termination that lost nothing.
+    user; `interrupt.EXIT` after SIGTERM or SIGINT.
   """
   try:
     argv = _parse(sys.argv)
@@ -36,13 +35,12 @@ def start(
     except InputError as error:  # no reason to stop
       progress.console.print(str(error), soft_wrap=True)
     runtime.keep_memory()
-    main(argv)
+    with interrupt.noted():
+      interrupt.check()
+      main(argv)
   except Interrupted as stop:
-    print(f"{stop}; the same command resumes", file=sys.stderr)
-    return 128 + signal.SIGTERM
-  except KeyboardInterrupt:
-    print(f"interrupted; {after_interrupt}", file=sys.stderr)
-    return 128 + signal.SIGINT
+    print(f"{stop}; {after_interrupt}", file=sys.stderr)
+    return interrupt.EXIT
   except (InputError, flags.Error, app.UsageError) as error:
     print(f"error: {_line(error)}", file=sys.stderr)
     return 1

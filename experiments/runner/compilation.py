@@ -24,8 +24,8 @@ class Clock:
   """Measures the time from its creation to `stop`."""
 
   def __init__(self):
-    # JAX measures the events with this clock.
-    self._start = time.time()
+    # Not the wall clock of JAX, which may be set while the run goes on.
+    self._start = time.monotonic()
     self._spans: list[tuple[float, float]] = []
     jax.monitoring.register_event_time_span_listener(self._note)
 
@@ -33,13 +33,15 @@ class Clock:
     self, event: str, start_time: float, end_time: float, **_: str | int
   ) -> None:
     if event in _EVENTS:
-      self._spans.append((start_time, end_time))
+      end = time.monotonic()
+      start = end - max(end_time - start_time, 0.0)
+      self._spans.append((max(start, self._start), end))
 
   def stop(self) -> Seconds:
     """Ends the measurement and returns it."""
     jax.monitoring.unregister_event_time_span_listener(self._note)
     return {
-      "total": time.time() - self._start,
+      "total": time.monotonic() - self._start,
       "compiling": _covered(self._spans),
     }
 

@@ -5,9 +5,12 @@ the functions of `Experiment`. Training with checkpoints, selection, results and
 reports are shared by all experiments.
 """
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -21,6 +24,8 @@ from experiments import build
 from experiments.runner import (
   compilation,
   formats,
+  interrupt,
+  pictures,
   progress,
   provenance,
   report,
@@ -28,7 +33,8 @@ from experiments.runner import (
   workdir,
 )
 from scalegmn_jax.base import InputError, MetaNetwork, Params
-from scalegmn_jax.io import write_json, write_text
+from scalegmn_jax.io import digest, set_aside, write_json, write_text
+from scalegmn_jax.partial import Partial
 from scalegmn_jax.training.loop import Watch, train
 from scalegmn_jax.training.metrics import Metrics
 from scalegmn_jax.training.step import Objective, TrainState
@@ -106,11 +112,13 @@ class Plan(NamedTuple):
   Attributes:
     jobs: {name: training}; the name is also the subfolder. The first training
       is the subject of the experiment, the others are baselines.
-    evaluate: {name: best φ} -> results.
+    evaluate: ({name: best φ}, partial results) -> results. What takes long is
+      kept among the partial results, see `Partial.remember`; `Partial.check`
+      is called often, so that a signal ends the run.
   """
 
   jobs: Mapping[str, TrainingJob]
-  evaluate: Callable[[Mapping[str, Params]], Outcome]
+  evaluate: Callable[[Mapping[str, Params], Partial], Outcome]
 
 
 class Experiment(Protocol):
@@ -143,7 +151,22 @@ def load_experiment(config: ConfigDict) -> Experiment:
   Raises:
     InputError: no such experiment, or impossible values in the config.
   """
-  name = config.get("experiment", "")
+  experiment = load_module(config.get("experiment", ""))
+  build.check(config)
+  trackers.check(config.get("tracker", ""))
+  experiment.check(config)
+  return experiment
+
+
+def load_module(name: Any) -> Experiment:
+  """Finds an experiment.
+
+  Args:
+    name: the value of `config.experiment`, see `load_experiment`.
+
+  Raises:
+    InputError: no such experiment.
+  """
   module = name if "." in str(name) else f"experiments.{name}.plan"
   if not isinstance(name, str) or not _exists(module):
     raise InputError(
@@ -154,11 +177,7 @@ def load_experiment(config: ConfigDict) -> Experiment:
   missing = [f for f in ("check", "plan", "label") if not hasattr(loaded, f)]
   if missing:
     raise InputError(f"config.experiment: {module} has no {missing[0]}()")
-  experiment = cast(Experiment, loaded)
-  build.check(config)
-  trackers.check(config.get("tracker", ""))
-  experiment.check(config)
-  return experiment
+  return cast(Experiment, loaded)
 
 
 def _exists(module: str) -> bool:
@@ -282,11 +301,26 @@ def write(
     },
     "seconds": seconds,
   }
+  results[report.DIGEST] = report.digest(results)
   for name, figure in outcome.pictures.items():
-    report.save(figure, folder / name)
+    pictures.save(figure, folder / name)
   write_text(folder / workdir.TABLES, report.markdown(results, label))
   write_json(folder / workdir.RESULTS, results)
   return results
+
+
+def _partial(
+  folder: Path, config: ConfigDict, params: Mapping[str, Params]
+) -> Partial:
+  """The partial results of measuring some φ with some config."""
+  values = formats.flatten(build.plain(config))
+  for key in formats.PRESENTATION:
+    values.pop(key, None)
+  leaves, _ = jax.tree_util.tree_flatten_with_path(dict(params))
+  arrays = {jax.tree_util.keystr(path): np.asarray(a) for path, a in leaves}
+  text = json.dumps(values, sort_keys=True) + digest(arrays)
+  name = hashlib.sha256(text.encode()).hexdigest()[:16]
+  return Partial(folder / workdir.MEASURED / name, interrupt.check)
 
 
 def run(
@@ -317,10 +351,15 @@ def run(
   workdir.claim(folder, config, again=eval_only)
   results_file = folder / workdir.RESULTS
   if results_file.exists() and not eval_only:
-    results = report.read(results_file, experiment.label)
-    say(f"{folder}: finished before")
-    report.show(results, formats.row_label(results, experiment.label))
-    return
+    try:
+      results = report.read(results_file, experiment.label)
+    except InputError as error:
+      reason = str(error).removeprefix(f"{results_file}: ")
+      set_aside(results_file, reason, "the networks are measured again")
+    else:
+      say(f"{folder}: finished before")
+      report.show(results, formats.row_label(results, experiment.label))
+      return
 
   plan = experiment.plan(config)
   params, histories, validation = {}, {}, {}
@@ -332,9 +371,14 @@ def run(
       job.save(folder, params[name])
   write_json(folder / workdir.TRAINED, list(params))
 
-  outcome = plan.evaluate(params)
+  partial = _partial(folder, config, params)
+  outcome = plan.evaluate(params, partial)
   if histories:
-    curves = {"training.png": report.training(histories)}
+    figure = report.training(
+      {name: [history] for name, history in histories.items()},
+      pictures.heading({}, [config.seed]),
+    )
+    curves = {"training.png": figure}
     outcome = outcome._replace(
       pictures={**outcome.pictures, **curves},
       extra={**outcome.extra, "validation": validation},
@@ -344,6 +388,7 @@ def run(
   )
   if eval_only:  # other baselines are possible
     workdir.write_config(folder, config)
+  shutil.rmtree(folder / workdir.MEASURED, ignore_errors=True)
   report.show(results, experiment.label)
   say(report.compile_time(results["seconds"]))
   say(f"tables, pictures and trained metanetworks are in {folder}")

@@ -74,8 +74,18 @@ EXPERIMENTS = {"mixed": "multi_arch"}
 """Renamed experiments: {format 1: format 2}."""
 
 ADDED: dict[str, Any] = {
+  "target.dense": (),
+  "target.pool_size": 1,
+  "target.pool_type": "max",
+  "targets.cnn.dense": (),
+  "targets.cnn.pool_size": 1,
+  "targets.cnn.pool_type": "max",
   "tracker": "",
   "train.seeds": (),
+  "zoo.axes": (),
+  "zoo.offset": 0.0,
+  "zoo.omega": (),
+  "zoo.skip_bad": False,
 }
 """{key: default} of the keys that format 1 does not have.
 

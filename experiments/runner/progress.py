@@ -14,12 +14,16 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 
+from experiments.runner import interrupt
+
 console = Console()
 
 
 @contextlib.contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
   """A progress bar; yields `advance(note=None, count=1)`.
+
+  `advance` is a safe point of the program: it may raise `Interrupted`.
 
   Args:
     label: name of the phase.
@@ -38,6 +42,7 @@ def bar(label: str, total: int) -> Iterator[Callable[..., None]]:
     task = progress.add_task(f"{label:<22}", total=total, note="")
 
     def advance(note: str | None = None, count: int = 1) -> None:
+      interrupt.check()
       fields: dict[str, Any] = {} if note is None else {"note": note}
       progress.update(task, advance=count, **fields)
 

@@ -1,16 +1,20 @@
 """Tables and pictures of a run, made from its results."""
 
+import hashlib
 import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rich.table
 from matplotlib.figure import Figure
 from rich.text import Text
 
 from experiments.runner import formats, progress
+from experiments.runner import pictures as look
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import read_json
 
@@ -36,6 +40,19 @@ _CONTENT = {
 
 _FORM = re.compile(r"[^{}]*\{(:[-+ <>^]*\d{0,2},?(\.\d{1,2})?[a-z%]?)?\}[^{}]*")
 """The format of a column; without the widths that would fill the memory."""
+
+
+DIGEST = "sha256"
+"""The key of `results.json` with the digest of the other values; version 0.1
+did not write it."""
+
+
+def digest(results: Results) -> str:
+  """SHA-256 of the values of `results.json`, without the digest."""
+  # As JSON: tuples are lists there.
+  values = json.loads(json.dumps({**results, DIGEST: None}))
+  text = json.dumps(values, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: Path, label: Label) -> Results:
@@ -108,6 +125,8 @@ def read(path: Path, label: Label) -> Results:
     json.dumps(results, ensure_ascii=False).encode()
   except UnicodeEncodeError:  # half of a surrogate pair
     raise InputError(f"{path}: a text is not Unicode") from None
+  if results.get(DIGEST, "") not in ("", digest(results)):
+    raise InputError(f"{path}: other values than were written")
   return results
 
 
@@ -125,18 +144,25 @@ def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
   return "-" if value is None else form.format(value)
 
 
+MAX_HEADER = 20
+"""Characters of a line of a header on a terminal."""
+
+
 def show(results: Results, label: Label) -> None:
   """Prints the tables, with their `short` columns, and the conclusions."""
   for table in results["tables"]:
     # `Text`: brackets in a text are no markup.
     grid = rich.table.Table(title=Text(table["title"]))
-    grid.add_column(Text(table["first"]))
+    labels = [label(row) for row in table["rows"]]
+    width = min(MAX_HEADER, max(map(len, labels), default=0))
+    grid.add_column(Text(table["first"]), min_width=width)
     columns = {key: table["columns"][key] for key in table["short"]}
     for header, _ in columns.values():
-      grid.add_column(Text(header), justify="right", no_wrap=True)
-    for row in table["rows"]:
+      text = Text(textwrap.fill(header, MAX_HEADER))
+      grid.add_column(text, justify="right", no_wrap=True)
+    for text, row in zip(labels, table["rows"], strict=True):
       cells = [_cell(row, key, form) for key, (_, form) in columns.items()]
-      grid.add_row(Text(label(row)), *map(Text, cells))
+      grid.add_row(Text(text), *map(Text, cells))
     progress.console.print(grid)
   for line in results["lines"]:
     progress.console.print(line + ".", markup=False)
@@ -145,25 +171,54 @@ def show(results: Results, label: Label) -> None:
 def markdown(results: Results, label: Label) -> str:
   """The content of `results.md`."""
   lines = ["# Results", ""]
-  for table in results["tables"]:
-    headers = [header for header, _ in table["columns"].values()]
-    title = table["title"]
-    if title[:1].isascii():  # a symbol such as τ has no capital
-      title = title[:1].upper() + title[1:]
-    lines += [f"{title}.", ""]
-    lines += [" | ".join(["| " + table["first"], *headers]) + " |"]
-    lines += ["|---|" + "---:|" * len(headers)]
-    for row in table["rows"]:
-      cells = [
-        _cell(row, key, form) for key, (_, form) in table["columns"].items()
-      ]
-      lines.append(" | ".join([f"| {label(row)}", *cells]) + " |")
-    lines.append("")
+  lines += [table_markdown(table, label) for table in results["tables"]]
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines += [f"- {line}." for line in results["lines"]]
   spent = compile_time(results["seconds"])
   lines += [f"- {results['device']}; {versions}; {spent}.", ""]
   return "\n".join(lines)
+
+
+def table_markdown(table: Mapping[str, Any], label: Label) -> str:
+  """The title of a table and all of its columns, with an empty line at the end.
+
+  Args:
+    table: of results, see `experiment.Table`.
+    label: display text of a row.
+  """
+  title, columns = table["title"], table["columns"]
+  if title[:1].isascii():  # a symbol such as τ has no capital
+    title = title[:1].upper() + title[1:]
+  header = [table["first"], *(header for header, _ in columns.values())]
+  rows = [
+    [label(row), *(_cell(row, key, form) for key, (_, form) in columns.items())]
+    for row in table["rows"]
+  ]
+  return f"{title}.\n\n{markdown_table(header, rows)}\n"
+
+
+def markdown_table(
+  header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1
+) -> str:
+  """A table whose first columns are text and whose others are numbers."""
+  align = ["---"] * text_columns + ["---:"] * (len(header) - text_columns)
+  lines = [header, align, *rows]
+  return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def row_keys(table: Mapping[str, Any], row: Mapping[str, Any]) -> frozenset:
+  """The keys that tell a row from the others of its table, with their values.
+
+  Args:
+    table: of results, see `experiment.Table`.
+    row: one of its rows.
+  """
+  # Further numbers of a row are measured, like those of the columns.
+  return frozenset(
+    (key, value)
+    for key, value in row.items()
+    if key not in table["columns"] and isinstance(value, str | int)
+  )
 
 
 def compile_time(seconds: Mapping[str, float]) -> str:
@@ -172,49 +227,55 @@ def compile_time(seconds: Mapping[str, float]) -> str:
   return f"compiling took {share:.0f} s of {total:.0f} s"
 
 
-def save(figure: Figure, path: Path) -> None:
-  """Writes a picture."""
-  figure.tight_layout()
-  figure.savefig(path, dpi=120)
+MAX_LABELS = 8
+"""The most curves of a picture of trainings that have labels."""
+
+History = Sequence[Mapping[str, float]]
+"""Rows of `metrics.jsonl`."""
 
 
-MAX_LEGEND = 8
-"""The most jobs for which the picture of the training has a legend."""
+def training(histories: Mapping[str, Sequence[History]], title: str) -> Figure:
+  """Curves of the objective and of one more metric.
 
-
-def training(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-  """Curves of the objective and of one more metric, for each job.
+  Thin lines are of training batches, lines with dots of validation. Of several
+  trainings a line is the mean, and a band reaches from the least to the
+  greatest value.
 
   Args:
-    histories: {name of a job: rows of its `metrics.jsonl`}.
+    histories: {label: trainings, for instance with several seeds}.
+    title: of the figure.
   """
+  everything = [history for group in histories.values() for history in group]
   shared = [
     key
-    for key in next(iter(histories.values()))[-1]
-    if all(f"val_{key}" in rows[-1] for rows in histories.values())
+    for key in everything[0][-1]
+    if all(f"val_{key}" in history[-1] for history in everything)
   ]
   keys = ["objective", *[k for k in shared if k != "objective"][:1]]
-  figure = Figure(figsize=(4.5 * len(keys), 3.5))
+  figure = Figure(figsize=(look.PAGE, look.HEIGHT))
+  figure.suptitle(title)
   axes = figure.subplots(1, len(keys), squeeze=False)[0]
   for axis, key in zip(axes, keys, strict=True):
-    for i, (name, rows) in enumerate(histories.items()):
-      color = f"C{i % 10}"
-      axis.plot(
-        [row["step"] for row in rows],
-        [row[key] for row in rows],
-        color=color,
-        alpha=0.4,
+    labels = []
+    for i, (label, group) in enumerate(histories.items()):
+      color = look.color(label.partition("/")[0], i)
+      steps, values = _values(group, key)
+      axis.plot(steps, values.mean(0), color=color, alpha=0.3, linewidth=0.6)
+      steps, values = _values(group, f"val_{key}")
+      mean = values.mean(0)
+      axis.plot(steps, mean, "o-", color=color, label=label)
+      axis.fill_between(
+        steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0
       )
-      rows = [row for row in rows if f"val_{key}" in row]
-      axis.plot(
-        [row["step"] for row in rows],
-        [row[f"val_{key}"] for row in rows],
-        "o-",
-        color=color,
-        markersize=3,
-        label=name,
-      )
-    axis.set(xlabel="step", ylabel=f"{key}: training batch, validation (dots)")
-  if len(histories) <= MAX_LEGEND:
-    axes[0].legend(fontsize=7)
+      labels.append(look.Label(steps[-1], mean[-1], label, color))
+    axis.set(xlabel="step", ylabel=f"{key} (dots: validation)")
+    if len(labels) <= MAX_LABELS and axis is axes[-1]:
+      look.label_ends(axis, labels)
   return figure
+
+
+def _values(group: Sequence[History], key: str) -> tuple[list, np.ndarray]:
+  """Steps that all trainings have; values of a metric [trainings, steps]."""
+  curves = [{row["step"]: row[key] for row in h if key in row} for h in group]
+  steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+  return steps, np.array([[curve[s] for s in steps] for curve in curves])

@@ -29,6 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from experiments import build
 from experiments.runner import compilation, experiment, progress, report
+from experiments.runner import pictures as look
 from experiments.runner.experiment import Outcome, Table
 from scalegmn_jax.base import InputError
 
@@ -357,12 +358,14 @@ def _picture(
 ) -> Figure:
   """Objective against each key, the most important key first."""
   keys = sorted(space, key=lambda key: -importance.get(key, 0))
-  figure = Figure(figsize=(3 * len(keys), 3.2))
+  columns = max(len(keys), 1)
+  figure = Figure(figsize=(min(look.PAGE, 2.2 * columns), look.HEIGHT))
+  figure.suptitle(f"{len(trials)} trials")
   axes = figure.subplots(1, len(keys), squeeze=False, sharey=True)[0]
   for axis, key in zip(axes, keys, strict=True):
     values = space[key]
     for state, fill, name in (
-      (TrialState.COMPLETE, "C0", "complete"),
+      (TrialState.COMPLETE, look.BLUE, "complete"),
       (TrialState.PRUNED, "none", "ended early"),
     ):
       selected = [t for t in trials if t.state == state]
@@ -371,7 +374,7 @@ def _picture(
         xs = [values.choices.index(x) for x in xs]
       axis.plot(
         xs, [_objective(t) for t in selected], "o",
-        color="C0", markerfacecolor=fill, label=name,
+        color=look.BLUE, markerfacecolor=fill, label=name,
       )  # fmt: skip
     if isinstance(values, CategoricalDistribution):
       axis.set_xticks(range(len(values.choices)), map(str, values.choices))
@@ -380,5 +383,5 @@ def _picture(
     share = f" ({importance[key]:.0%})" if key in importance else ""
     axis.set_xlabel(f"{key}{share}")
   axes[0].set_ylabel("validation objective")
-  axes[0].legend(fontsize=7)
+  axes[0].legend()
   return figure

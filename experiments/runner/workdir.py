@@ -15,6 +15,8 @@ RESULTS = "results.json"
 TABLES = "results.md"
 TRAINED = "trained.json"
 """Names of the trained jobs; written after the last training."""
+MEASURED = "measured"
+"""Folder of partial results; deleted when `RESULTS` is written."""
 
 
 def default(config_file: str, config: ConfigDict, prefix: str = "") -> Path:

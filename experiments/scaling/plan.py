@@ -11,7 +11,7 @@ from experiments import build
 from experiments.finetune import data, methods, training
 from experiments.finetune import plan as finetune
 from experiments.finetune import report as finetune_report
-from experiments.runner import select
+from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
 from experiments.scaling import report
 from experiments.scaling.report import label as label
@@ -21,6 +21,7 @@ from scalegmn_jax.eval import scores
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.gmn.prototypes import data_init
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training import validation
 
@@ -58,9 +59,11 @@ def plan(config: ConfigDict) -> Plan:
   jobs = training_jobs(config, inputs, operator)
   test, target = inputs.zoos.test, inputs.target
 
-  def evaluate(params: Mapping[str, Params]) -> Outcome:
+  def evaluate(
+    params: Mapping[str, Params], partial: Partial = NOTHING
+  ) -> Outcome:
     evaluator = methods.make_evaluator(config, inputs)
-    setting = methods.Setting(config, inputs, evaluator)
+    setting = methods.Setting(config, inputs, evaluator, partial)
     original = evaluator.scores(test)
     balanced = evaluator.scores(gauge.balance_networks(target)(test))
     start = float(np.mean(balanced.objective))
@@ -71,25 +74,29 @@ def plan(config: ConfigDict) -> Plan:
       for h, networks in run.networks.items()
     ]
     points = [(row["epochs"], row["objective"]) for row in rows]
-    last, needed = max(run.networks), {}
+    last = max(run.networks)
     for count in config.scaling.networks:
       for steps in config.scaling.steps:
-        edited = [
-          edit(params[_job_name(count, steps, seed)], test)
-          for seed in select.seeds(config)
-        ]
-        keys = {"method": "operator", "networks": count, "steps": steps}
-        row = mean_row(keys, edited, evaluator, original)
+
+        def operator_row(count=count, steps=steps):
+          edited = [
+            edit(params[_job_name(count, steps, seed)], test)
+            for seed in select.seeds(config)
+          ]
+          keys = {"method": "operator", "networks": count, "steps": steps}
+          return mean_row(keys, edited, evaluator, original)
+
+        row = partial.remember_row(f"{count} {steps}", operator_row)
         epochs = epochs_to_match(points, start, row["objective"])
-        needed[count, steps] = epochs
         text = finetune_report.epochs_to_match_text(epochs, last)
         rows.append(row | {"epochs_to_match": text})
-    networks = inputs.zoos.networks
-    title = report.title(networks["test"], select.seeds(config))
+    networks, seeds = inputs.zoos.networks, select.seeds(config)
+    heading = pictures.heading({"test": networks["test"]}, seeds)
+    title = report.title(networks["test"], seeds)
     return Outcome(
       [Table(title, report.COLUMNS, rows, report.SHORT)],
       [],
-      {"scaling.png": report.picture(needed, last)},
+      {"scaling.png": report.picture(rows, heading)},
       {"zoo": networks},
     )
 

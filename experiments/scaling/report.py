@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.finetune import report as finetune
+from experiments.runner import pictures as look
 
 COLUMNS = {
   "objective": ("objective", "{:.4f}"),
@@ -39,37 +39,50 @@ def title(test_networks: int, seeds: Sequence[int]) -> str:
   )
 
 
-def picture(epochs: Mapping[tuple[int, int], float], last: int) -> Figure:
-  """Epochs of Adam needed to match, against steps.
+def picture(rows: Sequence[Mapping[str, Any]], heading: str) -> Figure:
+  """The objective against steps, with the objectives of gradient descent.
+
+  Horizontal lines are the epochs of gradient descent: an operator on a line
+  matches that many epochs. Whiskers are one standard deviation over the seeds
+  of φ to both sides.
 
   Args:
-    epochs: {(training networks, steps): epochs to match}; a curve for each
-      number of networks.
-    last: the most epochs of Adam that were run.
+    rows: of the table.
+    heading: numbers of networks and seeds, see `pictures.heading`.
   """
-  figure = Figure(figsize=(5, 4))
+  figure = Figure(figsize=(look.PAGE, 1.2 * look.HEIGHT))
+  operators = [row for row in rows if row["method"] == "operator"]
+  if any(row.get("spread") for row in operators):
+    heading += "; whiskers: standard deviation over seeds"
+  figure.suptitle(heading)
   axis = figure.subplots()
-  all_steps = sorted({steps for _, steps in epochs})
-  for networks in sorted({networks for networks, _ in epochs}):
-    curve = [epochs[networks, steps] for steps in all_steps]
-    axis.plot(
-      all_steps, np.minimum(curve, last), "o-", label=f"{networks} networks"
-    )
-  axis.axhline(last, color="gray", linestyle=":", linewidth=1)
-  axis.annotate(
-    f"{last} epochs or more",
-    (0.01, last),
-    xycoords=("axes fraction", "data"),
-    va="bottom",
-    fontsize=7,
-  )
+  descent = [row for row in rows if row["method"] != "operator"]
+  labels = []
+  counts = sorted({row["networks"] for row in operators})
+  for count, color in zip(counts, look.shades(len(counts)), strict=True):
+    curve = [row for row in operators if row["networks"] == count]
+    curve.sort(key=lambda row: row["steps"])
+    axis.errorbar(
+      [row["steps"] for row in curve],
+      [row["objective"] for row in curve],
+      [row.get("spread", 0.0) for row in curve],
+      fmt="o-", color=color, capsize=2,
+    )  # fmt: skip
+    end, text = curve[-1], f"{count} networks"
+    labels.append(look.Label(end["steps"], end["objective"], text, color))
+  steps = sorted({row["steps"] for row in operators})
   axis.set(
-    xscale="log",
-    xlabel="training steps",
-    ylabel="epochs of tuned Adam needed to match",
-    ylim=(0, 1.1 * last),
+    xscale="log", xlabel="training steps", ylabel="objective on test images"
   )
-  axis.set_xticks(all_steps, [f"{n:,}" for n in all_steps])
+  axis.set_xticks(steps, [f"{n:,}" for n in steps])
   axis.minorticks_off()
-  axis.legend(fontsize=7)
+  if min(row["objective"] for row in rows) > 0:
+    look.log_scale(axis)
+  right = axis.get_xlim()[1]
+  for row in descent:
+    color = look.color(row["method"])
+    axis.axhline(row["objective"], color=color, linestyle=":")
+    text = finetune.label(row)
+    labels.append(look.Label(right, row["objective"], text, color))
+  look.label_ends(axis, labels)
   return figure

@@ -15,6 +15,7 @@ from scalegmn_jax import batched
 from scalegmn_jax.base import Networks, Operator, TargetNetwork, Weights
 from scalegmn_jax.inner.finetune import FineTuner
 from scalegmn_jax.inner.objective import kl_divergence, target_probs
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry.spec import output_size
 
@@ -101,6 +102,7 @@ def train_offline(
   data: tuple[jax.Array, jax.Array],
   evaluate: Callable[[Networks], jax.Array],
   on_epoch: Callable[[], Any] = lambda: None,
+  partial: Partial = NOTHING,
 ) -> Weights:
   """Trains one network at several rates and keeps the best on validation.
 
@@ -113,11 +115,14 @@ def train_offline(
     data: training (images, labels).
     evaluate: networks -> objectives [B] on validation images.
     on_epoch: called after every epoch.
+    partial: keeps the trajectories.
 
   Returns:
     The weights, leaves [1, ...].
   """
   copies = repeat_network(start, len(rates))
-  results = tuner.run(copies, jnp.array(rates), [epochs], key, data, on_epoch)
+  results = tuner.run(
+    copies, jnp.array(rates), [epochs], key, data, on_epoch, partial
+  )
   trained = copies._replace(weights=results[epochs])
   return best_network(trained, evaluate(trained)).weights

@@ -28,6 +28,7 @@ from scalegmn_jax.base import (
 from scalegmn_jax.baselines import importance
 from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner.objective import evaluate_network
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import gauge
 
 PruneSettings = Mapping[str, float]
@@ -129,13 +130,15 @@ def pruner(
       is 2.3 times faster than 5 (architecture of the Small CNN Zoo).
 
   Returns:
-    (method, networks, share, settings, key, data, on_epoch) -> weights, leaves
-    [B, ...]. The given share of the kernel entries of each network is exactly
-    zero (more if more were zero at the start); Adam fine-tunes the rest at a
-    constant rate. `settings` has a value for each of the method's axes. `data`
+    (method, networks, share, settings, key, data, on_epoch, partial) ->
+    weights, leaves [B, ...]. The given share of the kernel entries of each
+    network is exactly zero (more if more were zero at the start); Adam
+    fine-tunes the rest at a constant rate. `settings` has a value for each of
+    the method's axes. `data`
     is training (images, labels); the key decides the minibatches, which all
     networks share. The caller applies `method.edit`, which does not depend on
-    the share. `on_epoch(count=B)` is called after every epoch.
+    the share. `on_epoch(count=B)` is called after every epoch. `partial` keeps
+    the state of the fine-tuning.
   """
 
   def loss(network, images, labels, hyper, key):
@@ -175,11 +178,12 @@ def pruner(
     key: jax.Array,
     data: tuple[jax.Array, jax.Array],
     on_epoch: Callable[..., Any] = lambda count: None,
+    partial: Partial = NOTHING,
   ) -> Weights:
-    entries = importance.kernels(networks.take(0).weights)
+    entries, size = importance.kernels(networks.take(0).weights), networks.size
     masks = jax.tree.map(jnp.ones_like, networks.weights)
-    epoch = 0
-    for phase in method.phases:
+    before = 0
+    for number, phase in enumerate(method.phases):
       pruned = 1 - (1 - share) ** phase.cut
       count = round(pruned * entries)
       weights, masks = cut(method.score, networks, masks, count, *data)
@@ -187,20 +191,28 @@ def pruner(
       if not phase.epochs:
         continue
       hyper = _Hyper(
-        jnp.full(networks.size, settings["rate"]),
-        jnp.full(networks.size, settings["l1"] if phase.penalized else 0.0),
+        jnp.full(size, settings["rate"]),
+        jnp.full(size, settings["l1"] if phase.penalized else 0.0),
         masks,
       )
-      state = init(weights, hyper)
-      for _ in range(phase.epochs):
-        epoch += 1
-        keys = jnp.broadcast_to(
-          jax.random.fold_in(key, epoch), (networks.size,)
-        )
-        state = trainer.epoch(state, hyper, networks, keys, *data)
-        jax.block_until_ready(state)
-        on_epoch(count=networks.size)
-      networks = networks._replace(weights=state.weights)
+
+      def keys(epoch, before=before):
+        folded = jax.random.fold_in(key, before + epoch)
+        return jnp.broadcast_to(folded, (size,))
+
+      trained = fits.run_epochs(
+        trainer,
+        init(weights, hyper),
+        hyper,
+        networks,
+        keys,
+        data,
+        [phase.epochs],
+        partial=partial.of(f"phase {number}"),
+        on_epoch=lambda: on_epoch(count=size),
+      )
+      networks = networks._replace(weights=trained[phase.epochs])
+      before += phase.epochs
     return networks.weights
 
   return run

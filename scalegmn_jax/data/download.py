@@ -10,6 +10,7 @@ import uuid
 from typing import NamedTuple
 
 from scalegmn_jax import base
+from scalegmn_jax.io import sync_folder
 
 
 class Published(NamedTuple):
@@ -50,6 +51,7 @@ PUBLISHED = {
 }
 
 _CHUNK = 1 << 20  # bytes
+_LIMIT = 1 << 30  # bytes; the largest file has 170 MB
 _TIMEOUT = 60.0  # seconds without an answer
 
 
@@ -87,8 +89,8 @@ def fetch(address: str, file: pathlib.Path, md5: str) -> pathlib.Path:
     `file`.
 
   Raises:
-    InputError: no network, no such address, the folder cannot be written, or
-      another checksum. The download is deleted.
+    InputError: no network, no such address, the folder cannot be written,
+      another checksum, or more than 1 GiB. The download is deleted.
   """
   if file.exists():
     return file
@@ -101,15 +103,25 @@ def fetch(address: str, file: pathlib.Path, md5: str) -> pathlib.Path:
       urllib.request.urlopen(address, timeout=_TIMEOUT) as answer,
       open(part, "wb") as output,
     ):
+      size = 0
       while chunk := answer.read(_CHUNK):
+        size += len(chunk)
+        if size > _LIMIT:
+          raise base.InputError(
+            f"{address}: more than {_LIMIT} bytes, expected {file.name}; the "
+            "download was deleted"
+          )
         checksum.update(chunk)
         output.write(chunk)
+      output.flush()
+      os.fsync(output.fileno())
     if checksum.hexdigest() != md5:
       raise base.InputError(
         f"{address}: the download has md5 {checksum.hexdigest()}, expected"
         f" {md5}; it was deleted"
       )
     os.replace(part, file)
+    sync_folder(file.parent)
   except (OSError, http.client.HTTPException) as error:
     reason = " ".join(str(error).split()) or type(error).__name__
     raise base.InputError(

@@ -5,14 +5,13 @@ takes more memory than the header of a file or `size_limit` says.
 """
 
 import gzip
+import io
 import math
 import os
 import pathlib
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
-from typing import IO
 
 import numpy as np
 
@@ -52,7 +51,7 @@ def check_archive(path: str | os.PathLike[str]) -> list[str]:
   return [member.filename for member in members]
 
 
-def read_at_most(file: IO[bytes], limit: int) -> bytes:
+def read_at_most(file: io.BufferedIOBase, limit: int) -> bytes:
   """Reads a file to its end.
 
   Raises:
@@ -67,14 +66,18 @@ def read_at_most(file: IO[bytes], limit: int) -> bytes:
   return b"".join(chunks)
 
 
-def read_gzip(path: str | os.PathLike[str]) -> bytes:
+def read_gzip(path: str | os.PathLike[str], limit: int) -> bytes:
   """Reads a gzip file within its `size_limit`.
+
+  Args:
+    path: the file.
+    limit: another limit in bytes.
 
   Raises:
     ValueError: it expands to more.
   """
   with gzip.open(path, "rb") as file:
-    return read_at_most(file, size_limit(path))
+    return read_at_most(file, min(limit, size_limit(path)))
 
 
 def _check_size(size: int, limit: int) -> None:
@@ -125,8 +128,7 @@ def read_idx(path: str | os.PathLike[str], ndim: int) -> np.ndarray:
   with input_errors(path, expected):
     with open(path, "rb") as file:
       zipped = file.read(2) == _GZIP_MAGIC
-    opened: Callable[..., IO[bytes]] = gzip.open if zipped else open
-    with opened(path, "rb") as file:
+    with gzip.open(path, "rb") if zipped else open(path, "rb") as file:
       header = file.read(4 + 4 * ndim)
       magic = bytes((0, 0, _IDX_UINT8, ndim))
       if header[:4] != magic:

@@ -155,7 +155,7 @@ def accuracy_at_sparsity(
       smallest in the balanced gauge first.
 
   Returns:
-    (networks, images [N, ...], labels [N]) -> mean accuracy [len(shares)].
+    (networks, images [N, ...], labels [N]) -> accuracy [len(shares), B].
   """
 
   @jax.jit
@@ -179,7 +179,7 @@ def accuracy_at_sparsity(
         weights=batched.map_networks(prune, balanced, sizes, vmap_size=None),
         teacher=None,
       )
-      return evaluate_networks(target.apply, pruned, images, labels)[1].mean()
+      return evaluate_networks(target.apply, pruned, images, labels)[1]
 
     return jax.lax.map(accuracy, jnp.asarray(shares, jnp.float32))
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scalegmn_jax.base import BatchFunctional
+from scalegmn_jax.base import BatchFunctional, InputError
 from scalegmn_jax.gmn import modules
 from scalegmn_jax.gmn.features import (
   Backward,
@@ -64,7 +64,7 @@ def functional(
 
   def apply(params, batch):
     if batch.schema != schema:
-      raise ValueError("the batch has another schema than the metanetwork")
+      raise InputError("the batch has another schema than the metanetwork")
     return module.apply({"params": params}, *features_of(batch))
 
   return BatchFunctional(init, apply)

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import InputError, Weights
-from scalegmn_jax.symmetry.spec import leaf_name
+from scalegmn_jax.base import InputError, Weights, leaf_name
 
 _NAMED_KEYS = 6
 """Keys of a container that a message names."""

@@ -11,7 +11,6 @@ follow the edges without gather or scatter (see `connectivity`).
 import dataclasses
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from scalegmn_jax.base import (
@@ -152,10 +151,7 @@ def topology_of(
     InputError: the spec does not fit the weights, or a weight is neither a bias
       (one receiving axis) nor a kernel (one receiving and one sending axis).
   """
-  shapes = jax.eval_shape(target.init, jax.random.key(0))
-  spec = target.spec
-  specs.check(spec, shapes)
-  _check_groups(target)
+  spec, shapes = target.spec, specs.check(target)
   bias_spaces, kernels = _biases_and_kernels(spec, shapes)
   ranks = _ranks(spec, bias_spaces, kernels)
   distinct = {
@@ -207,16 +203,6 @@ class _Kernel(NamedTuple):
   receiver: str
   shape: tuple[int, int]
   width: int
-
-
-def _check_groups(target: TargetNetwork) -> None:
-  """InputError unless each hidden space has a group per activation."""
-  for name, space in target.spec.spaces.items():
-    if not space.fixed and len(space.groups) != len(target.activations):
-      raise InputError(
-        f"space {name!r} has {len(space.groups)} groups, expected one for each "
-        f"of the {len(target.activations)} activations"
-      )
 
 
 def _biases_and_kernels(

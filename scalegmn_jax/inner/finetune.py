@@ -17,6 +17,7 @@ from scalegmn_jax.base import (
 from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner import tune_grid
 from scalegmn_jax.inner.losses import finetune_losses
+from scalegmn_jax.partial import NOTHING, Partial, Result
 from scalegmn_jax.symmetry import gauge
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -40,9 +41,10 @@ class FineTuner(NamedTuple):
   Attributes:
     optimizer: a key of `OPTIMIZERS`.
     schedule: one of `SCHEDULES`.
-    run: (networks, rates [B], horizons, key, data, on_epoch) -> {epochs:
-      weights [B, ...]}, the weights after each horizon. Horizons share one
-      trajectory if the rate is constant; otherwise each horizon has its own.
+    run: (networks, rates [B], horizons, key, data, on_epoch, partial) ->
+      {epochs: weights [B, ...]}, the weights after each horizon. Horizons share
+      one trajectory if the rate is constant; otherwise each horizon has its
+      own. `partial` keeps each trajectory.
   """
 
   optimizer: str
@@ -119,24 +121,39 @@ def fine_tuner(
   init = jax.jit(trainer.init)
   balance = gauge.balance_networks(target)
 
-  def run(networks, rates, horizons, key, data, on_epoch=lambda: None):
+  def run(
+    networks,
+    rates,
+    horizons,
+    key,
+    data,
+    on_epoch=lambda: None,
+    partial=NOTHING,
+  ):
     start = balance(networks)
     count = networks.size
     steps = max(data[0].shape[0] // batch_size, 1)
     ends = sorted(horizons)
     results = {}
     constant = schedule == "constant"
+
+    def keys(epoch):
+      return jnp.broadcast_to(jax.random.fold_in(key, epoch), (count,))
+
     for trajectory in [ends] if constant else [[h] for h in ends]:
       decay = 0 if constant else trajectory[-1] * steps
       hyper = _Hyper(rates, jnp.full(count, decay))
-      state = init(start.weights, hyper)
-      for epoch in range(1, trajectory[-1] + 1):
-        keys = jnp.broadcast_to(jax.random.fold_in(key, epoch), (count,))
-        state = trainer.epoch(state, hyper, networks, keys, *data)
-        jax.block_until_ready(state)
-        on_epoch()
-        if epoch in trajectory:
-          results[epoch] = state.weights
+      results |= fits.run_epochs(
+        trainer,
+        init(start.weights, hyper),
+        hyper,
+        networks,
+        keys,
+        data,
+        trajectory,
+        partial=partial.of(f"{trajectory[-1]} epochs"),
+        on_epoch=on_epoch,
+      )
     return results
 
   return FineTuner(optimizer, schedule, run)
@@ -165,6 +182,7 @@ def tune_learning_rates(
   *,
   extensions: int = 2,
   on_epoch: Callable[[], Any] = lambda: None,
+  partial: Partial = NOTHING,
 ) -> TunedRates:
   """Chooses the learning rate at each horizon on validation networks.
 
@@ -180,21 +198,30 @@ def tune_learning_rates(
     evaluate: networks -> objectives [B] on validation images.
     extensions: maximum number of times that the grid grows.
     on_epoch: called after every epoch.
+    partial: keeps trajectories and objectives.
   """
 
   def values(points):
+    part = partial.of(" ".join(str(rate) for (rate,) in points))
     # All new rates at once: more networks side by side.
     copies = len(points)
     many = jax.tree.map(lambda a: jnp.concatenate([a] * copies), networks)
     new = jnp.array([rate for (rate,) in points])
     results = tuner.run(
-      many, jnp.repeat(new, networks.size), horizons, key, data, on_epoch
+      many, jnp.repeat(new, networks.size), horizons, key, data, on_epoch, part
     )
-    means = {
-      h: evaluate(many._replace(weights=weights)).reshape(copies, -1).mean(1)
+
+    def means(weights):
+      objectives = evaluate(many._replace(weights=weights))
+      return objectives.reshape(copies, -1).mean(1).tolist()
+
+    kept = {
+      h: part.remember(
+        f"objective after {h}", lambda _, w=weights: Result({}, means(w))
+      ).values
       for h, weights in results.items()
     }
-    return [{h: float(means[h][i]) for h in means} for i in range(copies)]
+    return [{h: kept[h][i] for h in kept} for i in range(copies)]
 
   result = tune_grid.tune_grid(values, [rates], extensions=extensions)
   return TunedRates(
@@ -210,6 +237,7 @@ def run_at_tuned_rates(
   key: jax.Array,
   data: tuple[jax.Array, jax.Array],
   on_epoch: Callable[[], Any] = lambda: None,
+  partial: Partial = NOTHING,
 ) -> Mapping[int, Weights]:
   """Fine-tunes networks to each horizon at the rate chosen for this horizon.
 
@@ -220,6 +248,7 @@ def run_at_tuned_rates(
     key: decides the minibatches.
     data: training (images, labels).
     on_epoch: called after every epoch.
+    partial: keeps trajectories.
 
   Returns:
     {epochs: weights [B, ...]}, in ascending order of epochs.
@@ -228,5 +257,6 @@ def run_at_tuned_rates(
   for rate in sorted(set(tuned.rates.values())):
     ends = [h for h, r in tuned.rates.items() if r == rate]
     rates = jnp.full(networks.size, rate)
-    results |= tuner.run(networks, rates, ends, key, data, on_epoch)
+    part = partial.of(str(rate))
+    results |= tuner.run(networks, rates, ends, key, data, on_epoch, part)
   return dict(sorted(results.items()))

@@ -4,7 +4,7 @@ Zoo generation and the fine-tuning baselines use this trainer.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -15,6 +15,7 @@ import optax
 from scalegmn_jax import batched
 from scalegmn_jax.base import Network, Networks, Weights
 from scalegmn_jax.inner import objective
+from scalegmn_jax.partial import NOTHING, Partial, Result
 
 Hyper = Any
 """A pytree of settings with leaves [B, ...]; without the axis [B] inside a
@@ -54,12 +55,14 @@ class Fit(NamedTuple):
 
   Attributes:
     init: (weights [B, ...], hyper) -> `FitState`.
-    epoch: (state, hyper, networks, keys [B], images [N, ...], labels [N]) ->
-      `FitState` after one pass over the images; the key of each network decides
-      the order. `networks` gives the activation, the labels and the teacher of
-      each network; the weights come from `state`. Images and labels are shared
-      by all networks. If networks have different classes, the network with the
-      most images sets the number of steps.
+    epoch: (state, hyper, networks, keys [B], images [N, ...], labels [N], done,
+      on_call) -> `FitState` after one pass over the images; the key of each
+      network decides the order. `networks` gives the activation, the labels and
+      the teacher of each network; the weights come from `state`. Images and
+      labels are shared by all networks. If networks have different classes, the
+      network with the most images sets the number of steps. `done` networks
+      have had this epoch already (default 0), and `on_call(state, done)` is
+      called whenever more have; networks side by side have it at once.
   """
 
   init: Callable[..., FitState]
@@ -135,8 +138,17 @@ def fit(
 
     return jax.lax.scan(scanned, state, (rows, jnp.arange(steps)))[0]
 
+  @functools.cache
+  def in_turn(count):
+    def update(state, inputs, images, labels):
+      network, hyper, key = inputs
+      network = network._replace(weights=state.weights)
+      return epoch_of_one(network, state, hyper, key, images, labels, count)
+
+    return batched.update_in_turn(update)
+
   @functools.partial(jax.jit, static_argnums=6)
-  def compiled(state, hyper, networks, keys, images, labels, count):
+  def side_by_side(state, hyper, networks, keys, images, labels, count):
     return batched.map_networks(
       lambda network, state, hyper, key: epoch_of_one(
         network, state, hyper, key, images, labels, count
@@ -148,12 +160,111 @@ def fit(
       vmap_size=vmap_size,
     )
 
-  def epoch(state, hyper, networks, keys, images, labels):
+  def epoch(
+    state, hyper, networks, keys, images, labels, *, done=0, on_call=_no_call
+  ):
     count = _max_images(networks, labels)
+    if vmap_size == 1:
+      inputs = networks._replace(weights=None), hyper, keys
+      return in_turn(count)(
+        state, inputs, images, labels, done=done, on_call=on_call
+      )
     networks = networks._replace(weights=state.weights)
-    return compiled(state, hyper, networks, keys, images, labels, count)
+    state = side_by_side(state, hyper, networks, keys, images, labels, count)
+    on_call(jax.block_until_ready(state), networks.size)
+    return state
 
   return Fit(init, epoch)
+
+
+def run_epochs(
+  trainer: Fit,
+  state: FitState,
+  hyper: Hyper,
+  networks: Networks,
+  keys: Callable[[int], jax.Array],
+  data: tuple[jax.Array, jax.Array],
+  ends: Sequence[int],
+  *,
+  partial: Partial = NOTHING,
+  on_epoch: Callable[[], Any] = lambda: None,
+) -> dict[int, Weights]:
+  """Trains networks for several epochs and keeps their weights after some.
+
+  Args:
+    trainer: see `fit`.
+    state: before the first epoch.
+    hyper: settings, leaves [B, ...].
+    networks: see `Fit.epoch`.
+    keys: number of an epoch, from 1 -> keys [B].
+    data: (images [N, ...], labels [N]).
+    ends: numbers of epochs after which weights are kept; 0 for the initial
+      ones.
+    partial: keeps the state now and then, and the result.
+    on_epoch: called after every epoch.
+
+  Returns:
+    {epochs: weights [B, ...]}, in ascending order.
+
+  Raises:
+    Interrupted: `on_epoch` or `partial.check` raised it.
+  """
+  ends = sorted(ends)
+  kept: dict[int, Weights] = {0: state.weights} if 0 in ends else {}
+  first, done = 1, 0
+  found = partial.load(_STATE)
+  if found is not None:
+    first, done = found.values["epoch"], found.values["done"]
+    kept = {
+      end: _from_arrays(found.arrays, f"weights.{end}", state.weights)
+      for end in found.values["kept"]
+    }
+    state = _from_arrays(found.arrays, "state", state)
+    for _ in range(1, first):
+      on_epoch()
+
+  def result(epoch: int, done: int, state: FitState) -> Result:
+    arrays = _to_arrays("state", state)
+    for end, weights in kept.items():
+      arrays |= _to_arrays(f"weights.{end}", weights)
+    return Result(arrays, {"epoch": epoch, "done": done, "kept": list(kept)})
+
+  for epoch in range(first, ends[-1] + 1):
+
+    def on_call(state, done, epoch=epoch):
+      partial.safe_point(_STATE, lambda: result(epoch, done, state))
+
+    if done < networks.size:
+      state = trainer.epoch(
+        state, hyper, networks, keys(epoch), *data, done=done, on_call=on_call
+      )
+    done = 0
+    if epoch in ends:
+      kept[epoch] = state.weights
+    on_epoch()
+  if first <= ends[-1]:
+    partial.save(_STATE, result(ends[-1] + 1, 0, state))
+  return kept
+
+
+_STATE = "state"
+
+
+def _to_arrays(name: str, tree: Any) -> dict[str, np.ndarray]:
+  leaves = enumerate(jax.tree.leaves(jax.device_get(tree)))
+  return {f"{name}.{i}": leaf for i, leaf in leaves}
+
+
+def _from_arrays(
+  arrays: Mapping[str, np.ndarray], name: str, template: Any
+) -> Any:
+  leaves, structure = jax.tree.flatten(template)
+  found = [arrays[f"{name}.{i}"] for i in range(len(leaves))]
+  return jax.device_put(jax.tree.unflatten(structure, found))
+
+
+def _no_call(state: FitState, done: int) -> None:
+  del state, done
 
 
 def _max_images(networks: Networks, labels: jax.Array) -> int:

@@ -9,6 +9,7 @@ operator it shows what one pass over the data adds.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,12 @@ upper bound of the Hessian is up to twice as large as the Hessian."""
 
 
 def last_layer_solver(
-  target: TargetNetwork, *, l1: float, steps: int = 5, sweeps: int = 5
+  target: TargetNetwork,
+  *,
+  l1: float,
+  steps: int = 5,
+  sweeps: int = 5,
+  check: Callable[[], Any] = lambda: None,
 ) -> Callable[[Networks, jax.Array, jax.Array], Networks]:
   """Makes a function that optimizes the last layer of networks.
 
@@ -50,33 +56,34 @@ def last_layer_solver(
     l1: λ.
     steps: Newton steps; none increases the objective.
     sweeps: sweeps of coordinate descent over the weights in each step.
+    check: called every few seconds; may raise `Interrupted`.
 
   Returns:
-    (networks, images [N, ...], labels [N]) -> networks, jitted. Networks are
-    solved one after another; the features [N, inputs of the layer + 1] of one
-    network are in memory at a time.
+    (networks, images [N, ...], labels [N]) -> networks. Networks are solved one
+    after another; the features [N, inputs of the layer + 1] of one network are
+    in memory at a time.
 
   Raises:
     InputError: when called, if the output space has weights other than a
       kernel and a bias.
   """
 
-  @jax.jit
-  def solve(networks, images, labels):
-    def solve_one(network):
-      weights = gauge.balance(target.spec, network.weights, network.activation)
-      inputs, layer, replace = _split(
-        target, weights, network.activation, images
-      )
-      probs = target_probs(
-        target.apply, network, images, labels, layer.shape[1]
-      )
-      solved = proximal_newton(
-        inputs, probs, layer, l1=l1, steps=steps, sweeps=sweeps
-      )
-      return network._replace(weights=replace(solved))
+  def solve_one(weights, network, images, labels):
+    weights = gauge.balance(target.spec, weights, network.activation)
+    inputs, layer, replace = _split(target, weights, network.activation, images)
+    probs = target_probs(target.apply, network, images, labels, layer.shape[1])
+    solved = proximal_newton(
+      inputs, probs, layer, l1=l1, steps=steps, sweeps=sweeps
+    )
+    return replace(solved)
 
-    return batched.map_networks(solve_one, networks)
+  in_turn = batched.update_in_turn(solve_one)
+
+  def solve(networks, images, labels):
+    weights = in_turn(
+      networks.weights, networks, images, labels, on_call=lambda *_: check()
+    )
+    return networks._replace(weights=weights)
 
   return solve
 

@@ -71,7 +71,7 @@ def accuracy(logits: jax.Array, probs: jax.Array) -> jax.Array:
   """
   counted = probs.sum(-1)
   same = logits.argmax(-1) == probs.argmax(-1)
-  return (same * counted).sum() / jnp.maximum(counted.sum(), 1)
+  return jnp.where(same, counted, 0).sum() / jnp.maximum(counted.sum(), 1)
 
 
 def evaluate_network(

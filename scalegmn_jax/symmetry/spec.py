@@ -16,7 +16,9 @@ from scalegmn_jax.base import (
   InputError,
   Space,
   SymmetrySpec,
+  TargetNetwork,
   Weights,
+  leaf_name,
 )
 
 GROUPS = {
@@ -39,7 +41,7 @@ def groups_of(activations: Sequence[str]) -> tuple[str, ...]:
   if not activations:
     raise InputError(f"no activation, expected some of {', '.join(GROUPS)}")
   for name in activations:
-    if name not in GROUPS:
+    if not isinstance(name, str) or name not in GROUPS:
       raise InputError(
         f"unknown activation {name!r}, expected one of {', '.join(GROUPS)}"
       )
@@ -48,22 +50,23 @@ def groups_of(activations: Sequence[str]) -> tuple[str, ...]:
 
 def chain(
   sizes: Sequence[int],
-  groups: tuple[str, ...],
+  groups: Sequence[tuple[str, ...]],
   kernel_dims: Sequence[int],
 ) -> SymmetrySpec:
   """The spec of a feed-forward chain with weights ({bias, kernel}, ...).
 
   Args:
     sizes: neurons of each layer, input and output included (L + 1 of them).
-    groups: the group of the hidden layers, one per activation of the target.
+    groups: of each of the L - 1 hidden layers, the group for each activation of
+      the target.
     kernel_dims: number of spatial axes before [in, out] in each of the L
       kernels: 0 for a dense layer, 2 for a convolution.
   """
   last = len(sizes) - 1
   names = ["input", *(f"hidden_{i}" for i in range(1, last)), "output"]
   spaces = {
-    name: Space(size, groups if 0 < i < last else ())
-    for i, (name, size) in enumerate(zip(names, sizes, strict=True))
+    name: Space(size, group)
+    for name, size, group in zip(names, sizes, ((), *groups, ()), strict=True)
   }
   axes = tuple(
     {
@@ -97,48 +100,41 @@ def leaves(spec: SymmetrySpec, weights: Weights) -> list[tuple[str, Any, Axes]]:
   ]
 
 
-def check(spec: SymmetrySpec, weights: Weights) -> None:
-  """Checks a spec, and that the weights of one network fit it.
+def check(target: TargetNetwork) -> Weights:
+  """Checks that the spec of a target fits its weights and activations.
+
+  Whether it is a symmetry of the outputs: `testing.assert_symmetric`.
 
   Args:
-    spec: the symmetry.
-    weights: of one network, arrays or shapes.
+    target: the architecture.
+
+  Returns:
+    The weights of one network as a pytree of `jax.ShapeDtypeStruct`.
 
   Raises:
-    InputError: an unknown group or space, or weights that differ from
-      `spec.axes` in names, numbers of axes or sizes.
+    InputError: a hidden space without a group for each activation, or weights
+      that differ from `spec.axes` in names, numbers of axes or sizes.
   """
+  spec, shapes = target.spec, jax.eval_shape(target.init, jax.random.key(0))
   for name, space in spec.spaces.items():
-    for group in space.groups:
-      if group not in GROUPS.values():
-        raise InputError(
-          f"space {name!r}: unknown group {group!r}, expected one of "
-          f"{', '.join(sorted(set(GROUPS.values())))}"
-        )
-  _check_structure(spec, weights)
-  for name, weight, axes in leaves(spec, weights):
-    if not isinstance(axes, Axes):
+    if not space.fixed and len(space.groups) != len(target.activations):
       raise InputError(
-        f"weight {name}: its entry in spec.axes is {type(axes).__name__}, "
-        "expected Axes"
+        f"space {name!r} has {len(space.groups)} groups, expected one for each "
+        f"of the {len(target.activations)} activations"
       )
+  _check_structure(spec, shapes)
+  for name, weight, axes in leaves(spec, shapes):
     if len(axes.axes) != weight.ndim:
       raise InputError(
         f"weight {name}: {weight.ndim} axes, but its spec has {len(axes.axes)}"
       )
     for axis, size in zip(axes.axes, weight.shape, strict=True):
-      if axis is None:
-        continue
-      if axis.space not in spec.spaces:
-        raise InputError(
-          f"weight {name}: unknown space {axis.space!r}, expected one of "
-          f"{', '.join(spec.spaces)}"
-        )
-      if spec.spaces[axis.space].size != size:
+      if axis is not None and spec.spaces[axis.space].size != size:
         raise InputError(
           f"weight {name} has shape {weight.shape}, but space "
           f"{axis.space!r} has {spec.spaces[axis.space].size} neurons"
         )
+  return shapes
 
 
 def _check_structure(spec: SymmetrySpec, weights: Weights) -> None:
@@ -160,8 +156,3 @@ def _check_structure(spec: SymmetrySpec, weights: Weights) -> None:
 def _names(tree: Any) -> list[str]:
   paths = jax.tree_util.tree_leaves_with_path(tree)
   return [leaf_name(path) for path, _ in paths]
-
-
-def leaf_name(path: Any) -> str:
-  """The name of a weight, such as "0/kernel", from its path in the pytree."""
-  return jax.tree_util.keystr(path, simple=True, separator="/")

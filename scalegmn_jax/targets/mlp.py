@@ -1,5 +1,7 @@
 """Multi-layer perceptrons."""
 
+import math
+import numbers
 from collections.abc import Sequence
 
 import jax
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 from scalegmn_jax.base import InputError, TargetNetwork
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.activations import activate, add_bias, drop
+from scalegmn_jax.targets.arguments import activation_names, positive_integers
 
 
 def _uniform(
@@ -44,15 +47,17 @@ def mlp(
     omega: hidden neurons compute σ(omega·(xW + b)); SIREN's ω₀.
 
   Raises:
-    InputError: fewer than two layers, a size below one, an unknown activation.
+    InputError: fewer than two layers, a size below one, an unknown activation,
+      or an omega that is not a positive number.
   """
-  sizes = tuple(sizes)
-  names = (activation,) if isinstance(activation, str) else tuple(activation)
-  if len(sizes) < 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
-    raise InputError(
-      f"mlp: sizes {sizes}, expected two or more positive integers"
-    )
+  sizes = positive_integers("mlp: sizes", sizes, least=2)
+  names = activation_names(activation)
   groups = specs.groups_of(names)
+  if not isinstance(omega, numbers.Real) or not 0 < omega < math.inf:
+    raise InputError(
+      f"mlp: omega {omega!r}, expected a positive number; weights with an "
+      "omega per layer are converted by inrs.Convention"
+    )
   last = len(sizes) - 2
 
   def init(key):
@@ -82,13 +87,13 @@ def mlp(
   return TargetNetwork(
     init=init,
     apply=apply,
-    spec=specs.chain(sizes, groups, (0,) * (len(sizes) - 1)),
+    spec=specs.chain(sizes, (groups,) * last, (0,) * (last + 1)),
     input_shape=sizes[:1],
     activations=names,
     description={
       "name": "mlp",
       "sizes": list(sizes),
       "activation": list(names),
-      "omega": omega,
+      "omega": omega if isinstance(omega, (int, float)) else float(omega),
     },
   )

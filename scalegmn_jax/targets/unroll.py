@@ -9,11 +9,11 @@ position and channel; weight sharing leaves one per channel (Kuipers et al.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from scalegmn_jax.base import InputError, TargetNetwork, Weights
+from scalegmn_jax.targets.cnn import Padding, paddings_of, pads, positions
 from scalegmn_jax.targets.mlp import mlp
 
 
@@ -36,17 +36,17 @@ class Unrolled(NamedTuple):
   untied: int
 
 
-def _connections(length: int, k: int, stride: int, padding: str) -> np.ndarray:
+def _connections(
+  length: int, k: int, stride: int, padding: Padding
+) -> np.ndarray:
   """Connections of a one-dimensional convolution, [k, length, positions] bool.
 
   Entry (slot, pixel, position) is true where the output position receives the
   pixel through this slot of the kernel. Slots on the padding have none.
   """
-  ((before, after),) = jax.lax.padtype_to_pads(
-    (length,), (k,), (stride,), padding
-  )
-  positions = (length + before + after - k) // stride + 1
-  slot, pixel, position = np.indices((k, length, positions))
+  ((before, _),) = pads((length,), k, stride, padding)
+  shape = k, length, positions(length, k, stride, padding)
+  slot, pixel, position = np.indices(shape)
   return pixel == position * stride + slot - before
 
 
@@ -54,10 +54,10 @@ def unrolled(target: TargetNetwork) -> Unrolled:
   """Unrolls a CNN.
 
   Args:
-    target: made by `targets.cnn`.
+    target: made by `targets.cnn`, without pooling between convolutions.
 
   Raises:
-    InputError: the target is not a CNN.
+    InputError: the target is not a CNN, or pools windows.
   """
   description = target.description
   name = description.get("name")
@@ -65,25 +65,35 @@ def unrolled(target: TargetNetwork) -> Unrolled:
     raise InputError(
       f"target network {name!r} cannot be unrolled, expected 'cnn'"
     )
+  if "pool_size" in description:
+    raise InputError(
+      f"pool_size is {description['pool_size']}: a CNN with pooling between "
+      "convolutions cannot be unrolled, expected 1"
+    )
   height, width, inputs = description["input_shape"]
   channels = (inputs, *description["channels"])
+  depth = len(description["channels"])
+  paddings = paddings_of(description["padding"], depth)
   sizes, untied = [height * width * inputs], 0
   connections = []
-  for k, stride, n_in, n_out in zip(
+  for k, stride, padding, n_in, n_out in zip(
     description["kernel_size"],
     description["stride"],
+    paddings,
     channels[:-1],
     channels[1:],
     strict=True,
   ):
-    rows = _connections(height, k, stride, description["padding"])
-    columns = _connections(width, k, stride, description["padding"])
+    rows = _connections(height, k, stride, padding)
+    columns = _connections(width, k, stride, padding)
     connections.append((rows, columns))
     height, width = rows.shape[-1], columns.shape[-1]
     sizes.append(height * width * n_out)
     untied += int(rows.sum() * columns.sum()) * n_in * n_out + sizes[-1]
-  untied += (sizes[-1] + 1) * description["classes"]
-  positions = height * width
+  maps = height * width
+  for n_out in (*description.get("dense", ()), description["classes"]):
+    untied += (sizes[-1] + 1) * n_out
+    sizes.append(n_out)
 
   def convolution(layer, rows, columns):
     kernel = layer["kernel"]
@@ -98,16 +108,16 @@ def unrolled(target: TargetNetwork) -> Unrolled:
     return {"bias": bias, "kernel": dense.reshape(-1, len(bias))}
 
   def unroll(weights):
-    *convolutions, last = weights
-    kernel = last["kernel"]
+    first, *others = weights[depth:]
+    kernel = first["kernel"]
     if description["pool"] == "average":
-      kernel = jnp.tile(kernel, (positions, 1)) / positions
-    last = last | {"kernel": kernel.reshape(-1, description["classes"])}
-    layers = zip(convolutions, connections, strict=True)
-    return (*(convolution(layer, *c) for layer, c in layers), last)
+      kernel = jnp.tile(kernel, (maps, 1)) / maps
+    first = first | {"kernel": kernel.reshape(-1, kernel.shape[-1])}
+    layers = zip(weights[:depth], connections, strict=True)
+    return (*(convolution(layer, *c) for layer, c in layers), first, *others)
 
   return Unrolled(
-    target=mlp((*sizes, description["classes"]), description["activation"]),
+    target=mlp(sizes, description["activation"]),
     unroll=unroll,
     untied=untied,
   )

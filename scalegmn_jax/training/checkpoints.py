@@ -1,6 +1,10 @@
 """Checkpoints of the training state: the only file that knows orbax."""
 
-from collections.abc import Mapping
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +12,38 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from scalegmn_jax import io
 from scalegmn_jax.base import InputError
+
+_DIGEST, _ARRAYS = "digest", "arrays"
+"""Keys that are added to the metadata of a checkpoint: the digest of its arrays
+and their {name: type and shape}. Version 0.1 wrote neither."""
+
+
+# Orbax raises its errors, and logs them with a traceback as well.
+logging.getLogger("absl").addFilter(
+  lambda record: "/orbax/" not in Path(record.pathname).as_posix()
+)
+
+
+class _Damaged(Exception):
+  """The files of a checkpoint are not as they were written.
+
+  Attributes:
+    certain: False if it may also be a checkpoint of another structure.
+  """
+
+  def __init__(self, reason: str, *, certain: bool = True):
+    super().__init__(reason)
+    self.certain = certain
 
 
 class Checkpoints:
   """The last checkpoints of a run, in one folder.
 
   Arrays are saved from the host without shardings: a checkpoint that was saved
-  with many devices can be restored with any number of devices.
+  with many devices can be restored with any number of devices. A digest of the
+  arrays is saved with them, so that a damaged checkpoint is recognized.
   """
 
   def __init__(self, folder: Path, keep: int = 2):
@@ -36,44 +64,143 @@ class Checkpoints:
       step: steps taken.
       state: a pytree of arrays.
       metadata: JSON values, saved beside the state.
+
+    Raises:
+      InputError: this checkpoint, or the one before, cannot be written.
     """
     if step == self.latest():
       return
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.device_get(state)),
-        metadata=ocp.args.JsonSave(dict(metadata)),
-      ),
+    state = jax.device_get(state)
+    named = _named(state)
+    more = {_DIGEST: io.digest(named), _ARRAYS: _described(named)}
+    args = ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      metadata=ocp.args.JsonSave({**metadata, **more}),
     )
+    with self._write_errors():
+      self._manager.save(step, args=args)
 
-  def restore(self, template: Any) -> Any:
-    """The state of the last checkpoint, in the structure of `template`.
+  def restore(self, template: Any) -> Any | None:
+    """The state of the last whole checkpoint, in the structure of `template`.
+
+    Damaged checkpoints after it are set aside, see `io.set_aside`.
+
+    Returns:
+      The state on the device; None if there is no whole checkpoint.
 
     Raises:
-      InputError: no checkpoint, a damaged one, or another structure.
+      InputError: a checkpoint of another structure.
     """
-    step = self.latest()
-    if step is None:
-      raise InputError(f"{self._folder}: no checkpoint here")
     shapes = jax.tree.map(lambda a: np.zeros(np.shape(a), a.dtype), template)
+    state, damaged = None, {}
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        state = self._read(step, shapes)
+        break
+      except _Damaged as error:
+        damaged[step] = error
+    then = "the training goes on from the checkpoint before"
+    if state is None:
+      then = "the training starts over"
+      for step, error in damaged.items():
+        if not error.certain:
+          raise InputError(
+            f"{self._folder / str(step)}: not a checkpoint of this model: "
+            f"{error}"
+          )
+    for step, error in damaged.items():
+      io.set_aside(self._folder / str(step), str(error), then)
+    if damaged:
+      self._manager.reload()
+    return None if state is None else jax.device_put(state)
+
+  def _read(self, step: int, shapes: Any) -> Any:
+    """The state of one checkpoint, on the host.
+
+    Raises:
+      InputError: another structure.
+      _Damaged: the files are damaged.
+    """
     try:
-      restored = self._manager.restore(
+      metadata = self._manager.restore(
+        step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
+      )["metadata"]
+      digest, arrays = metadata.get(_DIGEST), metadata.get(_ARRAYS)
+    except Exception as error:  # orbax raises many kinds for a damaged folder
+      raise _Damaged(f"metadata: {_first_line(error)}") from None
+    expected = _described(_named(shapes))
+    if digest is not None and arrays != expected:
+      name = sorted(dict(arrays.items() ^ expected.items()))[0]
+      theirs, ours = (d.get(name, "absent") for d in (arrays, expected))
+      raise InputError(
+        f"{self._folder / str(step)}: not a checkpoint of this model: {name} "
+        f"is {theirs}, expected {ours}"
+      )
+    hook = sys.unraisablehook
+    sys.unraisablehook = _without_closed_loops(hook)
+    try:
+      state = self._manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
       )["state"]
-      same = jax.tree.map(
-        lambda a, b: np.shape(a) == np.shape(b), restored, shapes
-      )
-      if not all(jax.tree.leaves(same)):
+      named = _named(state)
+      if _described(named) != expected:
         raise ValueError("shapes differ")
-    except Exception as error:  # orbax raises many kinds for a damaged folder
-      reason = str(error).splitlines()[0][:200] if str(error) else repr(error)
-      raise InputError(
-        f"{self._folder / str(step)}: not a checkpoint of this model: {reason}"
-      ) from None
-    return jax.device_put(restored)
+    except Exception as error:
+      raise _Damaged(_first_line(error), certain=digest is not None) from None
+    sys.unraisablehook = hook
+    if digest is not None and io.digest(named) != digest:
+      raise _Damaged("other numbers than were saved")
+    return state
 
   def close(self) -> None:
-    """Waits until all checkpoints are on disk."""
-    self._manager.wait_until_finished()
+    """Waits until all checkpoints are on disk.
+
+    Raises:
+      InputError: the last one cannot be written.
+    """
+    with self._write_errors():
+      self._manager.wait_until_finished()
     self._manager.close()
+
+  @contextlib.contextmanager
+  def _write_errors(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # of many kinds, like the ones in `_read`
+      known = re.search(r"\[OS error \d+: \w+ ([^\]]+)\]", str(error))
+      reason = known[1] if known else _first_line(error)
+      raise InputError(
+        f"{self._folder}: a checkpoint cannot be written: {reason}"
+      ) from None
+
+
+def _named(state: Any) -> dict[str, np.ndarray]:
+  """{path of a leaf: array}."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+  return {jax.tree_util.keystr(path): np.asarray(a) for path, a in leaves}
+
+
+def _described(named: Mapping[str, np.ndarray]) -> dict[str, str]:
+  """{name: type and shape}."""
+  return {k: f"{a.dtype}{list(a.shape)}" for k, a in named.items()}
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).splitlines()[0][:120] if str(error) else repr(error)
+
+
+def _without_closed_loops(
+  hook: Callable[[Any], Any],
+) -> Callable[[Any], None]:
+  """A `sys.unraisablehook` that says nothing of a closed event loop.
+
+  Orbax reads arrays side by side and closes its event loop when the first one
+  fails. The threads that read the others print a traceback each, some of them
+  later; hence this hook stays after a failure.
+  """
+
+  def call(unraisable: Any) -> None:
+    if "Event loop is closed" not in str(unraisable.exc_value):
+      hook(unraisable)
+
+  return call

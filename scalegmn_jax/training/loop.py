@@ -1,6 +1,5 @@
 """The training loop of a metanetwork."""
 
-import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scalegmn_jax.base import InputError, MetaNetwork, Params
+from scalegmn_jax.base import InputError, Interrupted, MetaNetwork, Params
 from scalegmn_jax.training import optimizer as optimizers
 from scalegmn_jax.training.checkpoints import Checkpoints
 from scalegmn_jax.training.metrics import Metrics, Tracker
@@ -28,11 +27,8 @@ Watch = Callable[[int, Mapping[str, float]], None]
 ends the training; the checkpoint of this step is on disk."""
 
 OnStep = Callable[[int, str], None]
-"""(steps taken, status text) -> None, for instance to move a progress bar."""
-
-
-class Interrupted(Exception):
-  """SIGTERM arrived; the state is in a checkpoint."""
+"""(steps taken, status text) -> None, for instance to move a progress bar. It
+may raise `base.Interrupted`."""
 
 
 def train(
@@ -57,7 +53,7 @@ def train(
   """Trains the parameters of a metanetwork, or resumes their training.
 
   A training that was killed at any moment and resumed has the same bits as one
-  without interruption.
+  without interruption, also if the last checkpoint is damaged.
 
   Args:
     metanetwork: the metanetwork whose parameters φ are trained.
@@ -83,7 +79,7 @@ def train(
 
   Raises:
     InputError: the gradient stays non-finite, or no validation was finite.
-    Interrupted: SIGTERM arrived; the checkpoint is on disk.
+    Interrupted: `on_step` raised it; the checkpoint of this step is on disk.
   """
   seed = jax.device_put(np.uint32(seed))
   workdir.mkdir(parents=True, exist_ok=True)
@@ -94,43 +90,43 @@ def train(
   keep = jax.jit(keep_best)
   checkpoints = Checkpoints(workdir / "checkpoints")
   try:
-    if checkpoints.latest() is not None:
-      state = checkpoints.restore(state)
+    restored = checkpoints.restore(state)
+    state = state if restored is None else restored
     start = int(_number(state.step))
     best = _number(state.best_objective)
     metrics = Metrics(workdir / "metrics.jsonl", start, tracker)
     step = make_step(objective, optimizer, grad_chunk=grad_chunk)
-    with _sigterm() as stopped:
+    if on_step is not None:
+      on_step(start, "")
+    rows = _Rows(metrics, start, patience)
+    for number in range(start + 1, steps + 1):
+      inputs = data(number - 1) if callable(data) else data
+      state, values = step(state, k_run, inputs)
+      evaluate = number % eval_every == 0 or number == steps
+      log = evaluate or number % log_every == 0
+      if log or rows.arrived():
+        rows.write()
+      if log:
+        rows.begin(number, values, state)
+      if evaluate:
+        rows.wait()
+        validation = validate(state.params)
+        val_objective = np.float32(validation["val_objective"])
+        state = keep(state, jax.device_put(val_objective))
+        best = _number(state.best_objective)
+        # Rows before checkpoints: a checkpoint has its rows on disk.
+        rows.write(validation)
+        checkpoints.save(number, state, metadata or {})
+        if watch is not None:
+          watch(number, validation)
+        rows.restart_clock(number)
       if on_step is not None:
-        on_step(start, "")
-      rows = _Rows(metrics, start, patience)
-      for number in range(start + 1, steps + 1):
-        inputs = data(number - 1) if callable(data) else data
-        state, values = step(state, k_run, inputs)
-        evaluate = number % eval_every == 0 or number == steps
-        log = evaluate or number % log_every == 0
-        if log or rows.arrived():
-          rows.write()
-        if log:
-          rows.begin(number, values, state)
-        if evaluate:
-          rows.wait()
-          validation = validate(state.params)
-          val_objective = np.float32(validation["val_objective"])
-          state = keep(state, jax.device_put(val_objective))
-          best = _number(state.best_objective)
-          # Rows before checkpoints: a checkpoint has its rows on disk.
-          rows.write(validation)
-          checkpoints.save(number, state, metadata or {})
-          if watch is not None:
-            watch(number, validation)
-          rows.restart_clock(number)
-        if on_step is not None:
+        try:
           on_step(number, rows.status(best))
-        if stopped():
+        except Interrupted:
           rows.write()
           checkpoints.save(number, state, metadata or {})
-          raise Interrupted(f"{workdir}: stopped at step {number} of {steps}")
+          raise
   finally:
     checkpoints.close()
   if not np.isfinite(best):
@@ -214,22 +210,3 @@ class _Rows:
     if self._objective is None:
       return ""
     return f"{self._objective:.3f}, val {best:.3f}"
-
-
-class _sigterm:
-  """Context manager that defers SIGTERM.
-
-  Within the context a SIGTERM only makes the yielded function return True.
-  """
-
-  def __enter__(self) -> Callable[[], bool]:
-    self._set = False
-
-    def note(*_):
-      self._set = True
-
-    self._before = signal.signal(signal.SIGTERM, note)
-    return lambda: self._set
-
-  def __exit__(self, *_):
-    signal.signal(signal.SIGTERM, self._before)

@@ -1,11 +1,12 @@
 """metrics.jsonl: one row of numbers per log step; trackers."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from scalegmn_jax.io import write_text
+from scalegmn_jax import io
 
 
 class Tracker(Protocol):
@@ -28,7 +29,8 @@ class Metrics:
   """Appends rows to a file and reads them back.
 
   A resumed run cuts the file back to its first step, so that every step occurs
-  once. An incomplete last row, left by an interruption, is dropped.
+  once. An incomplete last row, left by an interruption, is dropped. If another
+  row is damaged, the file is set aside and the other rows are kept.
 
   Args:
     path: the file.
@@ -38,22 +40,57 @@ class Metrics:
 
   def __init__(self, path: Path, step: int = 0, tracker: Tracker | None = None):
     self._path, self._tracker = path, tracker
-    rows = [row for row in self.read() if row["step"] <= step]
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    rows, damaged = _read(path)
+    if damaged:
+      what = f"line {damaged[0]}, {len(damaged)} in all"
+      io.set_aside(path, what, "the other rows are kept")
+    kept = [row for row in rows if row["step"] <= step]
+    io.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Appends a row; it is on disk when this returns."""
     row = {"step": step} | {k: float(v) for k, v in values.items()}
     with self._path.open("a") as file:
       file.write(json.dumps(row) + "\n")
+      file.flush()
+      os.fsync(file.fileno())
     if self._tracker is not None:
       self._tracker.write(step, {k: v for k, v in row.items() if k != "step"})
 
   def read(self) -> list[dict[str, float]]:
-    rows = []
-    if self._path.exists():
-      for line in self._path.read_text().splitlines():
-        try:
-          rows.append(json.loads(line))
-        except ValueError:
-          break
-    return rows
+    """The whole rows, by step."""
+    return read(self._path)
+
+
+def read(path: Path) -> list[dict[str, float]]:
+  """The whole rows of a file, by step; none if there is no file."""
+  return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, float]], list[int]]:
+  """(whole rows, numbers of the damaged lines from 1)."""
+  if not path.exists():
+    return [], []
+  rows, damaged, last = [], [], 0
+  lines = path.read_text(errors="replace").split("\n")
+  # What follows the last line break is empty or an incomplete row.
+  for number, line in enumerate(lines[:-1], 1):
+    row = _parse(line)
+    if row is None or row["step"] <= last:
+      damaged.append(number)
+    else:
+      rows.append(row)
+      last = row["step"]
+  return rows, damaged
+
+
+def _parse(line: str) -> dict[str, float] | None:
+  """The row in a line; None if it is damaged."""
+  try:
+    row: Any = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  if not isinstance(row, dict) or type(row.get("step")) is not int:
+    return None
+  numbers = all(type(value) in (int, float) for value in row.values())
+  return row if numbers else None

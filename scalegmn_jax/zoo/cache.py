@@ -36,6 +36,7 @@ def cached_zoo(
   save_every: int = 64,
   vmap_size: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
+  check: Callable[[], Any] = lambda: None,
 ) -> store.ZooFiles:
   """Trains a zoo of classifiers, or reads it if it was made before.
 
@@ -52,6 +53,7 @@ def cached_zoo(
     vmap_size: networks trained side by side, None for `save_every`; see
       `fit.fit`.
     on_epoch: called once per part and epoch.
+    check: called every few seconds; may raise `Interrupted`, like `on_epoch`.
 
   Raises:
     InputError: impossible numbers, or a target without description.
@@ -70,7 +72,7 @@ def cached_zoo(
   train = jax.device_put((images.train_x, images.train_y))
   test = jax.device_put((images.test_x, images.test_y))
 
-  def make(index):
+  def make(index, partial):
     trained = generate.train_networks(
       target,
       jax.vmap(lambda i: jax.random.fold_in(key, i))(index),
@@ -82,6 +84,7 @@ def cached_zoo(
       sets=images.sets,
       vmap_size=vmap_size,
       on_epoch=on_epoch,
+      partial=partial,
     )
     columns = _columns(trained, target, epochs) | {
       "config.epochs": np.full(len(index) * len(epochs), epochs[-1]),
@@ -108,6 +111,7 @@ def cached_zoo(
     size=size,
     save_every=save_every,
     on_kept=lambda: [on_epoch() for _ in range(epochs[-1])],
+    check=check,
   )
 
 

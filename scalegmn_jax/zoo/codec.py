@@ -218,7 +218,8 @@ def read_npy_row(path: str | Path, target: TargetNetwork) -> np.ndarray:
     raise InputError(
       f"{path}: holds NaN or infinity in float32; expected finite weights"
     )
-  return np.array(row).reshape(1, -1)
+  # A copy in memory, in the byte order of the machine.
+  return np.array(row, row.dtype.newbyteorder("=")).reshape(1, -1)
 
 
 def read_metric(

@@ -18,6 +18,7 @@ import optax
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
 from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner.objective import evaluate_network, evaluate_networks
+from scalegmn_jax.partial import NOTHING, Partial, Result
 from scalegmn_jax.symmetry.spec import output_size
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
@@ -243,6 +244,7 @@ def train_networks(
   sets: Sequence[int] = (),
   vmap_size: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
+  partial: Partial = NOTHING,
 ) -> TrainedPart:
   """Trains networks and keeps their weights after some epochs.
 
@@ -260,8 +262,10 @@ def train_networks(
     sets: number of classes of each image set, for `classes_per_network`.
     vmap_size: networks trained side by side, see `fit.fit`.
     on_epoch: called after every epoch.
+    partial: keeps the state of the training.
 
   Raises:
+    Interrupted: `on_epoch` or `partial.check` raised it.
     InputError: more classes per network than an image set has, or
       `outputs_per_network` without `classes_per_network`.
   """
@@ -314,17 +318,31 @@ def train_networks(
   measure = jax.jit(lambda *args: evaluate_networks(target.apply, *args)[:2])
   samples = [[a[:MEASURED] for a in images] for images in (train, test)]
   settings, networks = begin(keys)
-  state = jax.jit(trainer.init)(networks.weights, settings)
-  kept = []
-  for epoch in range(max(epochs) + 1):
-    if epoch:
-      fold = jax.vmap(lambda k, e=epoch: jax.random.fold_in(k, e))
-      state = trainer.epoch(state, settings, networks, fold(keys), *train)
-      jax.block_until_ready(state)
-      on_epoch()
-    if epoch in epochs:
-      networks = networks._replace(weights=state.weights)
-      scores = [x for sample in samples for x in measure(networks, *sample)]
-      kept.append((state.weights, *scores))
-  weights, *scores = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept)
-  return TrainedPart(weights, settings, networks.class_to_output, *scores)
+
+  def keys_of(epoch):
+    return jax.vmap(lambda key: jax.random.fold_in(key, epoch))(keys)
+
+  weights = fits.run_epochs(
+    trainer,
+    jax.jit(trainer.init)(networks.weights, settings),
+    settings,
+    networks,
+    keys_of,
+    train,
+    epochs,
+    partial=partial,
+    on_epoch=on_epoch,
+  )
+
+  def scores_after(epoch):
+    def compute(_):
+      at = networks._replace(weights=weights[epoch])
+      scores = [x for sample in samples for x in measure(at, *sample)]
+      names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+      return Result(dict(zip(names, jax.device_get(scores), strict=True)))
+
+    return partial.remember(f"scores after {epoch}", compute).arrays
+
+  kept = [(weights[epoch], scores_after(epoch)) for epoch in epochs]
+  weights, scores = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept)
+  return TrainedPart(weights, settings, networks.class_to_output, **scores)

@@ -4,9 +4,15 @@ A SIREN maps the coordinates of a pixel to its value (Sitzmann et al. 2020,
 arXiv:2006.09661). The files have the format of `store`. Their metrics name the
 image that each network renders: `part` (train, val or test), `image` (the row
 in that part of the image set) and `label`, and the `psnr` of the fit.
+
+Weights do not say how a program evaluates them. INRs of other programs often
+add 0.5 to the output, read (x, y) in place of (row, column), or have an ω of
+their own in the first layer: `Convention` converts their weights to weights of
+a target with the same function.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +22,13 @@ import numpy as np
 import optax
 
 from scalegmn_jax import batched
-from scalegmn_jax.base import InputError, Networks, TargetNetwork
+from scalegmn_jax.base import (
+  InputError,
+  Network,
+  Networks,
+  TargetNetwork,
+  Weights,
+)
 from scalegmn_jax.data import pictures as pics
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.inner import fit as fits
@@ -44,6 +56,7 @@ def cached_inrs(
   save_every: int = 512,
   vmap_size: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
+  check: Callable[[], Any] = lambda: None,
 ) -> store.ZooFiles:
   """Fits one network per picture, or reads the zoo if it was made before.
 
@@ -61,6 +74,7 @@ def cached_inrs(
     save_every: networks between two saves.
     vmap_size: networks trained side by side, None for `save_every`.
     on_epoch: called once per part and epoch.
+    check: called every few seconds; may raise `Interrupted`, like `on_epoch`.
 
   Raises:
     InputError: impossible numbers, or a target without description.
@@ -111,19 +125,24 @@ def cached_inrs(
 
     return jax.vmap(one)(index)
 
-  def make(index):
+  def make(index, partial):
     rows = index % size
     pixels = pictures.pixels[rows].reshape(len(rows), count, channels)
     settings = _Settings(jnp.asarray(pixels))
     state = begin(keys_of(index, 0), settings)
     networks = Networks(state.weights, jnp.zeros(len(rows), jnp.int32))
-    for epoch in range(1, epochs + 1):
-      state = trainer.epoch(
-        state, settings, networks, keys_of(index, epoch), xy, numbers
-      )
-      jax.block_until_ready(state)
-      on_epoch()
-    networks = networks._replace(weights=state.weights)
+    weights = fits.run_epochs(
+      trainer,
+      state,
+      settings,
+      networks,
+      lambda epoch: keys_of(index, epoch),
+      (xy, numbers),
+      [epochs],
+      partial=partial,
+      on_epoch=on_epoch,
+    )[epochs]
+    networks = networks._replace(weights=weights)
     columns = {
       "step": np.full(len(rows), epochs),
       "part": pictures.part[rows],
@@ -134,7 +153,7 @@ def cached_inrs(
       "config.learning_rate": np.full(len(rows), learning_rate),
       "config.batch_size": np.full(len(rows), batch_size),
     }
-    return parts.Part(codec.to_rows(state.weights), columns)
+    return parts.Part(codec.to_rows(weights), columns)
 
   return parts.assemble(
     folder,
@@ -154,7 +173,94 @@ def cached_inrs(
     size=size,
     save_every=save_every,
     on_kept=lambda: [on_epoch() for _ in range(epochs)],
+    check=check,
   )
+
+
+class Convention(NamedTuple):
+  """How a program evaluates the weights of an INR on coordinates (row, column).
+
+  The first layer reads the coordinates in the order `axes`, hidden layer l
+  computes sin(ω_l (xW + b)), and `offset` is added to the outputs. The default
+  is `targets.mlp` on `data.pictures.coordinates`. Both methods take the weights
+  of one network or of several, stacked.
+
+  Attributes:
+    offset: a number, 0.5 in the public INR data sets.
+    axes: input i is coordinate axes[i], 0 for the row and 1 for the column;
+      (1, 0) for networks of (x, y). (): in order.
+    omega: ω of each hidden layer, or one for all of them; (): ω of the target.
+  """
+
+  offset: float = 0.0
+  axes: Sequence[int] = ()
+  omega: Sequence[float] = ()
+
+  def to_target(self, target: TargetNetwork, weights: Weights) -> Weights:
+    """The weights with which a target computes the same function.
+
+    Layer l is multiplied by ω_l/ω, the rows of the first kernel are put in
+    order, and the offset is added to the last bias.
+
+    Args:
+      target: made by `targets.mlp`, with sine as its only activation.
+      weights: in this convention.
+
+    Raises:
+      InputError: another target, axes that are no order of its inputs, or
+        another number of ω than hidden layers.
+    """
+    axes, factors = self._resolve(target)
+    layers = _scaled(weights, factors)
+    layers[0]["kernel"] = layers[0]["kernel"][..., np.argsort(axes), :]
+    layers[-1]["bias"] = layers[-1]["bias"] + self.offset
+    return tuple(layers)
+
+  def from_target(self, target: TargetNetwork, weights: Weights) -> Weights:
+    """The inverse of `to_target`, up to rounding.
+
+    Raises:
+      InputError: see `to_target`.
+    """
+    axes, factors = self._resolve(target)
+    layers = _scaled(weights, [1 / factor for factor in factors])
+    layers[0]["kernel"] = layers[0]["kernel"][..., np.array(axes), :]
+    layers[-1]["bias"] = layers[-1]["bias"] - self.offset
+    return tuple(layers)
+
+  def _resolve(self, target: TargetNetwork) -> tuple[list[int], list[float]]:
+    """(the order of the inputs, the factor of each layer)."""
+    description = target.description
+    if description.get("name") != "mlp" or target.activations != ("sine",):
+      raise InputError(
+        f"target network {dict(description)}: expected an mlp with sine as its "
+        "only activation"
+      )
+    inputs, *hidden, _ = description["sizes"]
+    axes = list(self.axes) or list(range(inputs))
+    if sorted(axes) != list(range(inputs)):
+      raise InputError(
+        f"axes {tuple(self.axes)}, expected the numbers 0 to {inputs - 1} in "
+        "any order"
+      )
+    if not math.isfinite(self.offset):
+      raise InputError(f"offset {self.offset}, expected a finite number")
+    omega = list(self.omega) or [description["omega"]]
+    omega = omega * len(hidden) if len(omega) == 1 else omega
+    if len(omega) != len(hidden) or not all(0 < w < math.inf for w in omega):
+      raise InputError(
+        f"omega {tuple(self.omega)}, expected one positive number, or one for "
+        f"each of {len(hidden)} hidden layers"
+      )
+    return axes, [*(w / description["omega"] for w in omega), 1.0]
+
+
+def _scaled(weights: Weights, factors: Sequence[float]) -> list[dict[str, Any]]:
+  """The layers of networks, each multiplied by a factor."""
+  return [
+    {name: w * factor for name, w in layer.items()}
+    for layer, factor in zip(weights, factors, strict=True)
+  ]
 
 
 class Inrs(NamedTuple):
@@ -172,15 +278,31 @@ class Inrs(NamedTuple):
 
 
 def load(
-  target: TargetNetwork, files: store.ZooFiles, images: Images, part: str
+  target: TargetNetwork,
+  files: store.ZooFiles,
+  images: Images,
+  part: str,
+  convention: Convention | None = None,
 ) -> Inrs:
   """Loads the networks of one part of an image set.
 
+  Args:
+    target: the architecture.
+    files: the zoo.
+    images: the image set.
+    part: one of `data.pictures.PARTS`.
+    convention: of the networks in the files. Their PSNR is measured: the
+      networks have to render their images as well as the metrics say, or, if
+      the metrics have no column psnr, better than images of one color. None:
+      files of `cached_inrs`, which measured the PSNR.
+
   Raises:
-    InputError: no such networks, or networks of other images.
+    InputError: no such networks, networks of other images, or networks that do
+      not render their images.
   """
   metrics, file = files.metrics, files.path / store.METRICS
-  for name in ("part", "image", "label", "psnr"):
+  required = ("part", "image", "label", "psnr")
+  for name in required[: 4 if convention is None else 3]:
     if name not in metrics:
       raise InputError(f"{file}: no column {name}, expected a zoo of INRs")
   rows = np.flatnonzero(np.asarray(metrics["part"]) == part)
@@ -193,5 +315,70 @@ def load(
       f"{file}: labels differ from the labels of the {part} images: networks "
       "of another image set"
     )
-  psnr = np.asarray(metrics["psnr"])[rows]
-  return Inrs(codec.load_networks(target, files, rows), pictures, psnr)
+  networks = codec.load_networks(target, files, rows)
+  if convention is None:
+    return Inrs(networks, pictures, np.asarray(metrics["psnr"])[rows])
+  weights = convention.to_target(target, networks.weights)
+  networks = networks._replace(weights=weights)
+  psnr = _measured_psnr(target, networks, pictures)
+  stored = np.asarray(metrics["psnr"])[rows] if "psnr" in metrics else None
+  _check_rendering(f"{file}: the {part} images", psnr, stored, pictures)
+  return Inrs(networks, pictures, psnr)
+
+
+def _measured_psnr(
+  target: TargetNetwork, networks: Networks, pictures: pics.Pictures
+) -> np.ndarray:
+  """The PSNR of the images that networks render, [B] dB."""
+  size, height, width, channels = pictures.pixels.shape
+
+  def error(grid: jax.Array, item: tuple[Network, jax.Array]) -> jax.Array:
+    network, pixels = item
+    rendered = target.apply(network.weights, grid, network.activation)
+    return jnp.mean((rendered - pixels) ** 2)
+
+  pixels = pictures.pixels.reshape(size, height * width, channels)
+  errors = batched.apply_batched(error)(
+    pics.coordinates(height, width), (networks, pixels)
+  )
+  return pics.psnr(np.asarray(errors))
+
+
+_MISREAD = 0.05
+"""The part of the variance of images by which rounding of weights may increase
+the error of what networks render. An offset of 0.1 increases it by more."""
+
+
+def _check_rendering(
+  where: str,
+  psnr: np.ndarray,
+  stored: np.ndarray | None,
+  pictures: pics.Pictures,
+) -> None:
+  """InputError if networks render something else than their pictures.
+
+  Args:
+    where: the start of the message.
+    psnr: [B], as measured.
+    stored: [B], as the metrics say, or None.
+    pictures: B pictures.
+  """
+  variance = float(pictures.pixels.var((1, 2)).mean())
+  if stored is None:
+    expected, allowed = "an image of one color has", variance
+    limit = variance
+  else:
+    expected, allowed = "the column psnr says", _mean_error(stored)
+    limit = allowed + _MISREAD * variance
+  measured = _mean_error(psnr)
+  if not measured <= limit:
+    raise InputError(
+      f"{where} are rendered to {pics.psnr(measured):.1f} dB, but {expected} "
+      f"{pics.psnr(allowed):.1f} dB: expected the offset, axes and omega with "
+      "which the networks were fitted"
+    )
+
+
+def _mean_error(psnr: np.ndarray) -> float:
+  """The mean squared error of all pixels, from a PSNR per picture."""
+  return float(np.mean(10 ** (-np.asarray(psnr, float) / 10)))

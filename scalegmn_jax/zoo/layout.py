@@ -256,9 +256,9 @@ def _by_number(
   """The entries of layers ordered by number; () if numbers do not decide."""
   if len(found) != len(expected):
     return ()
-  pairs = {}
+  pairs = []
   for is_convolution in (True, False):
-    ordered = [
+    first, second = (
       order_layers(
         [
           name
@@ -267,11 +267,12 @@ def _by_number(
         ]
       )
       for layers in (found, expected)
-    ]
-    if None in ordered or len(ordered[0]) != len(ordered[1]):
+    )
+    if first is None or second is None or len(first) != len(second):
       return ()
-    pairs |= dict(zip(ordered[1], ordered[0], strict=True))
-  return _entries([(expected[b], found[a]) for b, a in pairs.items()])
+    for a, b in zip(first, second, strict=True):
+      pairs.append((expected[b], found[a]))
+  return _entries(pairs)
 
 
 def _by_shape(

@@ -16,11 +16,12 @@ def number_key(path: str) -> tuple[object, ...]:
 def order_layers(names: Sequence[str]) -> list[str] | None:
   """Sorts names of layers by their numbers.
 
-  No number at the end comes before all numbers: "dense", "dense_1".
+  No number at the end comes before all numbers: "dense", "dense_1". Names that
+  differ in more than their numbers are in order if they begin alike and their
+  first numbers are all different: "net.0.linear", "net.1.linear", "net.2".
 
   Returns:
-    The names in order; None if they differ in more than their numbers, so that
-    nothing is known about their order.
+    The names in order; None if nothing is known about their order.
   """
   patterns, numbers = set(), {}
   for name in names:
@@ -34,6 +35,11 @@ def order_layers(names: Sequence[str]) -> list[str] | None:
       key.append(int(last) if last else -1)
     patterns.add(tuple(pattern))
     numbers[name] = tuple(key)
-  if len(patterns) > 1 or len(set(numbers.values())) < len(names):
+  if len(patterns) > 1:
+    first = {n: re.match("([^0-9]*)([0-9]+)(?![^/.])", n) for n in names}
+    if len({m and m[1] for m in first.values()}) > 1:
+      return None
+    numbers = {n: int(m[2]) for n, m in first.items() if m}
+  if len(set(numbers.values())) < len(names):
     return None
   return sorted(names, key=numbers.__getitem__)

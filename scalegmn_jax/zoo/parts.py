@@ -4,9 +4,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +12,9 @@ import filelock
 import numpy as np
 import pandas as pd
 
+from scalegmn_jax import io
 from scalegmn_jax.base import InputError, TargetNetwork
+from scalegmn_jax.partial import Partial, Result
 from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
 
@@ -76,28 +75,32 @@ def assemble(
   folder: Path,
   config: Mapping[str, Any],
   layout: Layout,
-  make: Callable[[np.ndarray], Part],
+  make: Callable[[np.ndarray, Partial], Part],
   *,
   size: int,
   save_every: int,
   on_kept: Callable[[], Any],
+  check: Callable[[], Any] = lambda: None,
 ) -> store.ZooFiles:
   """Makes a zoo part by part, or reads it if it was made before.
 
   Finished parts are kept beside the zoo until it is complete, so that an
-  interrupted zoo is resumed. If several processes want the same zoo, one makes
-  it and the others wait.
+  interrupted zoo is resumed. A damaged part, and a damaged zoo, is set aside
+  and made again. If several processes want the same zoo, one makes it and the
+  others wait.
 
   Args:
     folder: all cached zoos; this one is `<folder>/zoo-<hash of config>`.
     config: JSON values; the same values always make the same networks.
     layout: the columns of the weights.
-    make: numbers of networks [n] -> their `Part`. n is the same in each call,
-      so that nothing is compiled twice; surplus networks of the last part are
-      dropped.
+    make: (numbers of networks [n], partial results) -> their `Part`. n is the
+      same in each call, so that nothing is compiled twice; surplus networks of
+      the last part are dropped.
     size: number of networks.
     save_every: networks of a part.
     on_kept: called for each part that was made before.
+    check: called while another process makes the zoo, and given to `make` as
+      `Partial.check`; may raise `Interrupted`.
 
   Raises:
     InputError: no networks, or none in a part.
@@ -108,23 +111,58 @@ def assemble(
   text = json.dumps(config, sort_keys=True)
   name = f"zoo-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
   path = folder / name
-  if path.exists():
-    return store.read_zoo(path)
+  if (files := _read(path)) is not None:
+    return files
   folder.mkdir(parents=True, exist_ok=True)
-  with _lock(path):
+  with _lock(path, check):
     # Another process may have made the zoo meanwhile, or left parts of it.
-    if not path.exists():
-      # Beside the zoo: a rename is atomic within one file system only.
-      parts = path.with_suffix(".unfinished")
-      parts.mkdir(exist_ok=True)
-      metrics, rows = _make_parts(parts, make, size, save_every, on_kept)
-      store.write_zoo(path, rows, metrics, layout)
-      shutil.rmtree(parts)
+    if (files := _read(path)) is not None:
+      return files
+    if path.exists():
+      io.set_aside(path, _damage(path) or "", "it is made again")
+    # Beside the zoo: a rename is atomic within one file system only.
+    partial = Partial(path.with_suffix(".unfinished"), check)
+    metrics, rows = _make_parts(partial, make, size, save_every, on_kept)
+    store.write_zoo(path, rows, metrics, layout)
+    io.write_json(path / _DIGESTS, _file_digests(path))
+    partial.clear()
   return store.read_zoo(path)
 
 
+_DIGESTS = "sha256.json"
+"""{file of a cached zoo: its SHA-256}; version 0.1 did not write it."""
+
+
+def _read(path: Path) -> store.ZooFiles | None:
+  """A zoo that was made before; None if there is none, or a damaged one."""
+  if not path.exists() or _damage(path):
+    return None
+  return store.read_zoo(path)
+
+
+def _damage(path: Path) -> str | None:
+  """The damage of a cached zoo; None for a whole one."""
+  try:
+    store.read_zoo(path)
+    if (path / _DIGESTS).exists():
+      written, found = io.read_json(path / _DIGESTS), _file_digests(path)
+      if written != found:
+        return "other bytes than were written"
+  except InputError as error:
+    return str(error)
+  return None
+
+
+def _file_digests(path: Path) -> dict[str, str]:
+  digests = {}
+  for name in (store.WEIGHTS, store.METRICS, store.LAYOUT):
+    with (path / name).open("rb") as file:
+      digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+  return digests
+
+
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, check: Callable[[], Any]) -> Iterator[None]:
   """Keeps out other processes that make the same zoo."""
   # Hidden: it may stay, and is not a zoo.
   lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
@@ -132,7 +170,10 @@ def _lock(path: Path) -> Iterator[None]:
     lock.acquire(blocking=False)
   except filelock.Timeout:
     _LOG.warning("%s: waiting for another process that makes this zoo", path)
-    lock.acquire()
+    while not lock.is_locked:
+      check()
+      with contextlib.suppress(filelock.Timeout):
+        lock.acquire(timeout=1)
   try:
     yield
   finally:
@@ -140,48 +181,42 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _make_parts(
-  parts: Path,
-  make: Callable[[np.ndarray], Part],
+  partial: Partial,
+  make: Callable[[np.ndarray, Partial], Part],
   size: int,
   save_every: int,
   on_kept: Callable[[], Any],
 ) -> tuple[pd.DataFrame, np.ndarray]:
-  """(metrics, rows) of all parts; makes the parts not yet in their folder."""
+  """(metrics, rows) of all parts; makes the parts that are not kept."""
   full = min(save_every, size)
   rows, frames = [], []
   for start in range(0, size, save_every):
-    file = parts / f"{start:08d}.npz"
-    if file.exists():
+    made = False
+
+    def compute(part, start=start):
+      nonlocal made
+      made = True
+      rows, columns = make(np.arange(start, start + full), part)
+      return Result(
+        {_ROWS: rows, **{_COLUMN + k: v for k, v in columns.items()}}
+      )
+
+    arrays = dict(partial.remember(f"{start:08d}", compute).arrays)
+    if not made:
       on_kept()
-    else:
-      _save(file, make(np.arange(start, start + full)))
-    part = _load(file)
-    checkpoints = len(part.rows) // full
+    part_rows = arrays.pop(_ROWS)
+    checkpoints = len(part_rows) // full
     count = min(save_every, size - start)
     names = [f"{start + i:08d}" for i in range(count)]
-    columns = {k: v[: count * checkpoints] for k, v in part.columns.items()}
+    columns = {
+      k.removeprefix(_COLUMN): v[: count * checkpoints]
+      for k, v in arrays.items()
+    }
     modeldir = np.repeat(names, checkpoints)
     frames.append(pd.DataFrame({"modeldir": modeldir, **columns}))
-    rows.append(part.rows[: count * checkpoints])
+    rows.append(part_rows[: count * checkpoints])
   return pd.concat(frames, ignore_index=True), np.concatenate(rows)
 
 
-_ROWS = "rows"
+_ROWS, _COLUMN = "rows", "column."  # names of arrays in the file of a part
 _LOG = logging.getLogger(__name__)
-
-
-def _save(file: Path, part: Part) -> None:
-  with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
-    columns = {f"column.{k}": np.asarray(v) for k, v in part.columns.items()}
-    np.savez(temporary, allow_pickle=False, **{_ROWS: part.rows}, **columns)
-  os.replace(temporary.name, file)
-
-
-def _load(file: Path) -> Part:
-  with np.load(file, allow_pickle=False) as arrays:
-    columns = {
-      name.removeprefix("column."): arrays[name]
-      for name in arrays.files
-      if name != _ROWS
-    }
-    return Part(arrays[_ROWS], columns)

@@ -288,7 +288,7 @@ def _rows(
         found.setdefault(known, set()).add(file)
   rows: dict[Path, int] = {}
   for row, name in enumerate(names):
-    matches = found.get(str(name), set())
+    matches = found.get(Path(str(name)).as_posix(), set())
     if len(matches) != 1 or rows.setdefault(next(iter(matches)), row) != row:
       reason = "none" if not matches else "several, or one that has a row"
       raise InputError(

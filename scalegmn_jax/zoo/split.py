@@ -1,6 +1,7 @@
 """Rows of a zoo for training, validation and test."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -12,10 +13,14 @@ from scalegmn_jax.zoo import published
 from scalegmn_jax.zoo.store import (
   CLASS_TO_OUTPUT,
   METRICS,
+  WEIGHTS,
   ZooFiles,
+  bad_rows,
   check_rows,
   column,
 )
+
+_LOG = logging.getLogger(__name__)
 
 Step = int | Literal["last"] | None
 """A checkpoint: its `step`, the last one of each run, or None for all."""
@@ -42,6 +47,7 @@ def split_zoo(
   train_step: Step = None,
   eval_step: Step = "last",
   order_file: str | os.PathLike[str] = "",
+  skip_bad: bool = False,
 ) -> Split:
   """Splits a zoo by training run.
 
@@ -60,6 +66,8 @@ def split_zoo(
     order_file: CSV with the published order of the rows. The rows of
       `eval_step` are then cut by `published.cut_order`, which replaces
       `fractions` and `seed`.
+    skip_bad: leaves out rows with NaN or infinity, and says how many. They do
+      not change the side of any other row.
 
   Returns:
     Ascending rows. With `order_file` they are in the published order, except
@@ -92,6 +100,9 @@ def split_zoo(
       for side, rows in zip(sides, step_rows, strict=True)
     )
   )
+  if skip_bad:
+    bad = _bad_rows(files, np.unique(np.concatenate(split)))
+    split = Split(*(side[~np.isin(side, bad)] for side in split))
   if any(f > 0 and not len(s) for f, s in zip(fractions, split, strict=True)):
     raise base.InputError(
       f"{source}: {', '.join(str(len(side)) for side in split)} networks for "
@@ -105,6 +116,7 @@ def select_rows(
   files: ZooFiles,
   step: Step = None,
   activations: Sequence[str] | None = None,
+  skip_bad: bool = False,
 ) -> np.ndarray:
   """Rows of one checkpoint step and of some activations, ascending.
 
@@ -113,6 +125,8 @@ def select_rows(
     step: None for all rows, an integer for the rows with this `step`, or "last"
       for the row with the greatest `step` of each `modeldir`.
     activations: names in `config.activation`; None for all.
+    skip_bad: leaves out rows with NaN or infinity, and says how many. A run
+      whose last row is one has no row for "last".
 
   Returns:
     Integers, at least one.
@@ -144,7 +158,25 @@ def select_rows(
       f" {activations}, expected steps of {_list_values(files, 'step')} and"
       f" activations of {_list_values(files, 'config.activation')}"
     )
-  return np.flatnonzero(keep)
+  rows = np.flatnonzero(keep)
+  if skip_bad:
+    rows = rows[~np.isin(rows, _bad_rows(files, rows))]
+  if not len(rows):
+    raise base.InputError(
+      f"{files.path / WEIGHTS}: all {keep.sum()} rows hold NaN or infinity"
+    )
+  return rows
+
+
+def _bad_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
+  """The rows that are skipped; a line on the log counts them."""
+  bad = bad_rows(files, rows)
+  if len(bad):
+    _LOG.warning(
+      "%s: %d of %d rows are skipped, they hold NaN or infinity",
+      files.path / WEIGHTS, len(bad), len(rows),
+    )  # fmt: skip
+  return bad
 
 
 def check_disjoint(files: ZooFiles, *sides: np.ndarray) -> None:

@@ -5,17 +5,20 @@ network, and every shape is checked against it; a wrong activation, stride,
 padding or pool cannot be noticed. These networks of `torch.nn` compute the same
 functions as our targets:
 
-- `cnn`: Conv2d and activation, any number of times; then Flatten, Linear for
-  pool "flatten", or AdaptiveAvgPool2d(1), Flatten, Linear for "average". Images
-  are [N, C, H, W] in PyTorch and [N, H, W, C] here.
+- `cnn`: Conv2d, activation and MaxPool2d(n) or AvgPool2d(n) (`pool_size`,
+  `pool_type`), any number of times; then Flatten, Linear for pool "flatten", or
+  AdaptiveAvgPool2d(1), Flatten, Linear for "average"; activation and Linear for
+  each further `dense` layer. MaxPool2d before ReLU, LeakyReLU or Tanh is the
+  same function as after it. Images are [N, C, H, W] in PyTorch and [N, H, W, C]
+  here.
 - `mlp`: Flatten, then Linear and activation, Linear last. Images of several
   channels have to be permuted to [N, H, W, C] before they are flattened.
-- Padding "VALID" is `padding=0`. "SAME" is `padding=k // 2` for an odd kernel k
-  and stride 1. For stride s it pads H rows by max((⌈H/s⌉ - 1) s + k - H, 0) in
-  total, the smaller half of them above: with k = 3, s = 2 one row on either
-  side of an odd H, which is `padding=1`, and one row below an even H, which is
-  ZeroPad2d((0, 1, 0, 1)) before `padding=0`. Conv2d(stride=2, padding=1) on an
-  even H is a different function that no target computes.
+- `padding` as a number means the same in both. "VALID" is 0. "SAME" is k // 2
+  for an odd kernel k and stride 1. For stride s it pads H rows by
+  max((⌈H/s⌉ - 1) s + k - H, 0) in total, the smaller half of them above: with
+  k = 3, s = 2 one row on either side of an odd H, which is `padding=1`, and one
+  row below an even H, which is ZeroPad2d((0, 1, 0, 1)) before `padding=0`:
+  another function than Conv2d(stride=2, padding=1), which is padding 1 here.
 - Layers without bias: the bias is zero. `torch_modules` says which networks
   become such layers: pruned ones, weight_norm, and BatchNorm in eval mode
   directly behind a layer.
@@ -75,11 +78,12 @@ def kernels(target: TargetNetwork) -> list[Kernel]:
     layer["kernel"].shape
     for layer in jax.eval_shape(target.init, jax.random.key(0))
   ]
+  convolutions = len(target.description.get("channels", ()))
   result = []
   for i, (*spatial, n_in, n_out) in enumerate(shapes):
     axes = (n_out, n_in, *spatial)
-    last = i == len(shapes) - 1
-    result.append(Kernel((n_out, math.prod(axes[1:])) if last else axes, axes))
+    flat = (n_out, math.prod(axes[1:]))
+    result.append(Kernel(axes if i < convolutions else flat, axes))
   return result
 
 
@@ -91,8 +95,9 @@ def layers(
   Args:
     state: the state dict.
     source: its name in error messages.
-    has_order: whether its tensors are in the order of modules. Otherwise the
-      numbers in the names decide, convolutions first.
+    has_order: whether its tensors are in the order of modules, which no number
+      in their names contradicts. Otherwise the numbers decide, convolutions
+      first.
 
   Raises:
     InputError: an entry is not of a convolution or linear layer, see
@@ -116,24 +121,27 @@ def _ordered(
       raise InputError(
         f"{source}: has layers {', '.join(found)}, expected {', '.join(names)}"
       )
-  elif has_order:
-    return found
-  else:
-    names = []
-    for is_convolution in (True, False):
-      group = [
-        name
-        for name, layer in found.items()
-        if (len(layer.weight.shape) == 4) is is_convolution
-      ]
-      ordered = order_layers(group)
-      if ordered is None:
-        raise InputError(
-          f"{source}: the order of layers {', '.join(group)} is not known, "
-          "expected their names in order"
-        )
-      names += ordered
-  return {name: found[name] for name in names}
+    return {name: found[name] for name in names}
+  names = []
+  for is_convolution in (True, False):
+    group = [
+      name
+      for name, layer in found.items()
+      if (len(layer.weight.shape) == 4) is is_convolution
+    ]
+    by_number = order_layers(group)
+    if has_order and by_number not in (None, group):
+      raise InputError(
+        f"{source}: layers {', '.join(group)} are in another order than their "
+        "numbers, expected their names in order"
+      )
+    if not has_order and by_number is None:
+      raise InputError(
+        f"{source}: the order of layers {', '.join(group)} is not known, "
+        "expected their names in order"
+      )
+    names += by_number or []
+  return found if has_order else {name: found[name] for name in names}
 
 
 def to_arrays(

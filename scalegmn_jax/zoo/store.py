@@ -32,7 +32,7 @@ import pandas as pd
 
 from scalegmn_jax import base
 from scalegmn_jax.data import formats
-from scalegmn_jax.io import input_errors
+from scalegmn_jax.io import input_errors, replace_file, sync_folder
 from scalegmn_jax.zoo.layout import Layout
 
 WEIGHTS = "weights.npy"
@@ -47,6 +47,7 @@ _NEEDED = ("modeldir", "step", "config.activation")
 # one zoo may all be empty or look like numbers.
 _STRINGS = ("config.w_init", "config.b_init", "config.optimizer")
 _MISSING = ["", "NA", "NaN", "nan", "None", "null", "<NA>"]
+_ROW = 1 << 16  # bytes of a line of metrics, at most
 _MAX_COLUMNS = 10_000
 _BLOCK = 1 << 22  # numbers read at a time, 16 MiB
 
@@ -96,7 +97,8 @@ def write_zoo(
 ) -> None:
   """Writes a zoo; the same zoo always gives the same bytes.
 
-  The folder appears at once with all three files in it, or not at all.
+  The folder appears at once with all three files in it, or not at all, also
+  after a power cut.
 
   Args:
     path: the folder: absent or empty.
@@ -121,10 +123,16 @@ def write_zoo(
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
   try:
     temporary.mkdir(parents=True)
-    np.save(temporary / WEIGHTS, weights, allow_pickle=False)
-    (temporary / METRICS).write_bytes(_csv_gz(metrics))
-    (temporary / LAYOUT).write_bytes(layout.text().encode())
+    with replace_file(temporary / WEIGHTS) as file:
+      np.save(file, weights, allow_pickle=False)
+    for name, content in (
+      (METRICS, _csv_gz(metrics)),
+      (LAYOUT, layout.text().encode()),
+    ):
+      with replace_file(temporary / name) as file:
+        file.write(content)
     os.replace(temporary, path)
+    sync_folder(path.parent)
   except OSError as error:
     reason = " ".join(str(error).split())
     raise base.InputError(
@@ -163,18 +171,24 @@ def check_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
   return rows.astype(np.int64)
 
 
-def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
-  """Raises InputError if a row (default: any) holds NaN or infinity."""
+def bad_rows(files: ZooFiles, rows: np.ndarray | None = None) -> np.ndarray:
+  """The rows (default: of all) that hold NaN or infinity, ascending."""
   if rows is None:
     rows = np.arange(len(files.weights))
   bad = [
     block[~np.isfinite(_float32(files.weights[block])).all(axis=1)]
     for block in _blocks(files, np.sort(check_rows(files, rows)))
   ]
-  bad = np.concatenate([np.zeros(0, np.int64), *bad])
+  return np.concatenate([np.zeros(0, np.int64), *bad])
+
+
+def check_finite(files: ZooFiles, rows: np.ndarray | None = None) -> None:
+  """Raises InputError if a row (default: any) holds NaN or infinity."""
+  bad = bad_rows(files, rows)
   if len(bad):
+    count = len(files.weights) if rows is None else len(rows)
     raise base.InputError(
-      f"{files.path / WEIGHTS}: row {bad[0]} ({len(bad)} of {len(rows)} rows)"
+      f"{files.path / WEIGHTS}: row {bad[0]} ({len(bad)} of {count} rows)"
       " holds NaN or infinity, expected finite weights"
     )
 
@@ -225,7 +239,7 @@ def _read_metrics(file: pathlib.Path, count: int) -> pd.DataFrame:
   ):
     # Otherwise fields beyond the header are dropped with a mere warning.
     warnings.simplefilter("error", pd.errors.ParserWarning)
-    data = formats.read_gzip(file)
+    data = formats.read_gzip(file, _ROW * (count + 1))
     commas = data.partition(b"\n")[0].count(b",")
     if commas >= _MAX_COLUMNS:
       raise ValueError(f"{commas + 1} columns")
@@ -286,16 +300,18 @@ def _check_metrics(
       f"{source}: {len(metrics)} rows, expected {count}, one per row of"
       f" {WEIGHTS}"
     )
-  for name in (*_NAMES, CLASS_TO_OUTPUT):
-    if name not in metrics:
-      continue
+  for name in _NAMES:
     values = np.asarray(metrics[name])
     _check_values(
       [isinstance(value, str) and value != "" for value in values],
       values,
       f"{source}: {name}",
-      "numbers" if name == CLASS_TO_OUTPUT else "a name",
+      "a name",
     )  # fmt: skip
+  if CLASS_TO_OUTPUT in metrics:
+    values = np.asarray(metrics[CLASS_TO_OUTPUT])
+    missing = np.asarray(metrics[CLASS_TO_OUTPUT].isna()) | (values == "")
+    _check_values(~missing, values, f"{source}: {CLASS_TO_OUTPUT}", "numbers")
   values = np.asarray(metrics["step"])
   steps = np.asarray(pd.to_numeric(values, errors="coerce"), np.float64)
   # Whole numbers may come as 86.0.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scalegmn_jax.base import InputError
+from scalegmn_jax.zoo.names import order_layers
 
 StateDict = Mapping[str, Any]
 """{"<layer>.weight", "<layer>.bias"} -> torch.Tensor or numpy array."""
@@ -136,14 +137,12 @@ def read_layers(
       name = _previous(order, norm)
     else:
       name = _guess(norm, size, layers, list(modules) if has_order else [])
-    layer = layers.get(name or "")
+    layer = None if name is None else layers.get(name)
     if layer is None or layer.norm is not None or layer.weight.shape[0] != size:
-      raise InputError(
-        f"{source}: the layer before the BatchNorm {norm!r} is not known, "
-        "expected one directly before it, or names of layers in order with "
-        f"{norm!r} behind its layer"
-      )
+      raise _unknown_place(norm, source)
     layers[layer.name] = layer._replace(norm=norm, norm_keys=parts)
+  if order is None and not has_order:
+    _check_first(layers, source)
   return layers
 
 
@@ -165,8 +164,7 @@ def _layer(
     shape = tuple(state[key].shape)
     if key not in used or (part == "weight" and len(shape) < 2):
       raise InputError(
-        f"{source}: has {key} of shape {shape}, expected "
-        f"{_advice(name, part, parts)}"
+        f"{source}: has {key} of shape {shape}, expected {_advice(part, parts)}"
       )
   if weight is None:
     raise InputError(f"{source}: has no {name}.weight, but {name}.bias")
@@ -184,7 +182,7 @@ def _tensor(
   return None
 
 
-def _advice(name: str, part: str, parts: Mapping[str, str]) -> str:
+def _advice(part: str, parts: Mapping[str, str]) -> str:
   """What to do about a tensor that no layer has."""
   if _RECURRENT.fullmatch(part):
     return "a cnn or an mlp: an LSTM, GRU or RNN is none"
@@ -255,16 +253,50 @@ def _guess(
   if last.isdecimal() and any(n.rpartition(".")[0] == parent for n in layers):
     # In an nn.Sequential, where modules without weights have numbers as well.
     return join(parent, str(int(last) - 1))
-  before = _previous(modules, norm) if modules else None
   numbers = re.findall("[0-9]+", norm)  # "bn2" is behind "conv2"
-  same = [
+  twins = [
     name
     for name, layer in layers.items()
     if re.findall("[0-9]+", name) == numbers and layer.weight.shape[0] == size
   ]
-  if not same or before in same:
-    return before
-  return same[0] if len(same) == 1 else None
+  if modules:
+    before = _previous(modules, norm)
+    if before in twins:
+      return before
+    if not twins:
+      return None if last.isdecimal() else before
+    # A BatchNorm that comes first is before its twin, not behind it.
+    place = modules.index(norm)
+    twins = [name for name in twins if modules.index(name) < place]
+  return twins[0] if len(twins) == 1 else None
+
+
+def _check_first(layers: Mapping[str, Layer], source: object) -> None:
+  """Checks what a file without an order says about BatchNorms.
+
+  Without bn1, "bn2" may be behind conv1, in front of conv2.
+  """
+  for is_convolution in (True, False):
+    group = [
+      name
+      for name, layer in layers.items()
+      if (len(layer.weight.shape) == 4) is is_convolution
+    ]
+    first = (order_layers(group) or group or [""])[0]
+    for name in group:
+      norm = layers[name].norm
+      if norm is None or layers[first].norm is not None:
+        continue
+      if not norm.rpartition(".")[2].isdecimal():
+        raise _unknown_place(norm, source)
+
+
+def _unknown_place(norm: str, source: object) -> InputError:
+  return InputError(
+    f"{source}: the layer before the BatchNorm {norm!r} is not known, expected "
+    f"one directly before it, or names of layers in order with {norm!r} behind "
+    "its layer"
+  )
 
 
 def join(module: str, part: str) -> str:

@@ -79,6 +79,14 @@ def test_broken_connection(tmp_path, monkeypatch, failure):
   assert not list(file.parent.iterdir())
 
 
+def test_endless_download(tmp_path, address, monkeypatch):
+  monkeypatch.setattr(download, "_LIMIT", len(CONTENT) - 1)
+  file = tmp_path / "cache" / "file"
+  with pytest.raises(base.InputError, match="more than .* bytes, expected fi"):
+    download.fetch(address, file, MD5)
+  assert not list(file.parent.iterdir())
+
+
 def test_absent_address(tmp_path):
   absent = (tmp_path / "absent").as_uri()
   with pytest.raises(base.InputError, match="cannot be downloaded"):

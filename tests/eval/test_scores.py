@@ -61,7 +61,7 @@ def test_scores_do_not_depend_on_the_gauge():
 def test_accuracy_at_sparsity_ends_at_one_class():
   target, networks, x, y = networks_and_images()
   values = scores.accuracy_at_sparsity(target, (0.0, 0.5, 1.0))(networks, x, y)
-  full = scores.make_scorer(target, l1=0.0)(networks, x, y).accuracy.mean()
+  full = scores.make_scorer(target, l1=0.0)(networks, x, y).accuracy
   np.testing.assert_allclose(values[0], full, 1e-6)
   # Without weights all logits are zero and the first class is predicted.
   np.testing.assert_allclose(values[2], float((y == 0).mean()), 1e-6)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments.docs import __main__ as docs
-from experiments.docs import tables, tracked
+from experiments.docs import pictures, tables, tracked
 from scalegmn_jax.base import InputError
 
 
@@ -41,3 +41,14 @@ def test_a_changed_number_is_seen(monkeypatch):
 def test_results_of_an_unfinished_run_are_refused(tmp_path):
   with pytest.raises(InputError, match="no such file"):
     tracked.add(tmp_path)
+
+
+def test_pictures_are_drawn_from_tracked_results(monkeypatch, tmp_path):
+  monkeypatch.setattr(pictures, "FOLDER", tmp_path)
+  pictures.draw()
+  drawn = {path.name for path in tmp_path.iterdir()}
+  shown = {path.name for path in (tracked.ROOT / "docs/pictures").iterdir()}
+  assert set(pictures.PICTURES) <= shown & drawn
+  texts = {text.get_text() for text in pictures.scaling().axes[0].texts}
+  # An operator and a horizon of gradient descent have a label each.
+  assert "460 networks" in texts and "Adam, 150 epochs" in texts

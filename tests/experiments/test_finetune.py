@@ -78,8 +78,14 @@ def test_labels(keys, text):
 def measurement(objective, **keys):
   """A method with these objectives of two test networks."""
   objective = np.asarray(objective)
-  row = {**keys, "objective": float(objective.mean()), "seconds_alone": 0.1}
-  return methods.Measurement(row, objective, np.linspace(1, 0.1, 20))
+  seconds = 0.1 * keys.get("epochs", 1)
+  row = {
+    **keys,
+    "objective": float(objective.mean()),
+    "seconds_alone": seconds,
+  }
+  at_sparsity = np.linspace([1, 0.8], [0.2, 0.1], 20)
+  return methods.Measurement(row, objective, at_sparsity)
 
 
 @pytest.fixture
@@ -134,7 +140,7 @@ def test_gains_are_over_the_best_constant(measurements):
 def test_picture_of_each_network_shows_the_constant_and_the_methods(
   measurements,
 ):
-  figure = report.per_network(measurements)
+  figure = report.per_network(measurements, "title")
   left, right = figure.axes
   shown = {
     line.get_label(): line.get_ydata().tolist() for line in left.get_lines()
@@ -148,6 +154,28 @@ def test_picture_of_each_network_shows_the_constant_and_the_methods(
   }
   gains = right.get_lines()[-1].get_ydata()
   np.testing.assert_allclose(gains, [-0.02, 0.1])
-  assert set(report.pictures(measurements)) == {
-    "per_network.png", "time.png", "sparsity.png"
+
+
+def test_pictures_show_the_spread_over_networks(measurements):
+  pictures = report.pictures(measurements, "2 test networks; seed 7")
+  assert set(pictures) == {"per_network.png", "time.png", "sparsity.png"}
+  for figure in pictures.values():
+    assert figure.get_suptitle().startswith("2 test networks; seed 7")
+
+  (axis,) = pictures["sparsity.png"].axes
+  np.testing.assert_allclose(axis.get_lines()[0].get_ydata()[0], 0.9)
+  band = axis.collections[0].get_paths()[0].vertices[:, 1]
+  np.testing.assert_allclose([band.max(), band.min()], [0.98, 0.11])
+
+  (axis,) = pictures["time.png"].axes
+  texts = {text.get_text().replace("\n", " ") for text in axis.texts}
+  assert texts == {
+    "original", "operator", "balanced", "Adam, 10 to 20 epochs",
+    "constant: best of the zoo", "constant: one network, 2 epochs",
+    "operator + Adam, 1 epoch", "operator + last layer",
   }  # fmt: skip
+  # Every objective is within the axis.
+  low, high = axis.get_ylim()
+  assert low < 0.6 and high > 1.2
+  whiskers = [c.get_segments()[0][:, 1] for c in axis.collections]
+  assert any(np.allclose(whisker, [0.71, 0.79]) for whisker in whiskers)

@@ -31,6 +31,15 @@ def test_impossible_values(changes, message):
   assert message in str(error.value)
 
 
+def test_pooled_cnns_are_refused_before_a_zoo_is_made(tmp_path):
+  config = configs.get_config("tiny")
+  config.zoo.cache = str(tmp_path)
+  config.target.pool_size, config.target.stride = 2, 1
+  with pytest.raises(InputError, match="pooling between convolutions cannot"):
+    data.load(config)
+  assert not list(tmp_path.iterdir())
+
+
 LABELS = [
   ({"network": "zoo", "form": "trained"}, "zoo"),
   ({"network": "file", "form": "mlp"}, "network of a file, as an MLP"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs import classify_inr, edit_inr
+from experiments.inr import data as inr_data
 from experiments.inr import methods as inr_methods
 from experiments.inr import report
 from experiments.runner import experiment
@@ -14,6 +15,7 @@ from experiments.runner.experiment import TrainingJob
 from experiments.runner.select import select_best
 from scalegmn_jax.base import InputError, Operator
 from scalegmn_jax.training.step import Objective
+from scalegmn_jax.zoo import codec, inrs, store
 
 VALUES = [
   ({"methods": ("scale",)}, "config.methods is ('scale',), expected some of"),
@@ -31,6 +33,7 @@ VALUES = [
   ({"zoo.save_every": 0}, "config.zoo.save_every is 0, expected at least 1"),
   ({"zoo.vmap_size": -1}, "config.zoo.vmap_size is -1"),
   ({"zoo.path": "nowhere"}, "nowhere"),
+  ({"zoo.offset": 0.5}, "networks of config.zoo.path, which is empty"),
 ]
 
 
@@ -45,6 +48,27 @@ def test_impossible_values(config, changes, message, tmp_path, monkeypatch):
     experiment.run(tiny, tmp_path / "run")
   assert message in str(error.value)
   assert "\n" not in str(error.value)
+
+
+def test_a_given_zoo_is_read_in_its_convention(tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  config = edit_inr.get_config("tiny")
+  config.zoo.train_images = config.zoo.val_images = config.zoo.test_images = 2
+  fitted = inr_data.load_inrs(config)
+  convention = inrs.Convention(0.5, (1, 0), (10.0,))
+  (path,) = (tmp_path / "cache").glob("**/zoo-*/")
+  files = store.read_zoo(path)
+  weights = codec.to_weights(fitted.target, np.asarray(files.weights))
+  codec.write_networks(
+    tmp_path / "zoo", fitted.target,
+    convention.from_target(fitted.target, weights), files.metrics,
+  )  # fmt: skip
+  config.zoo.path = str(tmp_path / "zoo")
+  with pytest.raises(InputError, match="expected the offset, axes and omega"):
+    inr_data.load_inrs(config)
+  config.zoo.offset, config.zoo.axes, config.zoo.omega = convention
+  read = inr_data.load_inrs(config)
+  np.testing.assert_allclose(read.test.psnr, fitted.test.psnr, 1e-4)
 
 
 @pytest.mark.parametrize("config", [classify_inr, edit_inr])

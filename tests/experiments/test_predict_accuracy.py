@@ -17,7 +17,7 @@ from experiments.predict_accuracy.methods import AccuracyPredictions
 from experiments.runner import select
 from scalegmn_jax.base import InputError
 from scalegmn_jax.baselines import statistics
-from scalegmn_jax.zoo import codec
+from scalegmn_jax.zoo import codec, store
 
 RUNS = 24
 
@@ -89,6 +89,18 @@ def test_one_step_one_activation(folders):
   train = data_of(config).train
   assert (train.networks.activation == 0).all() and train.networks.size == 12
   np.testing.assert_allclose(first_weights(train), 1 - train.accuracies, 1e-5)
+
+
+def test_networks_with_nan_are_skipped_on_request(folders, tmp_path):
+  old = store.read_zoo(folders[0])
+  weights = np.array(old.weights)
+  weights[1::8] = np.nan
+  store.write_zoo(tmp_path / "zoo", weights, old.metrics, old.layout)
+  config = settings((tmp_path / "zoo", folders[1]))
+  with pytest.raises(InputError, match="holds NaN or infinity"):
+    data_of(config)
+  config.zoo.skip_bad = True
+  assert sum(len(part.accuracies) for part in data_of(config)[1:]) == 42
 
 
 def test_the_published_split(folders, tmp_path):

@@ -114,10 +114,13 @@ def test_tables_and_lines():
   assert "after 5 epochs: operator 0.600, magnitude 0.300, L1 (13" in after
   (spread,) = report.seed_spread(results, sparsities)
   assert "0.141 at 90 %" in spread and "operator" in spread
-  figure = report.picture(subject, original, results, sparsities)
+  figure = report.picture(subject, original, results, sparsities, (3, 4))
+  assert "zoo; seeds 3, 4" in figure.get_suptitle()
   tuned, untuned = figure.axes
   assert len(tuned.lines) == 4 and len(untuned.lines) == 2
   np.testing.assert_allclose(tuned.lines[2].get_ydata(), (0.75, 0.6))
+  labels = {text.get_text() for text in untuned.texts}
+  assert labels == {"original", "magnitude"}
 
 
 def test_published_rows_have_labels():

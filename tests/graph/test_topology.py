@@ -14,7 +14,6 @@ from scalegmn_jax.base import (
   TargetNetwork,
 )
 from scalegmn_jax.graph.topology import topology_of
-from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 
@@ -90,8 +89,9 @@ def test_ranges_cover_the_hidden_spaces(target):
   topology = topology_of(target)
   assert_ranges_are_right(topology)
   assert topology.groups.shape == (len(target.activations), topology.vertices)
-  expected = np.array(specs.groups_of(target.activations))[:, None]
-  assert (topology.groups[:, topology.hidden] == expected).all()
+  for name, vertices in topology.spaces.items():
+    expected = target.spec.spaces[name].groups or [""] * len(topology.groups)
+    assert (topology.groups[:, vertices].T == expected).all()
   n = topology.hidden
   assert (topology.groups[:, : n.start] == "").all()
   assert (topology.groups[:, n.stop :] == "").all()

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from scalegmn_jax.base import Networks
+from scalegmn_jax.base import Interrupted, Networks
 from scalegmn_jax.inner import fit, objective
+from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.targets.mlp import mlp
 
 TARGET = mlp((4, 8, 3), ("relu", "tanh"))
@@ -262,3 +263,45 @@ def test_a_network_is_trained_on_its_classes_with_its_labels(task):
   relabelled = trained(images, classes[2][labels], same)
   assert not differ(network(result, slice(2, 3)),
                     network(relabelled, slice(2, 3))).any()  # fmt: skip
+
+
+@pytest.mark.parametrize("vmap_size", [1, None])
+def test_a_stop_anywhere_loses_no_bits(task, vmap_size, tmp_path, monkeypatch):
+  """Also between two networks of an epoch, where one follows the other."""
+  monkeypatch.setattr(fit.batched, "CALL_SECONDS", 0.0)
+  weights, hyper, networks, keys, *data = task
+  trainer = fit.fit(loss, sgd, batch_size=8, vmap_size=vmap_size)
+
+  def run(partial):
+    return fit.run_epochs(
+      trainer,
+      trainer.init(weights, hyper),
+      hyper,
+      networks,
+      lambda epoch: jax.vmap(jax.random.fold_in, (0, None))(keys, epoch),
+      data,
+      (0, 1, 2),
+      partial=partial,
+    )
+
+  expected, stops = run(NOTHING), 0
+  assert list(expected) == [0, 1, 2]
+  for _ in range(100):
+    calls = 0
+
+    def check():
+      nonlocal calls
+      calls += 1
+      if calls == 2:
+        raise Interrupted
+
+    try:
+      result = run(Partial(tmp_path, check))
+      break
+    except Interrupted:
+      stops += 1
+  assert stops == {1: B, None: 1}[vmap_size]
+  jax.tree.map(np.testing.assert_array_equal, result, expected)
+  # A finished computation is read.
+  monkeypatch.setattr(fit.Fit, "epoch", None)
+  jax.tree.map(np.testing.assert_array_equal, run(Partial(tmp_path)), expected)

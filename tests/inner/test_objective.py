@@ -6,6 +6,7 @@ import numpy as np
 
 from scalegmn_jax.base import Network
 from scalegmn_jax.inner import objective
+from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.targets.mlp import mlp
 
 TARGET = mlp((4, 5, 3))
@@ -68,3 +69,13 @@ def test_outputs_of_a_teacher():
   )
   np.testing.assert_allclose(divergence, 0, atol=1e-6)
   assert accuracy == 1
+
+
+def test_losses_compute_under_strict_promotion_of_types():
+  losses = finetune_losses(TARGET, l1=0.1)
+  taught = network(
+    class_to_output=CLASSES, teacher=TARGET.init(jax.random.key(2))
+  )
+  with jax.numpy_dtype_promotion("strict"):
+    shapes = jax.eval_shape(losses, taught, images(), LABELS)
+  assert {shape.dtype for shape in shapes} == {jnp.dtype(jnp.float32)}

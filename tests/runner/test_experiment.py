@@ -59,7 +59,7 @@ def check(config):
   pass
 
 def plan(config):
-  return Plan({}, lambda params: None)
+  return Plan({}, lambda params, partial: None)
 """
 
 

@@ -71,7 +71,7 @@ class Quadratic:
       config.train.steps,
       0,
     )
-    return Plan({"operator": job}, lambda params: None)  # type: ignore
+    return Plan({"operator": job}, lambda params, partial: None)  # type: ignore
 
   def sweep(self, trials, *vary):
     config = settings()

@@ -6,18 +6,22 @@ import jax
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import Axes, Axis, InputError, Space, SymmetrySpec
+from scalegmn_jax.base import (
+  GROUPS,
+  Axes,
+  Axis,
+  InputError,
+  Space,
+  SymmetrySpec,
+  TargetNetwork,
+)
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.activations import ACTIVATIONS
 
 
-def shape(*sizes):
-  return jax.ShapeDtypeStruct(sizes, np.float32)
-
-
 def test_every_activation_has_a_group():
   assert set(specs.GROUPS) == set(ACTIVATIONS)
-  assert set(specs.GROUPS.values()) == {"scale", "sign", "permutation"}
+  assert set(specs.GROUPS.values()) == set(GROUPS)
 
 
 def test_groups_follow_the_order_of_the_activations():
@@ -43,7 +47,7 @@ def test_groups_are_symmetries_of_the_activations():
 
 
 def test_chain_gives_senders_minus_one_and_receivers_one():
-  spec = specs.chain((2, 5, 3), ("scale", "sign"), (2, 0))
+  spec = specs.chain((2, 5, 3), [("scale", "sign")], (2, 0))
   assert spec.spaces == {
     "input": Space(2),
     "hidden_1": Space(5, ("scale", "sign")),
@@ -71,7 +75,7 @@ def test_leaves_are_named_in_the_order_of_the_weights(target):
   names = [name for name, _, _ in leaves]
   first = names[0].split("/")[0]
   assert names[:2] == [f"{first}/bias", f"{first}/kernel"]
-  specs.check(target.spec, shapes)
+  assert specs.check(target) == shapes
 
 
 SPEC = SymmetrySpec(
@@ -79,55 +83,75 @@ SPEC = SymmetrySpec(
 )
 
 
-def check_fails(spec, weights, message):
+def with_weights(weights, spec=SPEC):
+  """A target whose networks have the weights."""
+  return TargetNetwork(lambda key: weights, max, spec, (2,), (), {})
+
+
+def zeros(*sizes):
+  return np.zeros(sizes, np.float32)
+
+
+def one_line_error(message, make, *args, **kwargs):
   with pytest.raises(InputError, match=f"^{message}") as error:
-    specs.check(spec, weights)
+    make(*args, **kwargs)
   assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
   ("weights", "message"),
   [
-    ({"w": shape(2, 3, 1)}, "weight w: 3 axes, but its spec has 2"),
-    ({"w": shape(2, 4)}, r"weight w .* 'b' has 3 neurons"),
-    ({"w": shape(3, 2)}, r"weight w .* 'a' has 2 neurons"),
+    ({"w": zeros(2, 3, 1)}, "weight w: 3 axes, but its spec has 2"),
+    ({"w": zeros(2, 4)}, r"weight w .* 'b' has 3 neurons"),
+    ({"w": zeros(3, 2)}, r"weight w .* 'a' has 2 neurons"),
     ({}, "weight w of spec.axes is missing"),
-    ({"w": shape(2, 3), "v": shape(3)}, "weight v is not in spec.axes"),
-    ({"w": {"k": shape(2, 3)}}, "weight w/k is not in spec.axes"),
+    ({"w": zeros(2, 3), "v": zeros(3)}, "weight v is not in spec.axes"),
+    ({"w": {"k": zeros(2, 3)}}, "weight w/k is not in spec.axes"),
   ],
 )
 def test_check_names_the_weight_that_does_not_fit(weights, message):
-  specs.check(SPEC, {"w": shape(2, 3)})
-  check_fails(SPEC, weights, message)
+  specs.check(with_weights({"w": zeros(2, 3)}))
+  one_line_error(message, specs.check, with_weights(weights))
 
 
 @pytest.mark.parametrize(
-  ("spec", "message"),
+  ("change", "message"),
   [
     (
-      dataclasses.replace(SPEC, axes={"w": Axes((Axis("c", -1), None))}),
+      {"axes": {"w": Axes((Axis("c", -1), None))}},
       "weight w: unknown space 'c', expected one of a, b",
     ),
     (
-      dataclasses.replace(SPEC, spaces={"a": Space(2, ("relu",))}),
-      "space 'a': unknown group 'relu', expected one of permutation, scale, ",
-    ),
-    (
-      dataclasses.replace(SPEC, axes={"w": Axis("a", -1)}),
+      {"axes": {"w": Axis("a", -1)}},
       "weight w: its entry in spec.axes is Axis, expected Axes",
     ),
-    (
-      dataclasses.replace(SPEC, axes={"w": (Axis("a", -1), Axis("b", 1))}),
-      "weight w is not in spec.axes",
-    ),
+    ({"spaces": {"a": 2, "b": 3}}, "space 'a': its entry .* is int"),
   ],
 )
-def test_check_names_what_is_wrong_in_a_spec(spec, message):
-  check_fails(spec, {"w": shape(2, 3)}, message)
+def test_a_spec_that_contradicts_itself_cannot_be_made(change, message):
+  one_line_error(message, dataclasses.replace, SPEC, **change)
+
+
+@pytest.mark.parametrize(
+  ("make", "arguments", "message"),
+  [
+    (Space, (2, ("relu",)), "Space: unknown group 'relu', expected one of per"),
+    (Space, (2, "scale"), "Space: groups 'scale', expected a tuple"),
+    (Space, (0,), "Space: size 0, expected a positive integer"),
+    (Space, (2.0,), "Space: size 2.0, expected a positive integer"),
+    (Axes, (Axis("a", 1),), "Axes: Axis.*, expected a tuple"),
+    (Axes, (("a", "b"),), r"Axes: \('a', 'b'\), expected a tuple"),
+  ],
+)
+def test_parts_of_a_spec_are_checked(make, arguments, message):
+  one_line_error(message, make, *arguments)
 
 
 def test_check_compares_containers():
-  axes = ({"w": SPEC.axes["w"]},)
-  spec = dataclasses.replace(SPEC, axes=axes)
-  specs.check(spec, ({"w": shape(2, 3)},))
-  check_fails(spec, [{"w": shape(2, 3)}], "the weights have the structure")
+  spec = dataclasses.replace(SPEC, axes=({"w": SPEC.axes["w"]},))
+  specs.check(with_weights(({"w": zeros(2, 3)},), spec))
+  one_line_error(
+    "the weights have the structure",
+    specs.check,
+    with_weights([{"w": zeros(2, 3)}], spec),
+  )

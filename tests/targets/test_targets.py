@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import InputError, Networks
+from scalegmn_jax import testing
+from scalegmn_jax.base import InputError, Networks, Space, SymmetrySpec
 from scalegmn_jax.inner import objective
 from scalegmn_jax.targets import activations
 from scalegmn_jax.targets.cnn import cnn, convolve
@@ -96,6 +97,38 @@ def test_convolve_equals_lax_conv(padding, stride):
   )
 
 
+@pytest.mark.parametrize("padding", ["VALID", "SAME", 2])
+def test_large_kernels_equal_lax_conv(padding):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 14, 13, 2)).astype(np.float32)
+  kernel = rng.normal(size=(12, 12, 2, 3)).astype(np.float32)
+  sides = padding if isinstance(padding, str) else [(padding, padding)] * 2
+
+  def values_and_gradients(conv):
+    return jax.jit(lambda *a: jax.vjp(conv, *a)[1](conv(*a)) + (conv(*a),))(
+      x, kernel
+    )
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 2e-2),
+    values_and_gradients(lambda x, k: convolve(x, k, 2, padding)),
+    values_and_gradients(
+      lambda x, k: jax.lax.conv_general_dilated(
+        x, k, (2, 2), sides, dimension_numbers=("NHWC", "HWIO", "NHWC")
+      )
+    ),
+  )
+
+
+def test_a_large_kernel_is_a_small_program():
+  def operations(k):
+    x, kernel = jnp.zeros((1, 40, 40, 1)), jnp.zeros((k, k, 1, 1))
+    jaxpr = jax.make_jaxpr(lambda x, w: convolve(x, w, 1, "VALID"))(x, kernel)
+    return len(jaxpr.eqns)
+
+  assert operations(33) < operations(11)
+
+
 def test_vmap_equals_single_networks(kind, random_weights, images):
   weights = [random_weights(kind, i) for i in range(2)]
   stacked = jax.tree.map(lambda *w: jnp.stack(w), *weights)
@@ -131,6 +164,81 @@ def test_cnn_against_numpy(x64, random_weights, images, pool):
   np.testing.assert_allclose(target.apply(weights, x), y, 1e-12)
 
 
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_pooling_and_dense_layers_against_numpy(
+  x64, random_weights, images, kind
+):
+  """Convolution with padding 1, windows of 2 (one column is left out)."""
+  target = cnn(
+    (4, 5, 2), (3,), 3, 1, 1, "flatten", 4, "tanh", 2, kind, dense=(5,)
+  )
+  weights, x = random_weights(target, 0, dead=False), images(target, 2)
+  first, second, last = jax.tree.map(np.asarray, weights)
+  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  y = np.zeros((2, 4, 5, 3))
+  for i in range(4):
+    for j in range(5):
+      window = padded[:, i : i + 3, j : j + 3]
+      y[:, i, j] = np.einsum("nhwc,hwcd->nd", window, first["kernel"])
+  y = np.tanh(y + first["bias"])
+  pool = np.max if kind == "max" else np.mean
+  y = np.stack(
+    [
+      np.stack([pool(y[:, i : i + 2, j : j + 2], (1, 2)) for j in (0, 2)], 1)
+      for i in (0, 2)
+    ],
+    1,
+  )
+  assert second["kernel"].shape == (2, 2, 3, 5)
+  y = np.tanh(np.einsum("nhwc,hwck->nk", y, second["kernel"]) + second["bias"])
+  y = y @ last["kernel"] + last["bias"]
+  np.testing.assert_allclose(target.apply(weights, x), y, 1e-12)
+
+
+@pytest.mark.parametrize(
+  ("pool_type", "group"), [("max", "permutation"), ("average", "sign")]
+)
+def test_signs_do_not_act_on_channels_before_a_max_pool(pool_type, group):
+  target = cnn(
+    (8, 8, 1), (4, 4), 3, 1, "SAME", activation=("tanh", "relu"),
+    pool_size=(1, 2), pool_type=pool_type, dense=(4,), classes=3,
+  )  # fmt: skip
+  groups = [space.groups for space in target.spec.spaces.values()]
+  signs = ("sign", "scale")
+  assert groups == [(), signs, (group, "scale"), signs, ()]
+  spaces = target.spec.spaces | {"hidden_2": Space(4, signs)}
+  signed = target._replace(spec=SymmetrySpec(spaces, target.spec.axes))
+  testing.assert_symmetric(target, jax.random.key(0))
+  if pool_type == "max":
+    with pytest.raises(AssertionError, match="permutations of hidden_2 are"):
+      testing.assert_symmetric(signed, jax.random.key(0))
+
+
+def test_lenet_5_has_its_weights():
+  target = cnn(
+    (28, 28, 1), (6, 16), 5, 1, (2, 0), "flatten", pool_size=2, dense=(120, 84)
+  )
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+  assert [layer["kernel"].shape for layer in shapes] == [
+    (5, 5, 1, 6), (5, 5, 6, 16), (5, 5, 16, 120), (120, 84), (84, 10),
+  ]  # fmt: skip
+  assert sum(w.size for w in jax.tree.leaves(shapes)) == 61_706
+
+
+def test_descriptions_without_pooling_are_as_in_earlier_versions():
+  assert cnn(pool_size=1, pool_type="average", dense=()).description == {
+    "name": "cnn", "input_shape": [32, 32, 1], "channels": [16, 16, 16],
+    "kernel_size": [3, 3, 3], "stride": [2, 2, 2], "padding": "VALID",
+    "pool": "average", "classes": 10, "activation": ["relu"],
+  }  # fmt: skip
+
+
+def test_numbers_of_numpy_are_numbers():
+  assert mlp(np.array([3, 2]), omega=np.float32(2)).description == (
+    mlp((3, 2), omega=2.0).description
+  )
+
+
 def test_mlp_against_numpy(x64, random_weights, images):
   target = mlp((6, 8, 9, 2), "sine", omega=3.0)
   weights = random_weights(target, 1, dead=False)
@@ -163,8 +271,12 @@ def test_dropout_rate_and_scale():
 
 @pytest.mark.parametrize(
   "target",
-  [cnn((8, 8, 1), (8,), classes=3), mlp((3, 8, 2))],
-  ids=["cnn", "mlp"],
+  [
+    cnn((8, 8, 1), (8,), classes=3),
+    cnn((8, 8, 1), (4,), classes=3, dense=(8,)),
+    mlp((3, 8, 2)),
+  ],
+  ids=["cnn", "dense", "mlp"],
 )
 def test_dropout_applies_to_the_last_features(target, random_weights, images):
   weights, x = random_weights(target, 3), images(target, 4)
@@ -193,8 +305,12 @@ def test_default_cnn_has_the_weights_of_the_small_cnn_zoo_in_file_order():
 
 @pytest.mark.parametrize(
   ("target", "fan_in"),
-  [(cnn((8, 8, 3), (32,)), (27, 32)), (mlp((64, 32, 64)), (64, 32))],
-  ids=["cnn", "mlp"],
+  [
+    (cnn((8, 8, 3), (32,)), (27, 32)),
+    (cnn((8, 8, 3), (32,), 3, 2, 1, pool_size=2, dense=(64,)), (27, 32, 64)),
+    (mlp((64, 32, 64)), (64, 32)),
+  ],
+  ids=["cnn", "dense", "mlp"],
 )
 def test_init_has_zero_biases_and_he_kernels(target, fan_in):
   weights = jax.jit(target.init)(jax.random.key(0))
@@ -221,6 +337,8 @@ def test_siren_init_bounds():
     cnn(),
     cnn((9, 8, 3), [8, 12], [3, 2], (2, 1), "SAME", "flatten", 5, "tanh"),
     cnn((4, 4, 1), (), classes=2, activation=("relu", "tanh")),
+    cnn((8, 8, 1), (2, 3), 3, 1, ("SAME", 0), pool_size=(1, 2), dense=(4, 5)),
+    cnn((8, 8, 1), (2,), 3, 1, 1, pool_size=2, pool_type="average"),
     mlp([784, 32, 10], ("relu", "gelu")),
     mlp((2, 8, 8, 1), "sine", omega=30.0),
   ],
@@ -251,14 +369,27 @@ def test_rebuilt_target_computes_the_same(random_weights, images):
     ({"name": ["cnn"]}, "unknown target network"),
     ({"name": "cnn", "depth": 3}, "'depth'"),
     ({"name": "mlp"}, "'sizes'"),
-    ({"name": "mlp", "sizes": 5}, "target network 'mlp'"),
+    ({"name": "mlp", "sizes": 5}, "mlp: sizes 5, expected 2 or more"),
+    ({"name": "mlp", "sizes": [3, 2], "omega": 0}, "mlp: omega 0, expected"),
+    ({"name": "mlp", "sizes": [3, 2], "omega": [30, 1]}, "inrs.Convention"),
+    ({"name": "mlp", "sizes": [3, 2], "omega": float("nan")}, "omega nan"),
+    ({"name": "mlp", "sizes": [3, 2], "activation": 5}, "activation is 5"),
+    ({"name": "mlp", "sizes": [3, 2], "activation": [["relu"]]}, "['relu']"),
     ({"name": "mlp", "sizes": []}, "mlp: sizes"),
     ({"name": "mlp", "sizes": [3]}, "mlp: sizes"),
     ({"name": "mlp", "sizes": [3, 0, 2]}, "mlp: sizes"),
     ({"name": "mlp", "sizes": [3, 2.5, 2]}, "sizes"),
     ({"name": "mlp", "sizes": [3, 2], "activation": "swish"}, "'swish'"),
     ({"name": "mlp", "sizes": [3, 2], "activation": []}, "activation"),
-    ({"name": "cnn", "channels": 16}, "target network 'cnn'"),
+    ({"name": "cnn", "channels": 16}, "cnn: channels 16, expected"),
+    ({"name": "cnn", "padding": -1}, "padding -1, expected VALID, SAME or"),
+    ({"name": "cnn", "padding": None}, "padding None"),
+    ({"name": "cnn", "padding": ["SAME"]}, "one for each of 3 convolutions"),
+    ({"name": "cnn", "pool_size": 0}, "pool_size 0, expected 3 positive"),
+    ({"name": "cnn", "pool_size": 8}, "too small for kernels"),
+    ({"name": "cnn", "pool_type": "sum"}, "pool_type 'sum', expected max or"),
+    ({"name": "cnn", "dense": 20}, "cnn: dense 20, expected"),
+    ({"name": "cnn", "classes": True}, "cnn: classes True"),
     ({"name": "cnn", "channels": [16, 0, 16]}, "channels"),
     ({"name": "cnn", "channels": [16.0, 16, 16]}, "channels"),
     ({"name": "cnn", "kernel_size": [3, 3]}, "kernel_size"),

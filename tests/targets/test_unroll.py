@@ -15,6 +15,7 @@ CNNS = {
   "average-valid": cnn((9, 8, 2), (3, 4), 3, 2, "VALID", classes=3),
   "average-same": cnn((5, 6, 1), (3, 4), 3, 2, "SAME", classes=3),
   "flatten-same": cnn((5, 6, 2), (3, 2), [2, 3], [1, 3], "SAME", "flatten", 3),
+  "dense": cnn((5, 6, 2), (3, 2), 3, (2, 1), (1, 0), classes=3, dense=(4, 5)),
   "mixed": cnn((5, 6, 2), (3,), 3, 2, activation=("relu", "tanh"), classes=3),
 }
 
@@ -102,3 +103,6 @@ def test_unroll_commutes_with_tangents(x64, random_weights):
 def test_other_targets_are_refused():
   with pytest.raises(InputError, match="'mlp' cannot be unrolled"):
     unroll.unrolled(mlp((3, 2)))
+  pooled = cnn((8, 8, 1), (2,), pool_size=2)
+  with pytest.raises(InputError, match=r"pool_size is \[2\]: .* expected 1"):
+    unroll.unrolled(pooled)

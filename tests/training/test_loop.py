@@ -1,6 +1,5 @@
 """The training loop: its files, and no waiting for the host."""
 
-import contextlib
 import json
 import re
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import InputError, Networks, Operator
+from scalegmn_jax.base import InputError, Interrupted, Networks, Operator
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.targets.mlp import mlp
@@ -47,8 +46,20 @@ def rows_of_data():
   )
 
 
-def fit(workdir, data, loss=distance, patience=100, log_every=5):
-  """Trains a vector; the validation objective is its least entry."""
+def fit(workdir, data, loss=distance, stop=None, patience=100, log_every=5):
+  """Trains a vector; the validation objective is its least entry.
+
+  With `stop`, a wish to end arrives during that step.
+  """
+  taken = 0
+
+  def on_step(step, text):
+    nonlocal taken
+    del step, text
+    taken += 1  # the first call is before the first step
+    if stop is not None and taken > stop:
+      raise Interrupted("stopped by a test")
+
   return training.train(
     Operator(init, lambda params: params),
     steps.Objective(draw, loss),
@@ -63,6 +74,7 @@ def fit(workdir, data, loss=distance, patience=100, log_every=5):
     log_every=log_every,
     eval_every=10,
     patience=patience,
+    on_step=on_step,
   )
 
 
@@ -95,12 +107,10 @@ def test_the_loop_transfers_nothing_by_itself(tmp_path):
     fit(tmp_path / "host", host_data)
 
 
-def test_going_on_transfers_nothing_by_itself(tmp_path, monkeypatch):
+def test_going_on_transfers_nothing_by_itself(tmp_path):
   data = rows_of_data()
-  stop_after(monkeypatch, 7)
-  with pytest.raises(training.Interrupted):
-    fit(tmp_path, data)
-  monkeypatch.undo()
+  with pytest.raises(Interrupted):
+    fit(tmp_path, data, stop=7)
   with jax.transfer_guard("disallow"):
     fit(tmp_path, data)
   assert [row["step"] for row in written(tmp_path)] == [5, 10, 15, 20]
@@ -149,40 +159,43 @@ def test_between_log_steps_nothing_is_fetched(tmp_path, monkeypatch):
   assert often - len(fetched) == rows[0] - rows[1]
 
 
-def stop_after(monkeypatch, steps):
-  """Simulates a SIGTERM during that step."""
-
-  @contextlib.contextmanager
-  def sigterm():
-    taken = 0
-
-    def stopped():
-      nonlocal taken
-      taken += 1
-      return taken >= steps
-
-    yield stopped
-
-  monkeypatch.setattr(training, "_sigterm", sigterm)
-
-
 @pytest.mark.parametrize("step", (4, 5, 6, 10, 13))
-def test_a_stop_loses_neither_rows_nor_bits(step, tmp_path, monkeypatch):
+def test_a_stop_loses_neither_rows_nor_bits(step, tmp_path):
   data = rows_of_data()
   expected = fit(tmp_path / "whole", data)
-  stop_after(monkeypatch, step)
-  with pytest.raises(training.Interrupted, match=f"step {step} of {STEPS}"):
-    fit(tmp_path / "stopped", data)
+  with pytest.raises(Interrupted):
+    fit(tmp_path / "stopped", data, stop=step)
   kept = [row["step"] for row in written(tmp_path / "stopped")]
   assert kept == [s for s in (5, 10) if s <= step]
 
-  monkeypatch.undo()
   result = fit(tmp_path / "stopped", data)
   jax.tree.map(np.testing.assert_array_equal, result, expected)
   assert written(tmp_path / "stopped") == written(tmp_path / "whole")
 
 
-def test_data_of_every_step(tmp_path, monkeypatch):
+@pytest.mark.parametrize("damaged", [(20,), (10, 20)])
+def test_a_damaged_checkpoint_loses_neither_rows_nor_bits(
+  damaged, tmp_path, caplog
+):
+  data = rows_of_data()
+  expected = fit(tmp_path / "whole", data)
+  fit(tmp_path / "damaged", data)
+  for step in damaged:
+    place = tmp_path / "damaged" / "checkpoints" / str(step)
+    for file in place.glob("state/**/d/*"):
+      file.write_bytes(b"")
+  result = fit(tmp_path / "damaged", data)
+  jax.tree.map(np.testing.assert_array_equal, result, expected)
+  assert written(tmp_path / "damaged") == written(tmp_path / "whole")
+  lines = [
+    r.getMessage() for r in caplog.records if "damaged" in r.getMessage()
+  ]
+  assert len(lines) == len(damaged)
+  then = "goes on from" if damaged == (20,) else "starts over"
+  assert all("set aside as" in line and then in line for line in lines)
+
+
+def test_data_of_every_step(tmp_path):
   """Data from a function of the steps taken, also after a stop."""
   rows = rows_of_data()
   asked = []
@@ -193,10 +206,8 @@ def test_data_of_every_step(tmp_path, monkeypatch):
 
   expected = fit(tmp_path / "whole", data)
   assert asked == list(range(STEPS))
-  stop_after(monkeypatch, 7)
-  with pytest.raises(training.Interrupted):
-    fit(tmp_path / "stopped", data)
-  monkeypatch.undo()
+  with pytest.raises(Interrupted):
+    fit(tmp_path / "stopped", data, stop=7)
   result = fit(tmp_path / "stopped", data)
   assert asked == 2 * list(range(STEPS))
   jax.tree.map(np.testing.assert_array_equal, result, expected)

@@ -48,9 +48,11 @@ def test_npy_row(tmp_path):
   weights = jax.tree.map(lambda w: w[None], target.init(jax.random.key(0)))
   rows = codec.to_rows(weights)
   file = tmp_path / "network.npy"
-  for row in (rows, rows[0], rows.astype(float)):
+  for row in (rows, rows[0], rows.astype(float), rows.astype(">f4")):
     np.save(file, row)
-    np.testing.assert_array_equal(codec.read_npy_row(file, target), rows)
+    got = codec.read_npy_row(file, target)
+    assert got.dtype.isnative and not isinstance(got, np.memmap)
+    np.testing.assert_array_equal(got, rows)
   row = rows[0]
   for wrong in (row[:-1], np.where(row == row[0], np.nan, row), "text"):
     np.save(file, wrong)

@@ -130,6 +130,88 @@ def test_files_of_another_zoo_are_refused(zoo, digits, tmp_path):
     inrs.load(TARGET, zoo, digits, "other")
 
 
+CONVENTION = inrs.Convention(offset=0.5, axes=(1, 0), omega=(30.0, 1.0))
+"""Of the networks that the tests below write."""
+
+
+def test_convention_keeps_the_function(x64, random_weights):
+  """A SIREN of (x, y) with its own ω in the first layer, and 0.5 added."""
+  weights = random_weights(TARGET, 0, dead=False)
+  converted = CONVENTION.to_target(TARGET, weights)
+  first, second, last = jax.tree.map(np.asarray, weights)
+  grid = pictures.coordinates(3, 4).astype(float)
+  y = np.sin(30 * (grid[:, ::-1] @ first["kernel"] + first["bias"]))
+  y = np.sin(y @ second["kernel"] + second["bias"])
+  y = y @ last["kernel"] + last["bias"] + 0.5
+  np.testing.assert_allclose(TARGET.apply(converted, grid), y, 1e-12)
+  back = CONVENTION.from_target(TARGET, converted)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-12, 1e-15), back, weights
+  )
+  same = inrs.Convention().to_target(TARGET, weights)
+  jax.tree.map(np.testing.assert_array_equal, same, weights)
+
+
+@pytest.mark.parametrize(
+  ("target", "arguments", "message"),
+  [
+    (TARGET, {"axes": (0, 2)}, r"axes \(0, 2\), expected the numbers 0 to 1"),
+    (TARGET, {"omega": (1, 2, 3)}, "one for each of 2 hidden layers"),
+    (TARGET, {"omega": (0.0,)}, r"omega \(0.0,\), expected one positive"),
+    (TARGET, {"offset": np.nan}, "offset nan, expected a finite number"),
+    (mlp((2, 4, 1)), {}, "expected an mlp with sine"),
+  ],
+)
+def test_impossible_conventions(target, arguments, message, random_weights):
+  with pytest.raises(InputError, match=message):
+    inrs.Convention(**arguments).to_target(target, random_weights(target, 0))
+
+
+@pytest.fixture(scope="module")
+def foreign(zoo, tmp_path_factory):
+  """columns -> the zoo in another convention, with these metrics."""
+  weights = codec.to_weights(TARGET, np.asarray(zoo.weights))
+  weights = CONVENTION.from_target(TARGET, weights)
+
+  def write(metrics):
+    path = tmp_path_factory.mktemp("foreign") / "zoo"
+    codec.write_networks(path, TARGET, weights, metrics)
+    return store.read_zoo(path)
+
+  return write
+
+
+def test_networks_of_another_convention_are_measured(zoo, foreign, digits):
+  files = foreign(zoo.metrics)
+  with pytest.raises(InputError, match="the column psnr says 2.* dB: expected"):
+    inrs.load(TARGET, files, digits, "train", inrs.Convention())
+  ours = inrs.load(TARGET, zoo, digits, "train")
+  loaded = inrs.load(TARGET, files, digits, "train", CONVENTION)
+  np.testing.assert_allclose(loaded.psnr, ours.psnr, 1e-3)
+  assert (loaded.psnr != ours.psnr).any()
+
+
+@pytest.mark.parametrize(
+  "wrong",
+  [{"offset": 0.4}, {"axes": ()}, {"omega": ()}, {"omega": (30.0, 1.2)}],
+)
+def test_one_wrong_number_is_noticed(zoo, foreign, digits, wrong):
+  with pytest.raises(InputError, match="metrics.csv.gz: the test images are"):
+    inrs.load(
+      TARGET, foreign(zoo.metrics), digits, "test", CONVENTION._replace(**wrong)
+    )
+
+
+def test_psnr_is_measured_without_a_column(zoo, foreign, digits):
+  files = foreign(zoo.metrics.drop(columns="psnr"))
+  loaded = inrs.load(TARGET, files, digits, "test", CONVENTION)
+  assert (loaded.psnr > 18).all()
+  with pytest.raises(InputError, match="an image of one color has"):
+    inrs.load(TARGET, files, digits, "test", inrs.Convention())
+  with pytest.raises(InputError, match="no column psnr"):
+    inrs.load(TARGET, files, digits, "test")
+
+
 def test_folder_is_frozen(zoo):
   """Zoos cached by other versions are found again."""
   assert zoo.path.name == "zoo-d5451a00caf78f05"

@@ -21,6 +21,7 @@ def test_numbers_in_text():
     ("conv1_1", "conv1_2", "conv2_1"),
     ("net.0.1", "net.0.10", "net.1.0"),
     ("block1_fc", "block2_fc"),
+    ("net.0.linear", "net.1.linear", "net.2"),
     ("only",),
     (),
   ],
@@ -30,7 +31,14 @@ def test_layers(ordered):
 
 
 @pytest.mark.parametrize(
-  "unordered", [("input", "output"), ("fc1", "out2"), ("fc1", "fc_1")]
+  "unordered",
+  [
+    ("input", "output"),
+    ("fc1", "out2"),
+    ("fc1", "fc_1"),
+    ("net.0.a", "net.0.b"),
+    ("net.0", "head"),
+  ],
 )
 def test_layers_without_an_order(unordered):
   assert names.order_layers(unordered) is None

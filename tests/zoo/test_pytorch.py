@@ -186,6 +186,12 @@ def test_order_of_layers(saved):
   state = random(chain(names, shapes))
   weights = state_dict.to_weights(state, target)
   np.testing.assert_array_equal(weights[0]["bias"], state["input.bias"])
+  # A file of safetensors, loaded by its library, is in the order of text.
+  state = random(chain(("10", "2", "4"), shapes))
+  with pytest.raises(InputError, match="10, 2, 4 are in another order than"):
+    state_dict.to_weights(state, target)
+  weights = state_dict.to_weights(state, target, ("2", "4", "10"))
+  np.testing.assert_array_equal(weights[0]["bias"], state["2.bias"])
 
 
 def test_convolutions_come_before_linear_layers(saved):
@@ -380,7 +386,7 @@ def test_names_pair_files_and_metrics(saved, tmp_path):
   metrics = pd.DataFrame(
     {
       "file": [
-        f"net{i}.safetensors" if i % 2 else f"nets/net{i}" for i in rows
+        f"./net{i}.safetensors" if i % 2 else f"nets/net{i}" for i in rows
       ],
       "test_accuracy": rows / 100,
       "config.activation": np.array(["relu", "tanh"])[rows % 2],
@@ -400,9 +406,9 @@ def test_names_pair_files_and_metrics(saved, tmp_path):
   for other, message in (
     (metrics.drop(columns="file"), "metrics: no column 'file', expected the n"),
     (metrics[1:], "metrics: 11 rows, expected 12"),
-    (metrics.replace({"file": {"net1.safetensors": "net99"}}),
+    (metrics.replace({"file": {"./net1.safetensors": "net99"}}),
      "metrics: file: row .*: 'net99' names none of the 12 files"),
-    (metrics.replace({"file": {"net1.safetensors": "net3"}}),
+    (metrics.replace({"file": {"./net1.safetensors": "net3"}}),
      "metrics: file: row .* names several, or one that has a row"),
   ):  # fmt: skip
     with pytest.raises(InputError, match=message):
@@ -541,6 +547,20 @@ def test_same_outputs_as_torch(torch, x64, tmp_path):
       cnn((11, 11, 2), (3, 4), 3, 2, "VALID", "average", 5, "leaky_relu"),
       [conv(2, 3, stride=2), nn.LeakyReLU(), conv(3, 4, stride=2),
        nn.LeakyReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)],
+    ),
+    (  # LeNet
+      cnn((8, 8, 2), (3, 4), 3, 1, (1, 0), "flatten", 5, "relu", (2, 1),
+          dense=(6, 7)),
+      [conv(2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), conv(3, 4), nn.ReLU(),
+       nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 7), nn.ReLU(),
+       nn.Linear(7, 5)],
+    ),
+    (  # The pool before the activation; even images with padding 1.
+      cnn((8, 8, 2), (3, 4), 3, (2, 1), 1, "average", 5, "tanh", (1, 3),
+          dense=(6,)),
+      [conv(2, 3, stride=2, padding=1), nn.Tanh(), conv(3, 4, padding=1),
+       nn.MaxPool2d(3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+       nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5)],
     ),
     (
       mlp((8, 6, 6, 3), "gelu"),

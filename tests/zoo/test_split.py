@@ -260,3 +260,27 @@ def test_published_steps_and_activations_that_are_not_there(public, order):
     published(public, order[0], 5)
   with pytest.raises(InputError, match="no row with step 86 and activ"):
     published(public, order[0], activations=("gelu",))
+
+
+def test_skipped_rows(zoo, tmp_path, caplog):
+  weights = np.array(zoo.weights)
+  weights[[1, 5]] = np.array([[np.nan], [np.inf]])
+  store.write_zoo(tmp_path / "zoo", weights, zoo.metrics, zoo.layout)
+  bad = store.read_zoo(tmp_path / "zoo")
+  got = split.select_rows(bad, "last", skip_bad=True)
+  assert got.tolist() == [2, 6, 11]
+  expected = split.split_zoo(zoo, fractions=THIRDS, seed=3)
+  assert [5 in side for side in expected] == [True, False, False]
+  sides = split.split_zoo(bad, fractions=THIRDS, seed=3, skip_bad=True)
+  for side, before in zip(sides, expected, strict=True):
+    assert side.tolist() == [row for row in before if row not in (1, 5)]
+  file = bad.path / store.WEIGHTS
+  skipped = "rows are skipped, they hold NaN or infinity"
+  counts = "2 of 8" if 1 in expected.train else "1 of 8"
+  assert caplog.messages == [
+    f"{file}: 1 of 4 {skipped}", f"{file}: {counts} {skipped}"
+  ]  # fmt: skip
+  with pytest.raises(InputError, match="all 3 rows hold NaN or infinity"):
+    weights[:] = np.nan
+    store.write_zoo(tmp_path / "new", weights, zoo.metrics, zoo.layout)
+    split.select_rows(store.read_zoo(tmp_path / "new"), 9, skip_bad=True)

@@ -254,7 +254,7 @@ def _layout(old, new):
     (_no_modeldir, store.METRICS, "modeldir: row 6: '', expected a name"),
     (_no_classes, store.METRICS, "classes: row 2: 'nan', expected numbers"),
     (_sorted, store.METRICS, "row 0 has the number 11: the frame was sorted"),
-    (_expanding, store.METRICS, "expands to more than 67108864 bytes"),
+    (_expanding, store.METRICS, "expands to more than 851968 bytes"),
     (_wide_table, store.METRICS, "20001 columns"),
     (_half_step, store.METRICS, "step: row 1: '4.5', expected an integer"),
     (_word_step, store.METRICS, "step: row 2: 'nan', expected an integer"),
@@ -323,8 +323,9 @@ def test_files_of_other_programs(zoo):
   files = store.read_zoo(zoo)
   assert files.layout == LAYOUT
   assert {*files.metrics} == {*metrics(), "extra"}
-  for name in ("modeldir", "step", "test_loss"):
+  for name in ("modeldir", "step"):
     assert files.metrics[name].tolist() == metrics()[name].tolist()
+  np.testing.assert_allclose(files.metrics["test_loss"], metrics()["test_loss"])
 
 
 @pytest.mark.parametrize("dtype", [">f4", "<f8", ">f8", "<f2"])
