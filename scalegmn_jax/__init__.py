@@ -2,6 +2,7 @@
 
 import importlib.metadata
 
+from scalegmn_jax.amortized import Validation, train
 from scalegmn_jax.base import (
   Axes,
   Axis,
@@ -17,6 +18,7 @@ from scalegmn_jax.base import (
 )
 from scalegmn_jax.gmn.metanetworks import functional, operator
 from scalegmn_jax.inner.losses import finetune_losses
+from scalegmn_jax.runtime import keep_compiled
 from scalegmn_jax.saved import (
   TrainedFunctional,
   TrainedOperator,
@@ -49,10 +51,12 @@ __all__ = [
   "TargetNetwork",
   "TrainedFunctional",
   "TrainedOperator",
+  "Validation",
   "__version__",
   "cnn",
   "finetune_losses",
   "functional",
+  "keep_compiled",
   "load_functional",
   "load_operator",
   "make_target",
@@ -62,4 +66,5 @@ __all__ = [
   "register_target",
   "save_functional",
   "save_operator",
+  "train",
 ]

@@ -260,10 +260,15 @@ class Operator(NamedTuple):
   Attributes:
     init: see `InitFn`.
     apply: see `OperatorFn`.
+    target: the architecture of the networks; None if it is not known.
+    model: the keyword arguments of `gmn.metanetworks.operator` that made it;
+      None if another function did.
   """
 
   init: InitFn
   apply: OperatorFn
+  target: TargetNetwork | None = None
+  model: Mapping[str, Any] | None = None
 
   def __repr__(self) -> str:
     return f"Operator({_maker(self.apply)})"

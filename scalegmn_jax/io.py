@@ -98,7 +98,7 @@ def read_json(path: pathlib.Path) -> Any:
   """
   check_no_pointer(path)
   try:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text("utf-8"))
   except FileNotFoundError:
     raise InputError(f"{path}: no such file") from None
   except (OSError, RecursionError, ValueError) as error:

@@ -123,8 +123,11 @@ class _Trained(Generic[Result]):
       )
 
   def _check_result(self, result: Result) -> None:
-    finite = jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), result)
-    if inputs.known(finite) and not all(map(bool, jax.tree.leaves(finite))):
+    # By numpy: JAX would compile a program for each shape.
+    if inputs.known(result) and not all(
+      np.isfinite(np.asarray(leaf, np.float64)).all()
+      for leaf in jax.tree.leaves(result)
+    ):
       raise InputError(
         f"the result of the {self.kind} is not finite: the weights of the "
         f"network, or its outputs, are too large or too small for float32"
@@ -142,7 +145,6 @@ class _Trained(Generic[Result]):
     """
     link = LINKS[self.link]
 
-    @jax.jit
     def apply(weights, activation):
       result = link(self.metanetwork.apply(self.params, weights, activation))
       if "statistics" not in self.about:
@@ -150,14 +152,21 @@ class _Trained(Generic[Result]):
       weights = inputs.computed(weights)
       return result, weight_range.sizes(self.target.spec, weights, activation)
 
-    return apply
+    within = jax.jit(apply)
+    # One network takes a millisecond and half of the compilation is spent on
+    # making it less. JAX takes options of the outermost program only.
+    alone = jax.jit(
+      apply, compiler_options={"xla_backend_optimization_level": 0}
+    )
+    return lambda *given: (alone if inputs.known(given) else within)(*given)
 
 
 class TrainedOperator(_Trained[Weights]):
   """A trained operator: (weights, activation=0) -> better weights.
 
-  Equivariant. It is compiled at the first call; `jax.vmap` and `jax.jit` take
-  it. The result has the types of the weights.
+  Equivariant. The result has the types of the weights. The first call compiles,
+  quickly rather than well; within `jax.jit` and `jax.vmap` it is optimized in
+  full.
 
   An operator is for the networks that it was trained on, and for the images
   that these were trained on, see `about`: the weights of a network do not show
@@ -261,7 +270,8 @@ class TrainedOperator(_Trained[Weights]):
 class TrainedFunctional(_Trained[jax.Array]):
   """A trained functional: (weights, activation=0) -> predictions [K].
 
-  Invariant. It is compiled at the first call; `jax.vmap` and `jax.jit` take it.
+  Invariant. The first call compiles, quickly rather than well; within `jax.jit`
+  and `jax.vmap` it is optimized in full.
 
   Attributes:
     target: the architecture of the networks that it reads.
@@ -647,10 +657,10 @@ def _load(
     link = header.get("link", "identity")
     if link not in LINKS:
       raise ValueError(f"no link {link!r}")
-    flat = {
-      name.removeprefix(_PARAMS): jnp.asarray(array)
-      for name, array in arrays.items()
-    }
+    # One transfer: one for each array would compile a program per shape.
+    flat = jax.device_put(
+      {name.removeprefix(_PARAMS): array for name, array in arrays.items()}
+    )
     params = flax.traverse_util.unflatten_dict(flat, sep="/")
     _check_params(metanetwork, params)
   return trained(target, metanetwork, params, model, link, about)

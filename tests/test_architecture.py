@@ -32,6 +32,10 @@ IMPORTS = {
   "eval": {"base", "batched", "symmetry", "targets", "inner"},
   "runtime": {"base", "data"},
   "saved": {"base", "eval", "gmn", "inner", "io", "symmetry", "targets"},
+  "amortized": {
+    "base", "batched", "io", "symmetry", "gmn", "inner", "saved", "training",
+  },
+  "streaming": {"base", "batched", "io", "saved", "zoo"},
   "testing": {"base", "symmetry"},
 }  # fmt: skip
 
@@ -138,6 +142,18 @@ def test_guarded_packages(package):
       used = any(n.split(".")[0] == package for n in imports(file))
       name = file.relative_to(ROOT).as_posix()
       assert not used or name.startswith(GUARDED[package] or ("-",)), file
+
+
+def test_modules_are_imported_without_posix():
+  """Windows has none of these; functions may try to import them."""
+  posix = {"fcntl", "grp", "posix", "pwd", "resource", "termios"}
+  for folder in ("scalegmn_jax", "experiments", "configs"):
+    for file in sources(folder):
+      for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+          assert not posix & {name.name for name in node.names}, file
+        if isinstance(node, ast.ImportFrom):
+          assert node.module not in posix, file
 
 
 def test_nothing_is_unpickled():

@@ -4,7 +4,6 @@ Units are seconds, bytes, floating-point operations, and operations or bytes per
 second.
 """
 
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -78,8 +77,9 @@ def copy_ceiling(size: int, *, runs: int = 10) -> float:
 def peak_bytes() -> int:
   """Peak memory of the device; peak resident memory if it is unknown.
 
-  On a CPU, memory used by compilation is included. On Linux `ru_maxrss` is not
-  used, because a process inherits its value from the parent process.
+  0 on Windows, which tells neither. On a CPU, memory used by compilation is
+  included. On Linux `ru_maxrss` is not used, because a process inherits its
+  value from the parent process.
   """
   stats = jax.devices()[0].memory_stats()
   if stats and "peak_bytes_in_use" in stats:
@@ -89,5 +89,9 @@ def peak_bytes() -> int:
     for line in status.read_text().splitlines():
       if line.startswith("VmHWM:"):
         return 1024 * int(line.split()[1])
+  try:
+    import resource
+  except ImportError:
+    return 0
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == "darwin" else 1024 * peak

@@ -44,7 +44,9 @@ def generated() -> dict[Path, str]:
     return f"{begin}{tables.BLOCKS[name]()}\n{end}"
 
   pages = {
-    tracked.ROOT / page: _BLOCK.sub(block, (tracked.ROOT / page).read_text())
+    tracked.ROOT / page: _BLOCK.sub(
+      block, (tracked.ROOT / page).read_text("utf-8")
+    )
     for page in PAGES
   }
   return pages | {
@@ -62,7 +64,7 @@ def main(argv: list[str]) -> None:
   stale = {
     page: text
     for page, text in generated().items()
-    if not page.exists() or page.read_text() != text
+    if not page.exists() or page.read_text("utf-8") != text
   }
   names = ", ".join(str(page.relative_to(tracked.ROOT)) for page in stale)
   if flags.FLAGS.check:

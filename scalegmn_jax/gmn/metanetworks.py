@@ -129,6 +129,7 @@ def operator(
     "class_combinations": class_combinations,
   }
   refuse_unused(vars(options) | writing, acting_groups(target.spec))
+  model = vars(options) | {"step": step} | writing
   connectivity, read = _graph_of(target, options, classes)
   reader = writer = None
   if classes:
@@ -154,7 +155,7 @@ def operator(
 
     return jax.tree.map(add, weights, wide, updates)
 
-  return Operator(init, apply)
+  return Operator(init, apply, target, model)
 
 
 def functional(

@@ -40,7 +40,7 @@ def make_optimizer(
       f"{weight_decay}: expected positive numbers"
     )
   schedule = optax.warmup_cosine_decay_schedule(
-    0.0, learning_rate, max(warmup, 1), steps
+    0.0, learning_rate, max(warmup, 1), max(steps, 2)
   )
   return optax.apply_if_finite(
     optax.chain(

@@ -113,6 +113,31 @@ def to_rows(weights: Weights) -> np.ndarray:
   ).astype(np.float32)
 
 
+def read_activations(
+  target: TargetNetwork, files: store.ZooFiles, rows: np.ndarray
+) -> np.ndarray:
+  """The activation of each network: [B] int32, indices into the target's.
+
+  Args:
+    target: the architecture.
+    files: the zoo.
+    rows: [B] row numbers.
+
+  Raises:
+    InputError: an activation that the target does not have.
+  """
+  names = store.column(files, "config.activation")[rows]
+  unknown = ~np.isin(names, target.activations)
+  if unknown.any():
+    row = rows[unknown.argmax()]
+    raise InputError(
+      f"{files.path / store.METRICS}: row {row} has activation "
+      f"{names[unknown.argmax()]!r}, expected one of "
+      f"{', '.join(target.activations)}"
+    )
+  return np.array([target.activations.index(name) for name in names], np.int32)
+
+
 def load_networks(
   target: TargetNetwork, files: store.ZooFiles, rows: np.ndarray
 ) -> Networks:
@@ -129,19 +154,9 @@ def load_networks(
   """
   check_layout(target, files)
   store.check_finite(files, rows)
-  names = store.column(files, "config.activation")[rows]
-  unknown = ~np.isin(names, target.activations)
-  if unknown.any():
-    row = rows[unknown.argmax()]
-    raise InputError(
-      f"{files.path / store.METRICS}: row {row} has activation "
-      f"{names[unknown.argmax()]!r}, expected one of "
-      f"{', '.join(target.activations)}"
-    )
-  index = [target.activations.index(name) for name in names]
   return Networks(
     to_weights(target, read_rows(target, files, rows)),
-    jnp.array(index, jnp.int32),
+    jnp.array(read_activations(target, files, rows)),
     _class_to_output(files, rows, specs.output_size(target.spec)),
   )
 

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from configs import cnn, mlp
-from experiments import apply
 from experiments.runner import experiment, workdir
 from scalegmn_jax import load_operator, saved
 from scalegmn_jax.base import InputError
@@ -236,23 +235,6 @@ def save_tiny_operator(folder, target):
   return saved.save_operator(folder, target, model, params), model
 
 
-def test_apply_to_another_architecture(tmp_path):
-  save_tiny_operator(tmp_path, tiny_target())
-  other = make_target({"name": "mlp", "sizes": [64, 7, 6, 10]})
-  path = write_zoo(tmp_path / "zoo", other)
-  with pytest.raises(InputError, match="layout.csv: networks of weights"):
-    apply.improve(tmp_path, path, tmp_path / "out")
-  assert not (tmp_path / "out").exists()
-
-
-def test_apply_to_a_zoo_with_nan(tmp_path):
-  save_tiny_operator(tmp_path, tiny_target())
-  path = write_zoo(tmp_path / "zoo", tiny_target(), spoil=put_nan)
-  with pytest.raises(InputError, match="row 3"):
-    apply.improve(tmp_path, path, tmp_path / "out")
-  assert not (tmp_path / "out").exists()
-
-
 def test_nothing_to_measure_again(tmp_path):
   with pytest.raises(InputError, match="no trained metanetwork to measure"):
     experiment.run(settings({}), tmp_path / "run", eval_only=True)
@@ -297,7 +279,6 @@ COMMANDS = [
     "config.seed",
   ),
   (["experiments.run", "--config=configs/cnn.py", "extra"], "extra"),
-  (["experiments.apply", "--zoo.path=x", "--out=y"], "--workdir is needed"),
   (
     [
       *("experiments.run", "--config=configs/cnn.py:tiny"),
@@ -311,6 +292,14 @@ COMMANDS = [
       f"--workdir={'n' * 300}",
     ],
     "error: nnn",
+  ),
+  (
+    ["experiments.apply", "--zoo.path=x", "--out=y"],
+    "expected --workdir or --operator, neither is given",
+  ),
+  (
+    ["experiments.predict", "--functional=x", "--zoo.path=y"],
+    "--out is needed",
   ),
 ]
 
