@@ -11,6 +11,11 @@ is then 3. The same command goes on after an interruption.
 
 import sys
 
+from experiments.runner import interrupt
+
+if __name__ == "__main__":
+  interrupt.note()  # the other imports take seconds
+
 from experiments.runner import command, streaming
 from scalegmn_jax.saved import load_operator, pretrained
 from scalegmn_jax.streaming import edit_zoo

@@ -12,6 +12,11 @@ command goes on after an interruption.
 
 import sys
 
+from experiments.runner import interrupt
+
+if __name__ == "__main__":
+  interrupt.note()  # the other imports take seconds
+
 from experiments.runner import command, streaming
 from scalegmn_jax.saved import (
   FUNCTIONAL,

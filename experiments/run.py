@@ -26,7 +26,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import build
-from experiments.runner import command, experiment, progress, usage, workdir
+from experiments.runner import command, experiment, progress, workdir
 from scalegmn_jax.base import InputError
 
 
@@ -40,7 +40,6 @@ def define_flags() -> None:
   )
   flags.DEFINE_bool("eval_only", False, "Measure a trained run again.")
   flags.DEFINE_bool("dry_run", False, "Check the config, estimate the work.")
-  usage.define_flags()
 
 
 def parse_config() -> tuple[ConfigDict, str]:
@@ -66,10 +65,6 @@ def parse_config() -> tuple[ConfigDict, str]:
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  help_text = usage.text(__doc__)
-  if help_text is not None:
-    print(help_text)
-    return
   config, file = parse_config()
   folder = Path(flags.FLAGS.workdir or workdir.default(file, config))
   progress.console.print(build.devices())

@@ -19,11 +19,16 @@ command is started several times. Needs Optuna: pip install
 import sys
 from pathlib import Path
 
+from experiments.runner import interrupt
+
+if __name__ == "__main__":
+  interrupt.note()  # the other imports take seconds
+
 from absl import app, flags
 from ml_collections import config_flags
 
 from experiments import build, run
-from experiments.runner import command, experiment, progress, usage, workdir
+from experiments.runner import command, experiment, progress, workdir
 from scalegmn_jax.base import InputError
 
 DEFAULT = (
@@ -50,16 +55,11 @@ def define_flags() -> None:
     "trials", 20, "Number of trials, of all processes together.", 1
   )
   flags.DEFINE_multi_string("vary", DEFAULT, "A key and its values.")
-  usage.define_flags()
 
 
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  help_text = usage.text(__doc__)
-  if help_text is not None:
-    print(help_text)
-    return
   try:
     from experiments.runner import search
   except ModuleNotFoundError as error:

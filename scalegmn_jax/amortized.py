@@ -14,6 +14,7 @@ import numpy as np
 
 from scalegmn_jax import batched, io
 from scalegmn_jax.base import InputError, Networks, Operator, Params, Weights
+from scalegmn_jax.eval import weight_range
 from scalegmn_jax.gmn.prototypes.data_init import init_from_data
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.saved import TrainedOperator, save_operator
@@ -62,6 +63,7 @@ def train(
   patience: int = 100,
   seed: int = 0,
   workdir: str | os.PathLike[str] | None = None,
+  about: Mapping[str, Any] | None = None,
   log_every: int = 100,
   eval_every: int | None = None,
   on_step: Callable[[int, str], None] | None = None,
@@ -102,6 +104,9 @@ def train(
     seed: of φ and of all random draws.
     workdir: folder for checkpoints, metrics and the operator; the same call
       resumes the training there. None to keep nothing.
+    about: what `TrainedOperator.about` says besides the shape of the images,
+      the objective and the range of the weights; JSON values, such as
+      {"images": "digits", "scaling": "x/8 - 1"}.
     log_every: steps between two rows of `metrics.jsonl`.
     eval_every: steps between two validations, each with a checkpoint; None for
       a tenth of the steps.
@@ -179,9 +184,17 @@ def train(
       eval_every=eval_every or max(steps // 10, 1), patience=patience,
       grad_chunk=grad_chunk, on_step=on_step, watch=watch,
     )  # fmt: skip
+    about = {
+      "shape": list(target.input_shape),
+      "objective": f"cross-entropy + {l1:g} * {penalty} L1",
+      "statistics": weight_range.measure(target, data.networks),
+      **(about or {}),
+    }
     if workdir is not None:
-      save_operator(folder, target, model, state.best_params)
-  return TrainedOperator(target, operator, state.best_params, model)
+      save_operator(folder, target, model, state.best_params, about=about)
+  return TrainedOperator(
+    target, operator, state.best_params, model, about=about
+  )
 
 
 class _Data(NamedTuple):

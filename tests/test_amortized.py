@@ -32,7 +32,8 @@ def test_it_improves_saves_and_resumes(operator, networks, tmp_path):
     return sg.train(
       operator, networks, IMAGES, LABELS, steps=60, workdir=tmp_path / "run",
       on_step=lambda step, _: steps.append(step),
-      watch=lambda step, metrics: seen.append(metrics["val_objective"]), **more,
+      watch=lambda step, metrics: seen.append(metrics["val_objective"]),
+      about={"images": "half planes"}, **more,
     )  # fmt: skip
 
   trained = train()
@@ -44,6 +45,9 @@ def test_it_improves_saves_and_resumes(operator, networks, tmp_path):
   logits = TARGET.apply(better, IMAGES)
   assert (logits.argmax(-1) == LABELS).mean() > 0.8
   loaded = sg.load_operator(tmp_path / "run")
+  assert loaded.about == trained.about
+  assert loaded.about["images"] == "half planes"
+  assert loaded.about["statistics"]["networks"] == 11  # one validates
   for new, old in zip(
     jax.tree.leaves(loaded(network)), jax.tree.leaves(better), strict=True
   ):

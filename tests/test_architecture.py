@@ -33,7 +33,8 @@ IMPORTS = {
   "runtime": {"base", "data"},
   "saved": {"base", "eval", "gmn", "inner", "io", "symmetry", "targets"},
   "amortized": {
-    "base", "batched", "io", "symmetry", "gmn", "inner", "saved", "training",
+    "base", "batched", "eval", "io", "symmetry", "gmn", "inner", "saved",
+    "training",
   },
   "streaming": {"base", "batched", "io", "saved", "zoo"},
   "testing": {"base", "symmetry"},

@@ -22,7 +22,7 @@ from experiments import build
 from experiments.bench import cases, measure, report, worker
 from experiments.bench.keys import KEYS
 from experiments.build import schema
-from experiments.runner import command, progress, usage
+from experiments.runner import command, progress
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import write_json, write_text
 
@@ -90,16 +90,11 @@ def define_flags() -> None:
   )
   flags.DEFINE_string("out", "", "Folder to write; the default is printed.")
   flags.DEFINE_list("compare", [], "Two bench.json files to compare.")
-  usage.define_flags()
 
 
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  help_text = usage.text(__doc__)
-  if help_text is not None:
-    print(help_text)
-    return
   if flags.FLAGS.compare:
     paths = [Path(path) for path in flags.FLAGS.compare]
     if len(paths) != 2:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from absl import app, flags
 
-from experiments.runner import interrupt, progress
+from experiments.runner import interrupt, progress, usage
 from scalegmn_jax import runtime
 from scalegmn_jax.base import InputError, Interrupted
 
@@ -17,14 +17,15 @@ def start(
   main: Callable[[list[str]], None],
   after_interrupt: str = "the same command goes on",
 ) -> int:
-  """Runs `main` with parsed flags.
+  """Runs `main` with parsed flags, or shows the help that flags ask for.
 
   Compiled programs are kept for the next run and freed memory for the next
   step, see `scalegmn_jax.runtime`. SIGTERM and SIGINT end the program at its
   next safe point, see `interrupt`.
 
   Args:
-    main: the program, called with the arguments that are not flags.
+    main: the program, called with the arguments that are not flags. The
+      docstring of its module is the text of --help.
     after_interrupt: message for users who interrupt the program.
 
   Returns:
@@ -34,7 +35,12 @@ def start(
     nobody reads the output.
   """
   try:
+    usage.define_flags()
     argv = _parse(sys.argv)
+    help_text = usage.text(sys.modules[main.__module__].__doc__)
+    if help_text is not None:
+      print(help_text, flush=True)
+      return 0
     try:
       runtime.keep_compiled()
     except InputError as error:  # no reason to stop

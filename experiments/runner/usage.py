@@ -20,14 +20,15 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 WIDTH = 80
 
 
-def define_flags(configs: bool = True) -> None:
-  """Defines --help, and --list for a program with configs."""
-  flags.DEFINE_bool(
-    "help", False, "Show this text; with --config, the keys of the config.",
-    short_name="h",
-  )  # fmt: skip
-  if configs:
+def define_flags() -> None:
+  """Defines --help, and --list for a program that has --config."""
+  if "help" in flags.FLAGS:  # a program that starts twice in one process
+    return
+  meaning = "Show this text."
+  if "config" in flags.FLAGS:
+    meaning = "Show this text; with --config, the keys of the config."
     flags.DEFINE_bool("list", False, "Show configs, variants and experiments.")
+  flags.DEFINE_bool("help", False, meaning, short_name="h")
 
 
 def text(program: str | None) -> str | None:

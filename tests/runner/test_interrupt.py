@@ -28,6 +28,7 @@ def test_a_signal_ends_the_program_at_its_next_safe_point(
         advance()
 
   monkeypatch.setattr(command, "_parse", lambda argv: argv)
+  monkeypatch.setattr(command.usage, "text", lambda program: None)
   monkeypatch.setattr(command.runtime, "keep_compiled", lambda: None)
   assert command.start(main) == 75
   assert reached == [0, 1]

@@ -1,5 +1,11 @@
 """--help and --list."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
 from configs import cnn
 from experiments.runner import experiment, usage
 
@@ -22,3 +28,15 @@ def test_all_configs_and_experiments_are_listed():
   assert ":full, :cifar10_gs, :tanh, :tiny" in text
   for name in experiment.list_experiments():
     assert name in text
+
+
+@pytest.mark.parametrize(
+  "program", ["apply", "bench", "compare", "docs", "predict", "run", "sweep"]
+)
+def test_programs_show_their_docstring_and_their_flags(program):
+  result = subprocess.run(
+    [sys.executable, "-m", f"experiments.{program}", "--help"],
+    cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  assert f"python -m experiments.{program}" in result.stdout
+  assert "\n  --help\n" in result.stdout
