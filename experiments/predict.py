@@ -18,12 +18,9 @@ if __name__ == "__main__":
   interrupt.note()  # the other imports take seconds
 
 from experiments.runner import command, streaming
-from scalegmn_jax.saved import (
-  FUNCTIONAL,
-  TrainedFunctional,
-  load_functional,
-)
+from scalegmn_jax.saved import FUNCTIONAL, load_functional
 from scalegmn_jax.streaming import predict_zoo
+from scalegmn_jax.trained import TrainedFunctional
 
 
 def functional_of_run(workdir: str) -> TrainedFunctional:

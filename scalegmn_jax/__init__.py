@@ -20,8 +20,6 @@ from scalegmn_jax.gmn.metanetworks import functional, operator
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.runtime import keep_compiled
 from scalegmn_jax.saved import (
-  TrainedFunctional,
-  TrainedOperator,
   load_functional,
   load_operator,
   pretrained,
@@ -31,6 +29,7 @@ from scalegmn_jax.saved import (
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.targets.registry import make_target, register_target
+from scalegmn_jax.trained import TrainedFunctional, TrainedOperator
 
 try:
   __version__ = importlib.metadata.version("scalegmn-jax")

@@ -17,8 +17,9 @@ from scalegmn_jax.base import InputError, Networks, Operator, Params, Weights
 from scalegmn_jax.eval import weight_range
 from scalegmn_jax.gmn.prototypes.data_init import init_from_data
 from scalegmn_jax.inner.losses import finetune_losses
-from scalegmn_jax.saved import TrainedOperator, save_operator
+from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import spec as specs
+from scalegmn_jax.trained import TrainedOperator
 
 SETTINGS = "training.json"
 """In the workdir: the settings and the data of the training."""

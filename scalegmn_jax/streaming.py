@@ -18,7 +18,7 @@ import numpy as np
 
 from scalegmn_jax import batched, io
 from scalegmn_jax.base import InputError, Networks
-from scalegmn_jax.saved import LINKS, TrainedFunctional, TrainedOperator
+from scalegmn_jax.trained import LINKS, TrainedFunctional, TrainedOperator
 from scalegmn_jax.zoo import codec, store
 
 BLOCK = 256

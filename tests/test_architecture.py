@@ -31,12 +31,13 @@ IMPORTS = {
   },
   "eval": {"base", "batched", "symmetry", "targets", "inner"},
   "runtime": {"base", "data"},
-  "saved": {"base", "eval", "gmn", "inner", "io", "symmetry", "targets"},
+  "trained": {"base", "eval", "gmn", "inner", "symmetry"},
+  "saved": {"base", "gmn", "io", "symmetry", "targets", "trained"},
   "amortized": {
     "base", "batched", "eval", "io", "symmetry", "gmn", "inner", "saved",
-    "training",
+    "trained", "training",
   },
-  "streaming": {"base", "batched", "io", "saved", "zoo"},
+  "streaming": {"base", "batched", "io", "trained", "zoo"},
   "testing": {"base", "symmetry"},
 }  # fmt: skip
 

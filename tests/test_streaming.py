@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalegmn_jax import saved, streaming
+from scalegmn_jax import streaming, trained
 from scalegmn_jax.base import Functional, InputError, Operator
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.zoo import codec, store
@@ -43,7 +43,7 @@ def doubling(factor=2.0):
     return jax.tree.map(lambda w: w * params["factor"], weights)
 
   metanetwork = Operator(lambda key: {}, apply)
-  return saved.TrainedOperator(
+  return trained.TrainedOperator(
     TARGET, metanetwork, {"factor": jnp.float32(factor)}, {}
   )
 
@@ -55,7 +55,7 @@ def summing():
     return jnp.stack([weights[0]["kernel"].sum(), weights[1]["bias"].sum()])
 
   metanetwork = Functional(lambda key: {}, apply)
-  return saved.TrainedFunctional(TARGET, metanetwork, {}, {}, "sigmoid")
+  return trained.TrainedFunctional(TARGET, metanetwork, {}, {}, "sigmoid")
 
 
 @pytest.fixture
@@ -143,12 +143,12 @@ def test_predictions_are_a_table(tmp_path, small_blocks):
 def test_another_architecture_is_refused_before_the_work(tmp_path):
   write_zoo(tmp_path / "zoo")
   operator = doubling()
-  other = saved.TrainedOperator(
+  other = trained.TrainedOperator(
     mlp((2, 4, 2)), operator.metanetwork, operator.params, {}
   )
   with pytest.raises(InputError, match="layout.csv: "):
     streaming.edit_zoo(other, tmp_path / "zoo", tmp_path / "out")
-  tanh = saved.TrainedOperator(
+  tanh = trained.TrainedOperator(
     mlp((2, 3, 2), "tanh"), operator.metanetwork, operator.params, {}
   )
   with pytest.raises(InputError, match="row 0 has activation 'relu'"):
