@@ -57,13 +57,13 @@ def test_a_failed_case_is_a_row(results, tmp_path):
   done = bench(
     "--config=configs/bench.py:tiny",
     f"--out={tmp_path}",
-    "--config.cases=inr,connectivity_direct",
-    "--config.inr.sizes=(2,)",
+    "--config.cases=operator,connectivity_direct",
+    "--config.operator.sizes=((4, 3),)",
   )
   assert done.returncode == 1
-  assert "1 of 2 cases failed: inr" in done.stderr
+  assert "1 of 2 cases failed: operator_w4_n3" in done.stderr
   rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
-  assert "mlp: sizes (2,), expected two or more" in rows[0]["error"]
+  assert "grad_chunk is 2, expected a divisor of 3 networks" in rows[0]["error"]
   assert rows[1]["step"]["seconds"] > 0
 
   files = [folder / "bench.json" for folder in (results, tmp_path)]
