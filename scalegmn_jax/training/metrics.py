@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +29,8 @@ class Tracker(Protocol):
 class Metrics:
   """Appends rows to a file and reads them back.
 
-  A resumed run cuts the file back to its first step, so that every step occurs
+  Each row carries a checksum, which readers of the class do not see. A resumed
+  run cuts the file back to its first step, so that every step occurs
   once. An incomplete last row, left by an interruption, is dropped. If another
   row is damaged, the file is set aside and the other rows are kept.
 
@@ -45,13 +47,13 @@ class Metrics:
       what = f"line {damaged[0]}, {len(damaged)} in all"
       io.set_aside(path, what, "the other rows are kept")
     kept = [row for row in rows if row["step"] <= step]
-    io.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+    io.write_text(path, "".join(map(_line, kept)))
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Appends a row; it is on disk when this returns."""
     row = {"step": step} | {k: float(v) for k, v in values.items()}
     with self._path.open("a") as file:
-      file.write(json.dumps(row) + "\n")
+      file.write(_line(row))
       file.flush()
       os.fsync(file.fileno())
     if self._tracker is not None:
@@ -84,6 +86,19 @@ def _read(path: Path) -> tuple[list[dict[str, float]], list[int]]:
   return rows, damaged
 
 
+_CHECKSUM = "crc32"
+"""Key of the checksum of a row. Rows of version 0.1 have none."""
+
+
+def _line(row: Mapping[str, float]) -> str:
+  """A row as text, with its checksum."""
+  return json.dumps({**row, _CHECKSUM: _checksum(row)}) + "\n"
+
+
+def _checksum(row: Mapping[str, float]) -> int:
+  return zlib.crc32(json.dumps(row).encode())
+
+
 def _parse(line: str) -> dict[str, float] | None:
   """The row in a line; None if it is damaged."""
   try:
@@ -92,5 +107,7 @@ def _parse(line: str) -> dict[str, float] | None:
     return None
   if not isinstance(row, dict) or type(row.get("step")) is not int:
     return None
-  numbers = all(type(value) in (int, float) for value in row.values())
-  return row if numbers else None
+  if not all(type(value) in (int, float) for value in row.values()):
+    return None
+  checksum = row.pop(_CHECKSUM, None)
+  return row if checksum in (None, _checksum(row)) else None

@@ -14,6 +14,7 @@ import pytest
 
 import scalegmn_jax
 from experiments.finetune.plan import label
+from scalegmn_jax.training import metrics
 from scalegmn_jax.zoo import codec, store
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -63,10 +64,7 @@ def table(workdir):
 
 def rows(workdir):
   file = workdir / "operator" / "metrics.jsonl"
-  if not file.exists():
-    return []
-  lines = file.read_text().splitlines(keepends=True)
-  return [json.loads(line) for line in lines if line.endswith("\n")]
+  return metrics.read(file)
 
 
 def wait_for(process, condition):

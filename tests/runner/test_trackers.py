@@ -1,6 +1,5 @@
 """Trackers: what they receive, and what happens without their package."""
 
-import json
 import struct
 import sys
 import types
@@ -12,7 +11,7 @@ from configs import cnn
 from experiments import build
 from experiments.runner import experiment, trackers, workdir
 from scalegmn_jax.base import InputError
-from scalegmn_jax.training.metrics import Metrics
+from scalegmn_jax.training.metrics import Metrics, read
 
 
 class FakeService(types.ModuleType):
@@ -49,10 +48,7 @@ def test_a_service_receives_every_row(service, tmp_path):
     metrics.write(20, {"objective": 1.0, "val_objective": 2})
     assert service.finished == 0
   assert service.finished == 1
-  rows = [
-    json.loads(line)
-    for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
-  ]
+  rows = read(tmp_path / "metrics.jsonl")
   assert [{"step": step, **values} for step, values in service.logged] == rows
   assert service.started[0]["config"] == {"seed": 3}
 

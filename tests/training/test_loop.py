@@ -1,6 +1,5 @@
 """The training loop: its files, and no waiting for the host."""
 
-import json
 import re
 
 import jax
@@ -13,6 +12,7 @@ from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.training import loop as training
+from scalegmn_jax.training import metrics
 from scalegmn_jax.training import step as steps
 from scalegmn_jax.training.objectives import amortized_objective
 from scalegmn_jax.training.optimizer import make_optimizer
@@ -79,10 +79,7 @@ def fit(workdir, data, loss=distance, stop=None, patience=100, log_every=5):
 
 
 def written(workdir):
-  rows = [
-    json.loads(line)
-    for line in (workdir / "metrics.jsonl").read_text().splitlines()
-  ]
+  rows = metrics.read(workdir / "metrics.jsonl")
   assert all(row.pop("steps_per_second") > 0 for row in rows)
   return rows
 
