@@ -29,6 +29,7 @@ from ml_collections import config_flags
 
 from experiments import build, run
 from experiments.runner import command, experiment, progress, workdir
+from scalegmn_jax import devices
 from scalegmn_jax.base import InputError
 
 DEFAULT = (
@@ -81,7 +82,8 @@ def main(argv) -> None:
   workdir.check(folder, sweep_config)
   with workdir.lock(folder, wait=STARTS_TOGETHER):
     workdir.claim(folder, sweep_config)
-  search.sweep(config, space, folder, flags.FLAGS.trials, config_file=file)
+  with devices.spread():
+    search.sweep(config, space, folder, flags.FLAGS.trials, config_file=file)
 
 
 if __name__ == "__main__":

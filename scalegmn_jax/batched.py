@@ -1,12 +1,15 @@
 """Functions of one network, mapped over many: the only place that maps."""
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from scalegmn_jax import devices
 from scalegmn_jax.base import (
   Functional,
   Network,
@@ -37,30 +40,43 @@ def as_network(tree: Any) -> Any:
 
 
 def map_networks(
-  f: Callable[..., Any], *stacked: Any, vmap_size: int | None = 1
+  f: Callable[..., Any],
+  *stacked: Any,
+  shared: tuple[Any, ...] = (),
+  vmap_size: int | None = 1,
 ) -> Any:
   """Maps f over networks; to be called inside `jax.jit`.
 
+  Networks are spread over the devices of `devices.spread`.
+
   Args:
-    f: arguments without the axis [B] -> a pytree; a `Networks` becomes a
-      `Network`.
+    f: (*arguments without the axis [B], *shared) -> a pytree; a `Networks`
+      becomes a `Network`. It must not close over traced arrays: on several
+      devices, each has its own program.
     *stacked: pytrees with leaves [B, ...].
-    vmap_size: networks computed side by side by `vmap`; None for all. With 1,
-      networks are computed one after another: memory does not grow with B, and
-      on a CPU the features of one network stay in the cache.
+    shared: pytrees that all networks share, such as images.
+    vmap_size: networks that a device computes side by side by `vmap`; None for
+      all. With 1, networks are computed one after another: memory does not grow
+      with B, and on a CPU the features of one network stay in the cache.
 
   Returns:
     The results of f with leaves [B, ...].
   """
 
-  def one(items):
-    return f(*as_network(items))
+  def of_shard(*stacked_and_shared):
+    *stacked, shared = stacked_and_shared
 
-  if vmap_size is None:
-    return jax.vmap(one)(stacked)
-  # A batch size of 1 would add a vmap over an axis of one.
-  batch_size = vmap_size if vmap_size > 1 else None
-  return jax.lax.map(one, stacked, batch_size=batch_size)
+    def one(items):
+      return f(*as_network(items), *shared)
+
+    stacked = tuple(stacked)
+    if vmap_size is None:
+      return jax.vmap(one)(stacked)
+    # A batch size of 1 would add a vmap over an axis of one.
+    batch_size = vmap_size if vmap_size > 1 else None
+    return jax.lax.map(one, stacked, batch_size=batch_size)
+
+  return devices.map_shards(of_shard, *stacked, shared=shared)
 
 
 def apply_batched(
@@ -71,32 +87,37 @@ def apply_batched(
   Args:
     f: (shared, network) -> a pytree. `network` is a `Network`, or any pytree
       without its axis [B].
-    batch_size: networks per call of the compiled program; None for a default
-      that is fast on the device. With 1, one program serves any number of
-      networks.
+    batch_size: networks per device and call of the compiled program; None for
+      a default that is fast on the device. With 1, one program serves any
+      number of networks.
 
   Returns:
     (shared, networks with leaves [B, ...]) -> the results with leaves
     [B, ...]. Networks are sent to the device one batch at a time.
   """
   cpu = jax.default_backend() == "cpu"
-  size = batch_size or (CPU_BATCH if cpu else ACCELERATOR_BATCH)
+  per_device = batch_size or (CPU_BATCH if cpu else ACCELERATOR_BATCH)
 
   @jax.jit
   def compiled(shared, stacked):
     count = jax.tree.leaves(stacked)[0].shape[0]
     # One network at a time is as fast on a CPU, and a vmap over one network is
     # slow on any device.
-    vmap_size = 1 if cpu or count == 1 else None
+    vmap_size = 1 if cpu or count <= devices.shards() else None
     return map_networks(
-      lambda item: f(shared, item), stacked, vmap_size=vmap_size
+      lambda item, shared: f(shared, item),
+      stacked,
+      shared=(shared,),
+      vmap_size=vmap_size,
     )
 
   def apply(shared, stacked):
     count = jax.tree.leaves(stacked)[0].shape[0]
+    size = per_device * devices.shards()
     if count <= size:
       return compiled(shared, stacked)
     host = jax.device_get(stacked)
+    shared = devices.replicate(shared)
     parts = []
     for start in range(0, count, size):
       # The last batch overlaps the one before: all have the same shape.
@@ -117,7 +138,8 @@ def update_in_turn(f: Callable[..., Any]) -> Callable[..., Any]:
   """Compiles an update of one network and applies it to many, one by one.
 
   A call of the program updates as many networks as take a few seconds, so that
-  the host can stop in between. The bits do not depend on where it stops.
+  the host can stop in between. The bits do not depend on where it stops. Each
+  device of `devices.spread` updates its share, one network at a time.
 
   Args:
     f: (item, network, *shared) -> the item, updated. `item` and `network` are
@@ -129,27 +151,53 @@ def update_in_turn(f: Callable[..., Any]) -> Callable[..., Any]:
     done)` is called after each call of the program.
   """
 
-  @jax.jit
-  def compiled(items, networks, shared, begin, end):
+  def of_shard(count, items, networks, index, shared_and_ends):
+    """Updates the items of one of `count` devices, of index begin to end."""
+    shared, begin, end = shared_and_ends
+
     def update(i, items):
       item, network = as_network(
         jax.tree.map(lambda a: a[i], (items, networks))
       )
+      inside = (begin <= index[i]) & (index[i] < end)
       return jax.tree.map(
-        lambda a, new: a.at[i].set(new), items, f(item, network, *shared)
-      )
+        lambda a, old, new: a.at[i].set(jnp.where(inside, new, old)),
+        items, item, f(item, network, *shared),
+      )  # fmt: skip
 
-    return jax.lax.fori_loop(begin, end, update, items)
+    return jax.lax.fori_loop(begin // count, -(-end // count), update, items)
+
+  @jax.jit
+  def compiled(items, networks, shared, begin, end):
+    total, count = jax.tree.leaves(items)[0].shape[0], devices.shards()
+    args = shared, begin, end
+    if count == 1:
+      return of_shard(1, items, networks, jnp.arange(total), args)
+    # Neighbours are on different devices: the first ones are done first.
+    rounds = -(-total // count)
+    index = np.arange(rounds * count).reshape(rounds, count).T.ravel()
+    place = np.argsort(index)[:total]
+    items, networks = jax.tree.map(
+      lambda a: a[np.minimum(index, total - 1)], (items, networks)
+    )
+    updated = devices.map_shards(
+      functools.partial(of_shard, count), items, networks, jnp.asarray(index),
+      shared=args,
+    )  # fmt: skip
+    return jax.tree.map(lambda a: a[place], updated)
 
   def run(items, networks, *shared, done=0, on_call=lambda items, done: None):
-    total, size = jax.tree.leaves(items)[0].shape[0], 1
+    total = jax.tree.leaves(items)[0].shape[0]
+    size = devices.shards()
     while done < total:
       start, end = time.monotonic(), min(done + size, total)
       items = jax.block_until_ready(
         compiled(items, networks, shared, done, end)
       )
       each = (time.monotonic() - start) / (end - done)
-      done, size = end, max(1, int(CALL_SECONDS / each))
+      # A multiple of the number of devices.
+      size = max(1, int(CALL_SECONDS / each / devices.shards()))
+      done, size = end, size * devices.shards()
       on_call(items, done)
     return items
 

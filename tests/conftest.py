@@ -27,6 +27,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests are many small programs that run once, so compiling dominates. The runs
 # in .ci/run compile with the optimizations that users have.
 jax.config.update("jax_disable_most_optimizations", True)
+# For tests that spread networks over devices; all others use the first one.
+jax.config.update("jax_num_cpu_devices", 8)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # that is used is listed, so a new arrow is a visible change of this table.
 IMPORTS = {
   "base": set(),
-  "batched": {"base"},
+  "devices": set(),
+  "batched": {"base", "devices"},
   "io": {"base"},
   "partial": {"base", "io"},
   "symmetry": {"base", "batched"},
@@ -24,7 +25,7 @@ IMPORTS = {
   "zoo": {
     "base", "batched", "io", "partial", "symmetry", "targets", "inner", "data",
   },
-  "training": {"base", "batched", "io", "inner"},
+  "training": {"base", "batched", "devices", "io", "inner"},
   "baselines": {
     "base", "batched", "partial", "symmetry", "graph", "gmn", "inner",
     "training",

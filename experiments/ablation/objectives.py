@@ -106,7 +106,9 @@ def finetune_objective(
   @jax.jit
   def objectives(networks, x, y):
     return batched.map_networks(
-      lambda network: losses(network, x, y).objective, networks
+      lambda network, x, y: losses(network, x, y).objective,
+      networks,
+      shared=(x, y),
     )
 
   def numbers(operator):

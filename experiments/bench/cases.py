@@ -22,7 +22,7 @@ from experiments.bench.training import (
   training,
 )
 from scalegmn_jax import batched
-from scalegmn_jax.base import InputError, Network, TargetNetwork
+from scalegmn_jax.base import InputError, Network, Params, TargetNetwork
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.targets.cnn import cnn
@@ -215,11 +215,11 @@ def _apply(config: ConfigDict, networks: int) -> dict[str, Any]:
 
   def apply(batch):
     def run(params, inputs):
-      def edit(network: Network):
+      def edit(network: Network, params: Params):
         return operator.apply(params, network.weights, network.activation)
 
       return batched.map_networks(
-        edit, inputs, vmap_size=vmap_size_of(batch, networks)
+        edit, inputs, shared=(params,), vmap_size=vmap_size_of(batch, networks)
       )
 
     return jax.jit(run)

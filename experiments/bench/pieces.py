@@ -31,7 +31,7 @@ def target(config: ConfigDict, networks: int, direct: bool) -> dict[str, Any]:
 
   def forward(weights, images):
     return batched.map_networks(
-      lambda w: network.apply(w, images), weights, vmap_size=None
+      network.apply, weights, shared=(images,), vmap_size=None
     )
 
   def step(weights, images):

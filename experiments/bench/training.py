@@ -73,11 +73,13 @@ def training(
     def mean(params, key, data):
       batch, shared = objective.draw(key, jnp.zeros((), jnp.int32), data)
 
-      def loss(item):
+      def loss(item, params, shared):
         return objective.loss(params, item, shared)[0]
 
       vmap_size = vmap_size_of(batch_size or networks, networks)
-      return batched.map_networks(loss, batch, vmap_size=vmap_size).mean()
+      return batched.map_networks(
+        loss, batch, shared=(params, shared), vmap_size=vmap_size
+      ).mean()
 
     return jax.jit(mean)
 

@@ -33,6 +33,7 @@ from experiments.runner import (
   trackers,
   workdir,
 )
+from scalegmn_jax import devices
 from scalegmn_jax.base import InputError, MetaNetwork, Params
 from scalegmn_jax.io import digest, set_aside, write_json, write_text
 from scalegmn_jax.partial import Partial
@@ -388,7 +389,7 @@ def run(
   if dry_run:
     say(preview.text(work), soft_wrap=True)
     return
-  with workdir.lock(folder):
+  with workdir.lock(folder), devices.spread():
     _run(experiment, config, folder, eval_only, config_file, clock)
 
 

@@ -9,6 +9,7 @@ from absl import flags
 
 from experiments import build
 from experiments.runner import progress
+from scalegmn_jax import devices
 from scalegmn_jax.base import InputError
 from scalegmn_jax.streaming import Streamed
 from scalegmn_jax.zoo import store
@@ -72,7 +73,7 @@ def run(
   trained = load(name) if name else load_from_run(workdir)
   progress.console.print(build.devices())
   count = len(store.read_zoo(zoo).weights)
-  with progress.bar("apply", count) as advance:
+  with devices.spread(), progress.bar("apply", count) as advance:
     result = stream(trained, zoo, out, on_rows=lambda n: advance(count=n))
   say = progress.console.print
   say(f"{count} networks written to {out}", soft_wrap=True)

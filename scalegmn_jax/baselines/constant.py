@@ -45,17 +45,18 @@ def mean_objectives(
   def measure(networks, supervision, images, labels):
     outputs = output_size(target.spec)
     probs = batched.map_networks(
-      lambda n: target_probs(target.apply, n, images, labels, outputs),
+      lambda n, x, y: target_probs(target.apply, n, x, y, outputs),
       supervision,
+      shared=(images, labels),
     )
 
-    def measure_one(network):
+    def measure_one(network, images, probs):
       logits = target.apply(network.weights, images, network.activation)
       divergences = jax.vmap(kl_divergence, (None, 0))(logits, probs)
       norm = gauge.balanced_l1(target.spec, network.weights, network.activation)
       return divergences.mean() + l1 * norm
 
-    return batched.map_networks(measure_one, networks)
+    return batched.map_networks(measure_one, networks, shared=(images, probs))
 
   return measure
 

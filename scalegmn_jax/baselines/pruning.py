@@ -162,13 +162,15 @@ def pruner(
 
   @functools.partial(jax.jit, static_argnums=0)
   def cut(score, networks, masks, count, images, labels):
-    def cut_one(network, kept):
+    def cut_one(network, kept, images, labels):
       scores = score(network, images, labels)
       mask = importance.keep_highest(scores, kept, count)
       balanced = gauge.balance(target.spec, network.weights, network.activation)
       return jax.tree.map(jnp.multiply, balanced, mask), mask
 
-    return batched.map_networks(cut_one, networks, masks)
+    return batched.map_networks(
+      cut_one, networks, masks, shared=(images, labels)
+    )
 
   def run(
     method: PruneMethod,

@@ -90,10 +90,10 @@ def keep_better(
 
   @jax.jit
   def choose_all(before, after, images, labels):
-    def one(old, new):
-      return choose_one(old, new, images, labels).weights
+    def one(*args):
+      return choose_one(*args).weights
 
-    weights = batched.map_networks(one, before, after)
+    weights = batched.map_networks(one, before, after, shared=(images, labels))
     return before._replace(weights=weights)
 
   return choose_all

@@ -168,7 +168,7 @@ def accuracy_at_sparsity(
     balanced, sizes = batched.map_networks(balance, networks, vmap_size=None)
 
     def accuracy(share):
-      def prune(weights, sizes):
+      def prune(weights, sizes, share):
         count = (share * sizes.size).astype(int)
         threshold = jnp.where(count > 0, sizes[count - 1], -1.0)
         return jax.tree.map(
@@ -176,7 +176,9 @@ def accuracy_at_sparsity(
         )
 
       pruned = networks._replace(
-        weights=batched.map_networks(prune, balanced, sizes, vmap_size=None),
+        weights=batched.map_networks(
+          prune, balanced, sizes, shared=(share,), vmap_size=None
+        ),
         teacher=None,
       )
       return evaluate_networks(target.apply, pruned, images, labels)[1]

@@ -116,7 +116,7 @@ def fit(
     finite = jnp.isfinite(optax.tree.norm(new.weights))
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
 
-  def epoch_of_one(network, state, hyper, key, images, labels, count):
+  def epoch_of_one(count, network, state, hyper, key, images, labels):
     """One epoch of one network on the first `count` of its images."""
     steps = max(count // batch_size, 1)
     k_order, k_loss = jax.random.split(key)
@@ -143,20 +143,19 @@ def fit(
     def update(state, inputs, images, labels):
       network, hyper, key = inputs
       network = network._replace(weights=state.weights)
-      return epoch_of_one(network, state, hyper, key, images, labels, count)
+      return epoch_of_one(count, network, state, hyper, key, images, labels)
 
     return batched.update_in_turn(update)
 
   @functools.partial(jax.jit, static_argnums=6)
   def side_by_side(state, hyper, networks, keys, images, labels, count):
     return batched.map_networks(
-      lambda network, state, hyper, key: epoch_of_one(
-        network, state, hyper, key, images, labels, count
-      ),
+      functools.partial(epoch_of_one, count),
       networks,
       state,
       hyper,
       keys,
+      shared=(images, labels),
       vmap_size=vmap_size,
     )
 

@@ -4,6 +4,7 @@ Each network may have its own labelling of the classes of the image set, and its
 own teacher (see `base.Network`).
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -114,5 +115,7 @@ def evaluate_networks(
     (divergences [B], accuracies [B], predictions [B, N]).
   """
   return batched.map_networks(
-    lambda network: evaluate_network(apply, network, images, labels), networks
+    functools.partial(evaluate_network, apply),
+    networks,
+    shared=(images, labels),
   )

@@ -1,5 +1,6 @@
 """The training loop of a metanetwork."""
 
+import collections
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from scalegmn_jax import devices
 from scalegmn_jax.base import InputError, Interrupted, MetaNetwork, Params
 from scalegmn_jax.training import optimizer as optimizers
 from scalegmn_jax.training.checkpoints import Checkpoints
@@ -29,6 +31,10 @@ ends the training; the checkpoint of this step is on disk."""
 OnStep = Callable[[int, str], None]
 """(steps taken, status text) -> None, for instance to move a progress bar. It
 may raise `base.Interrupted`."""
+
+MAX_QUEUED = 16
+"""The most steps on the way to the devices. Several devices of a CPU deadlock
+in collective operations if some hundreds of them are queued."""
 
 
 def train(
@@ -91,7 +97,9 @@ def train(
   checkpoints = Checkpoints(workdir / "checkpoints")
   try:
     restored = checkpoints.restore(state)
-    state = state if restored is None else restored
+    state = devices.replicate(state if restored is None else restored)
+    if not callable(data):
+      data = devices.replicate(data)
     start = int(_number(state.step))
     best = _number(state.best_objective)
     metrics = Metrics(workdir / "metrics.jsonl", start, tracker)
@@ -99,9 +107,13 @@ def train(
     if on_step is not None:
       on_step(start, "")
     rows = _Rows(metrics, start, patience)
+    queued = collections.deque()
     for number in range(start + 1, steps + 1):
-      inputs = data(number - 1) if callable(data) else data
+      inputs = devices.replicate(data(number - 1)) if callable(data) else data
       state, values = step(state, k_run, inputs)
+      queued.append(values["objective"])
+      if len(queued) > MAX_QUEUED:
+        jax.block_until_ready(queued.popleft())
       evaluate = number % eval_every == 0 or number == steps
       log = evaluate or number % log_every == 0
       if log or rows.arrived():

@@ -1,5 +1,7 @@
 """Training objectives, their gradients, and one step of training."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scalegmn_jax import batched
+from scalegmn_jax import batched, devices
 from scalegmn_jax.base import InputError, Params
 
 
@@ -107,52 +109,82 @@ def gradient(
 
   value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
-  def of_all(params, batch, shared):
-    def mean(params):
+  def of_all(items, params, shared):
+    """Sums of the gradients and metrics of the networks in a batch."""
+    batch, counts = items
+
+    def total(params):
       values, metrics = jax.vmap(loss, (None, 0, None))(params, batch, shared)
-      return values.mean(), metrics
+      return _count(values, counts).sum(), metrics
 
-    grads, metrics = jax.grad(mean, has_aux=True)(params)
-    return grads, jax.tree.map(lambda m: m.mean(), metrics)
+    grads, metrics = jax.grad(total, has_aux=True)(params)
+    return grads, jax.tree.map(lambda m: _count(m, counts).sum(0), metrics)
 
-  def in_chunks(params, batch, shared, count):
+  def in_chunks(chunk, items, params, shared):
+    """The same sums, with `chunk` networks at a time."""
+
     def one(item):
-      (_, metrics), grads = value_and_grad(params, item, shared)
-      return grads, metrics
+      network, counts = item
+      (_, metrics), grads = value_and_grad(params, network, shared)
+      return jax.tree.map(lambda a: _count(a, counts), (grads, metrics))
 
     def several(items):
       # Mapped gradients, not the gradient of a mapped loss: see `grad_chunk`.
       return jax.tree.map(lambda a: a.sum(0), jax.vmap(one)(items))
 
-    if grad_chunk == 1:
+    if chunk == 1:
       of_chunk = one
     else:
       of_chunk = several
-      batch = jax.tree.map(
-        lambda a: a.reshape(count // grad_chunk, grad_chunk, *a.shape[1:]),
-        batch,
+      items = jax.tree.map(
+        lambda a: a.reshape(a.shape[0] // chunk, chunk, *a.shape[1:]), items
       )
-    shape = jax.eval_shape(of_chunk, jax.tree.map(lambda a: a[0], batch))
+    shape = jax.eval_shape(of_chunk, jax.tree.map(lambda a: a[0], items))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
 
     def add(total, items):
       return jax.tree.map(jnp.add, total, of_chunk(items)), None
 
-    total, _ = jax.lax.scan(add, zeros, batch)
-    return jax.tree.map(lambda a: a / count, total)
+    return jax.lax.scan(add, zeros, items)[0]
 
   def compute(params, key, step, data):
     batch, shared = objective.draw(key, step, data)
     count = jax.tree.leaves(batch)[0].shape[0]
-    if grad_chunk is None or count == grad_chunk > 1:
-      return of_all(params, batch, shared)
-    if count % grad_chunk:
+    if grad_chunk is not None and count % grad_chunk:
       raise InputError(
         f"grad_chunk is {grad_chunk}, expected a divisor of {count} networks"
       )
-    return in_chunks(params, batch, shared, count)
+    # A batch of graphs of several architectures is one item.
+    shards = devices.shards() if count > 1 else 1
+    local = -(-count // shards)
+    counts = None
+    if local * shards > count:  # copies of the last network fill up the devices
+      rows = jnp.arange(local * shards)
+      counts = rows < count
+      batch = jax.tree.map(lambda a: a[jnp.minimum(rows, count - 1)], batch)
+    chunk = None if grad_chunk is None else math.gcd(grad_chunk, local)
+    if chunk is None or local == chunk > 1:
+      sums = of_all
+    else:
+      sums = functools.partial(in_chunks, chunk)
+    if shards > 1:
+      total = devices.sum_shards(sums, (batch, counts), params, shared)
+    else:
+      total = sums((batch, counts), params, shared)
+    return jax.tree.map(lambda a: a / count, total)
 
   return compute
+
+
+def _count(values: jax.Array, counts: jax.Array | None) -> jax.Array:
+  """Values of networks, 0 for those that do not count; None: all count."""
+  if counts is None:
+    return values
+  return jnp.where(
+    counts.reshape(*counts.shape, *(1,) * (values.ndim - counts.ndim)),
+    values,
+    0,
+  )
 
 
 def make_step(

@@ -28,9 +28,7 @@ def validation_metrics(
 
   @jax.jit
   def measure(networks):
-    result = batched.map_networks(
-      lambda network: losses(network, images, labels), networks
-    )
+    result = batched.map_networks(losses, networks, shared=(images, labels))
     return {f"val_{k}": v.mean() for k, v in result._asdict().items()}
 
   return lambda networks: {

@@ -1,0 +1,115 @@
+"""Devices: work on many networks is spread over all of them.
+
+There is one mesh axis, over networks. Parameters of metanetworks and images are
+on every device, each device computes its share of the networks, and gradients
+are summed over devices in one collective operation. Random choices depend on
+the key of the run and the index of the network, never on the device.
+
+    with devices.spread():            # all devices of this machine
+      training.loop.train(...)        # and everything in `batched`
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+AXIS = "networks"
+"""The name of the mesh axis. `map_shards` finds any mesh that has it."""
+
+
+@contextlib.contextmanager
+def spread(devices: Sequence[jax.Device] | None = None) -> Iterator[None]:
+  """Spreads networks over devices within this context.
+
+  Args:
+    devices: several of one kind; None for all. On a machine with one device,
+      None has no effect.
+  """
+  devices = jax.devices() if devices is None else list(devices)
+  if devices == jax.devices()[:1]:
+    yield
+    return
+  # Auto: with explicit axes every gather inside a step needs its sharding.
+  mesh = jax.make_mesh(
+    (len(devices),), (AXIS,), (AxisType.Auto,), devices=devices
+  )
+  with jax.set_mesh(mesh):
+    yield
+
+
+def shards() -> int:
+  """Number of devices over which `map_shards` spreads networks here.
+
+  1 without a mesh, and inside of a function that is spread already.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if AXIS not in mesh.axis_names or AXIS in mesh.manual_axes:
+    return 1
+  return mesh.shape[AXIS]
+
+
+def map_shards(f: Callable[..., Any], *stacked: Any, shared: Any = ()) -> Any:
+  """Applies f to the networks of each device; to be called inside `jax.jit`.
+
+  Copies of the last network fill up the devices; their results are dropped.
+
+  Args:
+    f: (*pytrees with leaves [b, ...], shared) -> a pytree with leaves
+      [b, ...]. It must not close over traced arrays.
+    *stacked: pytrees with leaves [B, ...].
+    shared: a pytree that is on every device.
+
+  Returns:
+    The results of f with leaves [B, ...].
+  """
+  count = shards()
+  if count == 1:
+    return f(*stacked, shared)
+  total = jax.tree.leaves(stacked)[0].shape[0]
+  rows = jnp.minimum(jnp.arange(-(-total // count) * count), total - 1)
+  if len(rows) > total:
+    stacked = jax.tree.map(lambda leaf: leaf[rows], stacked)
+  share = PartitionSpec(AXIS)
+  result = jax.shard_map(
+    f,
+    in_specs=(*(share for _ in stacked), PartitionSpec()),
+    out_specs=share,
+    check_vma=False,
+  )(*stacked, shared)
+  return jax.tree.map(lambda leaf: leaf[:total], result)
+
+
+def sum_shards(f: Callable[..., Any], stacked: Any, *shared: Any) -> Any:
+  """Sum over devices of f of their networks; to be called inside `jax.jit`.
+
+  One collective operation sums all leaves of the result.
+
+  Args:
+    f: (pytree with leaves [b, ...], *shared) -> a pytree of sums over networks.
+    stacked: a pytree with leaves [B, ...]; B is a multiple of `shards()`, which
+      is more than 1.
+    *shared: pytrees that are on every device.
+  """
+
+  def summed(stacked, *shared):
+    return jax.lax.psum(f(stacked, *shared), AXIS)
+
+  everywhere = PartitionSpec()
+  return jax.shard_map(
+    summed,
+    in_specs=(PartitionSpec(AXIS), *(everywhere for _ in shared)),
+    out_specs=everywhere,
+    check_vma=False,
+  )(stacked, *shared)
+
+
+def replicate(tree: Any) -> Any:
+  """Puts a pytree of arrays on every device of the mesh."""
+  mesh = jax.sharding.get_mesh()
+  if AXIS not in mesh.axis_names:
+    return jax.device_put(tree)
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
