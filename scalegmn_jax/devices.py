@@ -22,11 +22,11 @@ AXIS = "networks"
 
 
 @contextlib.contextmanager
-def spread(devices: Sequence[jax.Device] | None = None) -> Iterator[None]:
+def spread(devices: Sequence[Any] | None = None) -> Iterator[None]:
   """Spreads networks over devices within this context.
 
   Args:
-    devices: several of one kind; None for all. On a machine with one device,
+    devices: several of `jax.devices()`; None for all. On a machine with one,
       None has no effect.
   """
   devices = jax.devices() if devices is None else list(devices)
