@@ -5,13 +5,15 @@ the functions of `Experiment`. Training with checkpoints, selection, results and
 reports are shared by all experiments.
 """
 
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -342,6 +344,23 @@ def _partial(
   return Partial(folder / workdir.MEASURED / name, interrupt.check)
 
 
+@contextlib.contextmanager
+def _missing_key() -> Iterator[None]:
+  """Turns the error of a key that a config lacks into one line."""
+  try:
+    yield
+  except AttributeError as error:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not frames[-1].f_globals["__name__"].startswith("ml_collections."):
+      raise
+    key = str(error).strip('"')
+    raise InputError(
+      f"the config has no key {key}, which its experiment needs; start from a "
+      "file in configs/"
+    ) from None
+
+
+@_missing_key()
 def run(
   config: ConfigDict,
   folder: Path,

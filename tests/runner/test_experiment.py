@@ -145,3 +145,12 @@ def test_one_start_is_the_first_of_several(config, job, tmp_path):
   two = experiment.train_best(config, "operator", job, tmp_path / "two")
   assert one[2] == two[2][:1]
   assert (tmp_path / "one" / "operator" / "metrics.jsonl").exists()
+
+
+def test_a_key_that_the_config_lacks_is_named(tmp_path):
+  config = cnn.get_config("tiny")
+  with config.unlocked():
+    del config.train["steps"]
+  with pytest.raises(InputError, match="the config has no key 'steps', which"):
+    experiment.run(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
