@@ -8,7 +8,8 @@ metanetworks without the symmetry can read; one method trains on balanced
 networks to separate this effect.
 """
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,7 +44,7 @@ from experiments.predict_accuracy.data import LabelledNetworks
 from experiments.predict_accuracy.methods import count_parameters
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
-from scalegmn_jax.base import Params
+from scalegmn_jax.base import Networks, Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
@@ -184,21 +185,12 @@ def plan(config: ConfigDict) -> Plan:
       row = report.point_keys(point, data[name])
       progress.console.print(f"measure {label(row)}")
 
-      def measure_point(point=point, name=name) -> PointResult:
-        best = [select.select_best(group, params) for group in jobs[point]]
-        numbers = numbers_fns[point]
-        original, on_regauged = (
-          np.stack([numbers(b.params, networks, "test") for b in best])
-          for networks in (data[name].test.networks, regauged[name])
-        )
-        return PointResult(
-          original,
-          on_regauged,
-          best[0].job.steps,
-          count_parameters(best[0].params),
-          [b.job.learning_rate for b in best],
-        )
-
+      measure_point = functools.partial(
+        _measure_point,
+        [select.select_best(group, params) for group in jobs[point]],
+        numbers_fns[point],
+        (data[name].test.networks, regauged[name]),
+      )
       results[point] = partial.remember_record(
         " ".join(map(str, point)), PointResult, measure_point
       )
@@ -209,6 +201,30 @@ def plan(config: ConfigDict) -> Plan:
     for group in groups:
       all_jobs |= group
   return Plan(all_jobs, evaluate)
+
+
+def _measure_point(
+  best: Sequence[select.Selected],
+  numbers: NumbersFn,
+  networks: tuple[Networks, Networks],
+) -> PointResult:
+  """Measures one point of a learning curve on test images.
+
+  Args:
+    best: the selected training of each seed.
+    numbers: see `NumbersFn`.
+    networks: test networks, and the same networks in another gauge.
+  """
+  original, on_regauged = (
+    np.stack([numbers(b.params, n, "test") for b in best]) for n in networks
+  )
+  return PointResult(
+    original,
+    on_regauged,
+    best[0].job.steps,
+    count_parameters(best[0].params),
+    [b.job.learning_rate for b in best],
+  )
 
 
 def _vary_job(

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -29,7 +28,6 @@ from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import regression_objective
-from scalegmn_jax.training.step import Objective
 from scalegmn_jax.zoo import store
 
 label = report.label
@@ -106,13 +104,6 @@ def plan(config: ConfigDict) -> Plan:
   data = load_accuracy_data(config, target, images)
   train_data = jax.device_put((data.train.networks, data.train.accuracies))
 
-  def objective(functional: Any) -> Objective:
-    return regression_objective(
-      functional,
-      batch_networks=config.train.batch_networks,
-      loss=config.loss.name,
-    )
-
   functionals = {
     method: methods.build_functional(config, method, target, data.train)
     for method in config.methods
@@ -120,6 +111,11 @@ def plan(config: ConfigDict) -> Plan:
   }
   read_fns = {m: batched.read_networks(f) for m, f in functionals.items()}
   reference = next(iter(functionals.values()))
+  objective = functools.partial(
+    regression_objective,
+    batch_networks=config.train.batch_networks,
+    loss=config.loss.name,
+  )
   jobs: dict[str, list[dict[str, TrainingJob]]] = {}
   for method, functional in functionals.items():
     steps = config.train.steps
