@@ -52,6 +52,15 @@ def shards() -> int:
   return mesh.shape[AXIS]
 
 
+def fill_up(stacked: Any, count: int) -> Any:
+  """Appends copies of the last network up to a multiple of `count` networks."""
+  total = jax.tree.leaves(stacked)[0].shape[0]
+  if total % count == 0:
+    return stacked
+  rows = jnp.minimum(jnp.arange(-(-total // count) * count), total - 1)
+  return jax.tree.map(lambda leaf: leaf[rows], stacked)
+
+
 def map_shards(f: Callable[..., Any], *stacked: Any, shared: Any = ()) -> Any:
   """Applies f to the networks of each device; to be called inside `jax.jit`.
 
@@ -70,9 +79,7 @@ def map_shards(f: Callable[..., Any], *stacked: Any, shared: Any = ()) -> Any:
   if count == 1:
     return f(*stacked, shared)
   total = jax.tree.leaves(stacked)[0].shape[0]
-  rows = jnp.minimum(jnp.arange(-(-total // count) * count), total - 1)
-  if len(rows) > total:
-    stacked = jax.tree.map(lambda leaf: leaf[rows], stacked)
+  stacked = fill_up(stacked, count)
   share = PartitionSpec(AXIS)
   result = jax.shard_map(
     f,

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+import jax
 import numpy as np
 
 from scalegmn_jax.base import InputError
@@ -147,6 +148,12 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a JSON file atomically and durably, indented by two spaces."""
   write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def named_arrays(tree: Any) -> dict[str, np.ndarray]:
+  """The leaves of a pytree by their paths, for `digest`."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path): np.asarray(a) for path, a in leaves}
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

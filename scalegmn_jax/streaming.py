@@ -173,14 +173,10 @@ class _Work(NamedTuple):
 
   def identity(self) -> str:
     """A digest of the metanetwork and the zoo, without reading its weights."""
-    leaves = jax.tree_util.tree_leaves_with_path(self.trained.params)
-    arrays = {
-      jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves
-    }
     weights = (self.files.path / store.WEIGHTS).stat()
     names = self.files.metrics[list(IDENTIFYING)]
     return io.digest(
-      arrays
+      io.named_arrays(self.trained.params)
       | {
         "model": np.array(repr(sorted(self.trained.model.items()))),
         "link": np.array(self.trained.link),

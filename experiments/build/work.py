@@ -13,8 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.build.schema import need
-from experiments.build.zoo import build_network, read_zoo
+from experiments.build.zoo import build_network, check_ood_batch, read_zoo
 from scalegmn_jax.base import MetaNetwork, TargetNetwork
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.zoo import store
@@ -102,13 +101,7 @@ def ood_work(
       store.read_zoo(path)
   if not c.size:
     return []
-  most = len(images.train_x)
-  need(
-    config,
-    "ood.batch_size",
-    lambda v: 1 <= v <= most,
-    f"1 to the number of training images, {most}",
-  )
+  check_ood_batch(config, images)
   return [
     Work(
       "ood",

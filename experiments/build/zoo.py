@@ -182,6 +182,17 @@ def build_network(path: str, target: TargetNetwork) -> Networks:
   return Networks(codec.to_weights(target, row), jnp.zeros(1, jnp.int32))
 
 
+def check_ood_batch(config: ConfigDict, data: images.Images) -> None:
+  """Raises InputError for more images per batch than there are."""
+  most = len(data.train_x)
+  need(
+    config,
+    "ood.batch_size",
+    lambda v: 1 <= v <= most,
+    f"1 to the number of training images, {most}",
+  )
+
+
 def build_ood(
   config: ConfigDict, target: TargetNetwork, data: images.Images
 ) -> dict[str, Networks]:
@@ -193,13 +204,7 @@ def build_ood(
   c = config.ood
   populations = {}
   if c.size:
-    most = len(data.train_x)
-    need(
-      config,
-      "ood.batch_size",
-      lambda v: 1 <= v <= most,
-      f"1 to the number of training images, {most}",
-    )
+    check_ood_batch(config, data)
     other = copy.deepcopy(config)
     other.zoo.path = ""
     other.zoo.update({k: v for k, v in c.items() if k != "paths"})

@@ -37,7 +37,13 @@ from experiments.runner import (
 )
 from scalegmn_jax import devices
 from scalegmn_jax.base import InputError, MetaNetwork, Params
-from scalegmn_jax.io import digest, set_aside, write_json, write_text
+from scalegmn_jax.io import (
+  digest,
+  named_arrays,
+  set_aside,
+  write_json,
+  write_text,
+)
 from scalegmn_jax.partial import Partial
 from scalegmn_jax.training.loop import Watch, train
 from scalegmn_jax.training.metrics import Metrics
@@ -174,7 +180,9 @@ def load_module(name: Any) -> Experiment:
   """Finds an experiment.
 
   Args:
-    name: the value of `config.experiment`, see `load_experiment`.
+    name: the value of `config.experiment`: the name of a folder in
+      `experiments`, or the full name of any importable module, such as
+      "my_package.my_experiment".
 
   Raises:
     InputError: no such experiment.
@@ -337,9 +345,7 @@ def _partial(
   values = formats.flatten(build.plain(config))
   for key in formats.PRESENTATION:
     values.pop(key, None)
-  leaves, _ = jax.tree_util.tree_flatten_with_path(dict(params))
-  arrays = {jax.tree_util.keystr(path): np.asarray(a) for path, a in leaves}
-  text = json.dumps(values, sort_keys=True) + digest(arrays)
+  text = json.dumps(values, sort_keys=True) + digest(named_arrays(dict(params)))
   name = hashlib.sha256(text.encode()).hexdigest()[:16]
   return Partial(folder / workdir.MEASURED / name, interrupt.check)
 

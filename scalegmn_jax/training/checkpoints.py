@@ -71,7 +71,7 @@ class Checkpoints:
     if step == self.latest():
       return
     state = jax.device_get(state)
-    named = _named(state)
+    named = io.named_arrays(state)
     more = {_DIGEST: io.digest(named), _ARRAYS: _described(named)}
     args = ocp.args.Composite(
       state=ocp.args.StandardSave(state),
@@ -130,7 +130,7 @@ class Checkpoints:
       except Exception as error:  # orbax raises many kinds for a damaged folder
         raise _Damaged(f"metadata: {_first_line(error)}") from None
     digest, arrays = metadata.get(_DIGEST), metadata.get(_ARRAYS, {})
-    expected = _described(_named(shapes))
+    expected = _described(io.named_arrays(shapes))
     if digest is not None and arrays != expected:
       name = sorted(dict(arrays.items() ^ expected.items()))[0]
       theirs, ours = (d.get(name, "absent") for d in (arrays, expected))
@@ -144,7 +144,7 @@ class Checkpoints:
       state = self._manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
       )["state"]
-      named = _named(state)
+      named = io.named_arrays(state)
       if _described(named) != expected:
         raise ValueError("shapes differ")
     except Exception as error:
@@ -174,12 +174,6 @@ class Checkpoints:
       raise InputError(
         f"{self._folder}: a checkpoint cannot be written: {reason}"
       ) from None
-
-
-def _named(state: Any) -> dict[str, np.ndarray]:
-  """{path of a leaf: array}."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-  return {jax.tree_util.keystr(path): np.asarray(a) for path, a in leaves}
 
 
 def _described(named: Mapping[str, np.ndarray]) -> dict[str, str]:

@@ -158,10 +158,9 @@ def gradient(
     shards = devices.shards() if count > 1 else 1
     local = -(-count // shards)
     counts = None
-    if local * shards > count:  # copies of the last network fill up the devices
-      rows = jnp.arange(local * shards)
-      counts = rows < count
-      batch = jax.tree.map(lambda a: a[jnp.minimum(rows, count - 1)], batch)
+    if local * shards > count:
+      counts = jnp.arange(local * shards) < count
+      batch = devices.fill_up(batch, shards)
     chunk = None if grad_chunk is None else math.gcd(grad_chunk, local)
     if chunk is None or local == chunk > 1:
       sums = of_all
