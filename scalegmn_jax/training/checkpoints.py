@@ -26,6 +26,21 @@ logging.getLogger("absl").addFilter(
 )
 
 
+def _no_other_arrays(record: logging.LogRecord) -> bool:
+  """A filter of asyncio's log: without the tasks that orbax abandons.
+
+  Orbax reads arrays side by side and raises the first error; the errors of the
+  others are logged when the garbage collector finds their tasks.
+  """
+  return not (
+    record.getMessage().startswith("Task exception was never retrieved")
+    and "tensorstore_spec" in record.getMessage()
+  )
+
+
+logging.getLogger("asyncio").addFilter(_no_other_arrays)
+
+
 class _Damaged(Exception):
   """The files of a checkpoint are not as they were written.
 
