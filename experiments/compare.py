@@ -10,13 +10,12 @@ the results, --table another table. With --out, the folder receives the table
 """
 
 import sys
-from pathlib import Path
 
 from absl import app, flags
 
 from experiments.runner import command, comparison, pictures, progress, report
 from scalegmn_jax.base import InputError
-from scalegmn_jax.io import write_text
+from scalegmn_jax.io import as_path, make_folder, write_text
 
 
 def define_flags() -> None:
@@ -32,7 +31,7 @@ def main(argv: list[str]) -> None:
   if len(argv) < 2:
     raise app.UsageError("needs the workdirs of finished runs")
   number = flags.FLAGS.table
-  runs = [comparison.load(Path(path)) for path in argv[1:]]
+  runs = [comparison.load(as_path(path)) for path in argv[1:]]
   comparison.check(runs, number)
   groups = comparison.group(runs)
   table = comparison.table(groups, number, flags.FLAGS.columns)._asdict()
@@ -41,9 +40,9 @@ def main(argv: list[str]) -> None:
   if not flags.FLAGS.out:
     return
   figure = comparison.curves(groups)
-  out = Path(flags.FLAGS.out)
+  out = as_path(flags.FLAGS.out)
   try:
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
   except OSError as error:
     raise InputError(f"--out={out}: {error.strerror}") from None
   text = report.table_markdown(table, comparison.label)

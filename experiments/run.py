@@ -28,6 +28,7 @@ from ml_collections import ConfigDict, config_flags
 from experiments import build
 from experiments.runner import command, experiment, progress, workdir
 from scalegmn_jax.base import InputError
+from scalegmn_jax.io import as_path
 
 
 def define_flags() -> None:
@@ -36,7 +37,7 @@ def define_flags() -> None:
     "config", lock_config=True, help_string="Config file and variants."
   )
   flags.DEFINE_string(
-    "workdir", "", "Folder of the run; the default is printed."
+    "workdir", "", "Folder of the run, or gs://...; the default is printed."
   )
   flags.DEFINE_bool("eval_only", False, "Measure a trained run again.")
   flags.DEFINE_bool("dry_run", False, "Check the config, estimate the work.")
@@ -67,7 +68,7 @@ def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   config, file = parse_config()
-  folder = Path(flags.FLAGS.workdir or workdir.default(file, config))
+  folder = as_path(flags.FLAGS.workdir or workdir.default(file, config))
   progress.console.print(build.devices())
   progress.console.print(f"workdir: {folder}", soft_wrap=True)
   experiment.run(

@@ -290,8 +290,8 @@ def _folder(workdir: str | os.PathLike[str] | None):
     with tempfile.TemporaryDirectory() as folder:
       yield Path(folder)
   else:
-    folder = Path(workdir).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = io.as_path(os.path.expanduser(workdir))
+    io.make_folder(folder)
     yield folder
 
 
@@ -321,6 +321,6 @@ def _claim(
           f"{value!r}; expected the same arguments or another workdir"
         )
     return
-  if any(folder.iterdir()):
+  if folder.exists() and any(folder.iterdir()):
     raise InputError(f"{folder}: not empty, and no {SETTINGS} in it")
   io.write_json(file, ours)

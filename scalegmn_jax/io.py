@@ -2,6 +2,9 @@
 
 Of several processes that compute together (`scalegmn_jax.processes`), process 0
 alone writes, renames and deletes; the functions have no effect in the others.
+
+Files can also lie in a bucket of an object store, see `as_path`. There a file
+appears at once when it is closed, and a folder exists while it holds a file.
 """
 
 import contextlib
@@ -12,7 +15,6 @@ import logging
 import lzma
 import os
 import pathlib
-import shutil
 import struct
 import tarfile
 import tokenize
@@ -21,8 +23,10 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+import fsspec.config
 import jax
 import numpy as np
+from etils import epath
 
 from scalegmn_jax import processes
 from scalegmn_jax.base import InputError
@@ -53,6 +57,54 @@ _BROKEN_FILE_ERRORS = (
 )
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+_STORES = {"gs": "gcsfs", "s3": "s3fs"}
+"""{kind of store: its package}. The kind is also the extra that installs it."""
+
+
+def as_path(name: str | os.PathLike[str]) -> pathlib.Path:
+  """The path of a local name, or of a name in a bucket.
+
+  Args:
+    name: a local name, gs://bucket/name or s3://bucket/name.
+
+  Returns:
+    A `pathlib.Path`; for a bucket an `epath.Path`, which has the same methods.
+
+  Raises:
+    InputError: a bucket that cannot be reached, or another kind of store.
+  """
+  name = os.fspath(name)
+  scheme, separator, _ = name.partition("://")
+  if not separator:
+    return pathlib.Path(name)
+  if scheme not in _STORES:
+    raise InputError(f"{name}: expected a local name, gs://... or s3://...")
+  # Without its cache of listings: orbax and other processes write there too.
+  fsspec.config.conf.setdefault(scheme, {})["use_listings_cache"] = False
+  path: Any = epath.Path(name)
+  try:
+    path.exists()
+  except ImportError:
+    raise InputError(
+      f"{name}: {_STORES[scheme]} is not installed; "
+      f"pip install 'scalegmn-jax[{scheme}]'"
+    ) from None
+  except Exception as error:  # of many kinds, by store
+    reason = " ".join(str(error).split()) or type(error).__name__
+    raise InputError(f"{name}: cannot be reached: {reason}") from None
+  return path
+
+
+def in_bucket(path: pathlib.Path) -> bool:
+  """Whether `as_path` made the path from the name of a bucket."""
+  return not isinstance(path, pathlib.Path)
+
+
+def make_folder(path: pathlib.Path) -> None:
+  """Makes a folder and its parents; in a bucket, files make their folders."""
+  if not in_bucket(path):
+    path.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -122,8 +174,11 @@ def replace_file(path: pathlib.Path) -> Iterator[IO[bytes]]:
   Args:
     path: the file; its folder exists.
   """
-  if not processes.is_first():
-    yield io.BytesIO()
+  if in_bucket(path) or not processes.is_first():
+    content = io.BytesIO()
+    yield content
+    if processes.is_first():
+      path.write_bytes(content.getvalue())
     return
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
   try:
@@ -155,8 +210,12 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 
 def append_text(path: pathlib.Path, text: str) -> None:
-  """Appends to a text file, durably."""
+  """Appends to a text file, durably; a file in a bucket is written again."""
   if not processes.is_first():
+    return
+  if in_bucket(path):
+    old = path.read_bytes() if path.exists() else b""
+    path.write_bytes(old + text.encode())
     return
   with path.open("a") as file:
     file.write(text)
@@ -169,7 +228,7 @@ def remove(path: pathlib.Path) -> None:
   if not processes.is_first():
     return
   if path.is_dir():
-    shutil.rmtree(path)
+    epath.Path(path).rmtree()
   else:
     path.unlink(missing_ok=True)
 
@@ -256,11 +315,24 @@ def set_aside(path: pathlib.Path, reason: str, then: str) -> None:
   if not processes.is_first():
     return
   aside = path.with_name(f"{path.name}.damaged")
-  if aside.is_dir():
-    shutil.rmtree(aside)
-  os.replace(path, aside)
-  sync_folder(path.parent)
+  if aside.is_dir() or in_bucket(path):
+    remove(aside)
+  if in_bucket(path):
+    _copy(path, aside)
+    remove(path)
+  else:
+    os.replace(path, aside)
+    sync_folder(path.parent)
   reason = " ".join(reason.split())
   _LOG.warning(
     "%s: damaged (%s); set aside as %s, %s", path, reason, aside.name, then
   )
+
+
+def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Copies a file or folder of a bucket, whose folders cannot be renamed."""
+  if not source.is_dir():
+    target.write_bytes(source.read_bytes())
+    return
+  for path in source.iterdir():
+    _copy(path, target / path.name)

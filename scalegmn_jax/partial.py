@@ -85,7 +85,7 @@ class Partial:
     """Saves a result, in place of an earlier one of that name."""
     file = self._file(name)
     if file is not None:
-      file.parent.mkdir(parents=True, exist_ok=True)
+      io.make_folder(file.parent)
       io.write_arrays(file, *result)
     self._saved = time.monotonic()
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,7 +67,13 @@ def save_operator(
       JSON, or the parameters do not fit the model or are not finite.
   """
   return _save(
-    Path(folder) / OPERATOR, TrainedOperator, target, model, params, about, {}
+    io.as_path(folder) / OPERATOR,
+    TrainedOperator,
+    target,
+    model,
+    params,
+    about,
+    {},
   )
 
 
@@ -98,8 +105,8 @@ def save_functional(
   if link not in LINKS:
     raise InputError(f"link is {link!r}, expected one of {', '.join(LINKS)}")
   return _save(
-    Path(folder) / FUNCTIONAL, TrainedFunctional, target, model, params, about,
-    {"link": link},
+    io.as_path(folder) / FUNCTIONAL, TrainedFunctional, target, model, params,
+    about, {"link": link},
   )  # fmt: skip
 
 
@@ -116,7 +123,7 @@ def load_operator(
     InputError: there is none, its file is damaged or of a newer version, or the
       target is missing or another one.
   """
-  return _load(Path(folder) / OPERATOR, TrainedOperator, target)
+  return _load(io.as_path(folder) / OPERATOR, TrainedOperator, target)
 
 
 def load_functional(
@@ -132,7 +139,7 @@ def load_functional(
     InputError: there is none, its file is damaged or of a newer version, or the
       target is missing or another one.
   """
-  return _load(Path(folder) / FUNCTIONAL, TrainedFunctional, target)
+  return _load(io.as_path(folder) / FUNCTIONAL, TrainedFunctional, target)
 
 
 def pretrained(name: str) -> TrainedOperator:
@@ -345,9 +352,10 @@ def _upgraded(
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   """(header, {name: array}) of a file, with any content."""
-  with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+  content = path.read_bytes()
+  with np.load(BytesIO(content), allow_pickle=False) as file:
     sizes = [info.file_size for info in file.zip.infolist()]
-    if sum(sizes) > path.stat().st_size:
+    if sum(sizes) > len(content):
       raise ValueError("its arrays are compressed")
     arrays = {name: file[name] for name in file.files}
   header = json.loads(str(arrays.pop("header")))

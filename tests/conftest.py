@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils.epath import backend
+from fsspec.implementations.memory import MemoryFileSystem
 
+from scalegmn_jax import io
 from scalegmn_jax.base import (
   Axes,
   Axis,
@@ -47,6 +50,49 @@ def compiled_once(tmp_path_factory):
   folder = tmp_path_factory.mktemp("compiled")
   jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
+class Bucket(MemoryFileSystem):
+  """An object store in memory, for gs:// and s3://.
+
+  A folder exists while it holds a file.
+  """
+
+  protocol = ("gs", "s3")
+  store = {}
+
+  @classmethod
+  def _strip_protocol(cls, path):
+    path = path.rpartition("://")[2].strip("/")
+    return f"/{path}" if path else ""
+
+  def mkdir(self, path, create_parents=True, **kwargs):
+    pass
+
+  def makedirs(self, path, exist_ok=False):
+    pass
+
+  def rename(self, *args, **kwargs):
+    raise NotImplementedError("a folder of s3:// cannot be renamed")
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+  """The name of a folder in an object store that has no such folder yet."""
+  fake = Bucket(skip_instance_cache=True)
+  monkeypatch.setattr(Bucket, "store", {})
+  monkeypatch.setattr(
+    type(backend.fsspec_backend), "_get_filesystem", lambda self, name: fake
+  )
+  return "s3://bucket/study"
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request, tmp_path):
+  """A path below which a test writes: of a folder, and of a bucket."""
+  if request.param == "folder":
+    return tmp_path
+  return io.as_path(request.getfixturevalue("bucket"))
 
 
 @pytest.fixture

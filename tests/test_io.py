@@ -1,9 +1,12 @@
 """Files: broken ones are one-line errors, written ones are whole."""
 
+import re
+import sys
 import zipfile
 
 import numpy as np
 import pytest
+from etils.epath import backend
 
 from scalegmn_jax import io
 from scalegmn_jax.base import InputError
@@ -30,17 +33,17 @@ def test_errors_of_programs_pass():
       raise AssertionError
 
 
-def test_written_json_is_read_back(tmp_path):
-  file = tmp_path / "rows.json"
+def test_written_json_is_read_back(place):
+  file = place / "rows.json"
   for value in ({"a": [1, 2.5, None]}, ["shorter"]):
     io.write_json(file, value)
     assert io.read_json(file) == value
   assert file.read_text() == '[\n  "shorter"\n]\n'
-  assert list(tmp_path.iterdir()) == [file]
+  assert list(place.iterdir()) == [file]
 
 
-def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
-  file = tmp_path / "rows.json"
+def test_a_write_that_fails_leaves_the_file_as_it_was(place):
+  file = place / "rows.json"
   io.write_json(file, 1)
   with pytest.raises(TypeError):
     io.write_json(file, object())
@@ -49,9 +52,73 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path):
   assert io.read_json(file) == 1
 
 
+def test_a_file_that_is_being_written_has_its_old_content(place):
+  file = place / "rows.bin"
+  io.write_text(file, "old")
+  with pytest.raises(EOFError), io.replace_file(file) as open_file:
+    open_file.write(b"new")
+    assert file.read_text() == "old"
+    raise EOFError
+  assert file.read_text() == "old"
+
+
+def test_texts_are_appended(place):
+  for text in ("a\n", "b\n"):
+    io.append_text(place / "rows", text)
+  assert (place / "rows").read_text() == "a\nb\n"
+
+
+def test_files_and_folders_are_removed(place):
+  folder = place / "run"
+  io.make_folder(folder)
+  for name in ("a", "b"):
+    io.write_text(folder / name, name)
+  for _ in range(2):  # the second time there is no such file
+    io.remove(folder / "a")
+  assert list(folder.iterdir()) == [folder / "b"]
+  for _ in range(2):
+    io.remove(folder)
+  assert not folder.exists()
+
+
+def test_damaged_files_and_folders_are_set_aside(place, caplog):
+  for text in ("first", "second"):
+    for file in (place / "file", place / "folder" / "of" / "file"):
+      io.make_folder(file.parent)
+      io.write_text(file, text)
+    for name in ("file", "folder"):
+      io.set_aside(place / name, "a\n reason", "made again")
+      assert not (place / name).exists()
+  assert (place / "file.damaged").read_text() == "second"
+  assert (place / "folder.damaged" / "of" / "file").read_text() == "second"
+  expected = f"{place}/file: damaged (a reason); set aside as file.damaged, "
+  assert caplog.messages[0] == expected + "made again"
+
+
+def test_names_of_buckets(bucket, monkeypatch):
+  assert str(io.as_path(bucket) / "a") == f"{bucket}/a"
+  assert io.as_path(io.as_path(bucket)) == io.as_path(bucket)
+  with pytest.raises(InputError, match="^az://b: expected a local name, gs://"):
+    io.as_path("az://b")
+
+  def refuse(self, path):
+    raise PermissionError("no\n credentials")
+
+  monkeypatch.setattr(type(backend.fsspec_backend), "exists", refuse)
+  with pytest.raises(InputError, match=f"^{bucket}: .*reached: no credentials"):
+    io.as_path(bucket)
+
+
+def test_a_bucket_without_its_package(monkeypatch):
+  monkeypatch.setitem(sys.modules, "s3fs", None)
+  message = "s3://b/run: s3fs is not installed; pip install 'scalegmn-jax[s3]'"
+  with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+    io.as_path("s3://b/run")
+
+
 @pytest.mark.parametrize("content", [None, b"{", b"\xff\xfe"])
-def test_missing_and_damaged_json(tmp_path, content):
-  file = tmp_path / "rows.json"
+def test_missing_and_damaged_json(place, content):
+  file = place / "rows.json"
   if content is not None:
     file.write_bytes(content)
   message = "no such file" if content is None else "not a JSON file"

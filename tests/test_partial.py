@@ -37,24 +37,24 @@ def same(found):
   assert found.arrays["names"].tolist() == ["x"] and found.values == [0.1]
 
 
-def test_a_result_is_computed_once(tmp_path):
+def test_a_result_is_computed_once(place):
   compute = Computation()
   for _ in range(2):
-    same(Partial(tmp_path / "kept").remember("a result", compute))
+    same(Partial(place / "kept").remember("a result", compute))
   assert compute.calls == 1
-  Partial(tmp_path / "kept").clear()
-  assert not (tmp_path / "kept").exists()
+  Partial(place / "kept").clear()
+  assert not (place / "kept").exists()
   for _ in range(2):
     same(NOTHING.remember("a result", compute))
   assert compute.calls == 3
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "flip", "text"])
-def test_a_damaged_file_is_set_aside_with_one_line(damage, tmp_path, caplog):
+def test_a_damaged_file_is_set_aside_with_one_line(damage, place, caplog):
   compute = Computation()
-  partial = Partial(tmp_path)
+  partial = Partial(place)
   partial.remember("r", compute)
-  file = tmp_path / "r.npz"
+  file = place / "r.npz"
   content = file.read_bytes()
   # A number in the array "a".
   place = content.index(np.float32([1, 2]).tobytes())
@@ -76,20 +76,20 @@ def test_a_damaged_file_is_set_aside_with_one_line(damage, tmp_path, caplog):
   assert compute.calls == 2
 
 
-def test_partial_results_of_a_part_go_when_the_part_is_complete(tmp_path):
+def test_partial_results_of_a_part_go_when_the_part_is_complete(place):
   def compute(part):
     part.save("half", Result({}, 1))
     assert part.load("half") == Result({}, 1)
     return Result({}, 2)
 
-  assert Partial(tmp_path).remember("whole", compute).values == 2
-  assert [p.name for p in tmp_path.iterdir()] == ["whole.npz"]
+  assert Partial(place).remember("whole", compute).values == 2
+  assert [p.name for p in place.iterdir()] == ["whole.npz"]
 
 
 @pytest.mark.parametrize("record", [RECORD, None])
-def test_records(record, tmp_path):
+def test_records(record, place):
   for _ in range(2):
-    found = Partial(tmp_path).remember_record("r", Record, lambda: record)
+    found = Partial(place).remember_record("r", Record, lambda: record)
   if record is None:
     assert found is None
     return
@@ -98,13 +98,13 @@ def test_records(record, tmp_path):
   np.testing.assert_array_equal(found.by_name["a b"], record.by_name["a b"])
 
 
-def test_a_safe_point_saves_before_it_ends(tmp_path):
+def test_a_safe_point_saves_before_it_ends(place):
   def check():
     raise Interrupted("stop")
 
   state = Result({}, 5)
-  Partial(tmp_path).safe_point("state", lambda: state)
-  assert Partial(tmp_path).load("state") is None  # too early
+  Partial(place).safe_point("state", lambda: state)
+  assert Partial(place).load("state") is None  # too early
   with pytest.raises(Interrupted):
-    Partial(tmp_path, check).safe_point("state", lambda: state)
-  assert Partial(tmp_path).load("state") == state
+    Partial(place, check).safe_point("state", lambda: state)
+  assert Partial(place).load("state") == state

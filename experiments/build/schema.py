@@ -93,9 +93,13 @@ def text(
 
 
 def path(empty: str) -> Kind:
-  """A path, or "" with the meaning `empty`."""
+  """A path of a file system, or "" with the meaning `empty`.
+
+  Zoos and images are memory-mapped: they cannot lie in a bucket.
+  """
   return Kind(
-    lambda v: isinstance(v, str) and "\0" not in v, f"a path, or '': {empty}"
+    lambda v: isinstance(v, str) and "\0" not in v and "://" not in v,
+    f"a path of a file system, or '': {empty}",
   )
 
 

@@ -18,7 +18,7 @@ from absl import flags
 from experiments.docs import pictures, reference, tables, tracked
 from experiments.runner import command
 from scalegmn_jax.base import InputError
-from scalegmn_jax.io import write_text
+from scalegmn_jax.io import as_path, write_text
 
 PAGES = ("README.md", "docs/results.md", "scalegmn_jax/pretrained/README.md")
 """Pages with generated blocks."""
@@ -58,7 +58,8 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise InputError(f"unexpected argument {argv[1]!r}")
   for workdir in flags.FLAGS.add:
-    print(f"tracked: {tracked.add(Path(workdir)).relative_to(tracked.ROOT)}")
+    file = tracked.add(as_path(workdir))
+    print(f"tracked: {file.relative_to(tracked.ROOT)}")
   if flags.FLAGS.pictures:
     pictures.draw()
   stale = {

@@ -1,7 +1,8 @@
 """The command line of programs that apply a metanetwork to a zoo."""
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from experiments import build
 from experiments.runner import command, progress
 from scalegmn_jax import devices
 from scalegmn_jax.base import InputError
+from scalegmn_jax.io import as_path
 from scalegmn_jax.streaming import Streamed
 from scalegmn_jax.zoo import store
 
@@ -72,6 +74,11 @@ def run(
   for flag, value in (("zoo.path", zoo), ("out", out)):
     if not value:
       raise InputError(f"--{flag} is needed")
+    if "://" in value:
+      raise InputError(
+        f"--{flag}={value}: expected a folder of a file system; zoos are "
+        "memory-mapped"
+      )
   trained = load(name) if name else load_from_run(workdir)
   progress.console.print(build.devices())
   count = len(store.read_zoo(zoo).weights)
@@ -104,7 +111,7 @@ def only_below(folder: str, file: str, flag: str) -> Path:
   Raises:
     InputError: no such file, or several.
   """
-  found = sorted(path.parent for path in Path(folder).rglob(file))
+  found = sorted(p.parent for p in _files(as_path(folder)) if p.name == file)
   if not found:
     raise InputError(f"{folder}: no {file} in it or below it")
   if len(found) > 1:
@@ -113,3 +120,12 @@ def only_below(folder: str, file: str, flag: str) -> Path:
       f"{' or '.join(map(str, found[:3]))}{' or ...' * (len(found) > 3)}"
     )
   return found[0]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+  """All files below a folder; none if there is no folder."""
+  for path in folder.iterdir() if folder.is_dir() else ():
+    if path.is_dir() and not os.path.islink(path):
+      yield from _files(path)
+    else:
+      yield path

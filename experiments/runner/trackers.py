@@ -14,7 +14,7 @@ from typing import Any
 
 from scalegmn_jax import processes
 from scalegmn_jax.base import InputError
-from scalegmn_jax.io import write_text
+from scalegmn_jax.io import in_bucket, make_folder, write_text
 from scalegmn_jax.training.metrics import Tracker
 
 PACKAGES = {
@@ -69,7 +69,7 @@ def opened(
   if not name or not processes.is_first():
     yield None
     return
-  folder.mkdir(parents=True, exist_ok=True)
+  make_folder(folder)
   if name == "tensorboard":
     tracker = _TensorBoard(folder)
   else:
@@ -113,7 +113,9 @@ class _Service(Tracker):
     title = "/".join(folder.parts[-2:])
     arguments: dict[str, Any] = {"name": f"{title} {number}"}
     if name == "wandb":  # trackio finds a run by its name
-      arguments = {"name": title, "id": number, "dir": str(folder)}
+      arguments = {"name": title, "id": number}
+      if not in_bucket(folder):
+        arguments["dir"] = str(folder)
     try:
       self._run = importlib.import_module(name).init(
         project=PROJECT, config=dict(config), resume="allow", **arguments

@@ -12,17 +12,23 @@ import filelock
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.runner import formats
+from experiments.runner import formats, progress
 from scalegmn_jax import processes
 from scalegmn_jax.base import InputError
-from scalegmn_jax.io import read_json, remove, write_json
+from scalegmn_jax.io import (
+  in_bucket,
+  make_folder,
+  read_json,
+  remove,
+  write_json,
+)
 
 CONFIG = "config.json"
 RESULTS = "results.json"
 TABLES = "results.md"
 LOCK, HOLDER = "run.lock", "run.lock.json"
 """A file lock, and the process that holds it; files cannot be read while they
-are locked on Windows."""
+are locked on Windows. A bucket, which has no locks, has the second alone."""
 TRAINED = "trained.json"
 """Names of the trained jobs; written after the last training."""
 MEASURED = "measured"
@@ -97,7 +103,7 @@ def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:
   def check_and_write() -> None:
     check(path, config, again=again)
     if not (path / CONFIG).exists():
-      path.mkdir(parents=True, exist_ok=True)
+      make_folder(path)
       write_config(path, config)
 
   processes.first(check_and_write)
@@ -109,7 +115,8 @@ def lock(path: Path, wait: float = 0) -> Iterator[None]:
   """Keeps other runs out of the folder while the context lasts.
 
   The lock ends with the process, however that ends. Of several processes that
-  compute together, process 0 has it.
+  compute together, process 0 has it. Buckets have no locks: a folder there that
+  another run seems to use is reported, and used.
 
   Args:
     path: the folder, which is made if it does not exist.
@@ -118,12 +125,20 @@ def lock(path: Path, wait: float = 0) -> Iterator[None]:
   Raises:
     InputError: another run holds the folder.
   """
+  bucket = in_bucket(path)
   held = filelock.FileLock(path / LOCK, wait)
 
   def acquire() -> None:
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     try:
-      held.acquire()
+      if not bucket:
+        held.acquire()
+      elif (path / HOLDER).exists():
+        progress.console.print(
+          f"{path}: {_holder(path)} uses this folder, or was killed; two runs "
+          "at a time would destroy each other's files",
+          soft_wrap=True,
+        )
     except filelock.Timeout:
       raise InputError(
         f"{path}: {_holder(path)} uses this folder; wait until it ends, or "
@@ -142,7 +157,9 @@ def lock(path: Path, wait: float = 0) -> Iterator[None]:
   try:
     yield
   finally:
-    if held.is_locked:
+    if bucket:
+      remove(path / HOLDER)
+    elif held.is_locked:
       remove(path / HOLDER)
       held.release()
       if not (path / CONFIG).exists():  # nobody has claimed it

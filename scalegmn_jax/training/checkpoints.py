@@ -1,5 +1,6 @@
 """Checkpoints of the training state: the only file that knows orbax."""
 
+import base64
 import contextlib
 import logging
 import re
@@ -61,13 +62,23 @@ class Checkpoints:
   arrays is saved with them, so that a damaged checkpoint is recognized. Of
   several processes that compute together, all have to make the same calls, on a
   folder that they share; process 0 writes.
+
+  Orbax writes arrays to file systems and to gs://, not to s3://: there they are
+  text in a JSON file.
   """
 
   def __init__(self, folder: Path, keep: int = 2):
     self._folder = folder
+    self._as_text = str(folder).startswith("s3://")
+    # Folders of a bucket cannot be renamed; orbax knows this of gs://.
+    place = ocp.path.atomicity.CommitFileTemporaryPath
     self._manager = ocp.CheckpointManager(
-      folder.absolute(),
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+      folder if io.in_bucket(folder) else folder.absolute(),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        create=True,
+        temporary_path_class=place if self._as_text else None,
+      ),
     )
 
   def latest(self) -> int | None:
@@ -91,7 +102,9 @@ class Checkpoints:
     named = io.named_arrays(state)
     more = {_DIGEST: io.digest(named), _ARRAYS: _described(named)}
     args = ocp.args.Composite(
-      state=ocp.args.StandardSave(state),
+      state=ocp.args.JsonSave(_texts(named))
+      if self._as_text
+      else ocp.args.StandardSave(state),
       metadata=ocp.args.JsonSave({**metadata, **more}),
     )
     with self._write_errors():
@@ -159,9 +172,14 @@ class Checkpoints:
     hook = sys.unraisablehook
     sys.unraisablehook = _without_closed_loops(hook)
     try:
-      state = self._manager.restore(
-        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
-      )["state"]
+      args = ocp.args.Composite(
+        state=ocp.args.JsonRestore()
+        if self._as_text
+        else ocp.args.StandardRestore(shapes)
+      )
+      state = self._manager.restore(step, args=args)["state"]
+      if self._as_text:
+        state = _from_texts(state, shapes)
       named = io.named_arrays(state)
       if _described(named) != expected:
         raise ValueError("shapes differ")
@@ -197,6 +215,21 @@ class Checkpoints:
 def _described(named: Mapping[str, np.ndarray]) -> dict[str, str]:
   """{name: type and shape}."""
   return {k: f"{a.dtype}{list(a.shape)}" for k, a in named.items()}
+
+
+def _texts(named: Mapping[str, np.ndarray]) -> dict[str, str]:
+  """{name: the bytes of the array, in base64}."""
+  return {k: base64.b64encode(a.tobytes()).decode() for k, a in named.items()}
+
+
+def _from_texts(texts: Mapping[str, str], shapes: Any) -> Any:
+  """The arrays of `_texts`, in the structure and shapes of a pytree."""
+
+  def array(path: Any, like: np.ndarray) -> np.ndarray:
+    content = base64.b64decode(texts[jax.tree_util.keystr(path)])
+    return np.frombuffer(content, like.dtype).reshape(like.shape)
+
+  return jax.tree_util.tree_map_with_path(array, shapes)
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scalegmn_jax import devices
+from scalegmn_jax import devices, io
 from scalegmn_jax.base import InputError, Interrupted, MetaNetwork, Params
 from scalegmn_jax.training import optimizer as optimizers
 from scalegmn_jax.training.checkpoints import Checkpoints
@@ -88,7 +88,7 @@ def train(
     Interrupted: `on_step` raised it; the checkpoint of this step is on disk.
   """
   seed = jax.device_put(np.uint32(seed))
-  workdir.mkdir(parents=True, exist_ok=True)
+  io.make_folder(workdir)
   k_init, k_run = jax.random.split(jax.random.key(seed))
   # One program, so that constants of the optimizer's state are not transferred.
   initial = jax.jit(lambda key: init_state(metanetwork.init(key), optimizer))

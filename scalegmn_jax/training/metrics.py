@@ -71,7 +71,7 @@ def _read(path: Path) -> tuple[list[dict[str, float]], list[int]]:
   if not path.exists():
     return [], []
   rows, damaged, last = [], [], 0
-  lines = path.read_text(errors="replace").split("\n")
+  lines = path.read_bytes().decode(errors="replace").split("\n")
   # What follows the last line break is empty or an incomplete row.
   for number, line in enumerate(lines[:-1], 1):
     row = _parse(line)

@@ -2,16 +2,24 @@
 
 import importlib
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from configs import cnn, common
-from experiments.runner import experiment
-from experiments.runner.experiment import TrainingJob
+from experiments import predict
+from experiments.runner import comparison, experiment
+from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
 from scalegmn_jax.base import InputError, Operator
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.io import as_path
+from scalegmn_jax.partial import Result
+from scalegmn_jax.saved import save_functional
+from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.training.step import Objective
 
 CONFIGS = [
@@ -113,6 +121,44 @@ def job():
     4,
     seed=1,
   )
+
+
+def test_a_run_in_a_bucket(config, job, bucket, monkeypatch, capsys):
+  """It is finished, shown again, compared, and what it saved is found."""
+  target, model = mlp((2, 3, 2)), {"width": 4, "depth": 1}
+  metanetwork = metanetworks.functional(target, **model)
+
+  def save(folder, _):
+    params = metanetwork.init(jax.random.key(0))
+    save_functional(folder / "operator", target, model, params)
+
+  def evaluate(params, partial):
+    partial.remember("a part", lambda _: Result({"a": params["operator"]["a"]}))
+    row = {"method": "ours", "loss": 0.5}
+    table = Table("loss", {"loss": ("loss", "{}")}, [row], ["loss"])
+    return Outcome([table], ["a line"], {"empty.png": Figure()}, {})
+
+  module = types.SimpleNamespace(
+    check=lambda config: None,
+    plan=lambda config: Plan({"operator": job._replace(save=save)}, evaluate),
+    label=lambda row: row["method"],
+  )
+  monkeypatch.setattr(experiment, "load_module", lambda name: module)
+  folder = as_path(bucket)
+  experiment.run(config, folder)
+  assert f"pictures and trained metanetworks are in {bucket}" in (
+    capsys.readouterr().out
+  )
+  names = {path.name for path in folder.iterdir()}
+  assert names == {
+    "config.json", "empty.pdf", "empty.png", "operator", "results.json",
+    "results.md", "trained.json", "training.pdf", "training.png",
+  }  # fmt: skip
+  experiment.run(config, folder)
+  assert "finished before" in capsys.readouterr().out
+  run = comparison.load(folder)
+  assert run.name == "study" and run.results["lines"] == ["a line"]
+  assert predict.functional_of_run(bucket).target.spec == target.spec
 
 
 def test_the_best_of_several_starts_is_kept(config, job, tmp_path):

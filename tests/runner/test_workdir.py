@@ -12,6 +12,7 @@ from configs import cnn
 from experiments.finetune import plan as finetune
 from experiments.runner import experiment, workdir
 from scalegmn_jax.base import InputError
+from scalegmn_jax.io import as_path
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -51,6 +52,22 @@ def test_a_folder_that_nobody_claimed_is_gone(tmp_path):
   with workdir.lock(tmp_path / "run"):
     pass
   assert not (tmp_path / "run").exists()
+
+
+def test_a_bucket_has_no_lock_but_a_note(bucket, capsys):
+  folder = as_path(bucket)
+  with workdir.lock(folder):
+    workdir.claim(folder, settings())
+    assert not (folder / workdir.LOCK).exists()
+    with workdir.lock(folder):  # as if the first one had been killed
+      pass
+  out = capsys.readouterr().out
+  assert f"{bucket}: process" in out and "or was killed" in out
+  with workdir.lock(folder):
+    workdir.claim(folder, settings())
+  assert not capsys.readouterr().out
+  with pytest.raises(InputError, match=f"^{bucket}: holds a run with loss.l1"):
+    workdir.claim(folder, settings(**{"loss.l1": 0.5}))
 
 
 @pytest.mark.parametrize("where", ["value", "preview", "plan"])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scalegmn_jax import io
 from scalegmn_jax.base import InputError, Interrupted, Networks, Operator
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.inner.losses import finetune_losses
@@ -189,6 +190,23 @@ def test_a_damaged_checkpoint_loses_neither_rows_nor_bits(
   assert len(lines) == len(damaged)
   then = "goes on from" if damaged == (20,) else "starts over"
   assert all("set aside as" in line and then in line for line in lines)
+
+
+def test_a_training_in_a_bucket(tmp_path, bucket, caplog):
+  """It has the bits of one in a folder, after a stop and after damage."""
+  data = rows_of_data()
+  expected = fit(tmp_path, data)
+  place = io.as_path(f"{bucket}/run")
+  with pytest.raises(Interrupted):
+    fit(place, data, stop=13)
+  jax.tree.map(np.testing.assert_array_equal, fit(place, data), expected)
+  last = place / "checkpoints" / "20"
+  assert last.exists() and not caplog.messages
+  for file in (last / "state").iterdir():
+    file.write_bytes(file.read_bytes()[:-9])
+  jax.tree.map(np.testing.assert_array_equal, fit(place, data), expected)
+  assert "20.damaged, the training goes on from" in caplog.text
+  assert written(place) == written(tmp_path)
 
 
 def test_data_of_every_step(tmp_path):

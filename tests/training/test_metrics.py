@@ -6,11 +6,11 @@ from scalegmn_jax.training.metrics import Metrics, read
 
 
 @pytest.fixture
-def file(tmp_path):
-  metrics = Metrics(tmp_path / "metrics.jsonl")
+def file(place):
+  metrics = Metrics(place / "metrics.jsonl")
   for step in (1, 2, 3):
     metrics.write(step, {"objective": step / 3})
-  return tmp_path / "metrics.jsonl"
+  return place / "metrics.jsonl"
 
 
 def test_an_incomplete_last_row_is_dropped_without_a_word(file, caplog):
