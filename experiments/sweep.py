@@ -17,6 +17,7 @@ command is started several times. Needs Optuna: pip install
 """
 
 import sys
+from pathlib import Path
 
 from experiments.runner import interrupt
 
@@ -30,7 +31,6 @@ from experiments import build, run
 from experiments.runner import command, experiment, progress, workdir
 from scalegmn_jax import devices
 from scalegmn_jax.base import InputError
-from scalegmn_jax.io import as_path, in_bucket
 
 DEFAULT = (
   "train.learning_rate=3e-3..1e-1:log",
@@ -72,14 +72,13 @@ def main(argv) -> None:
   config, file = run.parse_config()
   space = search.parse(config, flags.FLAGS.vary)
   sweep_config = search.sweep_config(config, space)
-  folder = as_path(
-    flags.FLAGS.workdir or workdir.default(file, sweep_config, prefix="sweep")
-  )
-  if in_bucket(folder):
+  folder = flags.FLAGS.workdir
+  if "://" in folder:
     raise InputError(
       f"--workdir={folder}: expected a folder of a file system, where the "
       "processes of a sweep can lock files"
     )
+  folder = Path(folder or workdir.default(file, sweep_config, prefix="sweep"))
   progress.console.print(build.devices())
   progress.console.print(f"workdir: {folder}", soft_wrap=True)
   # All checks come before the work and before the folder is made.

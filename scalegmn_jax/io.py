@@ -169,7 +169,8 @@ def replace_file(path: pathlib.Path) -> Iterator[IO[bytes]]:
   """Writes a file atomically and durably; yields the open binary file.
 
   After a kill or a power cut the path holds the old content or the new one. If
-  the block raises, the old content stays.
+  the block raises, the old content stays. A file in a bucket is kept in memory
+  until the block ends.
 
   Args:
     path: the file; its folder exists.
@@ -214,7 +215,9 @@ def append_text(path: pathlib.Path, text: str) -> None:
   if not processes.is_first():
     return
   if in_bucket(path):
-    old = path.read_bytes() if path.exists() else b""
+    old = b""
+    with contextlib.suppress(FileNotFoundError):
+      old = path.read_bytes()
     path.write_bytes(old + text.encode())
     return
   with path.open("a") as file:

@@ -112,3 +112,11 @@ def test_long_values_are_cut():
   with pytest.raises(InputError) as error:
     experiment.load_experiment(config)
   assert len(str(error.value)) < 300
+
+
+def test_zoos_are_in_no_bucket():
+  config = cnn.get_config()
+  config.zoo.path = "gs://bucket/zoo"
+  message = "config.zoo.path is 'gs://bucket/zoo', expected a path of a file"
+  with pytest.raises(InputError, match=message):
+    schema.check(config, usage.keys_of(config))

@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from experiments import predict
+from experiments.runner import streaming
 from scalegmn_jax import saved
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
@@ -56,6 +58,20 @@ def test_predictions_of_a_zoo_with_a_bad_row(tmp_path):
     float(functional(network)[0]), rel=1e-4
   )
   assert np.isnan(table.prediction[2])
+
+
+@pytest.mark.parametrize("flag", ["zoo.path", "out"])
+def test_zoos_are_in_no_bucket(flag, monkeypatch):
+  given = {"workdir": "run", "operator": "", "zoo.path": "zoo", "out": "better"}
+  given[flag] = "gs://bucket/zoo"
+  values = {k: types.SimpleNamespace(value=v) for k, v in given.items()}
+  monkeypatch.setattr(streaming.flags, "FLAGS", values)
+  with pytest.raises(InputError, match=f"^--{flag}=gs://bucket/zoo: expected"):
+    streaming.run([], "operator", fail, fail, fail, "")
+
+
+def fail(*_):
+  raise AssertionError("called")
 
 
 def test_a_run_with_several_functionals_needs_a_choice(tmp_path):

@@ -184,12 +184,19 @@ def test_bad_spaces(text, message):
     search.parse(settings(), [text])
 
 
-def test_the_command(tmp_path):
+@pytest.mark.parametrize(
+  ("workdir", "message"),
+  [
+    ("", "config.model.width is 0, expected a whole"),
+    ("gs://bucket/sweep", "--workdir=gs://bucket/sweep: expected a folder of"),
+  ],
+)
+def test_the_command(workdir, message, tmp_path):
   result = subprocess.run(
     [
       *(sys.executable, "-m", "experiments.sweep"),
       *("--config=configs/cnn.py:tiny", "--vary=model.width=0..0"),
-      f"--workdir={tmp_path / 'sweep'}",
+      f"--workdir={workdir or tmp_path / 'sweep'}",
     ],
     cwd=ROOT,
     env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
@@ -197,5 +204,5 @@ def test_the_command(tmp_path):
     text=True,
   )
   assert result.returncode == 1
-  assert "config.model.width is 0, expected a whole" in result.stderr
+  assert message in result.stderr
   assert len(result.stderr.strip().splitlines()) == 1, result.stderr
