@@ -107,7 +107,7 @@ def mlp_tail(params: Params, *hidden: jax.Array) -> jax.Array:
     params: of the MLP.
     *hidden: each [..., d], of mean zero: outputs of the `centred` first map.
   """
-  h = sum(jax.nn.silu(_normalized(params["norm"], h)) for h in hidden)
+  h: Any = sum(jax.nn.silu(_normalized(params["norm"], h)) for h in hidden)
   # Summed before the last map, which is then applied once.
   y = product(h, params["out"]["kernel"])
   return y + len(hidden) * _last(params["out"]["bias"], y)
