@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import itertools
 import json
+import logging
 import os
 import pathlib
 import sys
@@ -39,6 +40,9 @@ SHUTDOWN_SECONDS = 60
 CONNECT_SECONDS = 300
 """How long the processes wait for each other at the start."""
 
+NOTE_SECONDS = 10
+"""After this time at the start, a line says that others are missing."""
+
 VISIBLE_SECONDS = 60
 """How long a file may take to appear on other hosts. NFS keeps the content of
 folders for up to a minute."""
@@ -47,6 +51,7 @@ _GRACE_SECONDS = 1
 _FAILED = "scalegmn_jax/failed"
 _FOREVER_MS = 7 * 24 * 3600 * 1000  # death of a process ends all waiting
 
+_LOG = logging.getLogger(__name__)
 _numbers = itertools.count()
 _polls = itertools.count()
 
@@ -79,6 +84,16 @@ def connect(mode: str = "auto") -> None:
       arguments[name] = _integer(variable)
   if not _in_slurm() and _integer("PMI_SIZE") > 1:
     arguments["cluster_detection_method"] = "mpi4py"
+  # Without the others JAX aborts the process, with a long trace.
+  note = threading.Timer(
+    NOTE_SECONDS,
+    lambda: _LOG.warning(
+      "still waiting for the other processes; this one ends after %d s without "
+      "them", CONNECT_SECONDS,
+    ),
+  )  # fmt: skip
+  note.daemon = True
+  note.start()
   try:
     jax.distributed.initialize(
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
@@ -93,6 +108,8 @@ def connect(mode: str = "auto") -> None:
       "expected JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, "
       "or a job of srun, mpirun or a TPU pod"
     ) from None
+  finally:
+    note.cancel()
   _start_watch()
 
 

@@ -12,6 +12,8 @@ import time
 import numpy as np
 import pytest
 
+from scalegmn_jax import processes
+from scalegmn_jax.base import InputError
 from scalegmn_jax.training import metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -24,6 +26,11 @@ processes.HEARTBEAT_SECONDS = 4
 sys.argv = ["run", *sys.argv[1:]]
 runpy.run_module("experiments.run", run_name="__main__")
 """
+
+
+IMPATIENT = PROGRAM.replace(
+  "HEARTBEAT_SECONDS = 4", "CONNECT_SECONDS, processes.NOTE_SECONDS = 4, 1"
+)
 
 
 def slurm(index):
@@ -47,28 +54,28 @@ class Cluster:
   def __init__(self, folder):
     self._folder = folder
 
-  def start(self, name, *more, processes=2, variables=by_address):
+  def start(self, name, *more, count=2, variables=by_address, program=PROGRAM):
     """The processes of a run with the workdir `name`; two devices each."""
     number = random.randrange(4096)
     shared = {"JAX_NUM_CPU_DEVICES": "2", "SLURM_JOB_ID": str(number)}
-    if variables is by_address and processes > 1:
+    if variables is by_address and count > 1:
       shared["JAX_COORDINATOR_ADDRESS"] = f"127.0.0.1:{20000 + number}"
     return [
       subprocess.Popen(
         [
-          *(sys.executable, "-c", PROGRAM),
+          *(sys.executable, "-c", program),
           "--config=tests/runner/cluster/config.py",
           f"--config.cache={self._folder / 'cache'}",
           f"--workdir={self._folder / name}",
           *more,
         ],
         cwd=ROOT,
-        env=os.environ | shared | (variables(i) if processes > 1 else {}),
+        env=os.environ | shared | (variables(i) if count > 1 else {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
       )
-      for i in range(processes)
+      for i in range(count)
     ]
 
   def files(self, name, pattern):
@@ -113,7 +120,7 @@ def cluster(tmp_path_factory):
 @pytest.fixture(scope="module")
 def one(cluster):
   """The run of one process, without interruption."""
-  assert ended(cluster.start("one", processes=1))[0][0] == 0
+  assert ended(cluster.start("one", count=1))[0][0] == 0
   return cluster.distances("one"), cluster.rows("one")
 
 
@@ -161,7 +168,7 @@ def test_signals_and_kills_lose_nothing(cluster, one):
   assert survivor[0] != 0
   assert not cluster.files("cut", "results.json")
 
-  assert ended(cluster.start("cut", *slow, processes=1))[0][0] == 0
+  assert ended(cluster.start("cut", *slow, count=1))[0][0] == 0
   same(cluster, "cut", one)
 
 
@@ -179,18 +186,25 @@ def test_an_error_ends_all_with_one_line(fault, cluster):
     assert "error: process 1: process 1 fails in training" in lines
 
 
-def test_a_missing_process_is_one_line(cluster):
-  program = PROGRAM.replace("HEARTBEAT_SECONDS = 4", "CONNECT_SECONDS = 2")
-  process = subprocess.run(
-    [
-      *(sys.executable, "-c", program),
-      "--config=tests/runner/cluster/config.py",
-      "--distributed=on",
-    ],
-    cwd=ROOT,
-    env=os.environ | by_address(0) | {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"},
-    capture_output=True,
-    text=True,
-    check=False,
+def test_a_missing_process_is_named(cluster):
+  started = cluster.start("missing", program=IMPATIENT)
+  started[1].kill()
+  status, errors = ended(started)[0]
+  assert status != 0
+  assert (
+    "still waiting for the other processes; this one ends after 4" in errors
   )
-  assert process.returncode != 0
+
+
+@pytest.mark.parametrize(
+  ("variables", "message"),
+  [
+    ({}, "--distributed=on: no connection to the other processes"),
+    ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two', expected an"),
+  ],
+)
+def test_missing_variables_are_one_line(variables, message, monkeypatch):
+  for name, value in variables.items():
+    monkeypatch.setenv(name, value)
+  with pytest.raises(InputError, match=message):
+    processes.connect("on")

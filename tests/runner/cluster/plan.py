@@ -13,14 +13,25 @@ import numpy as np
 
 from experiments.runner import interrupt, progress
 from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
-from scalegmn_jax import batched, devices, processes
+from scalegmn_jax import batched, devices, processes, streaming
 from scalegmn_jax.base import InputError, Operator
 from scalegmn_jax.targets.mlp import mlp
+from scalegmn_jax.trained import TrainedOperator
 from scalegmn_jax.training.step import Objective
-from scalegmn_jax.zoo import codec, parts
+from scalegmn_jax.zoo import codec, parts, store
 
 TARGET = mlp((1, 1, 1))
 SIZE = codec.layout_of(TARGET).size
+
+
+def double():
+  """An operator that doubles weights."""
+
+  def apply(params, weights, activation=0):
+    del params, activation
+    return jax.tree.map(lambda w: 2 * w, weights)
+
+  return TrainedOperator(TARGET, Operator(lambda key: {}, apply), {}, {})
 
 
 def check(config):
@@ -97,9 +108,19 @@ def plan(config):
       distances = measure(params["vector"], rows)
       return {"method": name, "distance": float(distances.max())}
 
+    def edited():
+      """A zoo of which each process reads and edits its share."""
+      out = Path(config.cache) / f"edited-{processes.count()}-{config.pause}"
+      with devices.spread(jax.local_devices()):
+        streaming.edit_zoo(double(), files.path, out)
+      processes.see(out)
+      weights = store.read_zoo(out).weights
+      return {"method": "edited", "distance": float(np.std(weights))}
+
     found = [
       partial.remember_row(str(i), lambda i=i: row(str(i))) for i in range(8)
     ]
+    found.append(partial.remember_row("edited", edited))
     columns = {"distance": ("distance", "{:.3f}")}
     table = Table("distances", columns, found, ["distance"])
     return Outcome([table], [], {}, {})
