@@ -1,6 +1,7 @@
 """Time, memory and unavoidable work of one program."""
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from experiments.bench import floor, machine
@@ -71,8 +72,8 @@ def compile_part(part: Part) -> tuple[Any, dict[str, Any]]:
   return executable, {"compile_seconds": elapsed} | sizes
 
 
-def seconds_per_call(part: Part, executable: Any, runs: int) -> float:
-  """Median seconds of a call."""
+def caller(part: Part, executable: Any) -> Callable[[], Any]:
+  """A function that calls a compiled part, any number of times."""
   args = part.args
 
   def run():
@@ -82,7 +83,12 @@ def seconds_per_call(part: Part, executable: Any, runs: int) -> float:
       args = (result[0], *args[1:])
     return result
 
-  return machine.median_seconds(run, runs)
+  return run
+
+
+def seconds_per_call(part: Part, executable: Any, runs: int) -> float:
+  """Median seconds of a call."""
+  return machine.median_seconds(caller(part, executable), runs)
 
 
 def xla_flops(part: Part, executable: Any) -> float | None:
