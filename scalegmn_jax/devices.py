@@ -13,6 +13,7 @@ of functions that are mapped over networks are on every device.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -165,4 +166,9 @@ def replicate(tree: Any) -> Any:
   if processes.count() == 1:
     return jax.device_put(tree, everywhere)
   # `device_put` would gather each array to compare it between processes.
-  return jax.jit(lambda tree: tree, out_shardings=everywhere)(tree)
+  return _identity(everywhere)(tree)
+
+
+@functools.cache
+def _identity(sharding: NamedSharding) -> Callable[[Any], Any]:
+  return jax.jit(lambda tree: tree, out_shardings=sharding)

@@ -10,14 +10,18 @@ alone writes files, see `scalegmn_jax.io`.
       ...
 """
 
+import atexit
 import contextlib
 import itertools
 import json
+import logging
 import os
 import pathlib
+import sys
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -36,13 +40,18 @@ SHUTDOWN_SECONDS = 60
 CONNECT_SECONDS = 300
 """How long the processes wait for each other at the start."""
 
+NOTE_SECONDS = 10
+"""After this time at the start, a line says that others are missing."""
+
 VISIBLE_SECONDS = 60
 """How long a file may take to appear on other hosts. NFS keeps the content of
 folders for up to a minute."""
 
-_FAREWELL_SECONDS = 10
+_GRACE_SECONDS = 1
+_FAILED = "scalegmn_jax/failed"
 _FOREVER_MS = 7 * 24 * 3600 * 1000  # death of a process ends all waiting
 
+_LOG = logging.getLogger(__name__)
 _numbers = itertools.count()
 _polls = itertools.count()
 
@@ -75,6 +84,16 @@ def connect(mode: str = "auto") -> None:
       arguments[name] = _integer(variable)
   if not _in_slurm() and _integer("PMI_SIZE") > 1:
     arguments["cluster_detection_method"] = "mpi4py"
+  # Without the others JAX aborts the process, with a long trace.
+  note = threading.Timer(
+    NOTE_SECONDS,
+    lambda: _LOG.warning(
+      "still waiting for the other processes; this one ends after %d s without "
+      "them", CONNECT_SECONDS,
+    ),
+  )  # fmt: skip
+  note.daemon = True
+  note.start()
   try:
     jax.distributed.initialize(
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
@@ -89,6 +108,9 @@ def connect(mode: str = "auto") -> None:
       "expected JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, "
       "or a job of srun, mpirun or a TPU pod"
     ) from None
+  finally:
+    note.cancel()
+  _start_watch()
 
 
 def _several() -> bool:
@@ -99,6 +121,7 @@ def _several() -> bool:
     or _integer("OMPI_COMM_WORLD_SIZE") > 1
     or _integer("PMI_SIZE") > 1
     or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+    or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
   )
 
 
@@ -204,26 +227,52 @@ def stop_requested() -> bool:
   return multihost_utils.reached_preemption_sync_point(next(_polls))
 
 
-def failed(message: str) -> bool:
-  """Tells the others that this process ends with an error.
+def fail(message: str) -> bool:
+  """Makes all processes end, because of an error in this one.
 
-  All wait for each other for a moment, so that none is killed while it writes
-  its own message.
+  The others end within seconds, wherever they are; this one has to end by
+  `leave`.
 
   Returns:
-    Whether the message is news: False if process 0 ends with the same one.
+    Whether the message is news: False if another process failed with the same
+    one before.
   """
-  client, news = _client(), True
-  wait_ms = _FAREWELL_SECONDS * 1000
-  with contextlib.suppress(jax.errors.JaxRuntimeError):
-    if is_first():
-      client.key_value_set("scalegmn_jax/failed", message)
-    else:
-      found = client.blocking_key_value_get("scalegmn_jax/failed", wait_ms)
-      news = found != message
-  with contextlib.suppress(jax.errors.JaxRuntimeError):
-    client.wait_at_barrier("scalegmn_jax/farewell", wait_ms)
-  return news
+  client = _client()
+  try:
+    client.key_value_set(_FAILED, message)
+  except jax.errors.JaxRuntimeError:  # another process was faster
+    return client.key_value_try_get(_FAILED) != message
+  return True
+
+
+def leave(status: int) -> NoReturn:
+  """Ends this process at once; to be called after `fail`."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  # The service that tells the others is in process 0. A regular exit would
+  # wait for them, and they may wait for this process.
+  time.sleep(2 * _GRACE_SECONDS if is_first() else _GRACE_SECONDS)
+  os._exit(status)
+
+
+def _watch(ended: threading.Event) -> None:
+  """Ends this process when another one has failed."""
+  while not ended.wait(_GRACE_SECONDS):
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # no such key
+      _client().key_value_try_get(_FAILED)
+      leave(1)
+
+
+def _start_watch() -> None:
+  ended = threading.Event()
+  thread = threading.Thread(target=_watch, args=(ended,), daemon=True)
+  thread.start()
+
+  def end() -> None:
+    ended.set()
+    thread.join()
+
+  atexit.register(end)  # runs before JAX disconnects
 
 
 def _client() -> Any:

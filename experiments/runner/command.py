@@ -99,12 +99,10 @@ def _fail(message: str) -> int:
   if processes.count() == 1:
     print(f"error: {message}", file=sys.stderr)
     return 1
-  if processes.failed(message):
+  if processes.fail(message):
     place = "" if processes.is_first() else f"process {processes.index()}: "
-    print(f"error: {place}{message}", file=sys.stderr, flush=True)
-  sys.stdout.flush()
-  # A regular exit would wait for the others, which may wait for this one.
-  os._exit(1)
+    print(f"error: {place}{message}", file=sys.stderr)
+  processes.leave(1)
 
 
 def _parse(argv: list[str]) -> list[str]:
