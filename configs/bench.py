@@ -104,7 +104,8 @@ def get_config(variants: str = ""):
 
 def _tiny(config):
   config.cases = (
-    "functional_forward,apply,target,zoo,connectivity,growth_weights"
+    "functional_forward,apply,target,zoo,connectivity,growth_weights,"
+    "processes,hosts"
   )
   config.runs = 1
   config.grad_chunk = 2

@@ -91,11 +91,9 @@ def seconds_per_call(part: Part, executable: Any, runs: int) -> float:
   return machine.median_seconds(caller(part, executable), runs)
 
 
-def xla_flops(part: Part, executable: Any) -> float | None:
+def xla_flops(part: Part) -> float | None:
   """Operations counted by XLA, including elementwise ones."""
-  if part.whole is not part.run:
-    executable = part.whole.lower(*part.args).compile()
-  return (executable.cost_analysis() or {}).get("flops")
+  return (part.whole.lower(*part.args).cost_analysis() or {}).get("flops")
 
 
 def measure(program: Program, runs: int) -> dict[str, Any]:
@@ -106,7 +104,7 @@ def measure(program: Program, runs: int) -> dict[str, Any]:
     part = getattr(program, name)
     if part is not None:
       executable, result = compile_part(part)
-      result["xla_flops"] = xla_flops(part, executable)
+      result["xla_flops"] = xla_flops(part)
       result["seconds"] = seconds_per_call(part, executable, runs)
       row[name] = result | {"flops": part.flops, "bytes": part.moved}
   row["peak_bytes"] = machine.peak_bytes()

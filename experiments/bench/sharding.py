@@ -1,13 +1,12 @@
 """A training step over several devices, processes and hosts.
 
-The step of an operator is compiled with its networks spread over a mesh. What
-devices exchange in a step is read from the compiled program: one sum of the
-gradients and metrics, whose size depends on φ and not on the networks.
+What devices exchange in a step is read from the compiled program: one sum of
+the gradients and metrics, whose size depends on φ and not on the networks.
 """
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -95,7 +94,7 @@ def processes(
 def hosts(config: ConfigDict) -> dict[str, Any]:
   """When the exchange between devices takes as long as their computation.
 
-  The programs are compiled and not run.
+  The programs are compiled for two devices of the processor, and not run.
   """
   points = []
   for width in config.hosts.widths:
@@ -108,7 +107,7 @@ def hosts(config: ConfigDict) -> dict[str, Any]:
       grad_chunk=None,
       abstract=True,
     ).step
-    with spreading.spread(jax.devices()[:2]):
+    with spreading.spread(jax.devices("cpu")[:2]):
       executable = step.run.lower(*step.args).compile()
     # XLA counts the operations of one device.
     flops = executable.cost_analysis()["flops"] / _SHARE
@@ -157,7 +156,7 @@ def _spread(
   grows: str,
   config: ConfigDict,
   program: Program,
-  meshes: dict[int, Sequence[Any]],
+  meshes: Mapping[int, Sequence[Any]],
 ) -> dict[str, Any]:
   """Times of a step that is spread over each mesh, at equal total work.
 
@@ -197,6 +196,8 @@ def _spread(
         times[:, run, i] = np.subtract(end, start)
   seconds, processor = times[:, 1:].min(axis=1)
   processor = cluster.gather(processor[None]).sum(axis=0)
+  if not cluster.is_first():
+    return {}
 
   virtual = jax.default_backend() == "cpu"
   sizes = [1 if virtual else len(mesh) for mesh in meshes.values()]
@@ -206,8 +207,8 @@ def _spread(
       point["cpu_seconds"] = float(processor[i])
     point["overhead"] = seconds[i] * sizes[i] / (seconds[0] * sizes[0]) - 1
   note = (
-    f"A training step of {program.networks} networks, "
-    + ("on virtual devices that share the processor" if virtual else "")
+    f"A training step of {program.networks} networks"
+    + (", on virtual devices that share the processor" if virtual else "")
     + f"; the least of {config.devices.runs} interleaved runs."
   )
   return {"grows": grows, "points": list(points.values()), "note": note}

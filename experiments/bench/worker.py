@@ -3,8 +3,9 @@
   python -m experiments.bench.worker < request.json
 
 A case of several processes is a worker for each, connected over loopback. The
-request is {"config": ..., "case": name}; the last line of the output is
-the row of the results. The case "ceilings" measures the limits of the machine.
+request is {"config": ..., "case": name, "processes": number}; the last line of
+the output is the row of the results. The case "ceilings" measures the limits of
+the machine.
 """
 
 import contextlib
@@ -64,7 +65,7 @@ def in_subprocess(
       "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{_free_port()}",
       "JAX_NUM_PROCESSES": str(processes),
     }
-  request = json.dumps({"config": config, "case": case})
+  request = json.dumps({"config": config, "case": case, "processes": processes})
   workers: list[subprocess.Popen] = []
   failed: list[dict[str, Any]] = []
 
@@ -119,7 +120,7 @@ def _free_port() -> int:
 def main() -> None:
   request = json.load(sys.stdin)
   runtime.keep_memory()
-  cluster.connect("auto")
+  cluster.connect("on" if request["processes"] > 1 else "off")
   config = ConfigDict(request["config"])
   # Compilation is measured: programs of earlier runs are not reused.
   jax.config.update("jax_enable_compilation_cache", False)
