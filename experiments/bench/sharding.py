@@ -167,7 +167,7 @@ def _spread(
     grows: heading of the sizes.
     config: config of the bench.
     program: has the step.
-    meshes: {size: devices}; overheads are relative to the first.
+    meshes: {size: devices}, the first one to compare with.
   """
   points, calls = {}, {}
   for x, mesh in meshes.items():
@@ -181,8 +181,12 @@ def _spread(
       executable, compiled = measure.compile_part(part)
     calls[x] = measure.caller(part, executable)
     number, reduced = collectives(executable.as_text())
-    points[x] = {"x": x, "collectives": number, "reduced_bytes": reduced}
-    points[x] |= compiled
+    points[x] = {
+      "x": x,
+      "collectives": number,
+      "reduced_bytes": reduced,
+      "memory_bytes": compiled["memory_bytes"],
+    }
 
   runs = 1 + config.devices.runs  # the first one warms up
   times = np.zeros((2, runs, len(meshes)))  # of the clock, of the processor
@@ -199,16 +203,19 @@ def _spread(
   if not cluster.is_first():
     return {}
 
+  # Virtual devices share the processor, which one of them does not fill.
   virtual = jax.default_backend() == "cpu"
-  sizes = [1 if virtual else len(mesh) for mesh in meshes.values()]
+  sizes = [len(mesh) for mesh in meshes.values()]
+  work = processor if virtual else seconds * sizes
   for i, point in enumerate(points.values()):
     point["seconds"] = float(seconds[i])
     if virtual:
       point["cpu_seconds"] = float(processor[i])
-    point["overhead"] = seconds[i] * sizes[i] / (seconds[0] * sizes[0]) - 1
+    point["overhead"] = float(work[i] / work[0] - 1)
   note = (
-    f"A training step of {program.networks} networks"
-    + (", on virtual devices that share the processor" if virtual else "")
-    + f"; the least of {config.devices.runs} interleaved runs."
+    f"A training step of {program.networks} networks; the least of "
+    f"{config.devices.runs} interleaved runs. Overhead: of the "
+    + ("processor's time" if virtual else "time of all devices together")
+    + ", for the same total work."
   )
   return {"grows": grows, "points": list(points.values()), "note": note}
