@@ -35,11 +35,12 @@ def results(tmp_path_factory):
   done = bench(
     "--config=configs/bench.py:tiny",
     f"--out={folder}",
-    f"--config.cases={bench_config.get_config('tiny').cases},operator",
-    "--config.operator.sizes=((4, 3),)",
+    f"--config.cases={bench_config.get_config('tiny').cases},growth_networks",
+    "--config.growth.networks=(3,)",
+    "--config.growth.timed.networks=1",
   )
   assert done.returncode == 1, done.stdout + done.stderr
-  assert "1 of 11 cases failed: operator_w4_n3" in done.stderr, done.stdout
+  assert "1 of 11 cases failed: growth_networks" in done.stderr, done.stdout
   return folder
 
 
@@ -67,7 +68,7 @@ def test_files(results, rows):
 
 
 def test_a_failed_case_is_a_row(rows):
-  error = rows["operator_w4_n3"]["error"]
+  error = rows["growth_networks"]["error"]
   assert "grad_chunk is 2, expected a divisor of 3 networks" in error
 
 
