@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import Weights
-from scalegmn_jax.gmn import layers
+from scalegmn_jax.gmn import layers, products
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
@@ -20,11 +20,18 @@ from scalegmn_jax.symmetry import canonical
 
 
 class Module(nn.Module):
-  """A flax module whose parameters are pytrees of `layers.Normal`s."""
+  """A flax module whose parameters are pytrees of `layers.Normal`s.
+
+  Attributes:
+    dtype: of matrix products, see `products.DTYPES`.
+  """
+
+  dtype: str
 
   def make(self, name: str, params: Any) -> Any:
     """The parameters `name`, drawn from `params` by `layers.init`."""
-    return self.param(name, lambda key: layers.init(key, params))
+    drawn = self.param(name, lambda key: layers.init(key, params))
+    return products.prepare(drawn, self.dtype)
 
 
 class Body(Module):
