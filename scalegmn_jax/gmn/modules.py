@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Weights
+from scalegmn_jax.base import InputError, Weights
 from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.graph import convert
@@ -23,8 +23,23 @@ class Module(nn.Module):
   """A flax module whose parameters are pytrees of `layers.Normal`s."""
 
   def make(self, name: str, params: Any) -> Any:
-    """The parameters `name`, drawn from `params` by `layers.init`."""
-    return self.param(name, lambda key: layers.init(key, params))
+    """The parameters `name`, drawn from `params` by `layers.init`.
+
+    Raises:
+      InputError: the parameters that are given have other shapes.
+    """
+    if not self.has_variable("params", name):
+      return self.param(name, lambda key: layers.init(key, params))
+    # Not by `param`: to compare shapes it traces `layers.init` in every call,
+    # which is half of the time of tracing a metanetwork.
+    given = self.get_variable("params", name)
+    expected, found = layers.shapes(params), jax.tree.map(jnp.shape, given)
+    if found != expected:
+      raise InputError(
+        f"parameters {'/'.join((*self.path, name))} have shapes {found}, "
+        f"expected {expected}"
+      )
+    return given
 
 
 class Body(Module):
