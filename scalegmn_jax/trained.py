@@ -45,7 +45,8 @@ def _quick_compilation() -> dict[str, Any]:
   # The emitters before those by MLIR, which prepare each kernel for 10 ms.
   older = {"xla_cpu_use_fusion_emitters": False}
   try:
-    jax.jit(lambda: 0, compiler_options=older)()
+    with jax.ensure_compile_time_eval():  # the first call may be traced
+      jax.jit(lambda: 0, compiler_options=older)()
   except jax.errors.JaxRuntimeError:  # jax 0.12 does not have them
     return options
   return options | older
@@ -150,7 +151,14 @@ class _Trained(Generic[Result]):
     # One network takes a millisecond, and most of the compilation is spent on
     # making it less. JAX takes options of the outermost program only.
     alone = jax.jit(apply, compiler_options=_quick_compilation())
-    return lambda *given: (alone if inputs.known(given) else within)(*given)
+
+    def applied(weights, activation):
+      if not inputs.known((weights, activation)):
+        return within(weights, activation)
+      with jax.ensure_compile_time_eval():  # known values within a `jax.jit`
+        return alone(weights, activation)
+
+    return applied
 
 
 class TrainedOperator(_Trained[Weights]):

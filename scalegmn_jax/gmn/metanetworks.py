@@ -21,6 +21,7 @@ from scalegmn_jax.gmn.features import (
   featurize,
   resolve_backward,
 )
+from scalegmn_jax.gmn.modules import one_program
 from scalegmn_jax.gmn.options import (
   PROBES,
   STEP,
@@ -140,6 +141,7 @@ def operator(
     writer = Prototypes(prototypes, reader)
   module: Any = modules.Operator(_body(options, writes=True), step, writer)
 
+  @one_program
   def init(key):
     ones, features = read(_ones(connectivity.topology), 0)
     return module.init(key, connectivity, features, ones, 0)["params"]
@@ -190,6 +192,7 @@ def functional(
   connectivity, read = _graph_of(target, options)
   module: Any = modules.Functional(_body(options, writes=False), outputs)
 
+  @one_program
   def init(key):
     _, features = read(_ones(connectivity.topology), 0)
     return module.init(key, connectivity, features)["params"]

@@ -10,13 +10,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import InputError, Weights
+from scalegmn_jax.base import InitFn, InputError, Weights
 from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
 from scalegmn_jax.symmetry import canonical
+
+
+def one_program(init: InitFn) -> InitFn:
+  """The same `init`, compiled: op by op it would be hundreds of programs.
+
+  Within `jax.jit` it is a part of the outer program, as without this.
+  """
+  return jax.jit(init, inline=True)
 
 
 class Module(nn.Module):
