@@ -153,10 +153,9 @@ class _Trained(Generic[Result]):
     alone = jax.jit(apply, compiler_options=_quick_compilation())
 
     def applied(weights, activation):
-      if not inputs.known((weights, activation)):
-        return within(weights, activation)
-      with jax.ensure_compile_time_eval():  # known values within a `jax.jit`
-        return alone(weights, activation)
+      # Within `jax.jit` a new array is traced, even if the weights are known.
+      known = inputs.known((weights, activation, jnp.zeros(())))
+      return (alone if known else within)(weights, activation)
 
     return applied
 

@@ -14,7 +14,7 @@ import optax
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.bench import floor, growth, measure, pieces
+from experiments.bench import first_calls, floor, growth, measure, pieces
 from experiments.bench.measure import Part, Program, vmap_size_of
 from experiments.bench.training import (
   operator_program,
@@ -72,6 +72,7 @@ def list_cases(config: ConfigDict) -> dict[str, Case]:
   add_direct("connectivity", pieces.connectivity, True)
   for axis in growth.AXES:
     add(f"growth_{axis}", growth.curve, axis)
+  add("compile", first_calls.first_calls)
   return cases
 
 
