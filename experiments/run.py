@@ -40,6 +40,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_bool("eval_only", False, "Measure a trained run again.")
   flags.DEFINE_bool("dry_run", False, "Check the config, estimate the work.")
+  command.define_distributed()
 
 
 def parse_config() -> tuple[ConfigDict, str]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax import batched, io
+from scalegmn_jax import batched, devices, io, processes
 from scalegmn_jax.base import InputError, Networks, Operator, Params, Weights
 from scalegmn_jax.eval import weight_range
 from scalegmn_jax.gmn.prototypes.data_init import init_from_data
@@ -178,10 +178,11 @@ def train(
   if grad_chunk is None and jax.default_backend() == "cpu":
     grad_chunk = 1
   with _folder(workdir) as folder:
-    _claim(folder, settings, model, data, held_out)
+    processes.first(lambda: _claim(folder, settings, model, data, held_out))
+    processes.see(folder / SETTINGS)
     state = loop.train(
-      initialized, objective, optimizer, jax.device_put(tuple(data)), validate,
-      steps=steps, seed=seed, workdir=folder, log_every=log_every,
+      initialized, objective, optimizer, devices.replicate(tuple(data)),
+      validate, steps=steps, seed=seed, workdir=folder, log_every=log_every,
       eval_every=eval_every or max(steps // 10, 1), patience=patience,
       grad_chunk=grad_chunk, on_step=on_step, watch=watch,
     )  # fmt: skip
@@ -282,6 +283,10 @@ def _hold_out(data: _Data, seed: int) -> tuple[_Data, _Data]:
 @contextlib.contextmanager
 def _folder(workdir: str | os.PathLike[str] | None):
   if workdir is None:
+    if processes.count() > 1:
+      raise InputError(
+        "workdir is None, expected a folder that all processes share"
+      )
     with tempfile.TemporaryDirectory() as folder:
       yield Path(folder)
   else:

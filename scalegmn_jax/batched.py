@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax import devices
+from scalegmn_jax import devices, processes
 from scalegmn_jax.base import (
   Functional,
   Network,
@@ -194,7 +194,8 @@ def update_in_turn(f: Callable[..., Any]) -> Callable[..., Any]:
       items = jax.block_until_ready(
         compiled(items, networks, shared, done, end)
       )
-      each = (time.monotonic() - start) / (end - done)
+      seconds = time.monotonic() - start
+      each = processes.first(lambda s=seconds: s) / (end - done)
       # A multiple of the number of devices.
       size = max(1, int(CALL_SECONDS / each / devices.shards()))
       done, size = end, size * devices.shards()

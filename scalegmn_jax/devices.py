@@ -5,17 +5,24 @@ on every device, each device computes its share of the networks, and gradients
 are summed over devices in one collective operation. Random choices depend on
 the key of the run and the index of the network, never on the device.
 
-    with devices.spread():            # all devices of this machine
+    with devices.spread():            # all devices of this process, or of all
       training.loop.train(...)        # and everything in `batched`
+
+If several processes compute together (`scalegmn_jax.processes`), the results
+of functions that are mapped over networks are on every device.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from scalegmn_jax import processes
 
 AXIS = "networks"
 """The name of the mesh axis. `map_shards` finds any mesh that has it."""
@@ -26,8 +33,8 @@ def spread(devices: Sequence[Any] | None = None) -> Iterator[None]:
   """Spreads networks over devices within this context.
 
   Args:
-    devices: several of `jax.devices()`; None for all. On a machine with one,
-      None has no effect.
+    devices: several of `jax.devices()`; None for all, those of the other
+      processes included. If there is one in all, None has no effect.
   """
   devices = jax.devices() if devices is None else list(devices)
   if devices == jax.devices()[:1]:
@@ -80,11 +87,20 @@ def map_shards(f: Callable[..., Any], *stacked: Any, shared: Any = ()) -> Any:
     return f(*stacked, shared)
   total = jax.tree.leaves(stacked)[0].shape[0]
   stacked = fill_up(stacked, count)
-  share = PartitionSpec(AXIS)
+  share, everywhere = PartitionSpec(AXIS), PartitionSpec()
+  # Only what is on its own devices can be read by a process.
+  gather = processes.count() > 1
+
+  def of_shard(*args):
+    result = f(*args)
+    if not gather:
+      return result
+    return _joined(lambda a: jax.lax.all_gather(a, AXIS, tiled=True), result, 1)
+
   result = jax.shard_map(
-    f,
-    in_specs=(*(share for _ in stacked), PartitionSpec()),
-    out_specs=share,
+    of_shard,
+    in_specs=(*(share for _ in stacked), everywhere),
+    out_specs=everywhere if gather else share,
     check_vma=False,
   )(*stacked, shared)
   return jax.tree.map(lambda leaf: leaf[:total], result)
@@ -103,7 +119,8 @@ def sum_shards(f: Callable[..., Any], stacked: Any, *shared: Any) -> Any:
   """
 
   def summed(stacked, *shared):
-    return jax.lax.psum(f(stacked, *shared), AXIS)
+    result = f(stacked, *shared)
+    return _joined(lambda a: jax.lax.psum(a, AXIS), result, 0)
 
   everywhere = PartitionSpec()
   return jax.shard_map(
@@ -114,9 +131,44 @@ def sum_shards(f: Callable[..., Any], stacked: Any, *shared: Any) -> Any:
   )(stacked, *shared)
 
 
+def _joined(
+  collective: Callable[[jax.Array], jax.Array], tree: Any, batch_axes: int
+) -> Any:
+  """Applies a collective operation to all leaves of one type at once.
+
+  Between processes on CPUs every array costs milliseconds, whatever its size.
+
+  Args:
+    collective: [..., D] -> [..., D]; may change the size of the batch axes.
+    tree: a pytree of arrays.
+    batch_axes: number of leading axes that all leaves share.
+  """
+  leaves, structure = jax.tree.flatten(tree)
+  flat = [leaf.reshape(*leaf.shape[:batch_axes], -1) for leaf in leaves]
+  results = dict(enumerate(leaves))
+  for dtype in dict.fromkeys(leaf.dtype for leaf in leaves):
+    members = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
+    result = collective(jnp.concatenate([flat[i] for i in members], -1))
+    ends = np.cumsum([flat[i].shape[-1] for i in members])
+    parts = jnp.split(result, ends[:-1], axis=-1)
+    for i, part in zip(members, parts, strict=True):
+      batch = part.shape[:batch_axes]
+      results[i] = part.reshape(*batch, *leaves[i].shape[batch_axes:])
+  return jax.tree.unflatten(structure, list(results.values()))
+
+
 def replicate(tree: Any) -> Any:
   """Puts a pytree of arrays on every device of the mesh."""
   mesh = jax.sharding.get_mesh()
   if AXIS not in mesh.axis_names:
     return jax.device_put(tree)
-  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  if processes.count() == 1:
+    return jax.device_put(tree, everywhere)
+  # `device_put` would gather each array to compare it between processes.
+  return _identity(everywhere)(tree)
+
+
+@functools.cache
+def _identity(sharding: NamedSharding) -> Callable[[Any], Any]:
+  return jax.jit(lambda tree: tree, out_shardings=sharding)

@@ -1,7 +1,12 @@
-"""Files: one-line errors, atomic and durable writes, digests, damaged files."""
+"""Files: one-line errors, atomic and durable writes, digests, damaged files.
+
+Of several processes that compute together (`scalegmn_jax.processes`), process 0
+alone writes, renames and deletes; the functions have no effect in the others.
+"""
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import lzma
@@ -19,6 +24,7 @@ from typing import IO, Any
 import jax
 import numpy as np
 
+from scalegmn_jax import processes
 from scalegmn_jax.base import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -116,6 +122,9 @@ def replace_file(path: pathlib.Path) -> Iterator[IO[bytes]]:
   Args:
     path: the file; its folder exists.
   """
+  if not processes.is_first():
+    yield io.BytesIO()
+    return
   temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
   try:
     with temporary.open("wb") as file:
@@ -143,6 +152,26 @@ def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a text file atomically and durably, see `replace_file`."""
   with replace_file(path) as file:
     file.write(text.encode())
+
+
+def append_text(path: pathlib.Path, text: str) -> None:
+  """Appends to a text file, durably."""
+  if not processes.is_first():
+    return
+  with path.open("a") as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def remove(path: pathlib.Path) -> None:
+  """Deletes a file, or a folder with its content, if it exists."""
+  if not processes.is_first():
+    return
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -190,17 +219,23 @@ def write_arrays(
     )
 
 
-def read_arrays(path: pathlib.Path) -> tuple[dict[str, np.ndarray], Any]:
+def read_arrays(
+  content: bytes, path: pathlib.Path
+) -> tuple[dict[str, np.ndarray], Any]:
   """Reads what `write_arrays` wrote.
+
+  Args:
+    content: bytes of the file.
+    path: the file, for the message.
 
   Returns:
     (arrays, values).
 
   Raises:
-    InputError: the file is missing or damaged.
+    InputError: the file is damaged.
   """
   with input_errors(path, "the file as it was written"):
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
       arrays = {name: stored[name] for name in stored.files}
     if str(arrays.pop(_DIGEST)) != digest(arrays):
       raise ValueError("other numbers than were written")
@@ -218,6 +253,8 @@ def set_aside(path: pathlib.Path, reason: str, then: str) -> None:
     reason: the damage.
     then: what happens without it, the end of the line.
   """
+  if not processes.is_first():
+    return
   aside = path.with_name(f"{path.name}.damaged")
   if aside.is_dir():
     shutil.rmtree(aside)

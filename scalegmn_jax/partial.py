@@ -1,7 +1,10 @@
-"""Partial results of long computations, on disk as soon as they are known."""
+"""Partial results of long computations, on disk as soon as they are known.
+
+Of several processes that compute together, process 0 alone writes and reads;
+the others get from it what it has read.
+"""
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from scalegmn_jax import io
+from scalegmn_jax import io, processes
 from scalegmn_jax.base import InputError, Interrupted
 
 Record = TypeVar("Record", bound=Any)
@@ -56,15 +59,23 @@ class Partial:
 
   def exists(self) -> bool:
     """Whether something has been saved."""
-    return self._folder is not None and self._folder.exists()
+    folder = self._folder
+    return folder is not None and processes.first(folder.exists)
 
   def load(self, name: str) -> Result | None:
     """A saved result; None if there is none, or a damaged one."""
     file = self._file(name)
-    if file is None or not file.exists():
+    if file is None:
+      return None
+
+    def read() -> bytes | None:
+      return file.read_bytes() if file.exists() else None
+
+    content = processes.first(read)
+    if content is None:
       return None
     try:
-      return Result(*io.read_arrays(file))
+      return Result(*io.read_arrays(content, file))
     except InputError as error:
       reason = str(error).removeprefix(f"{file}: ")
       io.set_aside(file, reason, "it is made again")
@@ -160,8 +171,8 @@ class Partial:
 
   def clear(self) -> None:
     """Deletes everything that was saved."""
-    if self._folder is not None and self._folder.exists():
-      shutil.rmtree(self._folder)
+    if self._folder is not None:
+      io.remove(self._folder)
 
   def _file(self, name: str) -> Path | None:
     if self._folder is None:

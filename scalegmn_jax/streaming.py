@@ -3,11 +3,14 @@
 Memory does not grow with the zoo. A process that was killed at any moment is
 resumed by the same call: what is computed is kept beside the output, in a
 hidden folder `.<name>.unfinished`, and the output appears at once.
+
+Several processes (`scalegmn_jax.processes`) share the rows: each reads its own
+and computes on its own devices, inside `devices.spread(jax.local_devices())`;
+process 0 writes.
 """
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +19,7 @@ import filelock
 import jax
 import numpy as np
 
-from scalegmn_jax import batched, io
+from scalegmn_jax import batched, io, processes
 from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.trained import LINKS, TrainedFunctional, TrainedOperator
 from scalegmn_jax.zoo import codec, store
@@ -78,15 +81,16 @@ def edit_zoo(
   def edited(networks: Networks) -> np.ndarray:
     return codec.to_rows(edit(operator.params, networks).weights)
 
-  work = _Work(operator, files, layout.size, edited, keep_failed=True)
-  with _streamed(work, Path(out), on_rows) as (values, failed):
+  def write(values: np.ndarray, failed: np.ndarray) -> None:
     metrics = files.metrics.copy()
     kept = metrics.index.isin(failed)
     for column in MEASURED:
       if column in metrics:
         metrics[column] = metrics[column].where(kept)
     store.write_zoo(out, values, metrics, layout)
-  return Streamed(len(metrics), failed)
+
+  work = _Work(operator, files, layout.size, edited, keep_failed=True)
+  return _stream(work, Path(out), on_rows, write)
 
 
 def predict_zoo(
@@ -123,15 +127,16 @@ def predict_zoo(
   def predictions(networks: Networks) -> np.ndarray:
     return np.asarray(link(read(functional.params, networks)))
 
-  work = _Work(functional, files, width, predictions, keep_failed=False)
-  with _streamed(work, Path(out), on_rows) as (values, failed):
+  def write(values: np.ndarray, failed: np.ndarray) -> None:
     table = files.metrics[list(IDENTIFYING)].copy()
     for k in range(width):
       name = "prediction" if width == 1 else f"prediction_{k}"
       table[name] = values[:, k]
     text = table.to_csv(index_label="row", lineterminator="\n")
     io.write_text(Path(out).expanduser(), text)
-  return Streamed(len(table), failed)
+
+  work = _Work(functional, files, width, predictions, keep_failed=False)
+  return _stream(work, Path(out), on_rows, write)
 
 
 class _Work(NamedTuple):
@@ -197,25 +202,29 @@ class _Unfinished:
     self._file = folder / "rows.bin"
     self._record = folder / "progress.json"
     self._width = width
-    self.done, self.failed = 0, []
-    if self._record.exists():
-      found = io.read_json(self._record)
-      if found["made_from"] != made_from:
-        raise InputError(
-          f"{folder}: begun with another metanetwork or zoo, expected the same "
-          f"one; delete the folder or write elsewhere"
-        )
-      self.done, self.failed = found["done"], found["failed"]
     self._made_from = made_from
+    self.done, self.failed = processes.first(self._read)
+
+  def _read(self) -> tuple[int, list[int]]:
+    if not self._record.exists():
+      return 0, []
+    found = io.read_json(self._record)
+    if found["made_from"] != self._made_from:
+      raise InputError(
+        f"{self._record.parent}: begun with another metanetwork or zoo, "
+        "expected the same one; delete the folder or write elsewhere"
+      )
+    return found["done"], found["failed"]
 
   def append(self, rows: np.ndarray, failed: np.ndarray) -> None:
     """Adds rows [B, width], durably; `failed` [B] are booleans."""
-    with self._file.open("r+b" if self.done else "wb") as file:
-      # Rows beyond the record were written by a process that was killed.
-      file.seek(self.done * self._width * 4)
-      file.write(np.ascontiguousarray(rows, np.float32).tobytes())
-      file.flush()
-      os.fsync(file.fileno())
+    if processes.is_first():
+      with self._file.open("r+b" if self.done else "wb") as file:
+        # Rows beyond the record were written by a process that was killed.
+        file.seek(self.done * self._width * 4)
+        file.write(np.ascontiguousarray(rows, np.float32).tobytes())
+        file.flush()
+        os.fsync(file.fileno())
     self.failed += (self.done + np.flatnonzero(failed)).tolist()
     self.done += len(rows)
     io.write_json(
@@ -234,53 +243,69 @@ class _Unfinished:
     )
 
 
-@contextlib.contextmanager
-def _streamed(
-  work: _Work, out: Path, on_rows: OnRows
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Computes or resumes results; they are deleted when the block ends.
+def _stream(
+  work: _Work,
+  out: Path,
+  on_rows: OnRows,
+  write: Callable[[np.ndarray, np.ndarray], None],
+) -> Streamed:
+  """Computes or resumes results and writes them.
 
   Args:
-    work: what is computed.
+    work: the results.
     out: the output; must not exist.
     on_rows: called after every block.
-
-  Yields:
-    (results [N, width] mapped from a file, numbers of the rows that failed).
+    write: (results [N, width] mapped from a file, numbers of the rows that
+      failed) -> None; writes the output.
   """
   out = out.expanduser().resolve()
-  if out.exists():
-    raise InputError(f"{out}: exists already, expected a new path")
+
+  def check() -> None:
+    if out.exists():
+      raise InputError(f"{out}: exists already, expected a new path")
+
+  processes.first(check)
   work.check()
   count = len(work.files.weights)
   folder = out.with_name(f".{out.name}.unfinished")
   try:
-    folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
       unfinished = _Unfinished(folder, work.identity(), work.width)
       on_rows(unfinished.done)
-      for start in range(unfinished.done, count, BLOCK):
-        rows = np.arange(start, min(start + BLOCK, count))
-        unfinished.append(*work.block(rows))
-        on_rows(len(rows))
-      yield unfinished.rows(), np.array(unfinished.failed, np.int64)
+      while unfinished.done < count:
+        left = count - unfinished.done
+        each = min(BLOCK, -(-left // processes.count()))
+        begin = unfinished.done + processes.index() * each
+        # Processes without rows of their own repeat the last one.
+        rows = np.minimum(np.arange(begin, begin + each), count - 1)
+        results, failed = map(processes.gather, work.block(rows))
+        unfinished.append(results[:left], failed[:left])
+        on_rows(min(len(results), left))
+      failed = np.array(unfinished.failed, np.int64)
+      processes.first(lambda: write(unfinished.rows(), failed))
   except OSError as error:
     reason = error.strerror or str(error)
     raise InputError(
       f"{error.filename or folder}: cannot be written ({reason}); when it can "
       f"be, the same call goes on"
     ) from None
-  shutil.rmtree(folder, ignore_errors=True)
+  io.remove(folder)
+  return Streamed(count, failed)
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-  """Keeps other processes out of a folder."""
+  """Keeps other calls out of a folder, which is made if it does not exist."""
   lock = filelock.FileLock(folder / "lock")
-  try:
-    lock.acquire(timeout=0)
-  except filelock.Timeout:
-    raise InputError(f"{folder}: another process is writing there") from None
+
+  def acquire() -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+      lock.acquire(timeout=0)
+    except filelock.Timeout:
+      raise InputError(f"{folder}: another process is writing there") from None
+
+  processes.first(acquire)
   try:
     yield
   finally:

@@ -12,20 +12,22 @@ ROOT = pathlib.Path(__file__).parents[1]
 # that is used is listed, so a new arrow is a visible change of this table.
 IMPORTS = {
   "base": set(),
-  "devices": set(),
-  "batched": {"base", "devices"},
-  "io": {"base"},
-  "partial": {"base", "io"},
+  "processes": {"base"},
+  "devices": {"processes"},
+  "batched": {"base", "devices", "processes"},
+  "io": {"base", "processes"},
+  "partial": {"base", "io", "processes"},
   "symmetry": {"base", "batched"},
   "targets": {"base", "symmetry"},
-  "inner": {"base", "batched", "partial", "symmetry"},
+  "inner": {"base", "batched", "devices", "partial", "symmetry"},
   "graph": {"base", "batched", "symmetry"},
   "gmn": {"base", "symmetry", "graph"},
-  "data": {"base", "io"},
+  "data": {"base", "devices", "io"},
   "zoo": {
-    "base", "batched", "io", "partial", "symmetry", "targets", "inner", "data",
+    "base", "batched", "devices", "io", "partial", "processes", "symmetry",
+    "targets", "inner", "data",
   },
-  "training": {"base", "batched", "devices", "io", "inner"},
+  "training": {"base", "batched", "devices", "io", "processes", "inner"},
   "baselines": {
     "base", "batched", "partial", "symmetry", "graph", "gmn", "inner",
     "training",
@@ -35,10 +37,10 @@ IMPORTS = {
   "trained": {"base", "eval", "gmn", "inner", "symmetry"},
   "saved": {"base", "gmn", "io", "symmetry", "targets", "trained"},
   "amortized": {
-    "base", "batched", "eval", "io", "symmetry", "gmn", "inner", "saved",
-    "trained", "training",
+    "base", "batched", "devices", "eval", "io", "processes", "symmetry", "gmn",
+    "inner", "saved", "trained", "training",
   },
-  "streaming": {"base", "batched", "io", "trained", "zoo"},
+  "streaming": {"base", "batched", "io", "processes", "trained", "zoo"},
   "testing": {"base", "symmetry"},
 }  # fmt: skip
 

@@ -103,13 +103,13 @@ def test_arrays_and_values_are_read_back(tmp_path):
   file = tmp_path / "a.npz"
   arrays = {"a/b": np.arange(3.0), "names": np.array(["x", "yz"])}
   io.write_arrays(file, arrays, {"epoch": 3})
-  found, values = io.read_arrays(file)
+  found, values = io.read_arrays(file.read_bytes(), file)
   assert values == {"epoch": 3} and found.keys() == arrays.keys()
   for name, array in arrays.items():
     np.testing.assert_array_equal(found[name], array, strict=True)
   np.savez(file, allow_pickle=False, **arrays)
   with pytest.raises(InputError, match="a.npz: cannot be read"):
-    io.read_arrays(file)  # no digest
+    io.read_arrays(file.read_bytes(), file)  # no digest
 
 
 def test_an_earlier_damaged_file_gives_way(tmp_path, caplog):

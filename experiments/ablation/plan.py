@@ -44,6 +44,7 @@ from experiments.predict_accuracy.data import LabelledNetworks
 from experiments.predict_accuracy.methods import count_parameters
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
+from scalegmn_jax import devices
 from scalegmn_jax.base import Networks, Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.gmn import metanetworks
@@ -252,7 +253,7 @@ def _train_data(
   train = jax.tree.map(
     lambda a: np.resize(a, (count, *a.shape[1:])), data.train[size]
   )
-  return jax.device_put(objective.data(train))
+  return devices.replicate(objective.data(train))
 
 
 def _validation(

@@ -15,6 +15,7 @@ from experiments.bench.machine import median_seconds
 from experiments.inr.data import InrSplit, fold_phases, shift_phases
 from experiments.inr.methods import jobs_by_method
 from experiments.runner.experiment import TrainingJob
+from scalegmn_jax import devices
 from scalegmn_jax.base import Functional, Params, Weights
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.batched import ReadFn
@@ -86,7 +87,7 @@ def make_jobs(
     functionals: {method: functional with a logit per class}.
     read: {method: the functional mapped over networks}.
   """
-  data = jax.device_put((inrs.train.networks, inrs.train.pictures.label))
+  data = devices.replicate((inrs.train.networks, inrs.train.pictures.label))
 
   def make_job(method, name, learning_rate):
     objective = classification_objective(

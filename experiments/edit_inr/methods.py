@@ -12,6 +12,7 @@ from experiments.bench.machine import median_seconds
 from experiments.edit_inr.data import EditData
 from experiments.inr.methods import jobs_by_method
 from experiments.runner.experiment import TrainingJob
+from scalegmn_jax import devices
 from scalegmn_jax.base import Networks, Operator, Params
 from scalegmn_jax.baselines import constant, symmetry_levels
 from scalegmn_jax.batched import EditFn
@@ -71,7 +72,7 @@ def make_jobs(
   """
   target, dilated = data.inrs.target, data.dilated
   grid, pixels = data.inrs.grid, dilated["train"]
-  device_data = jax.device_put(
+  device_data = devices.replicate(
     (
       data.networks["train"],
       pixels.reshape(len(pixels), len(grid), -1),

@@ -11,7 +11,7 @@ from experiments import build
 from experiments.finetune.data import Inputs
 from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
-from scalegmn_jax import batched
+from scalegmn_jax import batched, devices
 from scalegmn_jax.base import Operator, Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.gmn import metanetworks
@@ -90,7 +90,7 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
     classes=config.model.classes,
     probes=config.model.probes,
   )
-  device_data = jax.device_put((zoos.train, images.train_x, images.train_y))
+  device_data = devices.replicate((zoos.train, images.train_x, images.train_y))
   validate_networks = validation.validation_metrics(
     losses, images.val_x, images.val_y
   )

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.gauge.data import GaugeData
 from experiments.runner.experiment import TrainingJob
 from experiments.runner.select import seeds
+from scalegmn_jax import devices
 from scalegmn_jax.base import Networks, Operator, Params
 from scalegmn_jax.batched import EditFn, edit_networks
 from scalegmn_jax.eval.scores import make_scorer
@@ -48,7 +48,9 @@ def make_jobs(
 ) -> dict[str, TrainingJob]:
   """A training for each penalty and seed, equal in all other respects."""
   images = data.images
-  device_data = jax.device_put((data.zoo.train, images.train_x, images.train_y))
+  device_data = devices.replicate(
+    (data.zoo.train, images.train_x, images.train_y)
+  )
 
   def job(penalty, seed):
     losses = finetune_losses(data.target, l1=config.loss.l1, penalty=penalty)

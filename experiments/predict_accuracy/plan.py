@@ -21,7 +21,7 @@ from experiments.predict_accuracy import methods, report
 from experiments.predict_accuracy.data import load_accuracy_data
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
-from scalegmn_jax import batched
+from scalegmn_jax import batched, devices
 from scalegmn_jax.base import Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.gmn import metanetworks
@@ -102,7 +102,7 @@ def plan(config: ConfigDict) -> Plan:
   images = build.build_images(config)
   target = build.build_target(config, images)
   data = load_accuracy_data(config, target, images)
-  train_data = jax.device_put((data.train.networks, data.train.accuracies))
+  train_data = devices.replicate((data.train.networks, data.train.accuracies))
 
   functionals = {
     method: methods.build_functional(config, method, target, data.train)

@@ -9,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import build
+from scalegmn_jax import devices
 from scalegmn_jax.base import Networks, TargetNetwork
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.inner.objective import evaluate_networks
@@ -80,7 +81,7 @@ def load(config: ConfigDict) -> PruneData:
     from_file = PruneSubject(title, network, network)
   zoo = build.build_zoos(config, target, images)
   evaluate = jax.jit(partial(evaluate_networks, target.apply))
-  sample = jax.device_put((images.val_x[:MEASURED], images.val_y[:MEASURED]))
+  sample = devices.replicate((images.val_x[:MEASURED], images.val_y[:MEASURED]))
 
   def subject(name: str) -> PruneSubject:
     if name == "zoo":

@@ -11,6 +11,7 @@ from experiments import build
 from experiments.prune.data import PruneData
 from experiments.runner.experiment import TrainingJob
 from experiments.runner.select import seeds
+from scalegmn_jax import devices
 from scalegmn_jax.base import Functional, Networks, Operator, Params
 from scalegmn_jax.batched import EditFn, edit_networks, read_networks
 from scalegmn_jax.gmn import metanetworks
@@ -98,7 +99,7 @@ def _operator_jobs(
     data.target, l1=config.loss.l1, penalty=config.loss.penalty
   )
   images = data.images
-  train = jax.device_put((images.train_x, images.train_y))
+  train = devices.replicate((images.train_x, images.train_y))
   validate_networks = validation.validation_metrics(
     losses, images.val_x, images.val_y
   )

@@ -2,12 +2,13 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import app, flags
 
 from experiments.runner import interrupt, progress, usage
-from scalegmn_jax import runtime
+from scalegmn_jax import processes, runtime
 from scalegmn_jax.base import InputError, Interrupted
 
 _SIGPIPE = 13  # Windows has no name for it
@@ -21,7 +22,8 @@ def start(
 
   Compiled programs are kept for the next run and freed memory for the next
   step, see `scalegmn_jax.runtime`. SIGTERM and SIGINT end the program at its
-  next safe point, see `interrupt`.
+  next safe point, see `interrupt`. With `define_distributed`, the processes of
+  a cluster are connected; all of them end if one fails.
 
   Args:
     main: the program, called with the arguments that are not flags. The
@@ -48,18 +50,59 @@ def start(
     runtime.keep_memory()
     with interrupt.noted():
       interrupt.check()
+      _connect()
       main(argv)
     sys.stdout.flush()  # here, where a closed pipe is handled
   except Interrupted as stop:
-    print(f"{stop}; {after_interrupt}", file=sys.stderr)
+    if processes.is_first():
+      print(f"{stop}; {after_interrupt}", file=sys.stderr)
     return interrupt.EXIT
   except BrokenPipeError:  # as in `| head -1`: nobody reads any more
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + _SIGPIPE
   except (InputError, OSError, flags.Error, app.UsageError) as error:
-    print(f"error: {_line(error)}", file=sys.stderr)
-    return 1
+    return _fail(_line(error))
+  except Exception as error:
+    if processes.count() == 1:
+      raise
+    traceback.print_exc()
+    return _fail(_line(error))
   return 0
+
+
+def define_distributed() -> None:
+  """Defines --distributed, for a program of processes that work together."""
+  flags.DEFINE_enum(
+    "distributed",
+    "auto",
+    processes.MODES,
+    "Connect the processes of a cluster; auto: where the environment tells "
+    "that there are several.",
+  )
+
+
+def _connect() -> None:
+  if "distributed" not in flags.FLAGS:
+    return
+  processes.connect(flags.FLAGS.distributed)
+  if processes.count() > 1:
+    interrupt.share()
+    progress.console.quiet = not processes.is_first()
+
+
+def _fail(message: str) -> int:
+  """Prints the error; ends the process if there are others.
+
+  Returns:
+    The exit status.
+  """
+  if processes.count() == 1:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+  if processes.fail(message):
+    place = "" if processes.is_first() else f"process {processes.index()}: "
+    print(f"error: {place}{message}", file=sys.stderr)
+  processes.leave(1)
 
 
 def _parse(argv: list[str]) -> list[str]:

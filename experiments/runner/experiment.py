@@ -11,7 +11,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
-import shutil
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,11 +34,12 @@ from experiments.runner import (
   trackers,
   workdir,
 )
-from scalegmn_jax import devices
+from scalegmn_jax import devices, processes
 from scalegmn_jax.base import InputError, MetaNetwork, Params
 from scalegmn_jax.io import (
   digest,
   named_arrays,
+  remove,
   set_aside,
   write_json,
   write_text,
@@ -289,7 +289,8 @@ def train_best(
     objective = float(jax.device_get(state.best_objective))
     results.append((objective, state.best_params, place))
   _, params, place = min(results, key=lambda result: result[0])
-  history = Metrics(place / "metrics.jsonl", job.steps).read()
+  metrics = Metrics(place / "metrics.jsonl", job.steps)
+  history = processes.first(metrics.read)
   return params, history, [objective for objective, *_ in results]
 
 
@@ -394,6 +395,23 @@ def run(
   """
   clock = compilation.Clock()
   say = progress.console.print
+  results = processes.first(lambda: _check(config, folder, eval_only, dry_run))
+  experiment = load_experiment(config)
+  if results is not None:
+    say(f"{folder}: finished before")
+    report.show(results, formats.row_label(results, experiment.label))
+    return
+  if dry_run:
+    say(preview.text(work_of(experiment, config)), soft_wrap=True)
+    return
+  with workdir.lock(folder), devices.spread():
+    _run(experiment, config, folder, eval_only, config_file, clock)
+
+
+def _check(
+  config: ConfigDict, folder: Path, eval_only: bool, dry_run: bool
+) -> report.Results | None:
+  """Checks the arguments of `run`; the results, if the run is finished."""
   experiment = load_experiment(config)
   if eval_only and not (folder / workdir.TRAINED).exists():
     raise InputError(f"{folder}: no trained metanetwork to measure")
@@ -401,21 +419,12 @@ def run(
   results_file = folder / workdir.RESULTS
   if results_file.exists() and not eval_only and not dry_run:
     try:
-      results = report.read(results_file, experiment.label)
+      return report.read(results_file, experiment.label)
     except InputError as error:
       reason = str(error).removeprefix(f"{results_file}: ")
       set_aside(results_file, reason, "the networks are measured again")
-    else:
-      say(f"{folder}: finished before")
-      report.show(results, formats.row_label(results, experiment.label))
-      return
-
-  work = work_of(experiment, config)
-  if dry_run:
-    say(preview.text(work), soft_wrap=True)
-    return
-  with workdir.lock(folder), devices.spread():
-    _run(experiment, config, folder, eval_only, config_file, clock)
+  work_of(experiment, config)
+  return None
 
 
 def _run(
@@ -459,7 +468,7 @@ def _run(
   )
   if eval_only:  # other baselines are possible
     workdir.write_config(folder, config)
-  shutil.rmtree(folder / workdir.MEASURED, ignore_errors=True)
+  remove(folder / workdir.MEASURED)
   report.show(results, experiment.label)
   say(report.compile_time(results["seconds"]))
   say(f"tables, pictures and trained metanetworks are in {folder}")

@@ -2,7 +2,8 @@
 
 The handlers only note the signal: an exception out of a handler can be raised
 anywhere, also where it is swallowed. Long loops call `check` where nothing is
-lost if they end.
+lost if they end. Processes that compute together end at the same `check`, see
+`share`.
 """
 
 import contextlib
@@ -43,10 +44,28 @@ def noted() -> Iterator[None]:
     _received.clear()
 
 
-def check() -> None:
-  """Raises `Interrupted` if a signal has been noted."""
-  if _received:
-    # Here, since a program notes signals before it imports what takes seconds.
-    from scalegmn_jax.base import Interrupted
+def share() -> None:
+  """Makes a signal to one process end all that compute together.
 
+  To be called after `processes.connect`: SIGTERM then belongs to JAX, which
+  tells the other processes; SIGINT is passed on as SIGTERM.
+  """
+  signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
+  if _received:  # before the connection
+    signal.raise_signal(signal.SIGTERM)
+
+
+def check() -> None:
+  """Raises `Interrupted` if a signal has been noted.
+
+  Processes that compute together have to call this equally often.
+  """
+  # Here, since a program notes signals before it imports what takes seconds.
+  from scalegmn_jax import processes
+  from scalegmn_jax.base import Interrupted
+
+  if processes.count() > 1:
+    if processes.stop_requested():
+      raise Interrupted("stopped by SIGTERM")
+  elif _received:
     raise Interrupted(f"stopped by {_received[0]}")

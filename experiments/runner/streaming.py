@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 
 from experiments import build
-from experiments.runner import progress
+from experiments.runner import command, progress
 from scalegmn_jax import devices
 from scalegmn_jax.base import InputError
 from scalegmn_jax.streaming import Streamed
@@ -33,6 +34,7 @@ def define_flags(kind: str, source: str) -> None:
   flags.DEFINE_string(kind, None, source)
   flags.DEFINE_string("zoo.path", None, "Folder of zoo files to read.")
   flags.DEFINE_string("out", None, "Path to write; must not exist.")
+  command.define_distributed()
 
 
 def run(
@@ -73,7 +75,10 @@ def run(
   trained = load(name) if name else load_from_run(workdir)
   progress.console.print(build.devices())
   count = len(store.read_zoo(zoo).weights)
-  with devices.spread(), progress.bar("apply", count) as advance:
+  with (
+    devices.spread(jax.local_devices()),
+    progress.bar("apply", count) as advance,
+  ):
     result = stream(trained, zoo, out, on_rows=lambda n: advance(count=n))
   say = progress.console.print
   say(f"{count} networks written to {out}", soft_wrap=True)

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
+from scalegmn_jax import processes
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import write_text
 from scalegmn_jax.training.metrics import Tracker
@@ -55,7 +54,7 @@ def opened(
 ) -> Iterator[Tracker | None]:
   """The tracker of a training; yields None without one.
 
-  Of several processes that train together, the first one has the tracker.
+  Of several processes that compute together, process 0 has the tracker.
 
   Args:
     name: see `check`.
@@ -67,7 +66,7 @@ def opened(
       without a login.
   """
   check(name)
-  if not name or jax.process_index() != 0:
+  if not name or not processes.is_first():
     yield None
     return
   folder.mkdir(parents=True, exist_ok=True)

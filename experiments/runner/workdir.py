@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.runner import formats
+from scalegmn_jax import processes
 from scalegmn_jax.base import InputError
-from scalegmn_jax.io import read_json, write_json
+from scalegmn_jax.io import read_json, remove, write_json
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -89,37 +90,45 @@ def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:
   """Makes the folder of this config, or checks it, see `check`.
 
   Raises:
-    InputError: the folder belongs to another config, or holds other files.
+    InputError: the folder belongs to another config, or holds other files; or
+      processes that compute together do not share it.
   """
-  check(path, config, again=again)
-  if not (path / CONFIG).exists():
-    path.mkdir(parents=True, exist_ok=True)
-    write_config(path, config)
+
+  def check_and_write() -> None:
+    check(path, config, again=again)
+    if not (path / CONFIG).exists():
+      path.mkdir(parents=True, exist_ok=True)
+      write_config(path, config)
+
+  processes.first(check_and_write)
+  processes.see(path / CONFIG)
 
 
 @contextlib.contextmanager
 def lock(path: Path, wait: float = 0) -> Iterator[None]:
-  """Keeps other processes out of the folder while the context lasts.
+  """Keeps other runs out of the folder while the context lasts.
 
-  The lock ends with the process, however that ends.
+  The lock ends with the process, however that ends. Of several processes that
+  compute together, process 0 has it.
 
   Args:
     path: the folder, which is made if it does not exist.
-    wait: seconds to wait for another process.
+    wait: seconds to wait for another run.
 
   Raises:
-    InputError: another process holds the folder.
+    InputError: another run holds the folder.
   """
-  path.mkdir(parents=True, exist_ok=True)
   held = filelock.FileLock(path / LOCK, wait)
-  try:
-    held.acquire()
-  except filelock.Timeout:
-    raise InputError(
-      f"{path}: {_holder(path)} uses this folder; wait until it ends, or give "
-      "another --workdir"
-    ) from None
-  try:
+
+  def acquire() -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+      held.acquire()
+    except filelock.Timeout:
+      raise InputError(
+        f"{path}: {_holder(path)} uses this folder; wait until it ends, or "
+        "give another --workdir"
+      ) from None
     write_json(
       path / HOLDER,
       {
@@ -128,14 +137,18 @@ def lock(path: Path, wait: float = 0) -> Iterator[None]:
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
       },
     )
+
+  processes.first(acquire)
+  try:
     yield
   finally:
-    (path / HOLDER).unlink(missing_ok=True)
-    held.release()
-    if not (path / CONFIG).exists():  # nobody has claimed it
-      (path / LOCK).unlink(missing_ok=True)
-      with contextlib.suppress(OSError):
-        path.rmdir()
+    if held.is_locked:
+      remove(path / HOLDER)
+      held.release()
+      if not (path / CONFIG).exists():  # nobody has claimed it
+        remove(path / LOCK)
+        with contextlib.suppress(OSError):
+          path.rmdir()
 
 
 def _holder(path: Path) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -16,7 +15,7 @@ from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
 from experiments.scaling import report
 from experiments.scaling.report import label as label
-from scalegmn_jax import batched
+from scalegmn_jax import batched, devices
 from scalegmn_jax.base import InputError, Networks, Operator, Params
 from scalegmn_jax.eval import scores
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
@@ -145,7 +144,7 @@ def training_jobs(
   jobs = {}
   for count in c.networks:
     train = zoos.train.take(zoos.owner < count)
-    device_data = jax.device_put((train, images.train_x, images.train_y))
+    device_data = devices.replicate((train, images.train_x, images.train_y))
     for seed in select.seeds(config):
       initialized = data_init.init_from_data(
         operator,

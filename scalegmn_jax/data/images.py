@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from scalegmn_jax import base
+from scalegmn_jax import base, devices
 from scalegmn_jax.data import download, formats
 
 
@@ -59,7 +59,7 @@ class Images(NamedTuple):
 
   def device_splits(self) -> tuple[tuple[jax.Array, jax.Array], ...]:
     """(images, labels) of training, validation and test, on the device."""
-    return jax.device_put(
+    return devices.replicate(
       (
         (self.train_x, self.train_y),
         (self.val_x, self.val_y),

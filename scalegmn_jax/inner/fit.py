@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scalegmn_jax import batched
+from scalegmn_jax import batched, devices
 from scalegmn_jax.base import Network, Networks, Weights
 from scalegmn_jax.inner import objective
 from scalegmn_jax.partial import NOTHING, Partial, Result
@@ -259,7 +259,7 @@ def _from_arrays(
 ) -> Any:
   leaves, structure = jax.tree.flatten(template)
   found = [arrays[f"{name}.{i}"] for i in range(len(leaves))]
-  return jax.device_put(jax.tree.unflatten(structure, found))
+  return devices.replicate(jax.tree.unflatten(structure, found))
 
 
 def _no_call(state: FitState, done: int) -> None:

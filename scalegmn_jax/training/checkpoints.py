@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from scalegmn_jax import io
+from scalegmn_jax import io, processes
 from scalegmn_jax.base import InputError
 
 _DIGEST, _ARRAYS = "digest", "arrays"
@@ -24,6 +24,21 @@ and their {name: type and shape}. Version 0.2 and earlier ones wrote neither."""
 logging.getLogger("absl").addFilter(
   lambda record: "/orbax/" not in Path(record.pathname).as_posix()
 )
+
+
+def _no_other_arrays(record: logging.LogRecord) -> bool:
+  """A filter of asyncio's log: without the tasks that orbax abandons.
+
+  Orbax reads arrays side by side and raises the first error; the errors of the
+  others are logged when the garbage collector finds their tasks.
+  """
+  return not (
+    record.getMessage().startswith("Task exception was never retrieved")
+    and "tensorstore_spec" in record.getMessage()
+  )
+
+
+logging.getLogger("asyncio").addFilter(_no_other_arrays)
 
 
 class _Damaged(Exception):
@@ -43,7 +58,9 @@ class Checkpoints:
 
   Arrays are saved from the host without shardings: a checkpoint that was saved
   with many devices can be restored with any number of devices. A digest of the
-  arrays is saved with them, so that a damaged checkpoint is recognized.
+  arrays is saved with them, so that a damaged checkpoint is recognized. Of
+  several processes that compute together, all have to make the same calls, on a
+  folder that they share; process 0 writes.
   """
 
   def __init__(self, folder: Path, keep: int = 2):
@@ -111,6 +128,7 @@ class Checkpoints:
     for step, error in damaged.items():
       io.set_aside(self._folder / str(step), str(error), then)
     if damaged:
+      processes.wait()
       self._manager.reload()
     return None if state is None else jax.device_put(state)
 

@@ -1,7 +1,6 @@
 """metrics.jsonl: one row of numbers per log step; trackers."""
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +31,8 @@ class Metrics:
   Each row carries a checksum, which readers of the class do not see. A resumed
   run cuts the file back to its first step, so that every step occurs
   once. An incomplete last row, left by an interruption, is dropped. If another
-  row is damaged, the file is set aside and the other rows are kept.
+  row is damaged, the file is set aside and the other rows are kept. Of several
+  processes that compute together, process 0 alone writes.
 
   Args:
     path: the file.
@@ -52,10 +52,7 @@ class Metrics:
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Appends a row; it is on disk when this returns."""
     row = {"step": step} | {k: float(v) for k, v in values.items()}
-    with self._path.open("a") as file:
-      file.write(_line(row))
-      file.flush()
-      os.fsync(file.fileno())
+    io.append_text(self._path, _line(row))
     if self._tracker is not None:
       self._tracker.write(step, {k: v for k, v in row.items() if k != "step"})
 

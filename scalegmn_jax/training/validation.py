@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from scalegmn_jax import batched
+from scalegmn_jax import batched, devices
 from scalegmn_jax.base import Networks
 from scalegmn_jax.inner.losses import Losses
 
@@ -24,7 +24,7 @@ def validation_metrics(
     networks -> {"val_objective": ..., "val_accuracy": ..., ...}, the mean of
     each field of `Losses` over the networks.
   """
-  images, labels = jax.device_put((images, labels))
+  images, labels = devices.replicate((images, labels))
 
   @jax.jit
   def measure(networks):

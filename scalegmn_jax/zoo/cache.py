@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from scalegmn_jax import devices
 from scalegmn_jax.base import InputError, TargetNetwork
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.zoo import codec, generate, parts, store
@@ -69,8 +70,8 @@ def cached_zoo(
     )
   description = parts.describe(target)
   key = jax.random.key(seed)
-  train = jax.device_put((images.train_x, images.train_y))
-  test = jax.device_put((images.test_x, images.test_y))
+  train = devices.replicate((images.train_x, images.train_y))
+  test = devices.replicate((images.test_x, images.test_y))
 
   def make(index, partial):
     trained = generate.train_networks(

@@ -12,7 +12,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from scalegmn_jax import io
+from scalegmn_jax import io, processes
 from scalegmn_jax.base import InputError, TargetNetwork
 from scalegmn_jax.partial import Partial, Result
 from scalegmn_jax.zoo import store
@@ -86,8 +86,8 @@ def assemble(
 
   Finished parts are kept beside the zoo until it is complete, so that an
   interrupted zoo is resumed. A damaged part, and a damaged zoo, is set aside
-  and made again. If several processes want the same zoo, one makes it and the
-  others wait.
+  and made again. If several runs want the same zoo, one makes it and the others
+  wait.
 
   Args:
     folder: all cached zoos; this one is `<folder>/zoo-<hash of config>`.
@@ -99,11 +99,12 @@ def assemble(
     size: number of networks.
     save_every: networks of a part.
     on_kept: called for each part that was made before.
-    check: called while another process makes the zoo, and given to `make` as
+    check: called while another run makes the zoo, and given to `make` as
       `Partial.check`; may raise `Interrupted`.
 
   Raises:
-    InputError: no networks, or none in a part.
+    InputError: no networks, or none in a part; or processes that compute
+      together do not share the folder.
   """
   count_parts(size, save_every)
   # The key "chunk" is part of the hash: a cached zoo has to be found again.
@@ -111,21 +112,18 @@ def assemble(
   text = json.dumps(config, sort_keys=True)
   name = f"zoo-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
   path = folder / name
-  if (files := _read(path)) is not None:
-    return files
-  folder.mkdir(parents=True, exist_ok=True)
-  with _lock(path, check):
-    # Another process may have made the zoo meanwhile, or left parts of it.
-    if (files := _read(path)) is not None:
-      return files
-    if path.exists():
-      io.set_aside(path, _damage(path) or "", "it is made again")
-    # Beside the zoo: a rename is atomic within one file system only.
-    partial = Partial(path.with_suffix(".unfinished"), check)
-    metrics, rows = _make_parts(partial, make, size, save_every, on_kept)
-    store.write_zoo(path, rows, metrics, layout)
-    io.write_json(path / _DIGESTS, _file_digests(path))
-    partial.clear()
+  if not processes.first(lambda: _is_whole(path)):
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(path, check):
+      # Another run may have made the zoo meanwhile, or left parts of it.
+      if not processes.first(lambda: _is_whole(path)):
+        processes.first(lambda: _set_aside(path))
+        # Beside the zoo: a rename is atomic within one file system only.
+        partial = Partial(path.with_suffix(".unfinished"), check)
+        metrics, rows = _make_parts(partial, make, size, save_every, on_kept)
+        processes.first(lambda: _write(path, rows, metrics, layout))
+        partial.clear()
+  processes.see(path)
   return store.read_zoo(path)
 
 
@@ -134,11 +132,23 @@ _DIGESTS = "sha256.json"
 did not write it."""
 
 
-def _read(path: Path) -> store.ZooFiles | None:
-  """A zoo that was made before; None if there is none, or a damaged one."""
-  if not path.exists() or _damage(path):
-    return None
-  return store.read_zoo(path)
+def _is_whole(path: Path) -> bool:
+  """Whether a zoo was made before and is not damaged."""
+  return path.exists() and _damage(path) is None
+
+
+def _set_aside(path: Path) -> None:
+  """Sets a damaged zoo aside, if there is one."""
+  if path.exists():
+    io.set_aside(path, _damage(path) or "", "it is made again")
+
+
+def _write(
+  path: Path, rows: np.ndarray, metrics: pd.DataFrame, layout: Layout
+) -> None:
+  """Writes a zoo and the digests of its files."""
+  store.write_zoo(path, rows, metrics, layout)
+  io.write_json(path / _DIGESTS, _file_digests(path))
 
 
 def _damage(path: Path) -> str | None:
@@ -164,17 +174,21 @@ def _file_digests(path: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _lock(path: Path, check: Callable[[], Any]) -> Iterator[None]:
-  """Keeps out other processes that make the same zoo."""
+  """Keeps out other runs that make the same zoo."""
   # Hidden: it may stay, and is not a zoo.
   lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
-  try:
-    lock.acquire(blocking=False)
-  except filelock.Timeout:
-    _LOG.warning("%s: waiting for another process that makes this zoo", path)
-    while not lock.is_locked:
+
+  def acquired(seconds: float) -> bool:
+    with contextlib.suppress(filelock.Timeout):
+      lock.acquire(timeout=seconds)
+    return lock.is_locked
+
+  if not processes.first(lambda: acquired(0)):
+    if processes.is_first():
+      _LOG.warning("%s: waiting for another process that makes this zoo", path)
+    check()
+    while not processes.first(lambda: acquired(1)):
       check()
-      with contextlib.suppress(filelock.Timeout):
-        lock.acquire(timeout=1)
   try:
     yield
   finally:

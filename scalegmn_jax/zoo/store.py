@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from scalegmn_jax import base
+from scalegmn_jax import base, processes
 from scalegmn_jax.data import formats
 from scalegmn_jax.io import input_errors, replace_file, sync_folder
 from scalegmn_jax.zoo.layout import Layout
@@ -98,7 +98,8 @@ def write_zoo(
   """Writes a zoo; the same zoo always gives the same bytes.
 
   The folder appears at once with all three files in it, or not at all, also
-  after a power cut.
+  after a power cut. Of several processes that compute together, process 0 alone
+  writes.
 
   Args:
     path: the folder: absent or empty.
@@ -110,6 +111,8 @@ def write_zoo(
   Raises:
     InputError: the arguments do not fit each other, or the folder is not empty.
   """
+  if not processes.is_first():
+    return
   path = pathlib.Path(os.path.expanduser(path)).resolve()
   weights = np.asarray(weights)
   _check_weights(weights, layout, f"{path}: weights", np.float32)

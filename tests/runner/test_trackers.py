@@ -4,12 +4,12 @@ import struct
 import sys
 import types
 
-import jax
 import pytest
 
 from configs import cnn
 from experiments import build
 from experiments.runner import experiment, trackers, workdir
+from scalegmn_jax import processes
 from scalegmn_jax.base import InputError
 from scalegmn_jax.training.metrics import Metrics, read
 
@@ -83,7 +83,7 @@ def test_a_service_that_does_not_start_is_one_line(
 
 
 def test_one_process_writes(service, tmp_path, monkeypatch):
-  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  monkeypatch.setattr(processes, "index", lambda: 1)
   with trackers.opened(service.__name__, tmp_path, {}) as tracker:
     assert tracker is None
   assert not service.started and not list(tmp_path.iterdir())
