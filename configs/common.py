@@ -207,6 +207,7 @@ def model(config: ConfigDict) -> None:
   config.model.depth = 2
   config.model.bidirectional = True
   config.model.backward = "carrier"
+  config.model.dtype = "float32"
 
 
 def model_symmetry(config: ConfigDict) -> None:

@@ -1,4 +1,4 @@
-"""Settings of a process: freed memory, and compiled programs on disk."""
+"""Settings of a process: memory, compiled programs on disk, CPU devices."""
 
 import ctypes
 import os
@@ -75,3 +75,55 @@ def keep_compiled(folder: Path | None = None) -> None:
   warnings.filterwarnings(
     "ignore", "Error (reading|writing) persistent compilation cache entry"
   )
+
+
+_MOST_DEVICES = 16
+_DEVICE_FLAG = "xla_force_host_platform_device_count"
+_TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def device_per_core() -> None:
+  """Makes every CPU core a device of JAX, for `devices.spread`.
+
+  To be called before JAX computes anything. As one device, cores share large
+  matrix products only. As several, they share the networks and wait for each
+  other in every training step: this pays for wide metanetworks and for zoos,
+  not for steps of a few milliseconds, nor where other programs are busy.
+  Results are the same bits with the same number of devices, and the same up to
+  rounding with another.
+
+  Physical cores that the process may run on are counted, at most 16. No effect
+  if the user has set a number, in JAX_NUM_CPU_DEVICES or XLA_FLAGS.
+
+  Raises:
+    InputError: JAX has made its devices before.
+  """
+  config: Any = jax.config  # its options are not in jax's types
+  chosen = _DEVICE_FLAG in os.environ.get("XLA_FLAGS", "")
+  if chosen or config.jax_num_cpu_devices > 0:
+    return
+  try:
+    jax.config.update(
+      "jax_num_cpu_devices", min(_physical_cores(), _MOST_DEVICES)
+    )
+  except RuntimeError:
+    raise InputError(
+      "device_per_core is called after JAX has made its devices, expected "
+      "before the first computation"
+    ) from None
+
+
+def _physical_cores() -> int:
+  """Cores that this process may run on; threads of one core count once."""
+  try:
+    allowed = os.sched_getaffinity(0)
+  except AttributeError:  # not on this system
+    return os.cpu_count() or 1
+  cores = set()
+  for cpu in allowed:
+    siblings = _TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+    try:
+      cores.add(siblings.read_text())
+    except OSError:
+      cores.add(cpu)
+  return len(cores)

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from scalegmn_jax import runtime
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 TOUCH = """
@@ -113,3 +115,63 @@ def test_a_choice_of_the_user_stays(chosen, tmp_path):
   run(tmp_path / "cache", JAX_COMPILATION_CACHE_DIR=folder)
   assert not (tmp_path / "cache").exists()
   assert (tmp_path / "other").exists() == bool(chosen)
+
+
+# Prints the number of devices that JAX makes.
+DEVICES = """
+import sys
+import jax
+from scalegmn_jax import runtime
+from scalegmn_jax.base import InputError
+if sys.argv[1] == "late":
+  jax.devices()
+runtime._physical_cores = lambda: int(sys.argv[2])
+try:
+  runtime.device_per_core()
+except InputError as error:
+  print(error)
+print(len(jax.devices()))
+"""
+
+
+def devices(when, cores, **variables):
+  """The output of `DEVICES` on a machine with this number of cores."""
+  kept = {
+    k: v for k, v in os.environ.items() if k[:4] != "JAX_" and k != "XLA_FLAGS"
+  }
+  done = subprocess.run(
+    [sys.executable, "-c", DEVICES, when, str(cores)],
+    cwd=ROOT,
+    env=kept | {"JAX_PLATFORMS": "cpu"} | variables,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  return done.stdout.splitlines()
+
+
+def test_every_core_is_a_device():
+  assert devices("early", 3) == ["3"]
+  assert devices("early", 200) == ["16"]
+
+
+def test_the_number_of_the_user_stays():
+  assert devices("early", 3, JAX_NUM_CPU_DEVICES="2") == ["2"]
+  flag = "--xla_force_host_platform_device_count=2"
+  assert devices("early", 3, XLA_FLAGS=flag) == ["2"]
+
+
+def test_devices_are_made_once():
+  message, number = devices("late", 3)
+  assert "device_per_core is called after" in message and number == "1"
+
+
+def test_threads_of_one_core_count_once(tmp_path, monkeypatch):
+  for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+    folder = tmp_path / f"cpu{cpu}" / "topology"
+    folder.mkdir(parents=True)
+    (folder / "thread_siblings_list").write_text(siblings)
+  monkeypatch.setattr(runtime, "_TOPOLOGY", tmp_path)
+  allowed = {0, 1, 2, 9}  # nothing is known of the last one
+  monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+  assert runtime._physical_cores() == 3

@@ -53,6 +53,17 @@ def test_a_functional_comes_back_as_it_was(tmp_path):
     assert jnp.abs(predicted - logits).max() > 1e-3
 
 
+def test_the_type_of_products_comes_back(tmp_path):
+  model = MODEL | {"dtype": "bfloat16"}
+  functional = metanetworks.functional(TARGET, **model)
+  params = jax.jit(functional.init)(jax.random.key(0))
+  saved.save_functional(tmp_path, TARGET, model, params)
+  trained = saved.load_functional(tmp_path)
+  weights = TARGET.init(jax.random.key(1))
+  jaxpr = jax.make_jaxpr(trained.metanetwork.apply)(params, weights)
+  assert "bf16" in str(jaxpr)
+
+
 def test_it_is_compiled_once_alone_and_maps(tmp_path):
   functional, _, path = save(tmp_path)
   traced = []

@@ -25,6 +25,7 @@ from experiments.build.schema import check as check_keys
 from experiments.runner.trackers import PACKAGES
 from scalegmn_jax.data import images
 from scalegmn_jax.gmn.features import BACKWARD, SYMMETRIES
+from scalegmn_jax.gmn.products import DTYPES
 from scalegmn_jax.inner import finetune
 from scalegmn_jax.inner.losses import PENALTIES
 from scalegmn_jax.targets.activations import ACTIVATIONS
@@ -180,6 +181,9 @@ KEYS: dict[str, Key] = {
   "model.depth": Key(DEPTH, "message passing layers"),
   "model.bidirectional": Key(FLAG, "messages also pass from outputs to inputs"),
   "model.backward": Key(one_of(*BACKWARD), "edge feature of backward messages"),
+  "model.dtype": Key(
+    one_of(*DTYPES), "of matrix products; sums are in float32"
+  ),
   "model.symmetry": Key(
     one_of(*SYMMETRIES), "group; permutation: for any target"
   ),

@@ -74,6 +74,7 @@ EXPERIMENTS = {"mixed": "multi_arch"}
 """Renamed experiments: {format 1: format 2}."""
 
 ADDED: dict[str, Any] = {
+  "model.dtype": "float32",
   "target.dense": (),
   "target.pool_size": 1,
   "target.pool_type": "max",

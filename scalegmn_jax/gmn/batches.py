@@ -24,6 +24,7 @@ def functional(
   bidirectional: bool = Options.bidirectional,
   symmetry: str = Options.symmetry,
   backward: str | Backward = Options.backward,
+  dtype: str = Options.dtype,
 ) -> BatchFunctional:
   """A ScaleGMN that reads networks of several architectures side by side.
 
@@ -33,7 +34,8 @@ def functional(
   Args:
     schema: of the architectures, see `graph.batch.schema`.
     outputs: numbers per network.
-    width, depth, bidirectional, symmetry, backward: see `options.Options`.
+    width, depth, bidirectional, symmetry, backward, dtype: see
+      `options.Options`.
 
   Returns:
     A `BatchFunctional` whose apply is (φ, `GraphBatch`) -> [G, outputs], a row
@@ -46,15 +48,14 @@ def functional(
   """
   options = Options(
     width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
-    backward=backward,
+    backward=backward, dtype=dtype,
   )  # fmt: skip
   at_least("outputs", outputs, 1)
   # Without a single group there are several, "scale" as a rule among them.
   refuse_unused(vars(options), {schema.group or "scale"})
   backward_fn = resolve_backward(backward)
-  module: Any = modules.Functional(
-    modules.Body(width, depth, bidirectional, False), outputs
-  )
+  body = modules.Body(dtype, width, depth, bidirectional, False)
+  module: Any = modules.Functional(dtype, body, outputs)
 
   def features_of(batch):
     return featurize_batch(batch, symmetry=symmetry, backward=backward_fn)

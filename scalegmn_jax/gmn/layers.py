@@ -7,7 +7,8 @@ Kalogeropoulos et al., "Scale Equivariant Graph Metanetworks" (2024,
 arXiv:2406.10685), section 5.
 
 Each `f` has an `f_params(...)`, its initial parameters as a pytree of
-`Normal`s, from which `init` draws arrays.
+`Normal`s, from which `init` draws arrays. Its kernels, the leaves "kernel", are
+those of `products.product`: arrays, or `Bfloat16`.
 """
 
 import math
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import Params
 from scalegmn_jax.gmn.features import GraphFeatures
+from scalegmn_jax.gmn.products import product
 from scalegmn_jax.graph.interface import Connectivity
 from scalegmn_jax.symmetry.canonical import Canonical, unit
 
@@ -72,7 +74,7 @@ def linear_params(d_in: int, d_out: int, *, bias: bool = False) -> Params:
 
 def linear(params: Params, x: jax.Array) -> jax.Array:
   """xW (+ b). Without a bias it is equivariant: x → q x gives y → q y."""
-  y = x @ params["kernel"]
+  y = product(x, params["kernel"])
   return y + _last(params["bias"], y) if "bias" in params else y
 
 
@@ -114,9 +116,9 @@ def mlp_tail(params: Params, *hidden: jax.Array) -> jax.Array:
     params: of the MLP.
     *hidden: each [..., d], of mean zero: outputs of the `centred` first map.
   """
-  h = sum(jax.nn.silu(_normalized(params["norm"], h)) for h in hidden)
+  h: Any = sum(jax.nn.silu(_normalized(params["norm"], h)) for h in hidden)
   # Summed before the last map, which is then applied once.
-  y = h @ params["out"]["kernel"]
+  y = product(h, params["out"]["kernel"])
   return y + len(hidden) * _last(params["out"]["bias"], y)
 
 
@@ -141,7 +143,7 @@ def invariant(params: Params, z: jax.Array, canonical: Canonical) -> jax.Array:
   first = centred(params["in"])
   # Not stacked: an axis of length one makes reductions slow (7 times on CPU,
   # jax 0.10.2).
-  hidden = canonical(z, first["kernel"])
+  hidden = canonical(z, lambda z: product(z, first["kernel"]))
   return mlp_tail(params, *(h + _last(first["bias"], h) for h in hidden))
 
 
@@ -423,6 +425,10 @@ def ends(params: Params, u: jax.Array) -> tuple[jax.Array, jax.Array]:
     ([V, d], [V, d]).
   """
   first = centred(params["in"])
-  sender_kernel, receiver_kernel = jnp.split(first["kernel"], 2)
-  h = u @ receiver_kernel
-  return u @ sender_kernel, h + _last(first["bias"], h)
+  d = u.shape[-1]
+  sender, receiver = (
+    jax.tree.map(lambda kernel, rows=rows: kernel[rows], first["kernel"])
+    for rows in (slice(d), slice(d, None))
+  )
+  h = product(u, receiver)
+  return product(u, sender), h + _last(first["bias"], h)

@@ -79,6 +79,7 @@ def operator(
   symmetry: str = Options.symmetry,
   backward: str | Backward = Options.backward,
   edge_block: int | None = Options.edge_block,
+  dtype: str = Options.dtype,
   step: float = STEP,
   prototypes: int = 0,
   classes: int = 0,
@@ -89,7 +90,7 @@ def operator(
 
   Args:
     target: the architecture.
-    width, depth, bidirectional, symmetry, backward, edge_block: see
+    width, depth, bidirectional, symmetry, backward, edge_block, dtype: see
       `options.Options`.
     step: initial size of the update.
     prototypes: number of learned networks that it writes in place of the input
@@ -113,7 +114,7 @@ def operator(
   """
   options = Options(
     width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
-    backward=backward, edge_block=edge_block,
+    backward=backward, edge_block=edge_block, dtype=dtype,
   )  # fmt: skip
   at_least("prototypes", prototypes, 0)
   at_least("classes", classes, 0)
@@ -131,15 +132,19 @@ def operator(
   }
   refuse_unused(vars(options) | writing, acting_groups(target.spec))
   model = vars(options) | {"step": step} | writing
+  if dtype == Options.dtype:
+    del model["dtype"]  # files and folders of earlier versions have none
   connectivity, read = _graph_of(target, options, classes)
   reader = writer = None
   if classes:
     reader = ClassReader(
-      target.apply, target.input_shape, classes, probes, class_combinations
-    )
+      dtype, target.apply, target.input_shape, classes, probes,
+      class_combinations,
+    )  # fmt: skip
   if prototypes:
-    writer = Prototypes(prototypes, reader)
-  module: Any = modules.Operator(_body(options, writes=True), step, writer)
+    writer = Prototypes(dtype, prototypes, reader)
+  body = _body(options, writes=True)
+  module: Any = modules.Operator(dtype, body, step, writer)
 
   @one_program
   def init(key):
@@ -170,13 +175,14 @@ def functional(
   symmetry: str = Options.symmetry,
   backward: str | Backward = Options.backward,
   edge_block: int | None = Options.edge_block,
+  dtype: str = Options.dtype,
 ) -> Functional:
   """A ScaleGMN that reads networks: θ -> [outputs], invariant.
 
   Args:
     target: the architecture.
     outputs: numbers per network.
-    width, depth, bidirectional, symmetry, backward, edge_block: see
+    width, depth, bidirectional, symmetry, backward, edge_block, dtype: see
       `options.Options`.
 
   Raises:
@@ -185,12 +191,13 @@ def functional(
   """
   options = Options(
     width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
-    backward=backward, edge_block=edge_block,
+    backward=backward, edge_block=edge_block, dtype=dtype,
   )  # fmt: skip
   at_least("outputs", outputs, 1)
   refuse_unused(vars(options), acting_groups(target.spec))
   connectivity, read = _graph_of(target, options)
-  module: Any = modules.Functional(_body(options, writes=False), outputs)
+  body = _body(options, writes=False)
+  module: Any = modules.Functional(dtype, body, outputs)
 
   @one_program
   def init(key):
@@ -206,5 +213,5 @@ def functional(
 
 def _body(options: Options, *, writes: bool) -> modules.Body:
   return modules.Body(
-    options.width, options.depth, options.bidirectional, writes
+    options.dtype, options.width, options.depth, options.bidirectional, writes
   )

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import InitFn, InputError, Weights
-from scalegmn_jax.gmn import layers
+from scalegmn_jax.gmn import layers, products
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
@@ -28,7 +28,13 @@ def one_program(init: InitFn) -> InitFn:
 
 
 class Module(nn.Module):
-  """A flax module whose parameters are pytrees of `layers.Normal`s."""
+  """A flax module whose parameters are pytrees of `layers.Normal`s.
+
+  Attributes:
+    dtype: of matrix products, see `products.DTYPES`.
+  """
+
+  dtype: str
 
   def make(self, name: str, params: Any) -> Any:
     """The parameters `name`, drawn from `params` by `layers.init`.
@@ -37,7 +43,8 @@ class Module(nn.Module):
       InputError: the parameters that are given have other shapes.
     """
     if not self.has_variable("params", name):
-      return self.param(name, lambda key: layers.init(key, params))
+      drawn = self.param(name, lambda key: layers.init(key, params))
+      return products.prepare(drawn, self.dtype)
     # Not by `param`: to compare shapes it traces `layers.init` in every call,
     # which is half of the time of tracing a metanetwork.
     given = self.get_variable("params", name)
@@ -47,7 +54,7 @@ class Module(nn.Module):
         f"parameters {'/'.join((*self.path, name))} have shapes {found}, "
         f"expected {expected}"
       )
-    return given
+    return products.prepare(given, self.dtype)
 
 
 class Body(Module):

@@ -6,6 +6,7 @@ from typing import Any
 
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn.features import SYMMETRIES, Backward, resolve_backward
+from scalegmn_jax.gmn.products import check_dtype
 
 STEP = 0.01
 """Default initial size of an operator's update."""
@@ -28,6 +29,10 @@ class Options:
       "carrier", "inverse", or a function, see `features.Backward`.
     edge_block: edges computed at a time, None for all. Blocks save memory for
       large target networks: the backward pass computes them again.
+    dtype: of matrix products, "float32" or "bfloat16", see `products`. In
+      bfloat16 a metanetwork is equivariant and invariant up to the rounding of
+      features to 8 bits under scalings and signs. Parameters, canonical forms,
+      sizes, norms and sums are in float32 with either.
 
   Raises:
     InputError: a value is out of its range.
@@ -39,6 +44,7 @@ class Options:
   symmetry: str = "target"
   backward: str | Backward = "carrier"
   edge_block: int | None = None
+  dtype: str = "float32"
 
   def __post_init__(self):
     at_least("width", self.width, 1)
@@ -50,6 +56,7 @@ class Options:
         f"symmetry is {self.symmetry!r}, expected {' or '.join(SYMMETRIES)}"
       )
     resolve_backward(self.backward)
+    check_dtype(self.dtype)
 
 
 def at_least(name: str, value: int, least: int) -> None:

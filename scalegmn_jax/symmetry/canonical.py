@@ -3,9 +3,10 @@
 The orbit of z [..., d], whose last axis shares one multiplier q, is
 represented by vectors z_r such that any function summed over them, Σ_r ρ(z_r),
 is invariant under z → q z (Kalogeropoulos et al. 2024, arXiv:2406.10685,
-section 4). Each z_r is z times a scalar. Layers multiply the representatives by
-a matrix first, so a canonical map returns these products: the scalar is applied
-to the product, which is the shorter vector, and nothing is computed twice.
+section 4). Each z_r is z times a scalar. Layers apply a linear map to the
+representatives first, so a canonical map returns its results: the scalar is
+applied to the result, which is the shorter vector, and nothing is computed
+twice.
 
 Real zoos contain zeros (zero biases, dead neurons, pruned kernels): all forms
 map zero to zero, with a zero gradient.
@@ -16,8 +17,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-Canonical = Callable[[jax.Array, jax.Array], tuple[jax.Array, ...]]
-"""(z [..., d], matrix [d, h]) -> (z_r @ matrix [..., h] per representative)."""
+Linear = Callable[[jax.Array], jax.Array]
+"""A linear map [..., d] -> [..., h] of vectors."""
+
+Canonical = Callable[[jax.Array, Linear], tuple[jax.Array, ...]]
+"""(z [..., d], linear map) -> (linear(z_r) [..., h] per representative)."""
 
 
 def inverse_norm(z: jax.Array) -> jax.Array:
@@ -58,23 +62,23 @@ def inverse(s: jax.Array) -> jax.Array:
   return jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1), 0)
 
 
-def permutation(z: jax.Array, matrix: jax.Array) -> tuple[jax.Array, ...]:
+def permutation(z: jax.Array, linear: Linear) -> tuple[jax.Array, ...]:
   """Representative for q = 1: z itself."""
-  return (z @ matrix,)
+  return (linear(z),)
 
 
-def scale(z: jax.Array, matrix: jax.Array) -> tuple[jax.Array, ...]:
+def scale(z: jax.Array, linear: Linear) -> tuple[jax.Array, ...]:
   """Representative for q > 0: the direction z/‖z‖."""
-  return (z @ matrix * inverse_norm(z),)
+  return (linear(z) * inverse_norm(z),)
 
 
-def sign(z: jax.Array, matrix: jax.Array) -> tuple[jax.Array, ...]:
+def sign(z: jax.Array, linear: Linear) -> tuple[jax.Array, ...]:
   """Representatives for q in {-1, 1}: z and -z.
 
   |z| would be cheaper but loses the relative signs within z, which are
   invariant.
   """
-  y = z @ matrix
+  y = linear(z)
   return y, -y
 
 
@@ -90,8 +94,8 @@ def mixed(is_scale: jax.Array, is_sign: jax.Array) -> Canonical:
     A map with two representatives per vector.
   """
 
-  def canonical(z, matrix):
-    y = z @ matrix * jnp.where(is_scale, inverse_norm(z), 1)
+  def canonical(z, linear):
+    y = linear(z) * jnp.where(is_scale, inverse_norm(z), 1)
     return y, jnp.where(is_sign, -y, y)
 
   return canonical

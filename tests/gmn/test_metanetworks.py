@@ -443,6 +443,7 @@ def test_neurons_that_decayed_stay_finite_float32(prototypes):
     ({"symmetry": "scale"}, "^symmetry is 'scale'"),
     ({"backward": "edge"}, "^backward is 'edge'"),
     ({"edge_block": 0}, "^edge_block is 0"),
+    ({"dtype": "float16"}, "^dtype is 'float16'"),
     ({"prototypes": -1}, "^prototypes is -1"),
     ({"depth": -1}, "^depth is -1"),
     ({"width": 0}, "^width is 0"),

@@ -208,12 +208,10 @@ class Model(NamedTuple):
     if self.args["symmetry"] == "scale":
       return self.scale
     if not self.has(f"{name}.rho"):
-      return lambda z, matrix: (jnp.abs(z) @ matrix,)
+      return lambda z, linear: (linear(jnp.abs(z)),)
     # They sum inside the outer MLP, so this is one representative.
     rho = self.mlp(f"{name}.rho")
-    return lambda z, matrix: (
-      layers.invariant(rho, z, canonical.sign) @ matrix,
-    )
+    return lambda z, linear: (linear(layers.invariant(rho, z, canonical.sign)),)
 
   def fixed(self, name, end):
     """The map of inputs (end "in") or outputs ("last"), None if it has none."""
@@ -270,7 +268,7 @@ class Model(NamedTuple):
       "gate": self.mlp(f"{name}.phi"),
     }
     # At all vertices: inputs and outputs are made canonical too.
-    (u,) = self.canonical(f"{name}.g1")(x, jnp.eye(x.shape[-1]))
+    (u,) = self.canonical(f"{name}.g1")(x, lambda x: x)
     senders, receivers = layers.ends(params["gate"], u)
     return self.wires.all_edges.map(
       lambda s, e, r: layers.gated(params, e, s + r), senders, e, receivers
@@ -312,9 +310,11 @@ class Model(NamedTuple):
         return x * codes
       form = self.canonical(f"{name}.eq_layers.0.g.g1")
 
-      def with_codes(z, matrix):
-        of_z, of_codes = jnp.split(matrix, [z.shape[-1]])
-        return tuple(y + codes @ of_codes for y in form(z, of_z))
+      def with_codes(z, linear):
+        none = jnp.zeros_like(z)
+        of_codes = linear(jnp.concatenate([none, codes], -1))
+        of_z = form(z, lambda z: linear(jnp.concatenate([z, none], -1)))
+        return tuple(y + of_codes for y in of_z)
 
       return layers.equivariant(self.gated(name, "g1.phi"), x, with_codes)
 
@@ -390,7 +390,7 @@ def compiled(case):
   def loss(state, nodes, edges, epsilon):
     outputs, seen = forward(
       case, state, nodes, edges,
-      lambda z, matrix: (their_unit(z, epsilon) @ matrix,),
+      lambda z, linear: (linear(their_unit(z, epsilon)),),
     )  # fmt: skip
     total = 0
     for name, value in outputs.items():
