@@ -14,7 +14,14 @@ import optax
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.bench import floor, growth, measure, pieces, sharding
+from experiments.bench import (
+  first_calls,
+  floor,
+  growth,
+  measure,
+  pieces,
+  sharding,
+)
 from experiments.bench.measure import Part, Program, vmap_size_of
 from experiments.bench.training import (
   operator_program,
@@ -82,6 +89,7 @@ def list_cases(config: ConfigDict) -> dict[str, Case]:
   add("devices", sharding.devices, forward, devices=max(counts))
   add("processes", sharding.processes, forward, devices=2, processes=2)
   add("hosts", sharding.hosts, devices=2)
+  add("compile", first_calls.first_calls)
   return cases
 
 

@@ -41,6 +41,7 @@ POINTS = {
   "reduced_bytes": "MB all-reduced",
   "memory_bytes": "MB",
   "compile_seconds": "compile s",
+  "programs": "programs",
   **{link.name: link.name for link in sharding.LINKS},
 }
 """Columns of a table of points, after the size that grows."""
