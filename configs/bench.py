@@ -91,12 +91,21 @@ def get_config(variants: str = ""):
   config.growth.timed.networks = 1024
   config.growth.timed.width = 256
   config.growth.timed.weights = 2**25
+
+  config.devices = ConfigDict()  # the step of functional_forward
+  config.devices.counts = (1, 2, 4, 8)
+  config.devices.runs = 10
+
+  config.hosts = ConfigDict()  # computed from compiled programs
+  config.hosts.widths = (16, 64, 256)
+  config.hosts.achieved = 0.3
   return common.compose(config, VARIANTS, variants, __file__)
 
 
 def _tiny(config):
   config.cases = (
-    "functional_forward,apply,target,zoo,connectivity,growth_weights"
+    "functional_forward,apply,target,zoo,connectivity,growth_weights,"
+    "processes,hosts"
   )
   config.runs = 1
   config.grad_chunk = 2
@@ -142,6 +151,9 @@ def _tiny(config):
   config.growth.strides = (2,)
   config.growth.edge_block = 16
   config.growth.timed.weights = 50  # the first of them
+  config.devices.counts = (1, 2)
+  config.devices.runs = 1
+  config.hosts.widths = (4,)
 
 
 VARIANTS = {"tiny": _tiny}

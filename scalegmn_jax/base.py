@@ -1,8 +1,9 @@
 """Types that every part of the library shares."""
 
 import dataclasses
+import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -117,6 +118,28 @@ class Axes:
 def leaf_name(path: Any) -> str:
   """The name of a weight, such as "0/kernel", from its path in the pytree."""
   return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def random_array(
+  sample: Callable[..., jax.Array],
+  key: jax.Array,
+  shape: Sequence[int],
+  **arguments: Any,
+) -> jax.Array:
+  """sample(key, shape=shape, **arguments), drawn as a vector.
+
+  The numbers are the same. XLA unrolls the loops over several short axes: for a
+  kernel [3, 3, 16, 16] a draw in its shape compiles 8 to 15 times as long
+  (jax 0.10.2, CPU).
+
+  Args:
+    sample: a function of `jax.random` with independent numbers, such as
+      `jax.random.normal`.
+    key: consumed.
+    shape: of the result.
+    **arguments: of `sample`.
+  """
+  return sample(key, shape=(math.prod(shape),), **arguments).reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True)

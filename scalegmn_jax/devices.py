@@ -45,7 +45,20 @@ def spread(devices: Sequence[Any] | None = None) -> Iterator[None]:
     (len(devices),), (AXIS,), (AxisType.Auto,), devices=devices
   )
   with jax.set_mesh(mesh):
+    if processes.count() > 1:
+      _meet()
     yield
+
+
+def _meet() -> None:
+  """Connects the devices of all processes by a first collective operation.
+
+  On CPUs they have half a minute for it, and the first program of a run may
+  compile longer in one process than in another.
+  """
+  processes.wait()
+  ones = np.ones((shards(), 1), np.float32)
+  jax.block_until_ready(jax.jit(sum_shards, static_argnums=0)(jnp.sum, ones))
 
 
 def shards() -> int:

@@ -198,6 +198,7 @@ def gather(array: np.ndarray) -> np.ndarray:
   """Joins arrays [B, ...] of all processes: [count() * B, ...], on the host."""
   if count() == 1:
     return array
+  wait()  # on CPUs nobody may be late for the first one, see `devices.spread`
   return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 

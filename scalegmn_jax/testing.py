@@ -7,7 +7,7 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import SymmetrySpec, TargetNetwork, Weights
+from scalegmn_jax.base import SymmetrySpec, TargetNetwork, Weights, random_array
 from scalegmn_jax.symmetry import actions, diagnosis
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.symmetry.measure import (
@@ -155,7 +155,9 @@ def assert_symmetric(
   if weights is None:
     weights = _with_noise(target.init(k_weights), k_noise)
   if inputs is None:
-    inputs = jax.random.normal(k_inputs, (16, *target.input_shape))
+    inputs = random_array(
+      jax.random.normal, k_inputs, (16, *target.input_shape)
+    )
   apply = jax.jit(target.apply)
   for index, name in enumerate(target.activations):
     keys = jax.random.split(jax.random.fold_in(k_elements, index), samples)
@@ -188,7 +190,7 @@ def _with_noise(weights: Weights, key: jax.Array) -> Weights:
       w
       + 0.1
       * jnp.where(w.std() > 0, w.std(), 1)
-      * jax.random.normal(k, w.shape, w.dtype)
+      * random_array(jax.random.normal, k, w.shape, dtype=w.dtype)
       for w, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
     ],
   )

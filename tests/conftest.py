@@ -1,5 +1,6 @@
 """Shared by all tests: settings of JAX, data, and networks of all kinds."""
 
+import gc
 import os
 import pathlib
 
@@ -30,6 +31,15 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tests are many small programs that run once, so compiling dominates. The runs
 # in .ci/run compile with the optimizations that users have.
 jax.config.update("jax_disable_most_optimizations", True)
+if jax.__version_info__ < (0, 11):
+  # Kernels by the emitters before those of MLIR compile in a third of the time.
+  # jax 0.12 has no such flag, and an unknown flag ends the process.
+  os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+  )
+# Tracing makes many objects that live on: a tenth of the time was looking for
+# cycles among them.
+gc.set_threshold(100_000, 20, 50)
 # For tests that spread networks over devices; all others use the first one.
 jax.config.update("jax_num_cpu_devices", 8)
 

@@ -44,6 +44,12 @@ def test_values_that_are_not_finite_are_refused():
     operator_of(change=overflow, **SMALL)(WEIGHTS)
 
 
+def test_a_known_network_is_edited_within_jit():
+  operator = operator_of(**SMALL)
+  shifted = jax.jit(lambda x: operator(WEIGHTS)[0]["bias"] + x)(1.0)
+  np.testing.assert_allclose(shifted, operator(WEIGHTS)[0]["bias"] + 1, 1e-6)
+
+
 def test_a_network_far_outside_the_range_is_told():
   networks = jax.vmap(TARGET.init)(jax.random.split(jax.random.key(3), 20))
   networks = base.Networks(networks, jnp.zeros(20, int))

@@ -62,9 +62,12 @@ def bench(config: ConfigDict, folder: Path) -> None:
   ):
 
     def row_of(name):
-      row = worker.in_subprocess(values, name)
+      case = all_cases[name]
+      row = worker.in_subprocess(
+        values, name, devices=case.devices, processes=case.processes
+      )
       advance(f"{name} done")
-      keys = {"case": name, "baseline_of": all_cases[name].baseline_of}
+      keys = {"case": name, "baseline_of": case.baseline_of}
       return keys | measure.against_floor(row, ceilings)
 
     for row in pool.map(row_of, names):

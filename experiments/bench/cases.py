@@ -14,7 +14,14 @@ import optax
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.bench import floor, growth, measure, pieces
+from experiments.bench import (
+  first_calls,
+  floor,
+  growth,
+  measure,
+  pieces,
+  sharding,
+)
 from experiments.bench.measure import Part, Program, vmap_size_of
 from experiments.bench.training import (
   operator_program,
@@ -36,25 +43,30 @@ class Case(NamedTuple):
   Attributes:
     run: measures it and returns a row of the results.
     baseline_of: name of the case that this case is a baseline of, or None.
+    devices: devices per process, if the processor is the only one.
+    processes: processes that measure the case together.
   """
 
   run: Callable[[], dict[str, Any]]
   baseline_of: str | None = None
+  devices: int = 1
+  processes: int = 1
 
 
 def list_cases(config: ConfigDict) -> dict[str, Case]:
   """{name: case}, in the order of the table."""
   cases: dict[str, Case] = {}
 
-  def add(name: str, f: Callable, *args) -> None:
-    cases[name] = Case(functools.partial(f, config, *args))
+  def add(name: str, f: Callable, *args, devices=1, processes=1) -> None:
+    run = functools.partial(f, config, *args)
+    cases[name] = Case(run, devices=devices, processes=processes)
 
   def add_direct(name: str, f: Callable, *args) -> None:
     case = Case(functools.partial(f, config, *args), baseline_of=name)
     cases[f"{name}_direct"] = case
 
   for kind in ("forward", "bidirectional", "mixed"):
-    add(f"functional_{kind}", _functional, kind)
+    add(f"functional_{kind}", _step, functools.partial(_functional, kind=kind))
   for add_case, sizes in (
     (add, config.operator.sizes),
     (add_direct, config.operator.direct),
@@ -67,11 +79,17 @@ def list_cases(config: ConfigDict) -> dict[str, Case]:
   add("target", pieces.target, config.images.networks, False)
   add_direct("target", pieces.target, config.images.direct, True)
   add("zoo", pieces.zoo)
-  add("inr", _inr)
+  add("inr", _step, _inr)
   add("connectivity", pieces.connectivity, False)
   add_direct("connectivity", pieces.connectivity, True)
   for axis in growth.AXES:
     add(f"growth_{axis}", growth.curve, axis)
+  forward = functools.partial(_functional, kind="forward")
+  counts = config.devices.counts
+  add("devices", sharding.devices, forward, devices=max(counts))
+  add("processes", sharding.processes, forward, devices=2, processes=2)
+  add("hosts", sharding.hosts, devices=2)
+  add("compile", first_calls.first_calls)
   return cases
 
 
@@ -101,7 +119,17 @@ def select(names: Sequence[str], selection: str) -> list[str]:
   return [n for n in names if any(matches(p, n) for p in prefixes)]
 
 
-def _functional(config: ConfigDict, kind: str) -> dict[str, Any]:
+def _step(
+  config: ConfigDict, program_of: Callable[[ConfigDict], Program]
+) -> dict[str, Any]:
+  """Training step of a functional."""
+  program = program_of(config)
+  params = jax.tree.leaves(program.step.args[0].params)
+  row = measure.measure(program, config.runs)
+  return row | {"parameters": sum(p.size for p in params)}
+
+
+def _functional(config: ConfigDict, kind: str) -> Program:
   """Training step of a functional with one output: MSE."""
   c = config.functional
   mixed = kind == "mixed"
@@ -112,7 +140,7 @@ def _functional(config: ConfigDict, kind: str) -> dict[str, Any]:
   def loss(prediction, expected):
     return jnp.square(jax.nn.sigmoid(prediction[0]) - expected)
 
-  return _functional_step(
+  return _functional_program(
     config,
     target,
     loss,
@@ -125,10 +153,10 @@ def _functional(config: ConfigDict, kind: str) -> dict[str, Any]:
   )
 
 
-def _inr(config: ConfigDict) -> dict[str, Any]:
+def _inr(config: ConfigDict) -> Program:
   """Training step of a classifier of SIRENs."""
   c = config.inr
-  return _functional_step(
+  return _functional_program(
     config,
     mlp(c.sizes, "sine"),
     optax.softmax_cross_entropy_with_integer_labels,
@@ -141,7 +169,7 @@ def _inr(config: ConfigDict) -> dict[str, Any]:
   )
 
 
-def _functional_step(
+def _functional_program(
   config: ConfigDict,
   target: TargetNetwork,
   loss: Callable[[jax.Array, jax.Array], jax.Array],
@@ -150,7 +178,7 @@ def _functional_step(
   networks: int,
   outputs: int,
   **model: Any,
-) -> dict[str, Any]:
+) -> Program:
   """Training step of a functional with AdamW."""
   functional = metanetworks.functional(target, outputs=outputs, **model)
   topology = topology_of(target)
@@ -166,7 +194,7 @@ def _functional_step(
     k_networks, k_labels = jax.random.split(key)
     return random_networks(target, networks, k_networks), labels(k_labels)
 
-  program = training(
+  return training(
     Objective(draw=lambda key, step, data: (data, ()), loss=objective),
     optax.adamw(1e-3),
     functional.init,
@@ -177,9 +205,6 @@ def _functional_step(
     edges=topology.edges,
     width=model["width"],
   )
-  row = measure.measure(program, config.runs)
-  params = jax.eval_shape(functional.init, jax.random.key(0))
-  return row | {"parameters": sum(p.size for p in jax.tree.leaves(params))}
 
 
 def _operator(

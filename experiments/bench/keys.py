@@ -77,6 +77,14 @@ KEYS: dict[str, Key] = {
   "growth.channels": Key(keys.LAYER_SIZES, "of the largest target network"),
   "growth.strides": Key(keys.PER_LAYER, "of the convolutions"),
   "growth.edge_block": Key(whole(0), "edges computed at a time; 0: all"),
+  "devices.counts": Key(
+    several(whole(1, 4096)), "devices; those that a machine lacks are left out"
+  ),
+  "devices.runs": Key(_RUNS, "timed runs of each; the least is reported"),
+  "hosts.widths": Key(several(keys.WIDTH), "width of each row"),
+  "hosts.achieved": Key(
+    real(0, 1, above=True), "share of the peak FLOP/s of an accelerator"
+  ),
   "growth.timed.networks": Key(whole(1), "larger sizes: memory only"),
   "growth.timed.width": Key(whole(1), "larger sizes: memory only"),
   "growth.timed.weights": Key(whole(1), "larger sizes: memory only"),

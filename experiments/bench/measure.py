@@ -1,6 +1,7 @@
 """Time, memory and unavoidable work of one program."""
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from experiments.bench import floor, machine
@@ -71,8 +72,8 @@ def compile_part(part: Part) -> tuple[Any, dict[str, Any]]:
   return executable, {"compile_seconds": elapsed} | sizes
 
 
-def seconds_per_call(part: Part, executable: Any, runs: int) -> float:
-  """Median seconds of a call."""
+def caller(part: Part, executable: Any) -> Callable[[], Any]:
+  """A function that calls a compiled part, any number of times."""
   args = part.args
 
   def run():
@@ -82,14 +83,17 @@ def seconds_per_call(part: Part, executable: Any, runs: int) -> float:
       args = (result[0], *args[1:])
     return result
 
-  return machine.median_seconds(run, runs)
+  return run
 
 
-def xla_flops(part: Part, executable: Any) -> float | None:
+def seconds_per_call(part: Part, executable: Any, runs: int) -> float:
+  """Median seconds of a call."""
+  return machine.median_seconds(caller(part, executable), runs)
+
+
+def xla_flops(part: Part) -> float | None:
   """Operations counted by XLA, including elementwise ones."""
-  if part.whole is not part.run:
-    executable = part.whole.lower(*part.args).compile()
-  return (executable.cost_analysis() or {}).get("flops")
+  return (part.whole.lower(*part.args).cost_analysis() or {}).get("flops")
 
 
 def measure(program: Program, runs: int) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def measure(program: Program, runs: int) -> dict[str, Any]:
     part = getattr(program, name)
     if part is not None:
       executable, result = compile_part(part)
-      result["xla_flops"] = xla_flops(part, executable)
+      result["xla_flops"] = xla_flops(part)
       result["seconds"] = seconds_per_call(part, executable, runs)
       row[name] = result | {"flops": part.flops, "bytes": part.moved}
   row["peak_bytes"] = machine.peak_bytes()

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from experiments.bench import sharding
 from experiments.runner import pictures
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import read_json
@@ -30,6 +31,20 @@ COLUMNS = {
   "peak_bytes": "MB peak",
   "compile_seconds": "compile s",
 }
+POINTS = {
+  "seconds": "s",
+  "cpu_seconds": "CPU s",
+  "overhead": "overhead",
+  "collectives": "collectives",
+  "parameters": "parameters of φ",
+  "flops": "GFLOP / network",
+  "reduced_bytes": "MB all-reduced",
+  "memory_bytes": "MB",
+  "compile_seconds": "compile s",
+  "programs": "programs",
+  **{link.name: link.name for link in sharding.LINKS},
+}
+"""Columns of a table of points, after the size that grows."""
 SHORT = ("seconds", "ratio", "ratio_at_shape", "baseline")
 """Columns that fit into a terminal of 80 characters."""
 
@@ -70,22 +85,39 @@ def _cells(row: Row) -> dict[str, str]:
   return {k: _number(values.get(k)) for k in COLUMNS}
 
 
+def _points(row: Row) -> list[list[str]]:
+  """The headings of a row's points, and their cells."""
+  points = row["points"]
+  keys = [key for key in POINTS if key in points[0]]
+  return [
+    [row["grows"], *(POINTS[key] for key in keys)],
+    *([str(p["x"]), *(_cell(key, p[key]) for key in keys)] for p in points),
+  ]
+
+
+def _cell(key: str, value: float | None) -> str:
+  if value is None:
+    return "-"
+  if key == "overhead":
+    return f"{value:+.0%}"
+  return _number(value / {"bytes": 1e6, "flops": 1e9}.get(key[-5:], 1))
+
+
 def _number(value: float | None) -> str:
   if value is None:
     return "-"
   return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
-def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row], list[Row]]:
-  """(measured, curves, failed)."""
-  failed = [row for row in rows if "error" in row]
-  curves = [row for row in rows if "points" in row]
-  return [r for r in rows if "step" in r], curves, failed
+def _split(rows: Sequence[Row]) -> tuple[list[Row], ...]:
+  """(measured, curves, spread over devices, failed)."""
+  kinds = ("step", "exponents", "note", "error")
+  return tuple([row for row in rows if kind in row] for kind in kinds)
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
   """The tables for a terminal."""
-  measured, curves, failed = _split(results["rows"])
+  measured, curves, spread, failed = _split(results["rows"])
   cases = Table(title=_machine(results["ceilings"]))
   cases.add_column("case", no_wrap=True)
   for key in SHORT:
@@ -99,6 +131,12 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     for row in curves:
       growth.add_row(row["grows"], *_powers(row))
     result.append(growth)
+  for row in spread:
+    heading, *points = _points(row)
+    table = Table(*heading, caption=row["note"], caption_justify="left")
+    for cells in points:
+      table.add_row(*cells)
+    result.append(table)
   if failed:
     errors = Table("failed", "error")
     for row in failed:
@@ -124,7 +162,7 @@ def _machine(ceilings: Mapping[str, Any]) -> str:
 
 def markdown(results: Mapping[str, Any]) -> str:
   """The content of `bench.md`."""
-  measured, curves, failed = _split(results["rows"])
+  measured, curves, spread, failed = _split(results["rows"])
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines = [
     "# Bench",
@@ -145,23 +183,21 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines.append(f"| {row['case']} | " + " | ".join(cells) + " |")
   for row in curves:
     time, memory = _powers(row)
-    lines += [
-      "",
-      f"## Growth with {row['grows']}",
-      "",
-      f"Time ~ {time}, memory ~ {memory}.",
-      "",
-      f"| {row['grows']} | s | MB | compile s |",
-      "|---:|---:|---:|---:|",
-    ]
-    for p in row["points"]:
-      megabytes = None if p["memory_bytes"] is None else p["memory_bytes"] / 1e6
-      cells = (p["seconds"], megabytes, p["compile_seconds"])
-      lines.append(f"| {p['x']} | " + " | ".join(map(_number, cells)) + " |")
+    lines += ["", f"## Growth with {row['grows']}", ""]
+    lines += [f"Time ~ {time}, memory ~ {memory}.", "", *_rows(row)]
+  for row in spread:
+    lines += ["", f"## {row['case'].capitalize()}", "", row["note"], ""]
+    lines += _rows(row)
   if failed:
     lines += ["", "## Failed", ""]
     lines += [f"- {row['case']}: `{row['error']}`" for row in failed]
   return "\n".join([*lines, ""])
+
+
+def _rows(row: Row) -> list[str]:
+  """The points of a row as a table of markdown."""
+  heading, *points = ("| " + " | ".join(cells) + " |" for cells in _points(row))
+  return [heading, "|" + "---:|" * (heading.count("|") - 1), *points]
 
 
 def read(path: Path) -> dict[str, float]:
@@ -176,7 +212,7 @@ def read(path: Path) -> dict[str, float]:
              if "step" in r}  # fmt: skip
     for row in results["rows"]:
       for p in row.get("points", ()):
-        if p["seconds"] is not None:
+        if p.get("seconds") is not None:
           times[f"{row['case']} {p['x']}"] = p["seconds"]
     return {name: float(seconds) for name, seconds in times.items()}
   except (KeyError, TypeError, ValueError, AttributeError):
@@ -201,7 +237,7 @@ def comparison(
 
 def picture(path: Path, results: Mapping[str, Any]) -> None:
   """Bars of time relative to the floor, and the curves of growth."""
-  measured, curves, _ = _split(results["rows"])
+  measured, curves, *_ = _split(results["rows"])
   height = max(2 * pictures.HEIGHT, 1.0 + 0.17 * len(measured))
   figure = Figure(figsize=(pictures.PAGE, height))
   grid = figure.add_gridspec(

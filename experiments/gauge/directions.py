@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments.gauge.data import GaugeSubject
 from experiments.runner import progress
+from scalegmn_jax.base import random_array
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import nullspace
 from scalegmn_jax.symmetry import tangents
@@ -100,7 +101,7 @@ def _sensitivity(
     leaves, structure = jax.tree.flatten(weights)
     keys = jax.random.split(key, len(leaves))
     normal = [
-      jax.random.normal(k, w.shape, w.dtype)
+      random_array(jax.random.normal, k, w.shape, dtype=w.dtype)
       for k, w in zip(keys, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, normal)

@@ -9,6 +9,7 @@ from scalegmn_jax.gmn.features import (
   featurize_batch,
   resolve_backward,
 )
+from scalegmn_jax.gmn.modules import one_program
 from scalegmn_jax.gmn.options import Options, at_least, refuse_unused
 from scalegmn_jax.graph.batch import pack
 from scalegmn_jax.graph.batch.schema import TypeSchema
@@ -59,6 +60,7 @@ def functional(
   def features_of(batch):
     return featurize_batch(batch, symmetry=symmetry, backward=backward_fn)
 
+  @one_program
   def init(key):
     batch = pack.blank_batch(schema)
     return module.init(key, *features_of(batch))["params"]

@@ -55,6 +55,15 @@ def init(key: jax.Array, params: Any) -> Params:
   return jax.tree.unflatten(structure, arrays)
 
 
+def shapes(params: Any) -> Any:
+  """The shapes of a pytree of `Normal`s."""
+  return jax.tree.map(
+    lambda leaf: leaf.shape,
+    params,
+    is_leaf=lambda leaf: isinstance(leaf, Normal),
+  )
+
+
 def linear_params(d_in: int, d_out: int, *, bias: bool = False) -> Params:
   """Parameters of `linear`."""
   params = {"kernel": Normal((d_in, d_out), std=d_in**-0.5)}

@@ -21,6 +21,7 @@ from scalegmn_jax.gmn.features import (
   featurize,
   resolve_backward,
 )
+from scalegmn_jax.gmn.modules import one_program
 from scalegmn_jax.gmn.options import (
   PROBES,
   STEP,
@@ -145,6 +146,7 @@ def operator(
   body = _body(options, writes=True)
   module: Any = modules.Operator(dtype, body, step, writer)
 
+  @one_program
   def init(key):
     ones, features = read(_ones(connectivity.topology), 0)
     return module.init(key, connectivity, features, ones, 0)["params"]
@@ -197,6 +199,7 @@ def functional(
   body = _body(options, writes=False)
   module: Any = modules.Functional(dtype, body, outputs)
 
+  @one_program
   def init(key):
     _, features = read(_ones(connectivity.topology), 0)
     return module.init(key, connectivity, features)["params"]

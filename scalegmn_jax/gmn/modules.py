@@ -10,13 +10,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Weights
+from scalegmn_jax.base import InitFn, InputError, Weights
 from scalegmn_jax.gmn import layers, products
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
 from scalegmn_jax.symmetry import canonical
+
+
+def one_program(init: InitFn) -> InitFn:
+  """The same `init`, compiled: op by op it would be hundreds of programs.
+
+  Within `jax.jit` it is a part of the outer program, as without this.
+  """
+  return jax.jit(init, inline=True)
 
 
 class Module(nn.Module):
@@ -29,9 +37,24 @@ class Module(nn.Module):
   dtype: str
 
   def make(self, name: str, params: Any) -> Any:
-    """The parameters `name`, drawn from `params` by `layers.init`."""
-    drawn = self.param(name, lambda key: layers.init(key, params))
-    return products.prepare(drawn, self.dtype)
+    """The parameters `name`, drawn from `params` by `layers.init`.
+
+    Raises:
+      InputError: the parameters that are given have other shapes.
+    """
+    if not self.has_variable("params", name):
+      drawn = self.param(name, lambda key: layers.init(key, params))
+      return products.prepare(drawn, self.dtype)
+    # Not by `param`: to compare shapes it traces `layers.init` in every call,
+    # which is half of the time of tracing a metanetwork.
+    given = self.get_variable("params", name)
+    expected, found = layers.shapes(params), jax.tree.map(jnp.shape, given)
+    if found != expected:
+      raise InputError(
+        f"parameters {'/'.join((*self.path, name))} have shapes {found}, "
+        f"expected {expected}"
+      )
+    return products.prepare(given, self.dtype)
 
 
 class Body(Module):

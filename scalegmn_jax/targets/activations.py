@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from scalegmn_jax.base import random_array
+
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _sine(x: jax.Array, quarters: int) -> jax.Array:
@@ -84,5 +86,5 @@ def drop(
   if dropout is None:
     return x
   rate, key = dropout
-  keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+  keep = random_array(jax.random.bernoulli, key, x.shape, p=1 - rate)
   return jnp.where(keep, x / (1 - rate), 0)

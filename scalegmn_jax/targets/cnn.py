@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import InputError, TargetNetwork
+from scalegmn_jax.base import InputError, TargetNetwork, random_array
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.activations import activate, add_bias, drop
 from scalegmn_jax.targets.arguments import (
@@ -231,7 +231,7 @@ def cnn(
     return tuple(
       {
         "bias": jnp.zeros(shape[-1]),
-        "kernel": jax.random.normal(k, shape)
+        "kernel": random_array(jax.random.normal, k, shape)
         * (2 / (jnp.prod(jnp.array(shape[:-1])))) ** 0.5,
       }
       for k, shape in zip(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import InputError, TargetNetwork
+from scalegmn_jax.base import InputError, TargetNetwork, random_array
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.activations import activate, add_bias, drop
 from scalegmn_jax.targets.arguments import activation_names, positive_integers
@@ -20,7 +20,9 @@ def _uniform(
   k_bias, k_kernel = jax.random.split(key)
   return {
     "bias": jax.random.uniform(k_bias, shape[1:], minval=-bound, maxval=bound),
-    "kernel": jax.random.uniform(k_kernel, shape, minval=-bound, maxval=bound),
+    "kernel": random_array(
+      jax.random.uniform, k_kernel, shape, minval=-bound, maxval=bound
+    ),
   }
 
 
@@ -69,7 +71,8 @@ def mlp(
     return tuple(
       {
         "bias": jnp.zeros(n_out),
-        "kernel": jax.random.normal(k, (n_in, n_out)) * (2 / n_in) ** 0.5,
+        "kernel": random_array(jax.random.normal, k, (n_in, n_out))
+        * (2 / n_in) ** 0.5,
       }
       for k, (n_in, n_out) in zip(keys, shapes, strict=True)
     )

@@ -9,7 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Weights
+from scalegmn_jax.base import Weights, random_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,10 @@ def add_noise(key: jax.Array, weights: Weights, noise: float) -> Weights:
   values, structure = jax.tree.flatten(weights)
   keys = jax.random.split(key, len(values))
   values = [
-    w + noise * w.std() * jax.random.normal(k, w.shape, w.dtype)
+    w
+    + noise
+    * w.std()
+    * random_array(jax.random.normal, k, w.shape, dtype=w.dtype)
     for k, w in zip(keys, values, strict=True)
   ]
   return jax.tree.unflatten(structure, values)

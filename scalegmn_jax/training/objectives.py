@@ -14,6 +14,7 @@ from scalegmn_jax.base import (
   Operator,
   TargetNetwork,
   Weights,
+  random_array,
 )
 from scalegmn_jax.inner import objective as inner_objective
 from scalegmn_jax.inner.losses import Losses
@@ -61,7 +62,9 @@ def amortized_objective(
     noise = jnp.zeros((), x.dtype)
     if image_noise > 0:
       shape = (batch_images, *x.shape[1:])
-      noise = image_noise * jax.random.normal(k_noise, shape, x.dtype)
+      noise = image_noise * random_array(
+        jax.random.normal, k_noise, shape, dtype=x.dtype
+      )
     if networks.class_to_output is None:
       indices = jax.random.randint(k_images, (batch_images,), 0, x.shape[0])
       return (networks, None), (x[indices], y[indices], noise, weight)

@@ -15,7 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
+from scalegmn_jax.base import (
+  InputError,
+  Networks,
+  TargetNetwork,
+  Weights,
+  random_array,
+)
 from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner.objective import evaluate_network, evaluate_networks
 from scalegmn_jax.partial import NOTHING, Partial, Result
@@ -164,10 +170,13 @@ def initialize(
   def kernel(key, shape):
     receptive = math.prod(shape[:-2])
     fan_in, fan_out = receptive * shape[-2], receptive * shape[-1]
-    z = jax.random.normal(key, shape)
+    z = random_array(jax.random.normal, key, shape)
 
     def truncated():
-      return jax.random.truncated_normal(key, -2, 2, shape) * settings.init_std
+      z = random_array(
+        jax.random.truncated_normal, key, shape, lower=-2, upper=2
+      )
+      return z * settings.init_std
 
     candidates = {
       "glorot_normal": lambda: z * math.sqrt(2 / (fan_in + fan_out)),

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from configs import bench as bench_config
-from experiments.bench import cases, floor, growth, report
+from experiments.bench import cases, floor, growth, report, sharding
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.topology import topology_of
@@ -24,67 +24,113 @@ def bench(*arguments):
     cwd=ROOT,
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=600,
   )
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-  """The folder of a tiny bench."""
+  """The folder of a tiny bench in which one case fails."""
   folder = tmp_path_factory.mktemp("bench")
-  done = bench("--config=configs/bench.py:tiny", f"--out={folder}")
-  assert done.returncode == 0, done.stdout + done.stderr
+  done = bench(
+    "--config=configs/bench.py:tiny",
+    f"--out={folder}",
+    f"--config.cases={bench_config.get_config('tiny').cases},growth_networks",
+    "--config.growth.networks=(3,)",
+    "--config.growth.timed.networks=1",
+  )
+  assert done.returncode == 1, done.stdout + done.stderr
+  assert "1 of 11 cases failed: growth_networks" in done.stderr, done.stdout
   return folder
 
 
-def test_files(results):
+@pytest.fixture
+def rows(results):
   written = json.loads((results / "bench.json").read_text())
-  for row in written["rows"]:
-    if "points" in row:
-      assert all(p["memory_bytes"] > 0 for p in row["points"])
-      # The last point is compiled and not run.
-      assert [p["seconds"] is None for p in row["points"]] == [False, True]
-    else:
-      assert row["step"]["seconds"] > 0
-      assert row["step"]["ratio"] > 0
-      assert row["peak_bytes"] > 0
+  return {row["case"]: row for row in written["rows"]}
+
+
+def test_files(results, rows):
+  for name in (
+    "functional_forward", "apply_n3", "target", "target_direct", "zoo",
+    "connectivity", "connectivity_direct",
+  ):  # fmt: skip
+    assert rows[name]["step"]["seconds"] > 0
+    assert rows[name]["step"]["ratio"] > 0
+    assert rows[name]["peak_bytes"] > 0
+  points = rows["growth_weights"]["points"]
+  assert all(p["memory_bytes"] > 0 for p in points)
+  # The last point is compiled and not run.
+  assert [p["seconds"] is None for p in points] == [False, True]
   text = (results / "bench.md").read_text()
-  assert all(row["case"] in text or "points" in row for row in written["rows"])
+  assert all(row["case"] in text or "points" in row for row in rows.values())
   assert (results / "bench.png").stat().st_size > 10_000
 
 
-def test_a_failed_case_is_a_row(results, tmp_path):
-  done = bench(
-    "--config=configs/bench.py:tiny",
-    f"--out={tmp_path}",
-    "--config.cases=operator,connectivity_direct",
-    "--config.operator.sizes=((4, 3),)",
-  )
-  assert done.returncode == 1
-  assert "1 of 2 cases failed: operator_w4_n3" in done.stderr
-  rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
-  assert "grad_chunk is 2, expected a divisor of 3 networks" in rows[0]["error"]
-  assert rows[1]["step"]["seconds"] > 0
+def test_a_failed_case_is_a_row(rows):
+  error = rows["growth_networks"]["error"]
+  assert "grad_chunk is 2, expected a divisor of 3 networks" in error
 
-  files = [folder / "bench.json" for folder in (results, tmp_path)]
-  done = bench(f"--compare={files[0]},{files[1]}")
+
+def test_two_processes_share_a_step(results, rows):
+  one, two = rows["processes"]["points"]
+  assert (one["x"], two["x"]) == (1, 2)
+  step = rows["functional_forward"]
+  for point in (one, two):
+    assert point["seconds"] > 0
+    assert point["cpu_seconds"] > 0
+    # The gradient in float32 and a few metrics.
+    assert point["collectives"] == 1
+    assert 0 <= point["reduced_bytes"] - 4 * step["parameters"] <= 64
+  assert one["overhead"] == 0
+  ratio = two["cpu_seconds"] / one["cpu_seconds"]
+  assert two["overhead"] == pytest.approx(ratio - 1)
+  text = (results / "bench.md").read_text()
+  assert "| processes | s | CPU s | overhead | collectives |" in text
+
+
+def test_the_exchange_of_hosts(rows):
+  (point,) = rows["hosts"]["points"]
+  assert 0 <= point["reduced_bytes"] - 4 * point["parameters"] <= 64
+  link = sharding.LINKS[0]
+  transfer = 2 * point["reduced_bytes"] / link.bandwidth
+  computing = point["flops"] / (0.3 * link.flops)
+  assert point[link.name] == pytest.approx(transfer / computing)
+
+
+def test_collectives_of_a_program():
+  program = """
+    %fusion = f32[8]{0} fusion(%all-reduce.1), calls=%all-reduce
+    %all-reduce.1 = (f32[18]{0}, /*index=1*/bf16[2,3]{1,0}, s32[]) all-reduce(
+    ROOT %gather = (f32[4]{0}, f32[8]{0}) all-gather-start(f32[4]{0} %x)
+    %done = f32[8]{0} all-gather-done(%gather)
+  """
+  assert sharding.collectives(program) == (2, 18 * 4 + 6 * 2 + 4 + 12 * 4)
+
+
+def test_results_are_compared(results, tmp_path):
+  first = results / "bench.json"
+  written = json.loads(first.read_text())
+  kept = [r for r in written["rows"] if r["case"] == "connectivity_direct"]
+  (tmp_path / "bench.json").write_text(json.dumps(written | {"rows": kept}))
+  done = bench(f"--compare={first},{tmp_path / 'bench.json'}")
   assert done.returncode == 0, done.stderr
   lines = {line.split()[1]: line for line in done.stdout.splitlines()[1:]
            if len(line.split()) > 1}  # fmt: skip
   assert "missing" in lines["zoo"]
   assert "missing" not in lines["connectivity_direct"]
+  assert "processes 2" in done.stdout
 
 
 def test_files_that_cannot_be_compared(results, tmp_path):
-  other_file = tmp_path / "other.json"
-  other_file.write_text('{"rows": [{"case": "a", "step": {}}]}')
-  for other, reason in (
-    (tmp_path / "none.json", "no such file"),
-    (other_file, "not the results of a bench"),
-  ):
-    done = bench(f"--compare={results / 'bench.json'},{other}")
-    assert done.returncode == 1
-    assert done.stderr.strip() == f"error: {other}: {reason}"
+  missing = tmp_path / "none.json"
+  done = bench(f"--compare={results / 'bench.json'},{missing}")
+  assert done.returncode == 1
+  assert done.stderr.strip() == f"error: {missing}: no such file"
+  other = tmp_path / "other.json"
+  other.write_text('{"rows": [{"case": "a", "step": {}}]}')
+  with pytest.raises(InputError, match="other.json: not the results of a benc"):
+    report.read(other)
 
 
 def test_cases_are_selected_by_name_or_prefix():
@@ -132,8 +178,8 @@ def test_formula_is_just_below_what_xla_counts(kind, activation):
     lambda key: (metanetwork.init(key), target.init(key)), jax.random.key(0)
   )
   index = jax.ShapeDtypeStruct((), "int32")  # the activation is not known
-  compiled = jax.jit(metanetwork.apply).lower(*shapes, index).compile()
-  counted = compiled.cost_analysis()["flops"]
+  program = jax.jit(metanetwork.apply).lower(*shapes, index)
+  counted = program.cost_analysis()["flops"]
   outputs = None if kind == "operator" else 1
   products = floor.metanetwork(topology_of(target), outputs=outputs, **model)
   formula = products.forward_flops
@@ -153,5 +199,5 @@ def test_formula_of_a_convolution():
     (target.apply, formula.forward_flops),
     (gradient, formula.step_flops),
   ):
-    compiled = jax.jit(f).lower(weights, images).compile()
-    assert flops <= compiled.cost_analysis()["flops"] <= 1.5 * flops
+    counted = jax.jit(f).lower(weights, images).cost_analysis()["flops"]
+    assert flops <= counted <= 1.5 * flops

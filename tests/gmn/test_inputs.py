@@ -150,3 +150,24 @@ def test_targets_and_metanetworks_have_short_names():
   assert "user-defined" in repr(TARGET._replace(description={}))
   assert repr(metanetworks.operator(TARGET)) == "Operator(operator)"
   assert repr(metanetworks.functional(TARGET)) == "Functional(functional)"
+
+
+def test_an_eager_init_is_one_program(caplog):
+  metanetwork = metanetworks.functional(TARGET, width=3, depth=1)
+  key = jax.random.key(0)
+  with jax.log_compiles():
+    params = metanetwork.init(key)
+  programs = [r.message for r in caplog.records if "Compiling" in r.message]
+  assert len(programs) == 1 and "init" in programs[0]
+  assert len(jax.tree.leaves(params)) > 10
+
+
+def test_parameters_of_another_model_are_refused():
+  params = metanetworks.functional(TARGET, width=3, depth=1).init(
+    jax.random.key(0)
+  )
+  wider = metanetworks.functional(TARGET, width=4, depth=1)
+  with pytest.raises(
+    InputError, match="parameters body/vertex_code have shape"
+  ):
+    wider.apply(params, WEIGHTS)

@@ -19,9 +19,12 @@ from scalegmn_jax.zoo import codec, store
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# The tiny MLP run with more steps, so that there is time to kill it.
+# The tiny MLP run with more and longer steps, so that there is time to kill it.
+# Without messages it compiles in half the time.
 ARGUMENTS = [
   "--config=configs/mlp.py:tiny",
+  "--config.model.depth=0",
+  "--config.train.batch_networks=8",
   "--config.train.steps=60",
   "--config.train.eval_every=20",
   "--config.train.log_every=10",
