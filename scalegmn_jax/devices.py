@@ -45,7 +45,7 @@ def spread(devices: Sequence[Any] | None = None) -> Iterator[None]:
     (len(devices),), (AXIS,), (AxisType.Auto,), devices=devices
   )
   with jax.set_mesh(mesh):
-    if processes.count() > 1:
+    if 1 < processes.count() == len({d.process_index for d in devices}):
       _meet()
     yield
 
