@@ -96,8 +96,7 @@ def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:
   """Makes the folder of this config, or checks it, see `check`.
 
   Raises:
-    InputError: the folder belongs to another config, or holds other files; or
-      processes that compute together do not share it.
+    InputError: the folder belongs to another config, or holds other files.
   """
 
   def check_and_write() -> None:
@@ -107,7 +106,6 @@ def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:
       write_config(path, config)
 
   processes.first(check_and_write)
-  processes.see(path / CONFIG)
 
 
 @contextlib.contextmanager
@@ -123,7 +121,8 @@ def lock(path: Path, wait: float = 0) -> Iterator[None]:
     wait: seconds to wait for another run.
 
   Raises:
-    InputError: another run holds the folder.
+    InputError: another run holds the folder, or processes that compute together
+      do not share it.
   """
   bucket = in_bucket(path)
   held = filelock.FileLock(path / LOCK, wait)
@@ -155,6 +154,7 @@ def lock(path: Path, wait: float = 0) -> Iterator[None]:
 
   processes.first(acquire)
   try:
+    processes.see(path / HOLDER)
     yield
   finally:
     if bucket:

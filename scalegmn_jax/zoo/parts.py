@@ -176,7 +176,8 @@ def _file_digests(path: Path) -> dict[str, str]:
 def _lock(path: Path, check: Callable[[], Any]) -> Iterator[None]:
   """Keeps out other runs that make the same zoo."""
   # Hidden: it may stay, and is not a zoo.
-  lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+  file = path.with_name(f".{path.name}.lock")
+  lock = filelock.FileLock(file)
 
   def acquired(seconds: float) -> bool:
     with contextlib.suppress(filelock.Timeout):
@@ -190,6 +191,7 @@ def _lock(path: Path, check: Callable[[], Any]) -> Iterator[None]:
     while not processes.first(lambda: acquired(1)):
       check()
   try:
+    processes.see(file)  # before hours of work, if they do not share the folder
     yield
   finally:
     lock.release()

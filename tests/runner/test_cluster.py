@@ -67,7 +67,7 @@ class Cluster:
           "--config=tests/runner/cluster/config.py",
           f"--config.cache={self._folder / 'cache'}",
           f"--workdir={self._folder / name}",
-          *more,
+          *(argument.format(index=i) for argument in more),
         ],
         cwd=ROOT,
         env=os.environ | shared | (variables(i) if count > 1 else {}),
@@ -184,6 +184,16 @@ def test_an_error_ends_all_with_one_line(fault, cluster):
     assert line.endswith("all fail in plan")
   else:
     assert "error: process 1: process 1 fails in training" in lines
+
+
+@pytest.mark.parametrize("flag", ["workdir", "config.cache"])
+def test_a_folder_that_is_not_shared_is_one_line(flag, cluster, tmp_path):
+  program = PROGRAM.replace("HEARTBEAT_SECONDS = 4", "VISIBLE_SECONDS = 1")
+  folder = f"--{flag}={tmp_path}/of-{{index}}"
+  statuses = ended(cluster.start("apart", folder, program=program))
+  assert [status for status, _ in statuses] == [1, 1]
+  (line,) = [line for _, text in statuses for line in errors_of(text)]
+  assert "process 1 does not see it; expected a folder that all hosts" in line
 
 
 def test_a_missing_process_is_named(cluster):
