@@ -54,6 +54,18 @@ class _Damaged(Exception):
     self.certain = certain
 
 
+class _Manager(ocp.CheckpointManager):
+  """Leaves signals to `processes.stop_requested`.
+
+  JAX counts calls that ask for a signal, and orbax would ask with the number of
+  the step: processes would agree on a call that none of them makes.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    del step
+    return False
+
+
 class Checkpoints:
   """The last checkpoints of a run, in one folder.
 
@@ -72,7 +84,7 @@ class Checkpoints:
     self._as_text = str(folder).startswith("s3://")
     # Folders of a bucket cannot be renamed; orbax knows this of gs://.
     place = ocp.path.atomicity.CommitFileTemporaryPath
-    self._manager = ocp.CheckpointManager(
+    self._manager = _Manager(
       folder if io.in_bucket(folder) else folder.absolute(),
       options=ocp.CheckpointManagerOptions(
         max_to_keep=keep,
