@@ -416,8 +416,10 @@ def _check(
   if eval_only and not (folder / workdir.TRAINED).exists():
     raise InputError(f"{folder}: no trained metanetwork to measure")
   workdir.check(folder, config, again=eval_only)
+  if dry_run:  # shows the work, which is then checked
+    return None
   results_file = folder / workdir.RESULTS
-  if results_file.exists() and not eval_only and not dry_run:
+  if results_file.exists() and not eval_only:
     try:
       return report.read(results_file, experiment.label)
     except InputError as error:

@@ -157,10 +157,8 @@ def lock(path: Path, wait: float = 0) -> Iterator[None]:
     processes.see(path / HOLDER)
     yield
   finally:
-    if bucket:
-      remove(path / HOLDER)
-    elif held.is_locked:
-      remove(path / HOLDER)
+    remove(path / HOLDER)
+    if held.is_locked:
       held.release()
       if not (path / CONFIG).exists():  # nobody has claimed it
         remove(path / LOCK)

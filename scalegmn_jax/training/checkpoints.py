@@ -128,7 +128,7 @@ class Checkpoints:
     Damaged checkpoints after it are set aside, see `io.set_aside`.
 
     Returns:
-      The state on the device; None if there is no whole checkpoint.
+      The state on the host; None if there is no whole checkpoint.
 
     Raises:
       InputError: a checkpoint of another structure.
@@ -155,7 +155,7 @@ class Checkpoints:
     if damaged:
       processes.wait()
       self._manager.reload()
-    return None if state is None else jax.device_put(state)
+    return state
 
   def _read(self, step: int, shapes: Any) -> Any:
     """The state of one checkpoint, on the host.
