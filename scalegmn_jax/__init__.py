@@ -29,6 +29,7 @@ from scalegmn_jax.saved import (
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.targets.registry import make_target, register_target
+from scalegmn_jax.targets.traced import trace
 from scalegmn_jax.trained import TrainedFunctional, TrainedOperator
 
 try:
@@ -65,5 +66,6 @@ __all__ = [
   "register_target",
   "save_functional",
   "save_operator",
+  "trace",
   "train",
 ]

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -45,6 +46,12 @@ class Space:
       one entry per activation of the target: "scale" (q > 0), "sign"
       (q in {-1, 1}) or "permutation" (q = 1). Empty for input and output
       neurons, on which no group acts.
+    multipliers: of neurons with several multipliers, such as channels before
+      and after a normalization, the group of each: "scale" or "sign", for all
+      activations. `groups` is then "permutation", and the powers of all axes of
+      the space are tuples.
+    permuted: whether the neurons are interchangeable. Those that are not can
+      have multipliers only.
 
   Raises:
     InputError: not a positive size, or an unknown group.
@@ -52,6 +59,8 @@ class Space:
 
   size: int
   groups: tuple[str, ...] = ()
+  multipliers: tuple[str, ...] = ()
+  permuted: bool = True
 
   def __post_init__(self):
     if not isinstance(self.size, numbers.Integral) or self.size < 1:
@@ -61,7 +70,7 @@ class Space:
         f"Space: groups {self.groups!r}, expected a tuple with a group for "
         "each activation"
       )
-    for group in self.groups:
+    for group in (*self.groups, *self.multipliers):
       if group not in GROUPS:
         raise InputError(
           f"Space: unknown group {group!r}, expected one of {', '.join(GROUPS)}"
@@ -73,6 +82,10 @@ class Space:
     return not self.groups
 
 
+Power = int | tuple[int | Fraction, ...]
+"""Exponent of the multiplier of a neuron, or of each of its multipliers."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Axis:
   """How one axis of a weight transforms.
@@ -81,35 +94,89 @@ class Axis:
     space: the space whose neurons index this axis.
     power: the weight is multiplied by q**power along this axis: 1 where the
       neurons receive (biases, output axis of kernels), -1 where they send, 0
-      where they are only permuted.
+      where they are only permuted. A tuple if the neurons have several
+      multipliers: an exponent for each.
+    role: "receives", "sends" or "scales" (a weight per neuron that multiplies
+      it), where the power does not say it.
   """
 
   space: str
-  power: int
+  power: Power
+  role: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """An axis of a weight that several spaces index.
+
+  Attributes:
+    segments: one after the other along the axis. Each is a product, major to
+      minor, of spaces and of numbers of positions on which nothing acts: an
+      axis of 49 positions times the channels of a space, after a flattening, is
+      `Split(((49, Axis("channels", -1)),))`.
+  """
+
+  segments: tuple[tuple[Axis | int, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-  """How one weight transforms: an `Axis` or None (no action) per axis.
+  """How one weight transforms: an `Axis`, a `Split` or None, per axis.
+
+  None: nothing acts on the axis.
 
   Raises:
     InputError: not a tuple of them.
   """
 
-  axes: tuple[Axis | None, ...]
+  axes: tuple[Axis | Split | None, ...]
 
   def __post_init__(self):
     if not isinstance(self.axes, tuple) or not all(
-      axis is None or isinstance(axis, Axis) for axis in self.axes
+      axis is None or isinstance(axis, Axis | Split) for axis in self.axes
     ):
       raise InputError(
         f"Axes: {self.axes!r}, expected a tuple with an Axis or None for each "
         "axis of the weight"
       )
 
-  def find(self, power: int) -> tuple[int, str] | None:
-    """(position, space) of the first axis with this power, or None."""
+  def acting(self) -> Iterator[Axis]:
+    """The entries of all axes, those of split axes one by one."""
+    for axis in self.axes:
+      if isinstance(axis, Split):
+        for segment in axis.segments:
+          yield from (part for part in segment if isinstance(part, Axis))
+      elif axis is not None:
+        yield axis
+
+  def single(self) -> tuple[Axis | None, ...]:
+    """The entries of a weight without split axes and several multipliers.
+
+    Raises:
+      InputError: the weight has them.
+    """
+    simple = []
     for position, axis in enumerate(self.axes):
+      if isinstance(axis, Split):
+        spaces = " x ".join(str(getattr(p, "space", p)) for p in axis.segments[0])
+        raise InputError(
+          f"axis {position} of a weight is split ({spaces}), expected one space"
+        )
+      if axis is not None and isinstance(axis.power, tuple):
+        raise InputError(
+          f"space {axis.space!r} has {len(axis.power)} multipliers per neuron, "
+          "expected one"
+        )
+      simple.append(axis)
+    return tuple(simple)
+
+  def find(self, power: int) -> tuple[int, str] | None:
+    """(position, space) of the first axis with this power, or None.
+
+    Raises:
+      InputError: see `single`.
+    """
+    for position, axis in enumerate(self.single()):
       if axis is not None and axis.power == power:
         return position, axis.space
     return None
@@ -150,6 +217,7 @@ class SymmetrySpec:
     spaces: the spaces by name, in the order in which the network computes
       them: senders come before receivers.
     axes: a pytree with the structure of the weights and an `Axes` per weight.
+    fixed: {axis, such as "0/kernel[1]": why nothing acts on it}, if known.
 
   Raises:
     InputError: an axis of an unknown space, or an entry that is not an `Axes`.
@@ -159,6 +227,7 @@ class SymmetrySpec:
 
   spaces: Mapping[str, Space]
   axes: Any
+  fixed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     for name, space in self.spaces.items():
@@ -173,8 +242,8 @@ class SymmetrySpec:
           f"weight {leaf_name(path)}: its entry in spec.axes is "
           f"{type(axes).__name__}, expected Axes"
         )
-      for axis in axes.axes:
-        if axis is not None and axis.space not in self.spaces:
+      for axis in axes.acting():
+        if axis.space not in self.spaces:
           raise InputError(
             f"weight {leaf_name(path)}: unknown space {axis.space!r}, expected "
             f"one of {', '.join(self.spaces)}"

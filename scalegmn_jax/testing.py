@@ -15,6 +15,7 @@ from scalegmn_jax.symmetry.measure import (
   SampleOptions,
   equivariance_error,
   invariance_error,
+  with_noise,
 )
 
 __all__ = [
@@ -153,7 +154,7 @@ def assert_symmetric(
   specs.check(target)
   k_weights, k_noise, k_inputs, k_elements = jax.random.split(key, 4)
   if weights is None:
-    weights = _with_noise(target.init(k_weights), k_noise)
+    weights = with_noise(target.init(k_weights), k_noise)
   if inputs is None:
     inputs = random_array(
       jax.random.normal, k_inputs, (16, *target.input_shape)
@@ -179,18 +180,3 @@ def assert_symmetric(
         f"activation {name!r}: the declared symmetry changes outputs by "
         f"{error:.3g} of their variation over inputs > {tolerance:g}: {reason}"
       )
-
-
-def _with_noise(weights: Weights, key: jax.Array) -> Weights:
-  """Adds a tenth of the standard deviation of each weight, 0.1 to constants."""
-  leaves, structure = jax.tree.flatten(weights)
-  return jax.tree.unflatten(
-    structure,
-    [
-      w
-      + 0.1
-      * jnp.where(w.std() > 0, w.std(), 1)
-      * random_array(jax.random.normal, k, w.shape, dtype=w.dtype)
-      for w, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
-    ],
-  )

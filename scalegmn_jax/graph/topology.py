@@ -244,7 +244,10 @@ def _biases_and_kernels(
 
 def _check_powers(name: str, axes: Axes) -> None:
   """InputError unless at most one axis receives, one sends, no other acts."""
-  powers = [axis.power for axis in axes.axes if axis is not None]
+  try:
+    powers = [axis.power for axis in axes.single() if axis is not None]
+  except InputError as error:
+    raise InputError(f"weight {name}: {error}") from None
   for power, verb in ((1, "receiving"), (-1, "sending")):
     if powers.count(power) > 1:
       raise InputError(

@@ -3,15 +3,19 @@
 A group element is a dict {space: Element} over the hidden spaces. It acts on a
 bias as b'_i = q_i b_{π(i)} and on a kernel from j to i as
 W'_ji = q_i W_{π(j)π(i)} / q_j, which leaves the function of the network
-unchanged (Kalogeropoulos et al. 2024, arXiv:2406.10685, section 3).
+unchanged (Kalogeropoulos et al. 2024, arXiv:2406.10685, section 3). Neurons
+with several multipliers multiply a weight by a product of their powers.
 """
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from scalegmn_jax.base import SymmetrySpec, Weights
+from scalegmn_jax.base import Axis, Space, Split, SymmetrySpec, Weights
+from scalegmn_jax.symmetry import spec as specs
 
 
 class Element(NamedTuple):
@@ -19,7 +23,7 @@ class Element(NamedTuple):
 
   Attributes:
     permutation: [n] int, new neuron i is old neuron permutation[i].
-    multiplier: [n], q of the new neurons.
+    multiplier: [n], q of the new neurons; [M, n] for M multipliers of each.
   """
 
   permutation: jax.Array
@@ -53,36 +57,126 @@ def sample(
     hidden.items(), jax.random.split(key, max(len(hidden), 1)), strict=False
   ):
     k_perm, k_q = jax.random.split(k)
-    group = space.groups[activation]
-    if group == "scale":
-      u = jax.random.uniform(
-        k_q, (space.size,), dtype or float, minval=-decades, maxval=decades
-      )
-      q = 10.0**u
-    elif group == "sign":
-      q = jax.random.rademacher(k_q, (space.size,), dtype or float)
+    if space.multipliers:
+      qs = [
+        _multiplier(k_m, space.size, group, decades, dtype)
+        for k_m, group in zip(
+          jax.random.split(k_q, len(space.multipliers)),
+          space.multipliers,
+          strict=True,
+        )
+      ]
+      q = jnp.stack(qs)
     else:
-      q = jnp.ones(space.size, dtype or float)
-    element[name] = Element(jax.random.permutation(k_perm, space.size), q)
+      group = space.groups[activation]
+      q = _multiplier(k_q, space.size, group, decades, dtype)
+    element[name] = Element(_permutation(k_perm, space), q)
+  return element
+
+
+def _permutation(key: jax.Array, space: Space) -> jax.Array:
+  if not space.permuted:
+    return jnp.arange(space.size)
+  return jax.random.permutation(key, space.size)
+
+
+def _multiplier(
+  key: jax.Array, size: int, group: str, decades: float, dtype
+) -> jax.Array:
+  if group == "scale":
+    u = jax.random.uniform(
+      key, (size,), dtype or float, minval=-decades, maxval=decades
+    )
+    return 10.0**u
+  if group == "sign":
+    return jax.random.rademacher(key, (size,), dtype or float)
+  return jnp.ones(size, dtype or float)
+
+
+def sample_on_host(
+  rng: np.random.Generator, spec: SymmetrySpec, *, decades: float = 1.0
+) -> GroupElement:
+  """As `sample`, of the first activation, with numpy: compiles nothing.
+
+  Args:
+    rng: advanced.
+    spec: the symmetry.
+    decades: positive multipliers are log-uniform in 10**±decades.
+  """
+  draws = {
+    "scale": lambda n: 10 ** rng.uniform(-decades, decades, n),
+    "sign": lambda n: rng.choice((-1.0, 1.0), n),
+    "permutation": np.ones,
+  }
+  element: dict[str, Any] = {}
+  for name, space in spec.spaces.items():
+    if space.fixed:
+      continue
+    groups = space.multipliers or space.groups[:1]
+    q = np.stack([draws[group](space.size) for group in groups])
+    order = rng.permutation if space.permuted else np.arange
+    element[name] = Element(order(space.size), q if space.multipliers else q[0])
   return element
 
 
 def act(g: GroupElement, spec: SymmetrySpec, weights: Weights) -> Weights:
-  """g·θ: permutes and multiplies each axis of each weight."""
+  """g·θ: permutes and multiplies each axis of each weight.
+
+  Elements and weights are arrays of jax, or both of numpy.
+  """
 
   def transform(weight, axes):
     for position, axis in enumerate(axes.axes):
-      if axis is None or axis.space not in g:
-        continue
-      permutation, q = g[axis.space]
-      weight = jnp.take(weight, permutation, axis=position)
-      if axis.power:
-        shape = [1] * weight.ndim
-        shape[position] = -1
-        weight = weight * (q**axis.power).astype(weight.dtype).reshape(shape)
+      if isinstance(axis, Split):
+        weight = _act_split(g, spec, weight, position, axis)
+      elif axis is not None:
+        weight = _act_along(g, weight, position, axis)
     return weight
 
   return jax.tree.map(transform, weights, spec.axes)
+
+
+def _act_along(
+  g: GroupElement, weight: jax.Array, position: int, axis: Axis
+) -> jax.Array:
+  """Acts on an axis that the neurons of one space index."""
+  if axis.space not in g:
+    return weight
+  permutation, q = g[axis.space]
+  weight = weight.take(permutation, axis=position)
+  several = isinstance(axis.power, tuple)
+  powers, qs = (axis.power, q) if several else ((axis.power,), (q,))
+  shape = [1] * weight.ndim
+  shape[position] = -1
+  for power, multiplier in zip(powers, qs, strict=True):
+    if power:
+      exponent = power if isinstance(power, int) else float(power)
+      factor = (multiplier**exponent).astype(weight.dtype)
+      weight = weight * factor.reshape(shape)
+  return weight
+
+
+def _act_split(
+  g: GroupElement,
+  spec: SymmetrySpec,
+  weight: jax.Array,
+  position: int,
+  axis: Split,
+) -> jax.Array:
+  """Acts on an axis that several spaces index."""
+  before, after = weight.shape[:position], weight.shape[position + 1 :]
+  parts, start = [], 0
+  for segment in axis.segments:
+    sizes = specs.segment_sizes(spec, segment)
+    stop = start + math.prod(sizes)
+    part = weight[(slice(None),) * position + (slice(start, stop),)]
+    part = part.reshape(*before, *sizes, *after)
+    for i, entry in enumerate(segment):
+      if isinstance(entry, Axis):
+        part = _act_along(g, part, position + i, entry)
+    parts.append(part.reshape(*before, stop - start, *after))
+    start = stop
+  return weight.__array_namespace__().concat(parts, axis=position)
 
 
 def inverse(g: GroupElement) -> GroupElement:
@@ -90,7 +184,7 @@ def inverse(g: GroupElement) -> GroupElement:
   result = {}
   for name, (permutation, q) in g.items():
     back = jnp.argsort(permutation)
-    result[name] = Element(back, 1 / q[back])
+    result[name] = Element(back, 1 / q[..., back])
   return result
 
 
@@ -98,7 +192,7 @@ def compose(g: GroupElement, h: GroupElement) -> GroupElement:
   """gh, with act(compose(g, h), θ) = act(g, act(h, θ))."""
   return {
     name: Element(
-      h[name].permutation[permutation], q * h[name].multiplier[permutation]
+      h[name].permutation[permutation], q * h[name].multiplier[..., permutation]
     )
     for name, (permutation, q) in g.items()
   }

@@ -132,7 +132,7 @@ def explain(probe: Probe, spec: SymmetrySpec, tolerance: float) -> str:
   names = [
     name
     for name, _, axes in leaves(spec, probe.weights)
-    if any(axis is not None and axis.space in wrong for axis in axes.axes)
+    if any(axis.space in wrong for axis in axes.acting())
   ]
   return (
     f"one of the spaces {', '.join(wrong) or ', '.join(_hidden(spec))} is "

@@ -20,6 +20,7 @@ from scalegmn_jax.base import (
   SymmetrySpec,
   TargetNetwork,
   Weights,
+  random_array,
 )
 from scalegmn_jax.symmetry import actions, canonical
 from scalegmn_jax.symmetry.actions import GroupElement
@@ -322,3 +323,21 @@ def output_error(
     return float(_relative_to_spread(values, values_at_g).max())
 
   return error
+
+
+def with_noise(weights: Weights, key: jax.Array) -> Weights:
+  """Adds a tenth of the standard deviation of each weight, 0.1 to constants.
+
+  Zeros do not show how a weight transforms.
+  """
+  leaves, structure = jax.tree.flatten(weights)
+  return jax.tree.unflatten(
+    structure,
+    [
+      w
+      + 0.1
+      * jnp.where(w.std() > 0, w.std(), 1)
+      * random_array(jax.random.normal, k, w.shape, dtype=w.dtype)
+      for w, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
+    ],
+  )

@@ -5,6 +5,7 @@ arXiv:2406.10685), sections 3 and 4; Godfrey et al., "On the symmetries of deep
 learning models and their internal representations" (2022, arXiv:2205.14258).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from scalegmn_jax.base import (
   Axis,
   InputError,
   Space,
+  Split,
   SymmetrySpec,
   TargetNetwork,
   Weights,
@@ -129,12 +131,29 @@ def check(target: TargetNetwork) -> Weights:
         f"weight {name}: {weight.ndim} axes, but its spec has {len(axes.axes)}"
       )
     for axis, size in zip(axes.axes, weight.shape, strict=True):
-      if axis is not None and spec.spaces[axis.space].size != size:
+      if isinstance(axis, Split):
+        parts = [segment_sizes(spec, segment) for segment in axis.segments]
+        if sum(map(math.prod, parts)) != size:
+          raise InputError(
+            f"weight {name} has shape {weight.shape}, but the sizes of the "
+            f"parts of one of its axes are {parts}"
+          )
+      elif axis is not None and spec.spaces[axis.space].size != size:
         raise InputError(
           f"weight {name} has shape {weight.shape}, but space "
           f"{axis.space!r} has {spec.spaces[axis.space].size} neurons"
         )
   return shapes
+
+
+def segment_sizes(
+  spec: SymmetrySpec, segment: Sequence[Axis | int]
+) -> tuple[int, ...]:
+  """Numbers of indices of the factors of a segment, see `base.Split`."""
+  return tuple(
+    part if isinstance(part, int) else spec.spaces[part.space].size
+    for part in segment
+  )
 
 
 def _check_structure(spec: SymmetrySpec, weights: Weights) -> None:

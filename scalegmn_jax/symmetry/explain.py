@@ -1,0 +1,125 @@
+"""A symmetry in words: every space, its weights and its multipliers."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import jax
+
+from scalegmn_jax.base import Axis, Space, Split, SymmetrySpec, leaf_name
+
+
+def explain(spec: SymmetrySpec) -> str:
+  """Says what acts on which axis, and what is fixed and why.
+
+  Args:
+    spec: the symmetry.
+
+  Returns:
+    A paragraph per space: its size and multipliers q, and the weights that it
+    indexes with their role and the multiplier that acts on them. Then the axes
+    on which nothing acts, and the reasons that are known.
+  """
+  lines = []
+  members = _members(spec)
+  for name, space in spec.spaces.items():
+    if space.fixed:
+      continue
+    lines.append(f"space {name}: {_title(space)}")
+    width = max(len(where) for where, _ in members[name])
+    lines += [
+      f"  {where:<{width}}  {_role(axis):<8}  {_factor(space, axis)}"
+      for where, axis in members[name]
+    ]
+  if not lines:
+    lines.append("no space: nothing acts on these weights")
+  if spec.fixed:
+    lines.append("fixed:")
+    width = max(map(len, spec.fixed))
+    lines += [f"  {where:<{width}}  {why}" for where, why in spec.fixed.items()]
+  return "\n".join(lines)
+
+
+def stages(spec: SymmetrySpec, name: str) -> list[tuple[int | Fraction, ...]]:
+  """The exponents with which activations of a space scale, each once.
+
+  A stage is a set of activations that scale alike: what is read by a weight of
+  exponents -e, or written by one of exponents e, is of stage e. Channels before
+  and after a normalization are two stages of one space.
+
+  Args:
+    spec: the symmetry.
+    name: of a space.
+  """
+  found = []
+  for _, axis in _members(spec)[name]:
+    powers = axis.power if isinstance(axis.power, tuple) else (axis.power,)
+    role = _role(axis)
+    if role == "sends":
+      powers = tuple(-p for p in powers)
+    if role in ("sends", "receives"):
+      signs = spec.spaces[name].multipliers
+      found.append(
+        tuple(
+          p % 2 if group == "sign" else p
+          for p, group in zip(powers, signs or ("",), strict=True)
+        )
+      )
+  return list(dict.fromkeys(found))
+
+
+def _members(spec: SymmetrySpec) -> dict[str, list[tuple[str, Axis]]]:
+  """{space: (name of an axis, its entry)}."""
+  members: dict[str, list[tuple[str, Axis]]] = {n: [] for n in spec.spaces}
+  for path, axes in jax.tree_util.tree_leaves_with_path(spec.axes):
+    for position, axis in enumerate(axes.axes):
+      for suffix, part in _parts(axis):
+        where = f"{leaf_name(path)}[{position}]{suffix}"
+        members[part.space].append((where, part))
+  return members
+
+
+def _parts(axis: Axis | Split | None) -> Iterator[tuple[str, Axis]]:
+  if isinstance(axis, Axis):
+    yield "", axis
+  elif axis is not None:
+    for segment in axis.segments:
+      text = " x ".join(
+        str(part) if isinstance(part, int) else "*" for part in segment
+      )
+      for part in segment:
+        if isinstance(part, Axis):
+          yield f" ({text})", part
+
+
+def _title(space: Space) -> str:
+  permuted = "permuted" if space.permuted else "not permuted"
+  return f"{space.size} neurons, {permuted}, {_groups(space)}"
+
+
+def _groups(space: Space) -> str:
+  if not space.multipliers:
+    text = {"scale": "q > 0", "sign": "q = -1 or 1", "permutation": "no q"}
+    return " or ".join(text[g] for g in dict.fromkeys(space.groups))
+  names = {"scale": "> 0", "sign": "= -1 or 1"}
+  return ", ".join(
+    f"q{i} {names[group]}" for i, group in enumerate(space.multipliers)
+  )
+
+
+def _role(axis: Axis) -> str:
+  return axis.role or ("sends" if axis.power == -1 else "receives")
+
+
+def _factor(space: Space, axis: Axis) -> str:
+  """The product of multipliers that acts on an axis."""
+  several = isinstance(axis.power, tuple)
+  if not several and set(space.groups) == {"permutation"}:
+    return "1"
+  powers: Sequence = axis.power if several else (axis.power,)
+  names = [f"q{i}" if several else "q" for i in range(len(powers))]
+  factors = [
+    name if power == 1 else f"{name}^{power}"
+    for name, power in zip(names, powers, strict=True)
+    if power
+  ]
+  return " ".join(factors) or "1"

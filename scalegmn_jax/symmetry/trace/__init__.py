@@ -1,0 +1,1 @@
+"""Derives the symmetry of a JAX function from its jaxpr."""

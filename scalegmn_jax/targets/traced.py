@@ -1,0 +1,180 @@
+"""Targets made from any JAX function: its symmetry is derived from its jaxpr."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scalegmn_jax.base import InputError, TargetNetwork, Weights
+from scalegmn_jax.symmetry import actions
+from scalegmn_jax.symmetry.explain import explain
+from scalegmn_jax.symmetry.measure import with_noise
+from scalegmn_jax.symmetry.trace.parameters import (
+  jaxpr_of,
+  same,
+  symmetry_of,
+)
+
+_ELEMENTS = 2
+"""Number of group elements with which a traced symmetry is checked."""
+
+_DECADES = 0.5
+"""Multipliers of these elements are log-uniform in 10**±_DECADES."""
+
+
+class TracedNetwork(TargetNetwork):
+  """A target whose symmetry was derived from its function, see `trace`."""
+
+  __slots__ = ()
+
+  def explain(self) -> str:
+    """Every space, its weights and multipliers, and what is fixed and why."""
+    return explain(self.spec)
+
+
+def trace(
+  apply: Callable[..., Any],
+  params: Weights,
+  *inputs: Any,
+  init: Callable[[jax.Array], Weights] | None = None,
+  verify: bool = True,
+) -> TracedNetwork:
+  """Makes a target of a function, with the symmetry that it has.
+
+  The symmetry is found in the jaxpr of the function: permutations, positive
+  multipliers and signs of hidden neurons, with their ties (residual streams,
+  normalization, attention heads). It can be smaller than the true symmetry,
+  never larger: an axis that meets a primitive without a rule is fixed.
+  `explain` says what was found, and what was fixed by which primitive.
+  Permutations that differ between heads, rotations of a stream and shifts of
+  phases are not looked for.
+
+  Args:
+    apply: (params, *inputs) -> array or pytree of arrays; a pure function, as
+      `module.apply` of flax. Its inputs and outputs are not permuted.
+    params: a pytree of floating point arrays, or of `jax.ShapeDtypeStruct`;
+      the weights of the target are pytrees like it.
+    *inputs: arguments of `apply`, arrays or `jax.ShapeDtypeStruct`; the first
+      axis of the first one is the batch.
+    init: key -> params, for targets that are trained; None: `params` plus
+      noise of a tenth of their standard deviations.
+    verify: whether the outputs are compared for random elements of the group,
+      which compiles the function.
+
+  Returns:
+    A target. Its `apply` takes one input, or a tuple of several.
+
+  Raises:
+    InputError: parameters that are not floating point, a function that cannot
+      be traced with these arguments, has effects, is not deterministic or does
+      not use its parameters.
+    RuntimeError: the outputs change under the derived symmetry, which is an
+      error of this library.
+  """
+  if not inputs:
+    raise InputError("trace: no inputs, expected the arguments of apply")
+  jaxpr = jaxpr_of(apply, params, inputs).jaxpr
+  spec = symmetry_of(jaxpr, params)
+  start = _concrete(params, parameters=True)
+
+  def noisy(key):
+    return with_noise(start, key)
+
+  def apply_inputs(weights, x, activation=0, dropout=None):
+    del activation  # a traced function has its own
+    if dropout is not None:
+      raise InputError("a traced target has no dropout, expected None")
+    return apply(weights, *(x if len(inputs) > 1 else (x,)))
+
+  target = TracedNetwork(
+    init=init or noisy,
+    apply=apply_inputs,
+    spec=spec,
+    input_shape=tuple(np.shape(jax.tree.leaves(inputs)[0])[1:]),
+    activations=("traced",),
+    description={},
+  )
+  if verify:
+    again = jaxpr_of(apply, params, inputs)
+    if not same(jaxpr, again.jaxpr):
+      raise InputError(
+        "trace: apply is not deterministic: two traces of it differ, expected "
+        "randomness from keys among the inputs only"
+      )
+    run = again.lower().compile()
+    _verify(target, run, start, _concrete(inputs, parameters=False))
+  return target
+
+
+def _concrete(tree: Any, *, parameters: bool) -> Any:
+  """The tree with random arrays for shapes.
+
+  Vectors of parameters are positive: they may be variances.
+  """
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+      return leaf
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+      return np.zeros(leaf.shape, leaf.dtype)
+    if parameters and len(leaf.shape) < 2:
+      return rng.uniform(0.5, 1, leaf.shape).astype(leaf.dtype)
+    x = rng.standard_normal(leaf.shape)
+    scale = math.prod(leaf.shape[:-1]) ** -0.5 if parameters else 1
+    return (x * scale).astype(leaf.dtype)
+
+  return jax.tree.map(draw, tree)
+
+
+def _verify(
+  target: TracedNetwork,
+  run: Callable[..., Any],
+  params: Weights,
+  inputs: Sequence[Any],
+) -> None:
+  """RuntimeError if the symmetry of a target changes its outputs."""
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(np.asarray, params)
+
+  def noisy(w):
+    noise = 0.1 * (float(w.std()) or 1.0) * rng.standard_normal(w.shape)
+    return w + noise.astype(w.dtype)
+
+  # Zeros do not show how a weight transforms; noise can make a variance
+  # negative.
+  for weights in (jax.tree.map(noisy, params), params):
+    before = run(weights, *inputs)
+    if _finite(before):
+      break
+  else:
+    raise InputError(
+      "trace: the outputs are not finite, expected params and inputs for which "
+      "the symmetry can be checked"
+    )
+  tolerance = _tolerance(params, before)
+  for _ in range(_ELEMENTS):
+    g = actions.sample_on_host(rng, target.spec, decades=_DECADES)
+    after = run(actions.act(g, target.spec, weights), *inputs)
+    for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True):
+      a, b = (np.asarray(x, np.float64) for x in (a, b))
+      error = np.linalg.norm(b - a) / max(float(np.linalg.norm(a)), 1e-30)
+      if not error <= tolerance:
+        raise RuntimeError(
+          f"the traced symmetry changes an output by {error:.3g}, an error of "
+          f"scalegmn_jax; what was found:\n{target.explain()}"
+        )
+
+
+def _finite(outputs: Any) -> bool:
+  return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(outputs))
+
+
+def _tolerance(params: Weights, outputs: Any) -> float:
+  """The root of the rounding error of the type with the fewest digits."""
+  types = {x.dtype for x in jax.tree.leaves((params, outputs))}
+  floats = [t for t in types if jnp.issubdtype(t, jnp.floating)]
+  return max(float(jnp.finfo(t).eps) for t in floats) ** 0.5
