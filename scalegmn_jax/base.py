@@ -158,9 +158,9 @@ class Axes:
     simple = []
     for position, axis in enumerate(self.axes):
       if isinstance(axis, Split):
-        spaces = " x ".join(str(getattr(p, "space", p)) for p in axis.segments[0])
+        parts = [str(getattr(p, "space", p)) for p in axis.segments[0]]
         raise InputError(
-          f"axis {position} of a weight is split ({spaces}), expected one space"
+          f"axis {position} is split ({' x '.join(parts)}), expected one space"
         )
       if axis is not None and isinstance(axis.power, tuple):
         raise InputError(

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Unpack
 
 import jax
-import jax.numpy as jnp
 
 from scalegmn_jax.base import SymmetrySpec, TargetNetwork, Weights, random_array
 from scalegmn_jax.symmetry import actions, diagnosis

@@ -144,8 +144,10 @@ def _act_along(
     return weight
   permutation, q = g[axis.space]
   weight = weight.take(permutation, axis=position)
-  several = isinstance(axis.power, tuple)
-  powers, qs = (axis.power, q) if several else ((axis.power,), (q,))
+  if isinstance(axis.power, tuple):
+    powers, qs = axis.power, q
+  else:
+    powers, qs = (axis.power,), (q,)
   shape = [1] * weight.ndim
   shape[position] = -1
   for power, multiplier in zip(powers, qs, strict=True):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Axes, Axis, SymmetrySpec, Weights
+from scalegmn_jax.base import Axes, Axis, Split, SymmetrySpec, Weights
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.symmetry.actions import GroupElement
 from scalegmn_jax.symmetry.spec import leaves
@@ -172,6 +172,8 @@ def _single_candidates(
   hidden = _hidden(spec)
   for leaf, (name, weight, axes) in enumerate(leaves(spec, weights)):
     for position, declared in enumerate(axes.axes):
+      if isinstance(declared, Split):
+        continue
       acts = declared is not None and declared.space in hidden
       others: list[Axis | None] = [
         Axis(space, power)

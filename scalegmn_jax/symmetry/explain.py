@@ -1,11 +1,13 @@
 """A symmetry in words: every space, its weights and its multipliers."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from fractions import Fraction
 
 import jax
 
 from scalegmn_jax.base import Axis, Space, Split, SymmetrySpec, leaf_name
+from scalegmn_jax.symmetry.spec import segment_sizes
 
 
 def explain(spec: SymmetrySpec) -> str:
@@ -72,23 +74,31 @@ def _members(spec: SymmetrySpec) -> dict[str, list[tuple[str, Axis]]]:
   members: dict[str, list[tuple[str, Axis]]] = {n: [] for n in spec.spaces}
   for path, axes in jax.tree_util.tree_leaves_with_path(spec.axes):
     for position, axis in enumerate(axes.axes):
-      for suffix, part in _parts(axis):
+      for suffix, part in _parts(spec, axis):
         where = f"{leaf_name(path)}[{position}]{suffix}"
         members[part.space].append((where, part))
   return members
 
 
-def _parts(axis: Axis | Split | None) -> Iterator[tuple[str, Axis]]:
+def _parts(
+  spec: SymmetrySpec, axis: Axis | Split | None
+) -> Iterator[tuple[str, Axis]]:
+  """(where, entry) of each space along an axis; "*" marks it in a product."""
   if isinstance(axis, Axis):
     yield "", axis
   elif axis is not None:
+    start = 0
     for segment in axis.segments:
-      text = " x ".join(
-        str(part) if isinstance(part, int) else "*" for part in segment
-      )
-      for part in segment:
+      sizes = segment_sizes(spec, segment)
+      stop = start + math.prod(sizes)
+      several = len(axis.segments) > 1
+      place = f" {start}:{stop}" if several else ""
+      for i, part in enumerate(segment):
         if isinstance(part, Axis):
-          yield f" ({text})", part
+          texts = ["*" if i == j else str(n) for j, n in enumerate(sizes)]
+          product = f" {'x'.join(texts)}" if len(sizes) > 1 else ""
+          yield place + product, part
+      start = stop
 
 
 def _title(space: Space) -> str:
@@ -115,7 +125,7 @@ def _factor(space: Space, axis: Axis) -> str:
   several = isinstance(axis.power, tuple)
   if not several and set(space.groups) == {"permutation"}:
     return "1"
-  powers: Sequence = axis.power if several else (axis.power,)
+  powers = axis.power if isinstance(axis.power, tuple) else (axis.power,)
   names = [f"q{i}" if several else "q" for i in range(len(powers))]
   factors = [
     name if power == 1 else f"{name}^{power}"

@@ -1,4 +1,4 @@
-"""Targets made from any JAX function: its symmetry is derived from its jaxpr."""
+"""Targets made from a JAX function, whose symmetry its jaxpr says."""
 
 import math
 from collections.abc import Callable, Sequence

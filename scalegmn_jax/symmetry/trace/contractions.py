@@ -48,7 +48,8 @@ def _dot_general(interpreter, equation, values):
     ledger.added(a.axes[i], b.axes[j], where)
     for i, j in zip(*batch, strict=True)
   ]
-  for value, used in ((a, {*contract[0], *batch[0]}), (b, {*contract[1], *batch[1]})):
+  for value, summed, shared in zip((a, b), contract, batch, strict=True):
+    used = {*summed, *shared}
     axes += [axis for i, axis in enumerate(value.axes) if i not in used]
   return [a.replaced(axes)]
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from scalegmn_jax.symmetry.trace import factors
 from scalegmn_jax.symmetry.trace.equations import times
 from scalegmn_jax.symmetry.trace.factors import POSITIVE, SIGN, Factor
 from scalegmn_jax.symmetry.trace.interpreter import (

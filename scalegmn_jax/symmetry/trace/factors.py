@@ -9,12 +9,15 @@ that have to transform alike are united (union-find); a node of which only a
 part is needed is split, into factors or segments, and every axis that has it
 is split with it.
 
-The power of a multiplier is a linear expression of unknown exponents. A split
-node leaves its unknowns to each of its parts, with the same equations.
+The power of a multiplier is a linear expression of unknown exponents. A node
+that is split into factors leaves its unknowns to both, with the same equations.
+A node that is split into segments leaves each of them a copy of its unknowns:
+the segments may be united later (heads of queries and keys in one kernel), and
+have exponents of their own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from scalegmn_jax.symmetry.trace.equations import Expression, total
@@ -30,7 +33,7 @@ class Node:
   Attributes:
     size: number of indices.
     parent: the node with which it was united, or None.
-    parts: the segments of a split node, each a product of nodes; or None.
+    parts: the segments of a split node; or None.
     fixed: why the indices are not permuted; "" where they are.
   """
 
@@ -40,7 +43,7 @@ class Node:
     self.size = size
     self.fixed = fixed
     self.parent: Node | None = None
-    self.parts: tuple[tuple[Node, ...], ...] | None = None
+    self.parts: tuple[Part, ...] | None = None
 
   def root(self) -> "Node":
     """The node that stands for all that are united with this one."""
@@ -56,8 +59,20 @@ class Node:
     root = self.root()
     if root.parts is None:
       return [root]
-    found = [leaf for part in root.parts for n in part for leaf in n.leaves()]
-    return list(dict.fromkeys(found))
+    nodes = [node for part in root.parts for node in part.nodes]
+    return list(dict.fromkeys(leaf for n in nodes for leaf in n.leaves()))
+
+
+class Part(NamedTuple):
+  """A segment of a split node.
+
+  Attributes:
+    nodes: their product, major to minor.
+    copy: number of its copies of unknowns; None for the only segment.
+  """
+
+  nodes: tuple[Node, ...]
+  copy: int | None = None
 
 
 class Factor(NamedTuple):
@@ -143,16 +158,45 @@ class Ledger:
   Attributes:
     equations: of the exponents.
     unknowns: number of unknown exponents.
+    originals: {copy of an unknown: the unknown}.
   """
 
   def __init__(self):
     self.equations: list[Equation] = []
     self.unknowns = 0
+    self.originals: dict[int, int] = {}
+    self._copies: dict[tuple[int, int], int] = {}
+    self._parts_with_copies = 0
 
   def unknown(self) -> Expression:
     """A new unknown exponent."""
     self.unknowns += 1
     return {self.unknowns - 1: 1}
+
+  def _copied(self, power: Expression, copy: int | None) -> Expression:
+    """The power in terms of the unknowns of one segment of a split node."""
+    if copy is None:
+      return power
+    result = {}
+    for unknown, c in power.items():
+      if (unknown, copy) not in self._copies:
+        ((new, _),) = self.unknown().items()
+        self._copies[unknown, copy] = new
+        self.originals[new] = unknown
+      result[self._copies[unknown, copy]] = c
+    return result
+
+  def placed(
+    self, node: Node, power: Expression
+  ) -> Iterator[tuple[Node, Expression]]:
+    """(node, power) for the parts of a node that are not split, as resolved."""
+    root = node.root()
+    if root.parts is None:
+      yield root, power
+      return
+    for part in root.parts:
+      for n in part.nodes:
+        yield from self.placed(n, self._copied(power, part.copy))
 
   def require_zero(
     self, node: Node | None, power: Expression, kinds: int = POSITIVE | SIGN
@@ -201,7 +245,10 @@ class Ledger:
       piece
       for part in root.parts
       for piece in self._product(
-        [self._parts(Factor(n.size, n, factor.power)) for n in part]
+        [
+          self._parts(Factor(n.size, n, self._copied(factor.power, part.copy)))
+          for n in part.nodes
+        ]
       )
     ]
 
@@ -263,8 +310,15 @@ class Ledger:
       pieces = [_positions(n) for n in sizes]
     else:
       nodes = [Node(n, first.node.fixed) for n in sizes]
-      first.node.parts = tuple((node,) for node in nodes)
-      pieces = [(Factor(n.size, n, first.power),) for n in nodes]
+      copies = [self._parts_with_copies + i for i in range(2)]
+      self._parts_with_copies += 2
+      first.node.parts = tuple(
+        Part((node,), copy) for node, copy in zip(nodes, copies, strict=True)
+      )
+      pieces = [
+        (Factor(node.size, node, self._copied(first.power, copy)),)
+        for node, copy in zip(nodes, copies, strict=True)
+      ]
     return [pieces[0] + rest], [pieces[1] + rest]
 
   def carve(self, axis: Axis, minor: int, reason: str) -> tuple[Axis, Axis]:
@@ -317,7 +371,7 @@ class Ledger:
       return a, b
     root = factor.node.root()
     nodes = tuple(Node(n, root.fixed) for n in sizes)
-    root.parts = (nodes,)
+    root.parts = (Part(nodes),)
     a, b = (Factor(n.size, n, factor.power) for n in nodes)
     return a, b
 
@@ -334,9 +388,7 @@ class Ledger:
         else:
           b = sum(self.cut(b, missing[0]), ())
         continue
-      pairs = [
-        self._refined(s, t, reason) for s, t in zip(a, b, strict=True)
-      ]
+      pairs = [self._refined(s, t, reason) for s, t in zip(a, b, strict=True)]
       a, b = (tuple(p[i] for p in pairs) for i in (0, 1))
       if all(
         [f.size for f in s] == [f.size for f in t] and _unsplit(s + t)
@@ -407,9 +459,7 @@ class Ledger:
 
   def added(self, a: Axis, b: Axis, reason: str, sign: int = 1) -> Axis:
     """The axis of a product (sign 1) or quotient (-1): exponents add."""
-    return self._combined(
-      a, b, reason, lambda node, p, q: total(p, q, sign)
-    )
+    return self._combined(a, b, reason, lambda node, p, q: total(p, q, sign))
 
   def contract(self, a: Axis, b: Axis, reason: str) -> None:
     """A sum over the axis of products: exponents cancel."""

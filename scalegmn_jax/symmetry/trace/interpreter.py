@@ -2,10 +2,11 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
@@ -35,7 +36,7 @@ class Value:
     """The shape of the array."""
     return tuple(map(factors.axis_size, self.axes))
 
-  def replaced(self, axes: Sequence[Axis]) -> "Value":
+  def replaced(self, axes: Iterable[Axis]) -> "Value":
     """A value with other axes that is not known to be 0."""
     return Value(tuple(axes), data=self.data)
 
@@ -175,7 +176,7 @@ class Interpreter:
 
 def closed_over(array: Any) -> Value:
   """A constant of a jaxpr."""
-  if jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
+  if jnp.issubdtype(array.dtype, jax.dtypes.extended):
     return fixed(array.shape)
   return constant(array)
 

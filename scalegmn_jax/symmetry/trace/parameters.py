@@ -147,6 +147,6 @@ def same(a: core.ClosedJaxpr, b: core.ClosedJaxpr) -> bool:
 
 
 def _equal(x: Any, y: Any) -> bool:
-  if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended):
+  if jnp.issubdtype(x.dtype, jax.dtypes.extended):
     x, y = jax.random.key_data(x), jax.random.key_data(y)
   return np.array_equal(np.asarray(x), np.asarray(y), equal_nan=True)

@@ -48,8 +48,6 @@ class _Solution:
   """The multipliers of all nodes.
 
   Attributes:
-    roles: {unknown: role} of all axes of parameters.
-    order: {unknown: number}, in the order of the computation.
     rank: unknown -> its order as the exponent of a multiplier.
   """
 
@@ -59,27 +57,46 @@ class _Solution:
     interpreter: Interpreter,
     parameters: Sequence[Parameter],
   ):
-    self.roles = _all_roles(interpreter, parameters)
-    marked = {u: i for i, u in enumerate(interpreter.roles)}
-    self.order = {u: marked.get(u, len(marked)) for u in self.roles}
+    self._ledger = ledger
+    self._roles = _all_roles(interpreter, parameters)
+    self._marked = {u: i for i, u in enumerate(interpreter.roles)}
     axes = {u: len(p.axes) for p in parameters for u in p.unknowns}
 
     def rank(unknown):
-      role = self.roles.get(unknown)
-      if role is None:
+      original = self._original(unknown)
+      if original not in axes:
         return len(_ROLES), 0, unknown
       # Kernels, which have more axes, come before biases.
-      return _ROLES.index(role), -axes[unknown], unknown
+      return _ROLES.index(self.role(unknown)), -axes[original], unknown
 
     self.rank = rank
     self._systems: dict[Node, tuple[Equations, Equations]] = {}
     for node, power, kinds in ledger.equations:
-      for leaf in node.leaves():
+      for leaf, placed in ledger.placed(node, power):
         positive, sign = self._system(leaf)
         if kinds & POSITIVE:
-          positive.add(power)
+          positive.add(placed)
         if kinds & SIGN:
-          sign.add(power)
+          sign.add(placed)
+
+  def _original(self, unknown: int) -> int:
+    while unknown in self._ledger.originals:
+      unknown = self._ledger.originals[unknown]
+    return unknown
+
+  def role(self, unknown: int) -> str:
+    """The role of an axis of a parameter, or of a segment of it."""
+    while unknown not in self._roles:
+      unknown = self._ledger.originals[unknown]
+    return self._roles[unknown]
+
+  def order(self, unknown: int) -> int:
+    """When the axis is used, in the order of the computation."""
+    while unknown not in self._marked:
+      if unknown not in self._ledger.originals:
+        return len(self._marked)
+      unknown = self._ledger.originals[unknown]
+    return self._marked[unknown]
 
   def _system(self, root: Node) -> tuple[Equations, Equations]:
     if root not in self._systems:
@@ -109,7 +126,7 @@ class _Solution:
 
   def _direction(self, unknown: int, group: str) -> int:
     """A multiplier that is first seen where it sends has exponent -1 there."""
-    sends = self.roles[unknown] == "sends" and group == "scale"
+    sends = self.role(unknown) == "sends" and group == "scale"
     return -1 if sends else 1
 
 
@@ -127,7 +144,7 @@ def _all_roles(
       for unknown in other if first_reads else one:
         roles.setdefault(unknown, "sends")
   every = {u for p in parameters for u in p.unknowns}
-  return {u: roles.get(u, "receives") for u in sorted(every)}
+  return roles | {u: roles.get(u, "receives") for u in every}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,11 +182,16 @@ def spec_of(
   solution = _Solution(ledger, interpreter, parameters)
   uses: dict[Node, dict[int, str]] = {}
   for p, axes in zip(parameters, resolved, strict=True):
-    for i, (unknown, axis) in enumerate(zip(p.unknowns, axes, strict=True)):
-      found = [f.node for segment in axis for f in segment if f.node]
-      for number, node in enumerate(dict.fromkeys(found)):
-        part = f".{number}" if len(found) > 1 else ""
-        uses.setdefault(node, {})[unknown] = p.axis_name(i) + part
+    for i, axis in enumerate(axes):
+      found = [f for segment in axis for f in segment]
+      nodes_of_axis = dict.fromkeys(f.node for f in found if f.node)
+      numbers = {node: k for k, node in enumerate(nodes_of_axis)}
+      for factor in found:
+        if factor.node is None:
+          continue
+        part = f".{numbers[factor.node]}" if len(numbers) > 1 else ""
+        names = uses.setdefault(factor.node, {})
+        names[_unknown(factor)] = p.axis_name(i) + part
   nodes = {node: _found(solution, node, names) for node, names in uses.items()}
   builder = _Builder(solution, interpreter, nodes)
   entries = [
@@ -180,13 +202,17 @@ def spec_of(
   )
 
 
-def _found(
-  solution: _Solution, node: Node, names: Mapping[int, str]
-) -> _Found:
+def _unknown(factor: Factor) -> int:
+  """The unknown exponent of a factor of an axis of a parameter."""
+  (unknown,) = factor.power
+  return unknown
+
+
+def _found(solution: _Solution, node: Node, names: Mapping[int, str]) -> _Found:
   groups, powers = solution.multipliers(node, {*names})
-  roles = {unknown: solution.roles[unknown] for unknown in names}
+  roles = {unknown: solution.role(unknown) for unknown in names}
   first = min(names, key=solution.rank)
-  sends = [solution.order[u] for u, r in roles.items() if r == "sends"]
+  sends = [solution.order(u) for u, r in roles.items() if r == "sends"]
   order = min(sends, default=float("inf"))
   if node.fixed and not groups:
     space, axes = Space(node.size), {}
@@ -284,9 +310,7 @@ class _Builder:
   ) -> Axis | Split | None:
     unknown = parameter.unknowns[position]
     name = parameter.axis_name(position)
-    parts = [
-      [self._part(factor, unknown) for factor in segment] for segment in axis
-    ]
+    parts = [[self._part(factor) for factor in segment] for segment in axis]
     for segment in axis:
       for factor in segment:
         if factor.node and self._nodes[factor.node].space.fixed:
@@ -296,20 +320,22 @@ class _Builder:
         (((only,),)) = parts
         return only if isinstance(only, Axis) else None
       return Split(tuple(_joined(parts)))
-    role = lonely or self._solution.roles[unknown]
+    role = lonely or self._solution.role(unknown)
     if role not in ("receives", "sends"):
       return None
     size = factors.axis_size(axis)
     if size == 1:
-      return self._fixed_axis(role, role, f"one that {role}", 1) if lonely else None
+      if lonely is None:
+        return None
+      return self._fixed_axis(role, role, f"one that {role}", 1)
     nodes = tuple(f.node for segment in axis for f in segment)
     return self._fixed_axis(nodes, role, name, size)
 
-  def _part(self, factor: Factor, unknown: int) -> Axis | int:
+  def _part(self, factor: Factor) -> Axis | int:
     found = self._nodes[factor.node] if factor.node else None
     if found is None or found.space.fixed:
       return factor.size
-    return found.axes[unknown]
+    return found.axes[_unknown(factor)]
 
   def _fixed_axis(self, key: Any, role: str, name: str, size: int) -> Axis:
     """An axis of a space on which nothing acts."""
@@ -328,7 +354,7 @@ class _Builder:
     if not ones:
       return {}
     roles = [
-      self._solution.roles[u]
+      self._solution.role(u)
       for u, size in zip(parameter.unknowns, sizes, strict=True)
       if size > 1
     ]
@@ -339,20 +365,28 @@ class _Builder:
     return {0: "receives"} if sizes == [1] else {}
 
 
-def _joined(parts: Sequence[Sequence[Axis | int]]) -> list[tuple]:
+def _joined(
+  parts: Sequence[Sequence[Axis | int]],
+) -> list[tuple[Axis | int, ...]]:
   """Segments with neighbouring positions as one number."""
   result: list[tuple[Axis | int, ...]] = []
+  fixed = 0  # size of the last segments, on which nothing acts
+
   for segment in parts:
     merged: list[Axis | int] = []
-    for part in segment or [1]:
-      if merged and isinstance(part, int) and isinstance(merged[-1], int):
-        part *= merged.pop()
-      merged.append(part)
-    last = result[-1] if result else ()
-    if len(merged) == len(last) == 1 and all(
-      isinstance(part, int) for part in (*merged, *last)
-    ):
-      result[-1] = (merged[0] + last[0],)
+    for part in segment or (1,):
+      before = merged[-1] if merged else None
+      if isinstance(part, int) and isinstance(before, int):
+        merged[-1] = before * part
+      else:
+        merged.append(part)
+    size = merged[0] if len(merged) == 1 else None
+    if isinstance(size, int):
+      if fixed:
+        result.pop()
+      fixed += size
+      result.append((fixed,))
     else:
+      fixed = 0
       result.append(tuple(merged))
   return result

@@ -1,6 +1,5 @@
 """Rules of the primitives that move numbers, and of nested jaxprs."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,6 @@ from scalegmn_jax.symmetry.trace.interpreter import (
   Rule,
   Value,
   broadcast,
-  fixed,
   zeros,
 )
 
@@ -56,9 +54,7 @@ def _reshape(interpreter, equation, values):
     return [zeros(shape)]
   axes: list[Axis] = []
   for group, sizes in _groups(value.shape, shape):
-    merged = interpreter.ledger.product(
-      [value.axes[i] for i in group]
-    )
+    merged = interpreter.ledger.product([value.axes[i] for i in group])
     parts: list[Axis] = []
     for size in reversed(sizes[1:]):
       merged, minor = interpreter.ledger.carve(merged, size, equation.where)
@@ -167,7 +163,8 @@ def _joined(
   segments: list[Any] = []
   for value in values:
     if value.zero:
-      segments += factors.variable(value.shape[at], interpreter.ledger.unknown())
+      power = interpreter.ledger.unknown()
+      segments += factors.variable(value.shape[at], power)
     else:
       segments += value.axes[at]
   axes[at] = tuple(segments)
@@ -278,9 +275,7 @@ def _dynamic_update_slice(interpreter, equation, values):
 def _call(interpreter, equation, values):
   params = equation.params
   jaxpr = next(
-    params[key]
-    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr")
-    if key in params
+    params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params
   )
   return interpreter.run_closed(jaxpr, values)
 
@@ -339,27 +334,22 @@ def _while(interpreter, equation, values):
   p = equation.params
   first = p["cond_nconsts"]
   last = first + p["body_nconsts"]
-  carry, _ = _loop(
-    interpreter, equation, p["body_jaxpr"], values[first:last], values[last:], []
-  )
+  body, consts, carry = p["body_jaxpr"], values[first:last], values[last:]
+  carry, _ = _loop(interpreter, equation, body, consts, carry, [])
   interpreter.run_closed(p["cond_jaxpr"], [*values[:first], *carry])
   return carry
 
 
 def _cond(interpreter, equation, values):
-  results = None
-  for branch in equation.params["branches"]:
+  first, *others = equation.params["branches"]
+  results = interpreter.run_closed(first, values[1:])
+  for branch in others:
     found = interpreter.run_closed(branch, values[1:])
-    results = found if results is None else [
+    results = [
       _equal(interpreter, equation, a, b)
       for a, b in zip(results, found, strict=True)
     ]
   return results
-
-
-def _random(interpreter, equation, values):
-  """Numbers that depend on a key alone."""
-  return [fixed(shape) for shape in equation.shapes]
 
 
 RULES: dict[str, Rule] = {

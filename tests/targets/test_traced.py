@@ -1,0 +1,239 @@
+"""Targets that are made from a function: results, refusals, speed."""
+
+import time
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import scalegmn_jax as sg
+from scalegmn_jax.symmetry import actions
+from scalegmn_jax.targets import traced
+
+
+def hidden(spec):
+  return {name: s for name, s in spec.spaces.items() if not s.fixed}
+
+
+def mlp(p, x):
+  return jax.nn.relu(x @ p["w"] + p["b"]) @ p["v"] + p["c"]
+
+
+def mlp_parameters():
+  rng = np.random.default_rng(0)
+  shapes = {"w": (3, 5), "b": (5,), "v": (5, 2), "c": (2,)}
+  return {
+    name: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    for name, shape in shapes.items()
+  }
+
+
+def test_an_operator_of_a_traced_network_is_equivariant():
+  params = mlp_parameters()
+  target = sg.trace(mlp, params, jnp.ones((2, 3)))
+  operator = sg.operator(target, width=2, depth=1)
+  phi = operator.init(jax.random.key(0))
+  phi = jax.tree.map(lambda x: x + 0.1, phi)
+
+  @jax.jit
+  def update(weights):
+    new = operator.apply(phi, weights)
+    return jax.tree.map(jnp.subtract, new, weights)
+
+  g = actions.sample_on_host(np.random.default_rng(0), target.spec, decades=0.3)
+  g = jax.tree.map(
+    lambda x: jnp.asarray(x, jax.dtypes.canonicalize_dtype(x.dtype)), g
+  )
+  at_g = update(actions.act(g, target.spec, params))
+  expected = actions.act(g, target.spec, update(params))
+  for name, b in expected.items():
+    assert jnp.abs(b).max() > 0
+    np.testing.assert_allclose(at_g[name], b, atol=1e-4 * jnp.abs(b).max())
+
+
+def test_shapes_are_enough():
+  target = sg.trace(
+    mlp,
+    jax.eval_shape(mlp_parameters),
+    jax.ShapeDtypeStruct((2, 3), jnp.float32),
+  )
+  assert hidden(target.spec) == {"w[1]": sg.Space(5, ("scale",))}
+  assert target.input_shape == (3,)
+
+
+def test_a_wrong_rule_is_an_internal_error(monkeypatch):
+  wrong = sg.SymmetrySpec(
+    {"hidden": sg.Space(5, ("sign",))},
+    {
+      "w": sg.Axes((None, sg.Axis("hidden", 1))),
+      "b": sg.Axes((sg.Axis("hidden", 1),)),
+      "v": sg.Axes((sg.Axis("hidden", -1), None)),
+      "c": sg.Axes((None,)),
+    },
+  )
+  monkeypatch.setattr(traced, "symmetry_of", lambda jaxpr, params: wrong)
+  with pytest.raises(RuntimeError, match="changes an output"):
+    sg.trace(mlp, mlp_parameters(), jnp.ones((2, 3)))
+
+
+def test_unknown_primitives_fix_their_axes():
+  def apply(p, x):
+    return jnp.sort(x @ p["w"], axis=-1) @ p["v"]
+
+  params = {"w": jnp.ones((3, 5)), "v": jnp.ones((5, 2))}
+  target = sg.trace(apply, params, jnp.ones((2, 3)), verify=False)
+  assert hidden(target.spec) == {}
+  assert target.spec.fixed["w[1]"].startswith("sort (test_traced.py:")
+
+
+def test_unused_parameters_are_fixed():
+  params = {**mlp_parameters(), "other": jnp.ones((4, 4))}
+  spec = sg.trace(mlp, params, jnp.ones((2, 3)), verify=False).spec
+  assert spec.axes["other"] == sg.Axes(
+    (sg.Axis("other[0]", 1), sg.Axis("other[1]", 1))
+  )
+  assert spec.fixed["other[0]"] == "the parameter is not used"
+
+
+def random_apply(p, x):
+  return mlp(p, x + np.random.default_rng().standard_normal())
+
+
+def printing(p, x):
+  jax.debug.print("{x}", x=x)
+  return mlp(p, x)
+
+
+@pytest.mark.parametrize(
+  ("apply", "change", "inputs", "message"),
+  [
+    (random_apply, {}, (2, 3), "apply is not deterministic"),
+    (printing, {}, (2, 3), "apply has effects"),
+    (lambda p, x: 2 * x, {}, (2, 3), "does not use any of its parameters"),
+    (mlp, {}, (2, 4), r"apply\(params, \*inputs\) fails: dot_general"),
+    (mlp, {"b": jnp.ones(5, int)}, (2, 3), "parameter b is int32"),
+    (mlp, {"b": jnp.ones(5, complex)}, (2, 3), "parameter b is complex64"),
+    (mlp, {"b": "text"}, (2, 3), "parameter b is str"),
+    (mlp, {"b": jnp.ones((0,))}, (2, 3), "parameter b has shape"),
+  ],
+)
+def test_bad_inputs(apply, change, inputs, message):
+  with pytest.raises(sg.InputError, match=message) as error:
+    sg.trace(apply, mlp_parameters() | change, jnp.ones(inputs))
+  assert "\n" not in str(error.value)
+
+
+def test_no_inputs_and_no_parameters():
+  with pytest.raises(sg.InputError, match="no inputs"):
+    sg.trace(mlp, mlp_parameters())
+  with pytest.raises(sg.InputError, match="params has no arrays"):
+    sg.trace(mlp, {}, jnp.ones((2, 3)))
+
+
+def resnet_18(p, x):
+  """Of ImageNet, as in torchvision."""
+
+  def norm(n, x):
+    x = (x - n["mean"]) * jax.lax.rsqrt(n["var"] + 1e-5)
+    return x * n["scale"] + n["bias"]
+
+  def conv(x, kernel, strides=1):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (strides, strides), "SAME",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+
+  x = jax.nn.relu(norm(p["stem"]["n"], conv(x, p["stem"]["k"], strides=2)))
+  x = networks.pool(x)
+  for name, block in p["blocks"].items():
+    strides = 2 if name[0] != "1" and name[1] == "a" else 1
+    y = conv(x, block["k1"], strides)
+    y = jax.nn.relu(norm(block["n1"], y))
+    y = norm(block["n2"], conv(y, block["k2"]))
+    if "skip" in block:
+      x = norm(block["n3"], conv(x, block["skip"], strides))
+    x = jax.nn.relu(x + y)
+  return x.mean((1, 2)) @ p["w"] + p["b"]
+
+
+def resnet_18_shapes():
+  def norm(n):
+    return dict.fromkeys(("mean", "var", "scale", "bias"), (n,))
+
+  blocks, last = {}, 64
+  for stage, n in enumerate((64, 128, 256, 512), 1):
+    for letter in "ab":
+      block = {
+        "k1": (3, 3, last, n), "n1": norm(n), "k2": (3, 3, n, n), "n2": norm(n),
+      }  # fmt: skip
+      if last != n:
+        block |= {"skip": (1, 1, last, n), "n3": norm(n)}
+      blocks[f"{stage}{letter}"], last = block, n
+  stem = {"k": (7, 7, 3, 64), "n": norm(64)}
+  return jax.tree.map(
+    lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+    {"stem": stem, "blocks": blocks, "w": (512, 10), "b": (10,)},
+    is_leaf=lambda x: isinstance(x, tuple),
+  )
+
+
+def test_resnet_18_takes_less_than_a_second():
+  image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+  start = time.process_time()
+  spec = sg.trace(resnet_18, resnet_18_shapes(), image, verify=False).spec
+  assert time.process_time() - start < 1
+  sizes = [s.size for s in spec.spaces.values() if not s.fixed]
+  # One stream per stage, and one space inside each of the eight blocks.
+  assert sorted(sizes) == sorted([64, 128, 256, 512] * 3)
+
+
+class Transformer(nn.Module):
+  """A vision transformer as users of flax write it."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.Conv(8, (4, 4), (4, 4))(x)
+    x = x.reshape(len(x), -1, 8)
+    x = x + nn.SelfAttention(2)(nn.LayerNorm()(x))
+    x = x + nn.Dense(8)(nn.gelu(nn.Dense(6)(nn.LayerNorm()(x))))
+    return nn.Dense(3)(nn.LayerNorm()(x).mean(1))
+
+
+class Residual(nn.Module):
+  """A residual CNN with batch normalization in inference mode."""
+
+  @nn.compact
+  def __call__(self, x):
+    def norm(x):
+      return nn.BatchNorm(use_running_average=True)(x)
+
+    x = nn.relu(norm(nn.Conv(4, (3, 3), use_bias=False)(x)))
+    y = nn.relu(norm(nn.Conv(6, (3, 3), use_bias=False)(x)))
+    x = nn.relu(x + norm(nn.Conv(4, (3, 3), use_bias=False)(y)))
+    return nn.Dense(3)(x.mean((1, 2)))
+
+
+def summary(spec):
+  """Sorted (size, positive multipliers, signs) of the hidden spaces."""
+  return sorted(
+    (s.size, *(s.multipliers.count(g) for g in ("scale", "sign")))
+    for s in hidden(spec).values()
+  )
+
+
+@pytest.mark.parametrize(
+  ("module", "expected"),
+  [
+    # The stream: 3 normalizations; heads: q·k and v·o; their dimensions.
+    (Transformer(), [(2, 2, 2), (4, 1, 1), (4, 1, 1), (6, 0, 0), (8, 3, 3)]),
+    # Two convolutions write to the stream, each before its normalization.
+    (Residual(), [(4, 3, 2), (6, 2, 1)]),
+  ],
+)
+def test_flax_modules(module, expected):
+  x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+  params = jax.eval_shape(module.init, jax.random.key(0), x)
+  spec = sg.trace(module.apply, params, x, verify=False).spec
+  assert summary(spec) == expected
