@@ -13,6 +13,7 @@ from scalegmn_jax.base import (
   Networks,
   Operator,
   Space,
+  Split,
   SymmetrySpec,
   TargetNetwork,
 )
@@ -47,6 +48,7 @@ __all__ = [
   "Networks",
   "Operator",
   "Space",
+  "Split",
   "SymmetrySpec",
   "TargetNetwork",
   "TrainedFunctional",

@@ -114,8 +114,9 @@ def sample_on_host(
       continue
     groups = space.multipliers or space.groups[:1]
     q = np.stack([draws[group](space.size) for group in groups])
-    order = rng.permutation if space.permuted else np.arange
-    element[name] = Element(order(space.size), q if space.multipliers else q[0])
+    order: Any = rng.permutation if space.permuted else np.arange
+    multiplier: Any = q if space.multipliers else q[0]
+    element[name] = Element(order(space.size), multiplier)
   return element
 
 
