@@ -46,9 +46,8 @@ def define_flags() -> None:
 
 
 WIDE = 64
-"""The width of a metanetwork whose training steps are worth sharing by cores: a
-functional of width 32 to 128 is 1.3 to 1.4 times faster on two cores, an operator
-of width 18 or 64 not at all, and steps of a few milliseconds become slower."""
+"""The width of a metanetwork whose training steps cores should share, see
+docs/speed.md."""
 
 
 def parse_config() -> tuple[ConfigDict, str]:
