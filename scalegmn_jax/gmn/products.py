@@ -6,6 +6,7 @@ all else stay in float32. Processors with AMX, GPUs and TPUs have instructions
 for it.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -85,7 +86,10 @@ def _backward(rounded, g):
   x, kernel = rounded
   g = _rounded(g)
   columns, rows = (a.reshape(-1, a.shape[-1]) for a in (x, g))
-  return _dot(g, _transposed(kernel)), _dot(_transposed(columns), rows)
+  results = _dot(g, _transposed(kernel)), _dot(_transposed(columns), rows)
+  # XLA would merge a transpose that follows into the product, and has none of
+  # two transposed matrices on a CPU (jax 0.10.2).
+  return jax.lax.optimization_barrier(results)
 
 
 _in_bfloat16.defvjp(_forward, _backward)
@@ -100,21 +104,17 @@ def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
   return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
-_BLOCK = 8
-
-
 def _transposed(a: jax.Array) -> jax.Array:
   """The transpose of a matrix.
 
   Columns of bfloat16 one by one take a CPU longer than the product that needs
   them, so that columns are first gathered in blocks (jax 0.10.2).
   """
-  rows, columns = a.shape
-  if columns % _BLOCK:
-    return a.T
 
   def in_blocks(a):
-    blocks = a.reshape(rows, -1, _BLOCK).transpose(1, 0, 2)
+    rows, columns = a.shape
+    block = math.gcd(columns, 8)
+    blocks = a.reshape(rows, -1, block).transpose(1, 0, 2)
     blocks = jax.lax.optimization_barrier(blocks).transpose(0, 2, 1)
     return jax.lax.optimization_barrier(blocks).reshape(columns, rows)
 
