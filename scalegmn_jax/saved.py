@@ -224,7 +224,7 @@ def _architecture(target: TargetNetwork, shapes: Weights) -> dict[str, Any]:
   symmetry = [
     [[name, s.size, *s.groups] for name, s in target.spec.spaces.items()],
     [
-      [axis and [axis.space, axis.power] for axis in axes.axes]
+      [axis and [axis.space, axis.power] for axis in axes.single()]
       for _, _, axes in leaves
     ],
   ]
@@ -323,7 +323,7 @@ def _check_sizes(
       raise ValueError(f"{name} is {model[name]}, its parameters say otherwise")
   output = specs.output_name(target.spec)
   sizes = [
-    (leaf.size, any(axis and axis.space == output for axis in axes.axes))
+    (leaf.size, any(axis and axis.space == output for axis in axes.single()))
     for _, leaf, axes in specs.leaves(target.spec, shapes)
   ]
   # Prototypes hold all weights between hidden neurons.

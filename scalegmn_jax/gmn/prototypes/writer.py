@@ -169,7 +169,7 @@ def slot_shape(
   """
   return tuple(
     n if axis is None else slot_counts.get(axis.space, n)
-    for n, axis in zip(shape, axes.axes, strict=True)
+    for n, axis in zip(shape, axes.single(), strict=True)
   )
 
 
