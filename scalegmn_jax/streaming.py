@@ -134,7 +134,7 @@ def predict_zoo(
     return link(functional.metanetwork.apply(params, weights, activation))
 
   def write(file: Path, failed: np.ndarray) -> None:
-    values = np.load(file)
+    values = np.load(file, allow_pickle=False)
     table = files.metrics[list(IDENTIFYING)].copy()
     for k in range(width):
       name = "prediction" if width == 1 else f"prediction_{k}"
