@@ -35,6 +35,7 @@ def get_config(variants: str = ""):
   config.functional.networks = 64
   config.functional.width = 128
   config.functional.depth = 4
+  config.functional.dtype = "float32"
 
   config.operator = ConfigDict()
   config.operator.depth = 2

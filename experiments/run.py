@@ -27,6 +27,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import build
 from experiments.runner import command, experiment, progress, workdir
+from scalegmn_jax import processes, runtime
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import as_path
 
@@ -44,8 +45,13 @@ def define_flags() -> None:
   command.define_distributed()
 
 
+WIDE = 64
+"""The width of a metanetwork whose training steps cores should share, see
+docs/speed.md."""
+
+
 def parse_config() -> tuple[ConfigDict, str]:
-  """The config of the command line.
+  """The config of the command line, with the devices that suit it.
 
   Returns:
     (config, its file and variants).
@@ -61,7 +67,18 @@ def parse_config() -> tuple[ConfigDict, str]:
     raise InputError(f"{file}: no such config file")
   if "experiment" not in config:
     raise InputError(f"{file}: not the config of an experiment")
+  use_cores(config)
   return config, file
+
+
+def use_cores(config: ConfigDict) -> None:
+  """Makes the cores of a CPU devices, if the metanetwork is wide.
+
+  To be called before JAX computes anything.
+  """
+  wide = "model" in config and config.model.width >= WIDE
+  if wide and processes.count() == 1:
+    runtime.device_per_core()
 
 
 def main(argv) -> None:

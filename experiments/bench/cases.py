@@ -150,6 +150,7 @@ def _functional(config: ConfigDict, kind: str) -> Program:
     width=c.width,
     depth=c.depth + mixed,
     bidirectional=kind != "forward",
+    dtype=c.dtype,
   )
 
 
@@ -177,10 +178,13 @@ def _functional_program(
   *,
   networks: int,
   outputs: int,
+  dtype: str = "float32",
   **model: Any,
 ) -> Program:
   """Training step of a functional with AdamW."""
-  functional = metanetworks.functional(target, outputs=outputs, **model)
+  functional = metanetworks.functional(
+    target, outputs=outputs, dtype=dtype, **model
+  )
   topology = topology_of(target)
 
   def objective(params, item, shared):

@@ -41,6 +41,7 @@ KEYS: dict[str, Key] = {
   "functional.networks": _NETWORKS,
   "functional.width": _WIDTH,
   "functional.depth": Key(keys.DEPTH, "one more if activations are mixed"),
+  "functional.dtype": keys.KEYS["model.dtype"],
   "operator.depth": _DEPTH,
   "operator.images": _IMAGES,
   "operator.sizes": Key(_PAIRS, "(width, networks) of each case"),

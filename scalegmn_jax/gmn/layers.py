@@ -171,9 +171,11 @@ def on_range(
   x: jax.Array,
 ) -> jax.Array:
   """`inside` on a range of rows of x [N, d], `outside` on the others."""
-  before, after = x[: part.start], x[part.stop :]
+  sizes = part.start, part.stop - part.start, len(x) - part.stop
+  before, middle, after = jax.lax.split(x, sizes)
   y = outside(jnp.concatenate([before, after]))
-  return jnp.concatenate([y[: part.start], inside(x[part]), y[part.start :]])
+  first, last = jax.lax.split(y, (sizes[0], sizes[2]))
+  return jnp.concatenate([first, inside(middle), last])
 
 
 def message_params(d: int) -> Params:

@@ -102,10 +102,14 @@ class NetworkEdges:
     """Vertex features at the sender or receiver of each edge: [n, ...]."""
 
     def expand(x):
+      # Split, not sliced: the transpose of a split is one concatenation.
+      spaces = self.topology.spaces.values()
+      split = jax.lax.split(x, [s.stop - s.start for s in spaces])
+      rows_from = {s.start: r for s, r in zip(spaces, split, strict=True)}
       parts = []
       for b in self.blocks:
         # Edges of a block are ordered by the sender of the kernel.
-        rows = x[self._sides(b)[0 if senders else 1]]
+        rows = rows_from[self._sides(b)[0 if senders else 1].start]
         rows = rows[:, None] if senders != self.reversed else rows[None]
         parts.append(jnp.broadcast_to(rows, (*_shape(b), *x.shape[1:])))
       return jnp.concatenate([p.reshape(-1, *x.shape[1:]) for p in parts])
@@ -115,11 +119,11 @@ class NetworkEdges:
   def _sum_at_receivers(self, m: jax.Array) -> jax.Array:
     """Sums [n, d] at the receivers: [V, d]."""
     sums: dict[int, jax.Array] = {}
-    start = 0
-    for b in self.blocks:
-      rows, columns = _shape(b)
-      block = m[start : start + rows * columns]
-      start += rows * columns
+    shapes = [_shape(b) for b in self.blocks]
+    split = jax.lax.split(m, [rows * columns for rows, columns in shapes])
+    for b, (rows, columns), block in zip(
+      self.blocks, shapes, split, strict=True
+    ):
       total = block.reshape(rows, columns, -1).sum(1 if self.reversed else 0)
       vertex = self._sides(b)[1].start
       sums[vertex] = sums[vertex] + total if vertex in sums else total

@@ -19,9 +19,11 @@ from scalegmn_jax.training.metrics import Metrics, Tracker
 from scalegmn_jax.training.step import (
   Objective,
   TrainState,
+  from_stored,
   init_state,
   keep_best,
   make_step,
+  to_stored,
 )
 
 Watch = Callable[[int, Mapping[str, float]], None]
@@ -96,8 +98,10 @@ def train(
   keep = jax.jit(keep_best)
   checkpoints = Checkpoints(workdir / "checkpoints")
   try:
-    restored = checkpoints.restore(state)
-    state = devices.replicate(state if restored is None else restored)
+    stored = checkpoints.restore(to_stored(state))
+    if stored is not None:
+      state = from_stored(stored, state)
+    state = devices.replicate(state)
     if not callable(data):
       data = devices.replicate(data)
     start = int(_number(state.step))
@@ -128,7 +132,7 @@ def train(
         best = _number(state.best_objective)
         # Rows before checkpoints: a checkpoint has its rows on disk.
         rows.write(validation)
-        checkpoints.save(number, state, metadata or {})
+        checkpoints.save(number, to_stored(state), metadata or {})
         if watch is not None:
           watch(number, validation)
         rows.restart_clock(number)
@@ -137,7 +141,7 @@ def train(
           on_step(number, rows.status(best))
         except Interrupted:
           rows.write()
-          checkpoints.save(number, state, metadata or {})
+          checkpoints.save(number, to_stored(state), metadata or {})
           raise
   finally:
     checkpoints.close()

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from scalegmn_jax import batched, devices
 from scalegmn_jax.base import InputError, Params
@@ -50,6 +52,39 @@ def init_state(
   # Copies, as donated buffers may not alias; with strong dtypes, as weak ones
   # would compile the second step again.
   return jax.tree.map(lambda a: jnp.array(a, a.dtype), state)
+
+
+def to_stored(state: TrainState) -> TrainState:
+  """The state as checkpoints hold it, on the host.
+
+  Arrays of the optimizer that have a number per number of φ, such as moments,
+  have the structure of φ there, whether the optimizer joins its leaves or not.
+  """
+  state = jax.device_get(state)
+  leaves, structure = jax.tree.flatten(state.params)
+  ends = np.cumsum([leaf.size for leaf in leaves])
+
+  def one(a):
+    if a.shape != (ends[-1],):
+      return a
+    parts = np.split(a, ends[:-1])
+    return structure.unflatten(
+      part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
+    )
+
+  return state._replace(optimizer=jax.tree.map(one, state.optimizer))
+
+
+def from_stored(stored: TrainState, like: TrainState) -> TrainState:
+  """The state that `to_stored` was given; `like` has its shapes."""
+
+  def one(a, part):
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(part)]
+    return np.concatenate([leaf.ravel() for leaf in leaves]).reshape(a.shape)
+
+  return stored._replace(
+    optimizer=jax.tree.map(one, like.optimizer, stored.optimizer)
+  )
 
 
 def keep_best(state: TrainState, objective: jax.Array) -> TrainState:
@@ -186,6 +221,11 @@ def _count(values: jax.Array, counts: jax.Array | None) -> jax.Array:
   )
 
 
+def _norm(tree: Any) -> jax.Array:
+  """The Euclidean norm of all leaves as one vector, in few kernels."""
+  return jnp.linalg.norm(ravel_pytree(tree)[0])
+
+
 def make_step(
   objective: Objective,
   optimizer: optax.GradientTransformation,
@@ -212,9 +252,9 @@ def make_step(
     updates, inner = optimizer.update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = metrics | {
-      "gradient_norm": optax.tree.norm(grads),
-      "update_norm": optax.tree.norm(updates),
-      "parameter_norm": optax.tree.norm(params),
+      "gradient_norm": _norm(grads),
+      "update_norm": _norm(updates),
+      "parameter_norm": _norm(params),
     }
     return state._replace(
       params=params, optimizer=inner, step=state.step + 1

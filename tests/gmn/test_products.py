@@ -111,3 +111,22 @@ def test_symmetry(activation, tolerance):
     update, TARGET.spec, jax.tree.map(lambda w: w[0], networks), keys[2],
     tolerance=tolerance, activation=activation,
   )  # fmt: skip
+
+
+@pytest.mark.parametrize("width", (8, 10, 11))
+def test_factors_in_bfloat16_may_be_transposed(width):
+  """The transposes of a gradient are not merged into its products."""
+  keys = jax.random.split(jax.random.key(0), 2)
+  x = jax.random.normal(keys[0], (width, 16))
+  kernel = jax.random.normal(keys[1], (5, width))
+
+  def loss(x, kernel):
+    return jnp.sin(products.product(x.T, kernel.T)).sum()
+
+  def loss_in_bfloat16(x, kernel):
+    return jnp.sin(in_bfloat16(x.T, kernel.T)).sum()
+
+  expected = jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
+  result = jax.jit(jax.grad(loss_in_bfloat16, (0, 1)))(x, kernel)
+  for a, b in zip(expected, result, strict=True):
+    np.testing.assert_allclose(a, b, atol=0.05 * jnp.abs(a).max())

@@ -21,7 +21,11 @@ from scalegmn_jax import saved
 from scalegmn_jax.base import InputError
 from scalegmn_jax.training.checkpoints import Checkpoints
 from scalegmn_jax.training.metrics import Metrics
-from scalegmn_jax.training.step import init_state
+from scalegmn_jax.training.step import (
+  from_stored,
+  init_state,
+  to_stored,
+)
 
 ARCHIVE = pathlib.Path(__file__).parents[1] / "formats" / "workdir_1.tar.gz"
 
@@ -90,7 +94,7 @@ def test_its_results_are_shown_with_their_labels(folder, config, monkeypatch):
 def test_its_checkpoints_have_the_parameters_of_its_operator(folder, config):
   """The best restart, bit for bit; it has no steps left to train."""
   expected = saved.load_operator(folder).params
-  template = init_state(
+  initial = init_state(
     expected, build.build_optimizer(config, config.train.steps)
   )
   states = []
@@ -98,9 +102,10 @@ def test_its_checkpoints_have_the_parameters_of_its_operator(folder, config):
     place = folder / "operator" / str(restart)
     checkpoints = Checkpoints(place / "checkpoints")
     try:
-      states.append(checkpoints.restore(template))
+      stored = checkpoints.restore(to_stored(initial))
     finally:
       checkpoints.close()
+    states.append(from_stored(stored, initial))
     rows = Metrics(place / "metrics.jsonl", config.train.steps).read()
     assert rows[-1]["step"] == states[-1].step == config.train.steps
   best = min(states, key=lambda state: float(state.best_objective))

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import scalegmn_jax
+from configs import cnn
+from experiments import run
 from experiments.finetune.plan import label
 from scalegmn_jax.training import metrics
 from scalegmn_jax.zoo import codec, store
@@ -218,3 +220,18 @@ def test_apply_writes_the_improved_zoo(environment, finished, tmp_path):
 
   again = subprocess.run(command, capture_output=True, **arguments)
   assert again.returncode == 1 and "exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+  ("width", "processes", "expected"), [(63, 1, 0), (64, 1, 1), (64, 2, 0)]
+)
+def test_cores_are_devices_of_one_process_with_a_wide_metanetwork(
+  width, processes, expected, monkeypatch
+):
+  calls = []
+  monkeypatch.setattr(run.processes, "count", lambda: processes)
+  monkeypatch.setattr(run.runtime, "device_per_core", lambda: calls.append(1))
+  config = cnn.get_config("tiny")
+  config.model.width = width
+  run.use_cores(config)
+  assert len(calls) == expected
