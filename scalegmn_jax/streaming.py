@@ -281,9 +281,12 @@ class _Unfinished:
 
   def failed(self) -> np.ndarray:
     """Ascending numbers of the rows that failed."""
-    return processes.first(
-      lambda: np.flatnonzero(np.fromfile(self._failed, np.uint8)[: self.done])
-    )
+
+    def read() -> list[int]:
+      failed = np.fromfile(self._failed, np.uint8)[: self.done]
+      return np.flatnonzero(failed).tolist()
+
+    return np.array(processes.first(read), int)
 
 
 def _write_at(path: Path, position: int, values: np.ndarray) -> None:

@@ -129,7 +129,8 @@ def program(monkeypatch, capsys):
       warnings.simplefilter("ignore", DeprecationWarning)
       patch.setattr(sys, "argv", [module, *arguments])
       # `runpy` warns of a module that runs and is imported, too.
-      patch.delitem(sys.modules, module, raising=False)
+      for name in (module, f"{module}.__main__"):
+        patch.delitem(sys.modules, name, raising=False)
       patch.setattr(interrupt, "note", lambda: None)
       patch.setattr(runtime, "keep_memory", lambda: None)
       vars(flags.FLAGS).clear()
