@@ -197,8 +197,8 @@ class _Work(NamedTuple):
     self, weights: np.ndarray, results: np.ndarray
   ) -> tuple[np.ndarray, np.ndarray]:
     """(results [B, width] as they are written, which of them failed [B])."""
-    finite = np.isfinite(np.concatenate([weights, results], axis=1))
-    failed = np.logical_not(finite.all(1))
+    finite = np.isfinite(weights).all(1) & np.isfinite(results).all(1)
+    failed = np.logical_not(finite)
     if failed.any():
       results = results.copy()
       results[failed] = weights[failed] if self.keep_failed else np.nan

@@ -197,8 +197,9 @@ class NetworkEdges:
     Returns:
       [n, ...] for the n edges, or summed at the receivers of the graph.
     """
+    assert self.edge_block is not None
     rows, columns = _shape(block)
-    size = _rows_at_a_time(rows, (self.edge_block or rows) // columns)
+    size = _rows_at_a_time(rows, self.edge_block // columns)
     of_rows, of_columns = senders, receivers
     if self.reversed:
       of_rows, of_columns = receivers, senders
