@@ -12,20 +12,25 @@ process 0 writes.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from scalegmn_jax import batched, io, processes
-from scalegmn_jax.base import InputError, Networks
+from scalegmn_jax.base import InputError, Params, Weights
 from scalegmn_jax.trained import LINKS, TrainedFunctional, TrainedOperator
 from scalegmn_jax.zoo import codec, store
 
 BLOCK = 256
-"""Networks in memory at a time, and between two safe points."""
+"""Networks in memory at a time, and between two safe points, at most."""
+
+_BLOCK_WEIGHTS = 1 << 22
+"""Weights in memory at a time, 16 MiB; at least those of a network."""
 
 MEASURED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 """Columns of a zoo that an edit makes invalid."""
@@ -75,21 +80,23 @@ def edit_zoo(
       operator, or `out` was begun with another operator or zoo.
   """
   files = store.read_zoo(zoo)
-  edit = batched.edit_networks(operator.metanetwork)
   layout = codec.layout_of(operator.target)
 
-  def edited(networks: Networks) -> np.ndarray:
-    return codec.to_rows(edit(operator.params, networks).weights)
+  def edited(params, weights, activation):
+    new = operator.metanetwork.apply(params, weights, activation)
+    return jnp.concatenate([w.ravel() for w in jax.tree.leaves(new)])
 
-  def write(values: np.ndarray, failed: np.ndarray) -> None:
+  def write(zoo: Path, failed: np.ndarray) -> None:
     metrics = files.metrics.copy()
     kept = metrics.index.isin(failed)
     for column in MEASURED:
       if column in metrics:
         metrics[column] = metrics[column].where(kept)
-    store.write_zoo(out, values, metrics, layout)
+    store.complete_zoo(zoo.parent, out, metrics, layout)
 
-  work = _Work(operator, files, layout.size, edited, keep_failed=True)
+  work = _Work(
+    operator, files, f"zoo/{store.WEIGHTS}", layout.size, edited, True
+  )
   return _stream(work, Path(out), on_rows, write)
 
 
@@ -117,17 +124,17 @@ def predict_zoo(
       functional, or `out` was begun with another functional or zoo.
   """
   files = store.read_zoo(zoo)
-  read = batched.read_networks(functional.metanetwork)
   link = LINKS[functional.link]
   shapes = jax.eval_shape(functional.target.init, jax.random.key(0))
   (width,) = jax.eval_shape(
     functional.metanetwork.apply, functional.params, shapes, 0
   ).shape
 
-  def predictions(networks: Networks) -> np.ndarray:
-    return np.asarray(link(read(functional.params, networks)))
+  def predicted(params, weights, activation):
+    return link(functional.metanetwork.apply(params, weights, activation))
 
-  def write(values: np.ndarray, failed: np.ndarray) -> None:
+  def write(file: Path, failed: np.ndarray) -> None:
+    values = np.load(file, allow_pickle=False)
     table = files.metrics[list(IDENTIFYING)].copy()
     for k in range(width):
       name = "prediction" if width == 1 else f"prediction_{k}"
@@ -135,7 +142,7 @@ def predict_zoo(
     text = table.to_csv(index_label="row", lineterminator="\n")
     io.write_text(Path(out).expanduser(), text)
 
-  work = _Work(functional, files, width, predictions, keep_failed=False)
+  work = _Work(functional, files, "predictions.npy", width, predicted, False)
   return _stream(work, Path(out), on_rows, write)
 
 
@@ -145,35 +152,56 @@ class _Work(NamedTuple):
   Attributes:
     trained: the metanetwork.
     files: the zoo.
+    name: of the file of the results while they are unfinished.
     width: numbers per result.
-    compute: networks -> results [B, width].
+    compute: (φ, weights, activation) of one network -> result [width].
     keep_failed: rows that failed hold the weights of the network; otherwise
       NaN.
   """
 
   trained: TrainedOperator | TrainedFunctional
   files: store.ZooFiles
+  name: str
   width: int
-  compute: Callable[[Networks], np.ndarray]
+  compute: Callable[[Params, Weights, jax.Array], jax.Array]
   keep_failed: bool
 
-  def check(self) -> None:
-    """Raises InputError unless all rows are networks of the target."""
+  def activations(self) -> np.ndarray:
+    """[N] int32, see `codec.read_activations`.
+
+    Raises:
+      InputError: a row is no network of the target.
+    """
     target, count = self.trained.target, len(self.files.weights)
     codec.check_layout(target, self.files)
-    codec.read_activations(target, self.files, np.arange(count))
+    return codec.read_activations(target, self.files, np.arange(count))
 
-  def block(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(results [B, width] of rows [B], which of them failed [B])."""
-    target = self.trained.target
-    weights = codec.read_rows(target, self.files, rows)
-    results = np.full((len(rows), self.width), np.nan, np.float32)
-    good = np.isfinite(weights).all(1)
-    if good.any():
-      networks = codec.load_networks(target, self.files, rows[good])
-      results[good] = self.compute(networks)
-    failed = np.logical_not(np.isfinite(results).all(1))
-    results[failed] = weights[failed] if self.keep_failed else np.nan
+  def compiled(self, block: int) -> Callable[..., jax.Array]:
+    """(φ, (rows [B, D], activations [B])) -> results [B, width].
+
+    Args:
+      block: B, at most.
+    """
+
+    def one(params, item):
+      row, activation = item
+      weights = codec.to_weights(self.trained.target, row[None])
+      weights = jax.tree.map(lambda w: w[0], weights)
+      return self.compute(params, weights, activation)
+
+    # On a CPU networks are computed one by one, in one call of the program.
+    on_cpu = jax.default_backend() == "cpu"
+    return batched.apply_batched(one, batch_size=block if on_cpu else None)
+
+  def finish(
+    self, weights: np.ndarray, results: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """(results [B, width] as they are written, which of them failed [B])."""
+    finite = np.isfinite(weights).all(1) & np.isfinite(results).all(1)
+    failed = np.logical_not(finite)
+    if failed.any():
+      results = results.copy()
+      results[failed] = weights[failed] if self.keep_failed else np.nan
     return results, failed
 
   def identity(self) -> str:
@@ -183,6 +211,7 @@ class _Work(NamedTuple):
     return io.digest(
       io.named_arrays(self.trained.params)
       | {
+        "results": np.array(self.name),
         "model": np.array(repr(sorted(self.trained.model.items()))),
         "link": np.array(self.trained.link),
         "weights": np.array([weights.st_size, weights.st_mtime_ns]),
@@ -194,60 +223,86 @@ class _Work(NamedTuple):
 class _Unfinished:
   """The finished rows of an output, in a folder beside it.
 
-  `rows.bin` holds the rows in order; `progress.json` says how many of them are
-  on disk, which ones failed, and from what they were made.
+  A `.npy` file has a place for every row, and `failed.bin` a byte, which says
+  whether the row failed. `progress.json` says how many rows are on disk, and
+  from what they were made. Rows beyond them were written by a process that was
+  killed.
+
+  Attributes:
+    results: the file of the results [N, width], float32.
+    done: number of finished rows.
   """
 
-  def __init__(self, folder: Path, made_from: str, width: int):
-    self._file = folder / "rows.bin"
+  def __init__(self, folder: Path, made_from: str, work: _Work):
+    self.results = folder / work.name
+    self._failed = folder / "failed.bin"
     self._record = folder / "progress.json"
-    self._width = width
     self._made_from = made_from
-    self.done, self.failed = processes.first(self._read)
+    self._shape = len(work.files.weights), work.width
+    self.done = processes.first(self._read)
 
-  def _read(self) -> tuple[int, list[int]]:
+  def _read(self) -> int:
     if not self._record.exists():
-      return 0, []
+      self.results.parent.mkdir(exist_ok=True)
+      # With the header of the whole array; its rows take no space yet.
+      np.lib.format.open_memmap(
+        self.results, "w+", np.float32, shape=self._shape
+      )
+      self._failed.touch()
+      return 0
     found = io.read_json(self._record)
     if found["made_from"] != self._made_from:
       raise InputError(
         f"{self._record.parent}: begun with another metanetwork or zoo, "
         "expected the same one; delete the folder or write elsewhere"
       )
-    return found["done"], found["failed"]
+    return found["done"]
 
-  def append(self, rows: np.ndarray, failed: np.ndarray) -> None:
-    """Adds rows [B, width], durably; `failed` [B] are booleans."""
+  def append(self, rows: np.ndarray, failed: np.ndarray) -> int:
+    """Adds rows [B, width], durably; `failed` [B] are booleans.
+
+    Returns:
+      B.
+    """
     if processes.is_first():
-      with self._file.open("r+b" if self.done else "wb") as file:
-        # Rows beyond the record were written by a process that was killed.
-        file.seek(self.done * self._width * 4)
-        file.write(np.ascontiguousarray(rows, np.float32).tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-    self.failed += (self.done + np.flatnonzero(failed)).tolist()
+      row = self._shape[1] * 4
+      header = self.results.stat().st_size - self._shape[0] * row
+      _write_at(
+        self.results,
+        header + self.done * row,
+        np.ascontiguousarray(rows, np.float32),
+      )
+      _write_at(self._failed, self.done, failed.astype(np.uint8))
     self.done += len(rows)
     io.write_json(
-      self._record,
-      {
-        "made_from": self._made_from,
-        "done": self.done,
-        "failed": self.failed,
-      },
+      self._record, {"made_from": self._made_from, "done": self.done}
     )
+    return len(rows)
 
-  def rows(self) -> np.ndarray:
-    """All rows [N, width], mapped from the file."""
-    return np.memmap(
-      self._file, np.float32, "r", shape=(self.done, self._width)
-    )
+  def failed(self) -> np.ndarray:
+    """Ascending numbers of the rows that failed."""
+
+    def read() -> list[int]:
+      failed = np.fromfile(self._failed, np.uint8)[: self.done]
+      return np.flatnonzero(failed).tolist()
+
+    return np.array(processes.first(read), int)
+
+
+def _write_at(path: Path, position: int, values: np.ndarray) -> None:
+  """Writes numbers at a position in bytes of a file, durably."""
+  with path.open("r+b") as file:
+    file.seek(position)
+    file.write(values.data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _stream(
   work: _Work,
   out: Path,
   on_rows: OnRows,
-  write: Callable[[np.ndarray, np.ndarray], None],
+  write: Callable[[Path, np.ndarray], None],
 ) -> Streamed:
   """Computes or resumes results and writes them.
 
@@ -255,7 +310,7 @@ def _stream(
     work: the results.
     out: the output; must not exist.
     on_rows: called after every block.
-    write: (results [N, width] mapped from a file, numbers of the rows that
+    write: (`.npy` file of the results [N, width], numbers of the rows that
       failed) -> None; writes the output.
   """
   out = out.expanduser().resolve()
@@ -265,24 +320,15 @@ def _stream(
       raise InputError(f"{out}: exists already, expected a new path")
 
   processes.first(check)
-  work.check()
-  count = len(work.files.weights)
+  activations = work.activations()
   folder = out.with_name(f".{out.name}.unfinished")
   try:
     with _alone(folder):
-      unfinished = _Unfinished(folder, work.identity(), work.width)
+      unfinished = _Unfinished(folder, work.identity(), work)
       on_rows(unfinished.done)
-      while unfinished.done < count:
-        left = count - unfinished.done
-        each = min(BLOCK, -(-left // processes.count()))
-        begin = unfinished.done + processes.index() * each
-        # Processes without rows of their own repeat the last one.
-        rows = np.minimum(np.arange(begin, begin + each), count - 1)
-        results, failed = map(processes.gather, work.block(rows))
-        unfinished.append(results[:left], failed[:left])
-        on_rows(min(len(results), left))
-      failed = np.array(unfinished.failed, np.int64)
-      processes.first(lambda: write(unfinished.rows(), failed))
+      _compute(work, activations, unfinished, on_rows)
+      failed = unfinished.failed()
+      processes.first(lambda: write(unfinished.results, failed))
   except OSError as error:
     reason = error.strerror or str(error)
     raise InputError(
@@ -290,7 +336,56 @@ def _stream(
       f"be, the same call goes on"
     ) from None
   io.remove(folder)
-  return Streamed(count, failed)
+  return Streamed(len(activations), failed)
+
+
+def _compute(
+  work: _Work,
+  activations: np.ndarray,
+  unfinished: _Unfinished,
+  on_rows: OnRows,
+) -> None:
+  """Computes the rows that are left.
+
+  A block is read while the one before is computed and the one before that is
+  written.
+  """
+  target, count = work.trained.target, len(activations)
+  most = min(BLOCK, max(1, _BLOCK_WEIGHTS // work.files.layout.size))
+  # Blocks of one size, for one program.
+  blocks = -(-count // (most * processes.count()))
+  each = -(-count // (blocks * processes.count()))
+  compute, params = work.compiled(each), work.trained.params
+
+  def rows_from(start: int) -> np.ndarray:
+    begin = start + processes.index() * each
+    # Rows beyond the last one repeat it.
+    return np.minimum(np.arange(begin, begin + each), count - 1)
+
+  def read(start: int) -> tuple[np.ndarray, np.ndarray]:
+    rows = rows_from(start)
+    return codec.read_rows(target, work.files, rows), activations[rows]
+
+  with (
+    futures.ThreadPoolExecutor(1) as reader,
+    futures.ThreadPoolExecutor(1) as writer,
+  ):
+    done, written = unfinished.done, None
+    networks = reader.submit(read, done)
+    while done < count:
+      weights, some = networks.result()
+      end = min(done + each * processes.count(), count)
+      networks = reader.submit(read, end)
+      results = np.asarray(compute(params, (weights, some)))
+      results, failed = map(processes.gather, work.finish(weights, results))
+      if written is not None:
+        on_rows(written.result())
+      written = writer.submit(
+        unfinished.append, results[: end - done], failed[: end - done]
+      )
+      done = end
+    if written is not None:
+      on_rows(written.result())
 
 
 @contextlib.contextmanager

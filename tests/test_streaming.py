@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scalegmn_jax import streaming, trained
+from scalegmn_jax import batched, streaming, trained
 from scalegmn_jax.base import Functional, InputError, Operator
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.zoo import codec, store
@@ -95,7 +95,10 @@ def test_an_interrupted_call_goes_on_with_the_same_bits(tmp_path, small_blocks):
     streaming.edit_zoo(doubling(), zoo, out, on_rows=stop)
   assert finished == [0, 3, 3] and not out.exists()
   # A kill in the middle of a write leaves rows that are not in the record.
-  with (tmp_path / ".out.unfinished" / "rows.bin").open("ab") as file:
+  with (tmp_path / ".out.unfinished" / "zoo" / store.WEIGHTS).open(
+    "r+b"
+  ) as file:
+    file.seek(-17 * 4, 2)  # the last row
     file.write(b"half a row")
   with pytest.raises(InputError, match="begun with another metanetwork or zoo"):
     streaming.edit_zoo(doubling(3.0), zoo, out)
@@ -106,6 +109,50 @@ def test_an_interrupted_call_goes_on_with_the_same_bits(tmp_path, small_blocks):
     assert (out / file).read_bytes() == (whole / file).read_bytes()
   with pytest.raises(InputError, match="exists already"):
     streaming.edit_zoo(doubling(), zoo, out)
+
+
+def test_blocks_of_one_size_need_one_program(tmp_path, monkeypatch):
+  monkeypatch.setattr(streaming, "BLOCK", 5)
+  monkeypatch.setattr(batched, "CPU_BATCH", 1)
+  weights = write_zoo(tmp_path / "zoo", bad=[1])
+  traced = []
+
+  def apply(params, weights, activation=0):
+    traced.append(weights)
+    return weights
+
+  operator = trained.TrainedOperator(
+    TARGET, Operator(lambda _: {}, apply), {}, {}
+  )
+  finished = []
+  streaming.edit_zoo(
+    operator, tmp_path / "zoo", tmp_path / "out", on_rows=finished.append
+  )
+  # 8 rows in blocks of at most 5, of which none computes a row in vain.
+  assert finished == [0, 4, 4] and len(traced) == 1
+  after = store.read_zoo(tmp_path / "out")
+  np.testing.assert_array_equal(after.weights, weights)
+
+
+def test_weights_bound_a_block(tmp_path, monkeypatch):
+  monkeypatch.setattr(streaming, "_BLOCK_WEIGHTS", 40)  # of two networks
+  write_zoo(tmp_path / "zoo")
+  finished = []
+  streaming.edit_zoo(
+    doubling(), tmp_path / "zoo", tmp_path / "out", on_rows=finished.append
+  )
+  assert finished == [0, 2, 2, 2, 2]
+
+
+def test_the_zoo_is_the_one_that_write_zoo_writes(tmp_path):
+  weights = write_zoo(tmp_path / "zoo", bad=[3])
+  streaming.edit_zoo(doubling(), tmp_path / "zoo", tmp_path / "out")
+  weights[[0, 1, 2, 4, 5, 6, 7]] *= 2
+  after = store.read_zoo(tmp_path / "out")
+  store.write_zoo(tmp_path / "same", weights, after.metrics, after.layout)
+  for file in (store.WEIGHTS, store.METRICS, store.LAYOUT):
+    same = (tmp_path / "same" / file).read_bytes()
+    assert (tmp_path / "out" / file).read_bytes() == same
 
 
 def test_one_process_at_a_time(tmp_path):

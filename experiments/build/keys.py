@@ -188,7 +188,7 @@ KEYS: dict[str, Key] = {
     one_of(*SYMMETRIES), "group; permutation: for any target"
   ),
   "model.edge_block": Key(
-    either(NONE, whole(1)), "edges computed at a time; None: all"
+    either(NONE, whole(1)), "edges computed at a time; None: by size"
   ),
   "model.prototypes": Key(
     whole(0, 1000), "networks it learns to write; 0: updates only"

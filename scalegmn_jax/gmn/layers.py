@@ -317,7 +317,10 @@ def equivariant_readout(
     lambda z: linear(params["fixed"], z),
     jnp.concatenate([x, graph.nodes], axis=-1),
   )
-  return nodes, linear(params["edge"], e)
+  edges = connectivity.all_edges.map(
+    lambda _, e, __: linear(params["edge"], e), None, e, None
+  )
+  return nodes, edges
 
 
 def graph_readout(

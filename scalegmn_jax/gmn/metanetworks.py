@@ -31,7 +31,10 @@ from scalegmn_jax.gmn.options import (
 )
 from scalegmn_jax.gmn.prototypes.label_reader import ClassReader
 from scalegmn_jax.gmn.prototypes.writer import Prototypes
-from scalegmn_jax.graph.connectivity import NetworkConnectivity
+from scalegmn_jax.graph.connectivity import (
+  NetworkConnectivity,
+  default_edge_block,
+)
 from scalegmn_jax.graph.topology import Topology, topology_of
 
 FeaturizeFn = Callable[
@@ -54,7 +57,10 @@ def _graph_of(
   topology = topology_of(target, exchangeable_outputs=classes > 0)
   if options.symmetry == "permutation":
     topology = topology.permutation_only()
-  connectivity = NetworkConnectivity(topology, options.edge_block)
+  edge_block = options.edge_block or default_edge_block(
+    topology.edges, options.width
+  )
+  connectivity = NetworkConnectivity(topology, edge_block)
 
   def read(weights, activation):
     inputs.check_weights(topology.shapes, weights)

@@ -91,7 +91,6 @@ class Body(Module):
     vertex_code = self.make("vertex_code", layers.Normal((types, d), std=1.0))
     vertex_code = vertex_code[connectivity.vertex_type]
     edge_code = self.make("edge_code", layers.factor_params(edge_types, d))
-    edge_code = edge_code[connectivity.edge_type]
     factor = self.make("vertex_factor", layers.factor_params(types, d))
     factor = factor[connectivity.vertex_type]
     embed = self.make("embed_vertex", layers.linear_params(b_in, d))
@@ -100,12 +99,23 @@ class Body(Module):
     # The size of a scaled vertex carries q as its bias does: with it the vertex
     # has something to send even if its bias is zero.
     x = x + jnp.where(features.scaled, features.sizes * vertex_code, 0)
-    embed = self.make("embed_edge", layers.linear_params(k_in, d))
-    e = layers.linear(embed, graph.edges) * edge_code
-    back = None
+    embeds = [self.make("embed_edge", layers.linear_params(k_in, d))]
+    inputs = [graph.edges]
     if self.bidirectional:
-      embed = self.make("embed_back", layers.linear_params(k_in, d))
-      back = layers.linear(embed, features.backward_edges) * edge_code
+      embeds.append(self.make("embed_back", layers.linear_params(k_in, d)))
+      inputs.append(features.backward_edges)
+
+    def embed_edges(_, edges, __):
+      edges, types = edges
+      code = edge_code[types]
+      return [
+        layers.linear(embed, k) * code
+        for embed, k in zip(embeds, edges, strict=True)
+      ]
+
+    edges = inputs, connectivity.edge_type
+    e, *backs = connectivity.all_edges.map(embed_edges, None, edges, None)
+    back = backs[0] if backs else None
 
     for i in range(self.depth):
       last = i == self.depth - 1

@@ -27,8 +27,10 @@ class Options:
       "permutation" for a model that is equivariant to permutations only.
     backward: the edge feature of backward messages under positive scaling:
       "carrier", "inverse", or a function, see `features.Backward`.
-    edge_block: edges computed at a time, None for all. Blocks save memory for
-      large target networks: the backward pass computes them again.
+    edge_block: edges computed at a time; None for all of a small target network
+      and for blocks of a default size in a large one, see
+      `connectivity.default_edge_block`. Blocks save memory: the backward pass
+      computes them again.
     dtype: of matrix products, "float32" or "bfloat16", see `products`. In
       bfloat16 a metanetwork is equivariant and invariant up to the rounding of
       features to 8 bits under scalings and signs. Parameters, canonical forms,

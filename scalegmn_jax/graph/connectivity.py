@@ -5,7 +5,7 @@ networks.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,41 @@ import numpy as np
 
 from scalegmn_jax.graph.interface import EdgeFn
 from scalegmn_jax.graph.topology import Block, FeatureSizes, Topology
+
+_CPU_WHOLE, _CPU_BLOCK = 1 << 22, 1 << 18
+_ACCELERATOR_BLOCK = 1 << 26
+
+
+def default_edge_block(edges: int, width: int) -> int | None:
+  """Edges that are computed at a time, None for all of a graph.
+
+  On a CPU, blocks of a megabyte per feature array stay in the cache. They take
+  half of the time for graphs of 5 million edges, and compile longer, so that
+  graphs of at most 16 MiB per array are computed as a whole. On an accelerator
+  blocks only save memory, above 256 MiB per array.
+
+  Args:
+    edges: E, of the graph.
+    width: features per edge.
+  """
+  whole, block = _ACCELERATOR_BLOCK, _ACCELERATOR_BLOCK
+  if jax.default_backend() == "cpu":
+    whole, block = _CPU_WHOLE, _CPU_BLOCK
+  return None if edges * width <= whole else max(1, block // width)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ByKernel:
+  """Features of the edges of a graph, an array [n, ...] for each kernel.
+
+  In one array, the edges of a kernel would be copied whenever they are read.
+
+  Attributes:
+    parts: in the order of the kernels.
+  """
+
+  parts: tuple[jax.Array, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +63,10 @@ class NetworkEdges:
   Attributes:
     topology: the graph.
     blocks: the kernels.
-    edge_block: edges computed at a time, None for all. With edge blocks, the
-      backward pass recomputes all edge values: memory holds the features and
-      the values of one edge block.
+    edge_block: edges computed at a time, at least those of one neuron of a
+      kernel; None for all. With edge blocks, `map` returns `ByKernel`, values
+      between the operations on an edge are never all in memory, and the
+      backward pass computes them again.
     reversed: all edges are reversed.
   """
 
@@ -39,43 +75,34 @@ class NetworkEdges:
   edge_block: int | None
   reversed: bool
 
-  def map(
-    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
-  ) -> jax.Array:
+  def map(self, f: EdgeFn, senders: Any, edges: Any, receivers: Any) -> Any:
     """See `interface.EdgeSet`."""
-    edges = self._select(edges)
     if self._fits_edge_block:
       return f(
-        self._expand(senders, True), edges, self._expand(receivers, False)
+        self._expand(senders, True),
+        self._select(edges),
+        self._expand(receivers, False),
       )
-
-    def one(block):
-      return self._on_edge_block(f, senders, block, receivers)[0]
-
-    out = jax.lax.map(jax.checkpoint(one), self._edge_blocks(edges))
-    return out.reshape(-1, *out.shape[2:])[: len(edges)]
+    parts = [
+      self._on_kernel(b, f, senders, edges, receivers, summed=False)
+      for b in self.blocks
+    ]
+    return jax.tree.map(lambda *parts: ByKernel(parts), *parts)
 
   def sum(
-    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
+    self, f: EdgeFn, senders: Any, edges: Any, receivers: Any
   ) -> jax.Array:
     """See `interface.EdgeSet`."""
     if not self.blocks:
       return jnp.zeros(())
     if self._fits_edge_block:
       return self._sum_at_receivers(self.map(f, senders, edges, receivers))
-
-    def one(block):
-      m, receiver = self._on_edge_block(f, senders, block, receivers)
-      return jax.ops.segment_sum(m, receiver, self.topology.vertices)
-
-    edge_blocks = self._edge_blocks(self._select(edges))
-    shape = jax.eval_shape(one, jax.tree.map(lambda a: a[0], edge_blocks))
-    one = jax.checkpoint(one)
-    return jax.lax.scan(
-      lambda total, block: (total + one(block), None),
-      jnp.zeros(shape.shape, shape.dtype),
-      edge_blocks,
-    )[0]
+    return self._join(
+      [
+        self._on_kernel(b, f, senders, edges, receivers, summed=True)
+        for b in self.blocks
+      ]
+    )
 
   @property
   def _fits_edge_block(self) -> bool:
@@ -87,16 +114,25 @@ class NetworkEdges:
       return block.receivers, block.senders
     return block.senders, block.receivers
 
-  def _select(self, edges: jax.Array) -> jax.Array:
-    """[E, d] -> [n, d], the rows of the blocks."""
+  def _select(self, edges: Any) -> Any:
+    """[E, ...] -> [n, ...], the rows of the blocks."""
     runs: list[slice] = []
     for b in self.blocks:
       if runs and runs[-1].stop == b.edges.start:
         runs[-1] = slice(runs[-1].start, b.edges.stop)
       else:
         runs.append(b.edges)
-    parts = [edges[run] for run in runs]
-    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+    def select(x):
+      if isinstance(x, ByKernel):
+        parts = [x.parts[self.topology.blocks.index(b)] for b in self.blocks]
+      else:
+        parts = [x[run] for run in runs]
+      return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+    return jax.tree.map(
+      select, edges, is_leaf=lambda x: isinstance(x, ByKernel)
+    )
 
   def _expand(self, features: Any, senders: bool) -> Any:
     """Vertex features at the sender or receiver of each edge: [n, ...]."""
@@ -118,64 +154,122 @@ class NetworkEdges:
 
   def _sum_at_receivers(self, m: jax.Array) -> jax.Array:
     """Sums [n, d] at the receivers: [V, d]."""
-    sums: dict[int, jax.Array] = {}
     shapes = [_shape(b) for b in self.blocks]
     split = jax.lax.split(m, [rows * columns for rows, columns in shapes])
-    for b, (rows, columns), block in zip(
-      self.blocks, shapes, split, strict=True
-    ):
-      total = block.reshape(rows, columns, -1).sum(1 if self.reversed else 0)
+    return self._join(
+      [
+        block.reshape(*shape, -1).sum(1 if self.reversed else 0)
+        for shape, block in zip(shapes, split, strict=True)
+      ]
+    )
+
+  def _join(self, totals: Sequence[jax.Array]) -> jax.Array:
+    """Sums at the receivers of each block as sums at all vertices: [V, d]."""
+    sums: dict[int, jax.Array] = {}
+    for b, total in zip(self.blocks, totals, strict=True):
       vertex = self._sides(b)[1].start
       sums[vertex] = sums[vertex] + total if vertex in sums else total
+    some = totals[0]
     return jnp.concatenate(
       [
         sums[s.start]
         if s.start in sums
-        else jnp.zeros((s.stop - s.start, m.shape[-1]), m.dtype)
+        else jnp.zeros((s.stop - s.start, some.shape[-1]), some.dtype)
         for s in self.topology.spaces.values()
       ]
     )
 
-  def _edge_blocks(self, edges: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """([C, size, d], positions [C, size]), padded with zeros at the end."""
-    size = self.edge_block or len(edges)
-    count = -(-len(edges) // size)
-    edges = jnp.pad(edges, ((0, count * size - len(edges)), (0, 0)))
-    return (
-      edges.reshape(count, size, -1),
-      jnp.arange(count * size).reshape(count, size),
-    )
-
-  def _on_edge_block(
+  def _on_kernel(
     self,
+    block: Block,
     f: EdgeFn,
     senders: Any,
-    edge_block: tuple[jax.Array, jax.Array],
+    edges: Any,
     receivers: Any,
-  ) -> tuple[jax.Array, jax.Array]:
-    """(f on the edges of one edge block, receiver of each edge)."""
-    edges, i = edge_block
-    # Index arrays of all edges would be constants of the compiled program, so
-    # the ends of edge i are computed from the ranges of its kernel.
-    shapes = np.array([_shape(b) for b in self.blocks])
-    sizes = shapes.prod(1)
-    stops = np.cumsum(sizes)
-    b = jnp.searchsorted(jnp.asarray(stops), i, side="right")
-    b = jnp.minimum(b, len(sizes) - 1)
-    row, column = jnp.divmod(
-      i - jnp.asarray(stops - sizes)[b], jnp.asarray(shapes[:, 1])[b]
-    )
-    s = row + jnp.asarray([b.senders.start for b in self.blocks])[b]
-    r = column + jnp.asarray([b.receivers.start for b in self.blocks])[b]
+    *,
+    summed: bool,
+  ) -> Any:
+    """f on the edges of one kernel, a few of its rows at a time.
+
+    Rows are the senders of the kernel and columns its receivers, also where
+    the graph is reversed.
+
+    Returns:
+      [n, ...] for the n edges, or summed at the receivers of the graph.
+    """
+    assert self.edge_block is not None
+    rows, columns = _shape(block)
+    size = _rows_at_a_time(rows, self.edge_block // columns)
+    of_rows, of_columns = senders, receivers
     if self.reversed:
-      s, r = r, s
-    m = f(
-      jax.tree.map(lambda a: a[s], senders),
-      edges,
-      jax.tree.map(lambda a: a[r], receivers),
+      of_rows, of_columns = receivers, senders
+    of_rows = jax.tree.map(lambda x: x[block.senders], of_rows)
+    of_columns = jax.tree.map(lambda x: x[block.receivers], of_columns)
+    edges = dataclasses.replace(self, blocks=(block,))._select(edges)
+    edges = jax.tree.map(
+      lambda x: x.reshape(rows, columns, *x.shape[1:]), edges
     )
-    # Padding is received at a vertex out of range, which sums drop.
-    return m, jnp.where(i < stops[-1], r, self.topology.vertices)
+
+    @jax.checkpoint
+    def on_rows(of_rows, edges):
+      """(summed over the rows or None, results for each row or None)."""
+      shape = jax.tree.leaves(edges)[0].shape[:2]
+
+      def expand(x):
+        return jnp.broadcast_to(x, (*shape, *x.shape[2:])).reshape(
+          -1, *x.shape[2:]
+        )
+
+      ends = (
+        jax.tree.map(lambda x: expand(x[:, None]), of_rows),
+        jax.tree.map(lambda x: expand(x[None]), of_columns),
+      )
+      senders, receivers = ends[::-1] if self.reversed else ends
+      edges = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), edges)
+      m = f(senders, edges, receivers)
+      m = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), m)
+      if not summed:
+        return None, m
+      return (None, m.sum(1)) if self.reversed else (m.sum(0), None)
+
+    def in_turn(rows):
+      """`on_rows` of a multiple of `size` rows."""
+      parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
+      zero = jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype),
+        jax.eval_shape(on_rows, *jax.tree.map(lambda x: x[0], parts))[0],
+      )
+
+      def step(total, part):
+        addend, results = on_rows(*part)
+        return jax.tree.map(jnp.add, total, addend), results
+
+      total, results = jax.lax.scan(step, zero, parts)
+      return total, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+
+    whole, of_all = rows // size * size, (of_rows, edges)
+    if size == rows:
+      total, results = on_rows(*of_all)
+    else:
+      total, results = in_turn(jax.tree.map(lambda x: x[:whole], of_all))
+      if whole < rows:
+        more = on_rows(*jax.tree.map(lambda x: x[whole:], of_all))
+        total = jax.tree.map(jnp.add, total, more[0])
+        results = jax.tree.map(lambda *x: jnp.concatenate(x), results, more[1])
+    if not summed:
+      return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+    return results if self.reversed else total
+
+
+def _rows_at_a_time(rows: int, most: int) -> int:
+  """The number of rows of an edge block, about `most`.
+
+  Rows that remain need a program of their own, so a divisor is taken if there
+  is one that is not much smaller.
+  """
+  most = min(max(most, 1), rows)
+  divisors = (n for n in range(most, most // 2, -1) if rows % n == 0)
+  return next(divisors, most)
 
 
 def _shape(block: Block) -> tuple[int, int]:

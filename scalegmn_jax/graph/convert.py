@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jraph
 
 from scalegmn_jax.base import Weights
+from scalegmn_jax.graph.connectivity import ByKernel
 from scalegmn_jax.graph.topology import Topology
 
 
@@ -57,12 +58,15 @@ def to_weights(topology: Topology, graph: jraph.GraphsTuple) -> Weights:
   edges: Any = graph.edges
   for bias in topology.biases:
     leaves[bias.leaf] = nodes[bias.vertices, bias.slot]
-  for block in topology.blocks:
+  for i, block in enumerate(topology.blocks):
     shape = shapes[block.leaf].shape
     axes = (block.sender_axis, block.receiver_axis)
     spatial = [n for i, n in enumerate(shape) if i not in axes]
-    kernel = edges[block.edges, : block.width]
-    kernel = kernel.reshape(shape[axes[0]], shape[axes[1]], *spatial)
+    joined = not isinstance(edges, ByKernel)
+    kernel = edges[block.edges] if joined else edges.parts[i]
+    kernel = kernel[:, : block.width].reshape(
+      shape[axes[0]], shape[axes[1]], *spatial
+    )
     leaves[block.leaf] = jnp.moveaxis(kernel, (0, 1), axes)
   return jax.tree.unflatten(structure, leaves)
 

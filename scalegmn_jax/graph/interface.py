@@ -11,31 +11,31 @@ import jax
 
 from scalegmn_jax.graph.topology import FeatureSizes
 
-EdgeFn = Callable[[Any, jax.Array, Any], jax.Array]
-"""(sender, edge and receiver features, one row per edge) -> [rows, d]. The
-function acts on each edge separately."""
+EdgeFn = Callable[[Any, Any, Any], Any]
+"""(sender, edge and receiver features, one row per edge) -> [rows, d], or a
+pytree of such arrays. The function acts on each edge separately."""
 
 
 class EdgeSet(Protocol):
   """Some of the edges of a graph, n of E."""
 
-  def map(
-    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
-  ) -> jax.Array:
-    """f on each edge: [n, d].
+  def map(self, f: EdgeFn, senders: Any, edges: Any, receivers: Any) -> Any:
+    """f on each edge: [n, d], or `connectivity.ByKernel` for a large graph.
 
     Args:
       f: see `EdgeFn`.
       senders: a pytree of [V, ...], gathered at the sender of each edge.
-      edges: [E, d], features of all edges of the graph.
+      edges: a pytree of [E, d], features of all edges of the graph, or of what
+        `map` of all edges has returned.
       receivers: a pytree of [V, ...], gathered at the receiver.
     """
     ...
 
   def sum(
-    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
+    self, f: EdgeFn, senders: Any, edges: Any, receivers: Any
   ) -> jax.Array:
-    """f on each edge, summed at receivers: [V, d]; [] without edges."""
+    """f, of one array, on each edge, summed at receivers: [V, d]; [] without
+    edges."""
     ...
 
 

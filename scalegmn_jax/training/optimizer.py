@@ -57,12 +57,12 @@ def make_optimizer(
     )
   )
 
-  def update(grads, state, params=None):
+  def update(updates, state, params=None):
     # Only decay reads parameters.
     decayed = jax.tree.map(
       lambda p: p if p.ndim > 1 else jnp.zeros_like(p), params
     )
-    return joined.update(grads, state, decayed)
+    return joined.update(updates, state, decayed)
 
   return optax.GradientTransformation(joined.init, update)
 

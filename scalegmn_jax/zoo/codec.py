@@ -90,12 +90,16 @@ def read_rows(
   return weights if in_order else weights[:, columns]
 
 
-def to_weights(target: TargetNetwork, rows: np.ndarray) -> Weights:
+def to_weights(target: TargetNetwork, rows: np.ndarray | jax.Array) -> Weights:
   """Rows [B, D], see `layout_of`, as weights with leaves [B, ...]."""
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   leaves, structure = jax.tree.flatten(shapes)
   ends = np.cumsum([leaf.size for leaf in leaves])
-  parts = np.split(rows, ends[:-1], axis=1)
+  # By slices: rows may be traced.
+  parts = [
+    rows[:, end - leaf.size : end]
+    for end, leaf in zip(ends, leaves, strict=True)
+  ]
   return jax.tree.unflatten(
     structure,
     [

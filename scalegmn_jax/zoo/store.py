@@ -17,9 +17,11 @@ Letters: N networks (checkpoints of training runs), D weights of a network.
 "Rows" are integer arrays of row numbers, 0..N-1.
 """
 
+import contextlib
 import dataclasses
 import gzip
 import io
+import mmap
 import os
 import pathlib
 import shutil
@@ -113,37 +115,99 @@ def write_zoo(
   """
   if not processes.is_first():
     return
-  path = pathlib.Path(os.path.expanduser(path)).resolve()
+  path = _new_path(path)
   weights = np.asarray(weights)
   _check_weights(weights, layout, f"{path}: weights", np.float32)
-  metrics = _check_metrics(
-    metrics.reset_index(drop=True), len(weights), f"{path}: metrics"
-  )
-  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-    raise base.InputError(f"{path}: exists, expected no folder or an empty one")
+  metrics = _new_metrics(path, metrics, len(weights))
   # A sibling: a rename is atomic within one file system only. Not from
   # tempfile, whose folders nobody else may read.
   temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
   try:
-    temporary.mkdir(parents=True)
-    with replace_file(temporary / WEIGHTS) as file:
-      np.save(file, weights, allow_pickle=False)
-    for name, content in (
-      (METRICS, _csv_gz(metrics)),
-      (LAYOUT, layout.text().encode()),
-    ):
-      with replace_file(temporary / name) as file:
-        file.write(content)
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    with _refused(path):
+      temporary.mkdir(parents=True)
+      with replace_file(temporary / WEIGHTS) as file:
+        np.save(file, weights, allow_pickle=False)
+      _complete(temporary, path, metrics, layout)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def complete_zoo(
+  folder: str | os.PathLike[str],
+  path: str | os.PathLike[str],
+  metrics: pd.DataFrame,
+  layout: Layout,
+) -> None:
+  """Makes a zoo of a folder that holds its weights; as `write_zoo`.
+
+  Args:
+    folder: with `WEIGHTS`, float32, durably written; becomes the zoo. It is in
+      the same file system as `path`.
+    path: the folder of the zoo: absent or empty.
+    metrics: see `write_zoo`.
+    layout: see `write_zoo`.
+
+  Raises:
+    InputError: the arguments do not fit each other, or `path` is not empty.
+  """
+  if not processes.is_first():
+    return
+  folder, path = pathlib.Path(folder), _new_path(path)
+  weights = formats.read_npy(folder / WEIGHTS)
+  _check_weights(weights, layout, str(folder / WEIGHTS), np.float32)
+  metrics = _new_metrics(path, metrics, len(weights))
+  with _refused(path):
+    _complete(folder, path, metrics, layout)
+
+
+def _new_path(path: str | os.PathLike[str]) -> pathlib.Path:
+  """The path of a zoo that will be written.
+
+  Raises:
+    InputError: there is something already.
+  """
+  path = pathlib.Path(os.path.expanduser(path)).resolve()
+  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    raise base.InputError(f"{path}: exists, expected no folder or an empty one")
+  return path
+
+
+def _new_metrics(
+  path: pathlib.Path, metrics: pd.DataFrame, count: int
+) -> pd.DataFrame:
+  return _check_metrics(
+    metrics.reset_index(drop=True), count, f"{path}: metrics"
+  )
+
+
+@contextlib.contextmanager
+def _refused(path: pathlib.Path) -> Iterator[None]:
+  """Turns refusals of the system into a one-line `InputError`."""
+  try:
+    yield
   except OSError as error:
     reason = " ".join(str(error).split())
     raise base.InputError(
       f"{path}: cannot be written ({reason}); expected a folder that is empty"
       " and may be written to"
     ) from error
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _complete(
+  folder: pathlib.Path,
+  path: pathlib.Path,
+  metrics: pd.DataFrame,
+  layout: Layout,
+) -> None:
+  """Writes all but the weights into a folder, and renames it."""
+  for name, content in (
+    (METRICS, _csv_gz(metrics)),
+    (LAYOUT, layout.text().encode()),
+  ):
+    with replace_file(folder / name) as file:
+      file.write(content)
+  os.replace(folder, path)
+  sync_folder(path.parent)
 
 
 def column(files: ZooFiles, name: str) -> np.ndarray:
@@ -203,7 +267,15 @@ def read_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:
   # Ascending: neighbours in the file are read together.
   for block in _blocks(files, np.argsort(rows, kind="stable")):
     weights[block] = _float32(files.weights[rows[block]])
+  _release(files)
   return weights
+
+
+def _release(files: ZooFiles) -> None:
+  """Gives back the memory of what was read, which the mapping keeps."""
+  mapping = files.weights.base
+  if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _float32(weights: np.ndarray) -> np.ndarray:

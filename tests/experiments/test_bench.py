@@ -18,26 +18,23 @@ from scalegmn_jax.targets.cnn import cnn
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def bench(*arguments):
-  return subprocess.run(
-    [sys.executable, "-m", "experiments.bench", *arguments],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
   """The folder of a tiny bench in which one case fails."""
   folder = tmp_path_factory.mktemp("bench")
-  done = bench(
-    "--config=configs/bench.py:tiny",
-    f"--out={folder}",
-    f"--config.cases={bench_config.get_config('tiny').cases},growth_networks",
-    "--config.growth.networks=(3,)",
-    "--config.growth.timed.networks=1",
+  cases_of_tiny = bench_config.get_config("tiny").cases
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "experiments.bench", f"--out={folder}"),
+      "--config=configs/bench.py:tiny",
+      f"--config.cases={cases_of_tiny},growth_networks",
+      "--config.growth.networks=(3,)",
+      "--config.growth.timed.networks=1",
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=600,
   )
   assert done.returncode == 1, done.stdout + done.stderr
   assert "1 of 11 cases failed: growth_networks" in done.stderr, done.stdout
@@ -108,25 +105,29 @@ def test_collectives_of_a_program():
   assert sharding.collectives(program) == (2, 18 * 4 + 6 * 2 + 4 + 12 * 4)
 
 
-def test_results_are_compared(results, tmp_path):
+def test_results_are_compared(results, tmp_path, program):
   first = results / "bench.json"
   written = json.loads(first.read_text())
   kept = [r for r in written["rows"] if r["case"] == "connectivity_direct"]
   (tmp_path / "bench.json").write_text(json.dumps(written | {"rows": kept}))
-  done = bench(f"--compare={first},{tmp_path / 'bench.json'}")
-  assert done.returncode == 0, done.stderr
-  lines = {line.split()[1]: line for line in done.stdout.splitlines()[1:]
+  status, out, err = program(
+    "experiments.bench", f"--compare={first},{tmp_path / 'bench.json'}"
+  )
+  assert status == 0, err
+  lines = {line.split()[1]: line for line in out.splitlines()[1:]
            if len(line.split()) > 1}  # fmt: skip
   assert "missing" in lines["zoo"]
   assert "missing" not in lines["connectivity_direct"]
-  assert "processes 2" in done.stdout
+  assert "processes 2" in out
 
 
-def test_files_that_cannot_be_compared(results, tmp_path):
+def test_files_that_cannot_be_compared(results, tmp_path, program):
   missing = tmp_path / "none.json"
-  done = bench(f"--compare={results / 'bench.json'},{missing}")
-  assert done.returncode == 1
-  assert done.stderr.strip() == f"error: {missing}: no such file"
+  status, _, err = program(
+    "experiments.bench", f"--compare={results / 'bench.json'},{missing}"
+  )
+  assert status == 1
+  assert err.strip() == f"error: {missing}: no such file"
   other = tmp_path / "other.json"
   other.write_text('{"rows": [{"case": "a", "step": {}}]}')
   with pytest.raises(InputError, match="other.json: not the results of a benc"):

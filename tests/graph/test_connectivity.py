@@ -8,12 +8,15 @@ import jraph
 import numpy as np
 import pytest
 
-from scalegmn_jax.graph.connectivity import NetworkConnectivity
+from scalegmn_jax.graph import connectivity
+from scalegmn_jax.graph.connectivity import ByKernel, NetworkConnectivity
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.targets.mlp import mlp
 
 
-@pytest.fixture(params=[None, 4], ids=["whole", "blocks"])
+# In blocks of 9 edges some kernels are whole, some are divided evenly, and some
+# have rows that remain.
+@pytest.fixture(params=[None, 4, 9], ids=["whole", "rows", "blocks"])
 def edge_block(request):
   return request.param
 
@@ -43,9 +46,14 @@ def by_index(topology, x, e, edges):
 def by_blocks(x, e, edges):
   features = {"x": x, "y": x * x}
   return (
-    edges.map(on_edge, features, e, features),
+    joined(edges.map(on_edge, features, e, features)),
     edges.sum(on_edge, features, e, features),
   )
+
+
+def joined(values):
+  """The result of `map` as one array."""
+  return jnp.concatenate(jax.tree.leaves(values))
 
 
 def features(topology, d=3):
@@ -58,10 +66,10 @@ def features(topology, d=3):
 
 def parts(topology, edge_block):
   """All nonempty edge sets of a network, in both directions."""
-  connectivity = NetworkConnectivity(topology, edge_block)
+  forward = NetworkConnectivity(topology, edge_block)
   return [
     edges
-    for c in (connectivity, connectivity.reverse())
+    for c in (forward, forward.reverse())
     for edges in (c.all_edges, c.into_hidden, c.into_fixed)
     if edges.blocks
   ]
@@ -98,10 +106,10 @@ def test_gradients_are_the_gradients_of_gathers(x64, residual_mlp, edge_block):
 
 def test_parts_are_by_receiver(kind):
   topology = topology_of(kind)
-  connectivity = NetworkConnectivity(topology)
+  forward = NetworkConnectivity(topology)
   for c, ends in (
-    (connectivity, topology.receivers),
-    (connectivity.reverse(), topology.senders),
+    (forward, topology.receivers),
+    (forward.reverse(), topology.senders),
   ):
     hidden = np.zeros(topology.vertices, bool)
     hidden[c.hidden] = True
@@ -112,7 +120,45 @@ def test_parts_are_by_receiver(kind):
     both = [b.leaf for b in c.into_hidden.blocks + c.into_fixed.blocks]
     assert sorted(both) == sorted(b.leaf for b in topology.blocks)
     assert c.all_edges.blocks == topology.blocks
-  assert connectivity.reverse().reverse() == connectivity
+  assert forward.reverse().reverse() == forward
+
+
+def test_values_by_kernel_are_read_as_one_array_is(x64, kind, edge_block):
+  topology = topology_of(kind)
+  x, e = features(topology)
+  split = ByKernel(tuple(e[b.edges] for b in topology.blocks))
+  for edges in parts(topology, edge_block):
+    assert_close(by_blocks(x, split, edges), by_blocks(x, e, edges))
+
+
+def test_several_features_of_edges_in_and_out(x64, kind, edge_block):
+  topology = topology_of(kind)
+  _, e = features(topology)
+  every = NetworkConnectivity(topology, edge_block).all_edges
+  both = every.map(
+    lambda _, edges, __: {"sum": edges[0] + edges[1], "first": edges[0]},
+    None, (e, topology.edge_type[:, None]), None,
+  )  # fmt: skip
+  np.testing.assert_array_equal(joined(both["first"]), e)
+  np.testing.assert_array_equal(
+    joined(both["sum"]), e + topology.edge_type[:, None]
+  )
+
+
+@pytest.mark.parametrize(
+  "rows, most, expected",
+  [(784, 4, 4), (1500, 32, 30), (7, 100, 7), (13, 5, 5), (3, 0, 1)],
+)
+def test_rows_are_divided_evenly_where_it_costs_little(rows, most, expected):
+  assert connectivity._rows_at_a_time(rows, most) == expected
+
+
+def test_only_large_graphs_are_computed_in_blocks(monkeypatch):
+  default = connectivity.default_edge_block
+  assert default(688, 128) is None and default(2**17, 32) is None
+  assert default(2**17 + 1, 32) == 2**13
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert default(2**17 + 1, 32) is None and default(2**22, 32) == 2**21
 
 
 def test_edge_blocks_save_temporary_memory():
@@ -134,16 +180,14 @@ def test_edge_blocks_save_temporary_memory():
 
 def test_sums_at_vertices_without_edges_are_zero(residual_mlp):
   topology = topology_of(residual_mlp)
-  connectivity = NetworkConnectivity(topology)
+  forward = NetworkConnectivity(topology)
 
   @jax.jit
   def degrees(ones):
     def count(edges):
       return edges.sum(lambda _, e, __: e, None, ones, None)
 
-    return count(connectivity.all_edges), count(
-      connectivity.reverse().all_edges
-    )
+    return count(forward.all_edges), count(forward.reverse().all_edges)
 
   sums = jax.tree.map(np.asarray, degrees(jnp.ones((topology.edges, 1))))
   assert (sums[0][topology.spaces["input"]] == 0).all()

@@ -21,11 +21,7 @@ from scalegmn_jax import saved
 from scalegmn_jax.base import InputError
 from scalegmn_jax.training.checkpoints import Checkpoints
 from scalegmn_jax.training.metrics import Metrics
-from scalegmn_jax.training.step import (
-  from_stored,
-  init_state,
-  to_stored,
-)
+from scalegmn_jax.training.step import from_stored, init_state, to_stored
 
 ARCHIVE = pathlib.Path(__file__).parents[1] / "formats" / "workdir_1.tar.gz"
 

@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import types
 
 import jax
@@ -191,18 +188,12 @@ def test_bad_spaces(text, message):
     ("gs://bucket/sweep", "--workdir=gs://bucket/sweep: expected a folder of"),
   ],
 )
-def test_the_command(workdir, message, tmp_path):
-  result = subprocess.run(
-    [
-      *(sys.executable, "-m", "experiments.sweep"),
-      *("--config=configs/cnn.py:tiny", "--vary=model.width=0..0"),
-      f"--workdir={workdir or tmp_path / 'sweep'}",
-    ],
-    cwd=ROOT,
-    env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
-    capture_output=True,
-    text=True,
+def test_the_command(workdir, message, tmp_path, program, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+  status, _, err = program(
+    *("experiments.sweep", "--config=configs/cnn.py:tiny"),
+    *("--vary=model.width=0..0", f"--workdir={workdir or tmp_path / 'sweep'}"),
   )
-  assert result.returncode == 1
-  assert message in result.stderr
-  assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+  assert status == 1
+  assert message in err
+  assert len(err.strip().splitlines()) == 1, err

@@ -31,18 +31,16 @@ class BatchEdges:
   rows: tuple[slice, ...]
   vertices: int
 
-  def map(
-    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
-  ) -> jax.Array:
+  def map(self, f: EdgeFn, senders: Any, edges: Any, receivers: Any) -> Any:
     """See `interface.EdgeSet`."""
     return f(
       _take(senders, self._select(self.senders)),
-      self._select(edges),
+      jax.tree.map(self._select, edges),
       _take(receivers, self._select(self.receivers)),
     )
 
   def sum(
-    self, f: EdgeFn, senders: Any, edges: jax.Array, receivers: Any
+    self, f: EdgeFn, senders: Any, edges: Any, receivers: Any
   ) -> jax.Array:
     """See `interface.EdgeSet`."""
     if not self.rows:
