@@ -1,6 +1,7 @@
 """Interprets a jaxpr on index sets in place of numbers."""
 
-import dataclasses
+import copy
+import functools
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,19 +18,29 @@ _LIBRARIES = ("jax", "flax", "haiku", "equinox", "optax")
 """Packages whose lines of code are not named as the place of a primitive."""
 
 
-@dataclasses.dataclass(frozen=True)
 class Value:
   """How an array transforms.
 
   Attributes:
-    axes: one per axis of the array.
     zero: the array is 0, so it has every exponent.
     data: it depends on the inputs of the function.
+
+  Args:
+    axes: one per axis of the array.
+    zero, data: see above.
   """
 
-  axes: tuple[Axis, ...]
-  zero: bool = False
-  data: bool = False
+  def __init__(
+    self, axes: tuple[Axis, ...], *, zero: bool = False, data: bool = False
+  ):
+    self._axes = axes
+    self.zero = zero
+    self.data = data
+
+  @property
+  def axes(self) -> tuple[Axis, ...]:
+    """How each axis transforms."""
+    return self._axes
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -39,6 +50,68 @@ class Value:
   def replaced(self, axes: Iterable[Axis]) -> "Value":
     """A value with other axes that is not known to be 0."""
     return Value(tuple(axes), data=self.data)
+
+  def marked(self, data: bool) -> "Value":
+    """The value with another `data`."""
+    result = copy.copy(self)
+    result.data = data
+    return result
+
+  def transposed(self, order: Sequence[int]) -> "Value":
+    """The value with its axes in another order."""
+    return Value(tuple(self.axes[i] for i in order), zero=self.zero)
+
+  def part(self, axis: int, start: int, limit: int) -> "Value | None":
+    """The indices start:limit along an axis, if they are known apart."""
+    del axis, start, limit
+    return None
+
+
+class Reshaped(Value):
+  """An array with one axis more, whose slices are known apart.
+
+  Queries, keys and values of one kernel are slices along the first of the axes
+  into which the channels are reshaped. They transform each in its own way, if
+  they are taken from the channels; taken from the reshaped array, they share
+  the other axes. The array is reshaped when something else is done with it.
+
+  Args:
+    shape: of the array.
+    at: the axis along which slices are known apart.
+    settle: () -> the axes of the whole array.
+    cut: (start, limit) -> the slice along `at`.
+  """
+
+  def __init__(
+    self,
+    shape: Sequence[int],
+    at: int,
+    settle: Callable[[], tuple[Axis, ...]],
+    cut: Callable[[int, int], Value],
+  ):
+    super().__init__(())
+    self._shape, self._at = tuple(shape), at
+    # Copies of the array share one result.
+    self._settle, self._cut = functools.cache(settle), cut
+
+  @property
+  def axes(self) -> tuple[Axis, ...]:
+    return self._settle()
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self._shape
+
+  def transposed(self, order: Sequence[int]) -> Value:
+    return Reshaped(
+      [self._shape[i] for i in order],
+      list(order).index(self._at),
+      lambda: tuple(self.axes[i] for i in order),
+      lambda start, limit: self._cut(start, limit).transposed(order),
+    )
+
+  def part(self, axis: int, start: int, limit: int) -> Value | None:
+    return self._cut(start, limit) if axis == self._at else None
 
 
 def constant(array: Any) -> Value:
@@ -158,7 +231,7 @@ class Interpreter:
           raise AssertionError(
             f"the rule of {equation.where} gives {value.shape}, not {shape}"
           )
-        values[var] = dataclasses.replace(value, data=data)
+        values[var] = value.marked(data)
     return [read(atom) for atom in jaxpr.outvars]
 
   def run_closed(self, jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
