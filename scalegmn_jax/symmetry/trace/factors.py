@@ -117,13 +117,13 @@ def axis_size(axis: Axis) -> int:
 
 def positions(size: int) -> Axis:
   """An axis on which nothing acts."""
-  return (_positions(size),)
+  return (_positions(size),) if size else ()
 
 
 def variable(size: int, power: Expression | None = None) -> Axis:
   """An axis with a node of its own."""
-  if size == 1:
-    return ((),)
+  if size < 2:
+    return positions(size)
   return ((Factor(size, Node(size), power or {}),),)
 
 

@@ -2,7 +2,9 @@
 
 import copy
 import functools
+import itertools
 import pathlib
+import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,8 +16,21 @@ from jax.extend import core
 from scalegmn_jax.symmetry.trace import factors
 from scalegmn_jax.symmetry.trace.factors import Axis, Ledger
 
-_LIBRARIES = ("jax", "flax", "haiku", "equinox", "optax")
+_LIBRARIES = ("jax", "flax", "haiku", "equinox", "jaxtyping", "einops")
 """Packages whose lines of code are not named as the place of a primitive."""
+
+_STANDARD = sysconfig.get_path("stdlib")
+
+
+@functools.cache
+def _is_library(file_name: str) -> bool:
+  """Whether a file is of `_LIBRARIES`, of Python or of this package."""
+  path = pathlib.Path(file_name)
+  for folder, name in itertools.pairwise(path.parts):
+    if folder.endswith("-packages"):
+      return name in _LIBRARIES
+  here = pathlib.Path(__file__).parents[2]
+  return path.is_relative_to(_STANDARD) or path.is_relative_to(here)
 
 
 class Value:
@@ -164,15 +179,15 @@ class Equation:
     self.shapes = [getattr(v.aval, "shape", ()) for v in eqn.outvars]
     self.dtypes = [getattr(v.aval, "dtype", None) for v in eqn.outvars]
 
-  @property
+  @functools.cached_property
   def where(self) -> str:
     scope = str(self._eqn.source_info.name_stack)
     place = [scope] if scope else []
     traceback = self._eqn.source_info.traceback
     for frame in traceback.frames if traceback is not None else ():
-      path = pathlib.Path(frame.file_name)
-      if not {*path.parts} & {*_LIBRARIES}:
-        place.append(f"{path.name}:{frame.line_num}")
+      if not _is_library(frame.file_name):
+        file = pathlib.Path(frame.file_name).name
+        place.append(f"{file}:{frame.line_num}")
         break
     return f"{self.name} ({', '.join(place)})" if place else self.name
 

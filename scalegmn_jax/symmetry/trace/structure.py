@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalegmn_jax.symmetry.trace import factors
-from scalegmn_jax.symmetry.trace.factors import Axis, Ledger
+from scalegmn_jax.symmetry.trace.elementwise import (
+  require_zero,
+  without_powers,
+)
+from scalegmn_jax.symmetry.trace.factors import SIGN, Axis, Ledger
 from scalegmn_jax.symmetry.trace.interpreter import (
   Equation,
   Interpreter,
@@ -238,6 +242,24 @@ def _concatenate(interpreter, equation, values):
   return [_joined(interpreter, equation, values, equation.params["dimension"])]
 
 
+def _stack(interpreter, equation, values):
+  at = equation.params["axis"] % len(equation.shapes[0])
+  one = factors.positions(1)
+  longer = [
+    Value((*v.axes[:at], one, *v.axes[at:]), zero=v.zero) for v in values
+  ]
+  return [_joined(interpreter, equation, longer, at)]
+
+
+def _tile(interpreter, equation, values):
+  value = values[0]
+  axes = [
+    interpreter.ledger.product([factors.variable(n), axis])
+    for n, axis in zip(equation.params["reps"], value.axes, strict=True)
+  ]
+  return [Value(tuple(axes), zero=value.zero)]
+
+
 def _pad(interpreter, equation, values):
   value, padding = values
   if value.zero and padding.zero:
@@ -272,6 +294,8 @@ def _rev(interpreter, equation, values):
 
 
 def _cumulative(interpreter, equation, values):
+  if equation.name != "cumsum":
+    require_zero(interpreter, values[0], SIGN)
   axes = list(values[0].axes)
   at = equation.params["axis"]
   axes[at] = interpreter.ledger.freeze(axes[at], equation.where)
@@ -303,6 +327,59 @@ def _gather(interpreter, equation, values):
   for i, axis in zip(dims.offset_dims, kept, strict=True):
     axes[i] = axis
   return [operand.replaced(axes)]
+
+
+def _scatter(interpreter, equation, values):
+  """Whole axes pass, as in `_gather`."""
+  operand, indices, updates = values
+  dims = equation.params["dimension_numbers"]
+  ledger, where = interpreter.ledger, equation.where
+  for axis in indices.axes:
+    ledger.freeze(axis, where)
+  dropped = {*dims.inserted_window_dims, *dims.operand_batching_dims}
+  window = [i for i in range(len(operand.axes)) if i not in dropped]
+  passing = {}  # axis of the operand -> axis of the updates
+  for i, j in zip(window, dims.update_window_dims, strict=True):
+    whole = operand.shape[i] == updates.shape[j]
+    if whole and i not in dims.scatter_dims_to_operand_dims:
+      passing[i] = j
+  for j, axis in enumerate(updates.axes):
+    if j not in passing.values():
+      ledger.freeze(axis, where)
+  axes = []
+  for i, axis in enumerate(operand.axes):
+    if i not in passing:
+      axes.append(ledger.freeze(axis, where))
+    elif operand.zero or updates.zero:
+      axes.append(axis if updates.zero else updates.axes[passing[i]])
+    else:
+      axes.append(ledger.equal(axis, updates.axes[passing[i]], where))
+  return [operand.replaced(axes)]
+
+
+def _sort(interpreter, equation, values):
+  """Positive multipliers of other axes do not change the order along one."""
+  at, ledger = equation.params["dimension"], interpreter.ledger
+  first, results = values[0], []
+  for value in values:
+    require_zero(interpreter, value, SIGN)
+    axes = list(value.axes)
+    for i, axis in enumerate(axes):
+      if i != at:
+        ledger.meet(first.axes[i], axis, equation.where)
+    axes[at] = ledger.freeze(axes[at], equation.where)
+    results.append(value.replaced(axes))
+  return results
+
+
+def _top_k(interpreter, equation, values):
+  at, value = equation.params.get("axis", -1), values[0]
+  require_zero(interpreter, value, SIGN)
+  axes = list(value.axes)
+  interpreter.ledger.freeze(axes[at], equation.where)
+  axes[at] = factors.positions(equation.params["k"])
+  largest = value.replaced(axes)
+  return [largest, without_powers(largest)]
 
 
 def _dynamic_slice(interpreter, equation, values):
@@ -428,8 +505,13 @@ RULES: dict[str, Rule] = {
   "concatenate": _concatenate,
   "pad": _pad,
   "rev": _rev,
-  "cumsum": _cumulative,
+  **dict.fromkeys("cumsum cummax cummin".split(), _cumulative),
+  "stack": _stack,
+  "tile": _tile,
+  "sort": _sort,
+  "top_k": _top_k,
   "gather": _gather,
+  **dict.fromkeys("scatter scatter-add scatter-sub".split(), _scatter),
   "dynamic_slice": _dynamic_slice,
   "dynamic_update_slice": _dynamic_update_slice,
   "scan": _scan,
