@@ -114,6 +114,11 @@ class Axis:
   role: str = ""
 
   @property
+  def kind(self) -> str:
+    """The role, also where the power says it."""
+    return self.role or ("sends" if self.power == -1 else "receives")
+
+  @property
   def powers(self) -> tuple[int | Fraction, ...]:
     """The exponent of each multiplier."""
     return self.power if isinstance(self.power, tuple) else (self.power,)

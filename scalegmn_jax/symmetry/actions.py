@@ -218,7 +218,9 @@ def _along_parts(
         part = along(part, position + i, entry)
     parts.append(part.reshape(*before, stop - start, *after))
     start = stop
-  return weight.__array_namespace__().concat(parts, axis=position)
+  if any(isinstance(part, jax.Array) for part in parts):
+    return jnp.concatenate(parts, axis=position)
+  return np.concatenate(parts, axis=position)
 
 
 def inverse(g: GroupElement) -> GroupElement:

@@ -191,13 +191,18 @@ class _Block(NamedTuple):
 
   def along(self, spec: SymmetrySpec, factors: Factors, i: int) -> jax.Array:
     """Sums [n] over all axes but the i-th, with the factors of these axes."""
+
+    def factor(j):
+      found = _factor(spec, factors, self.ends[j])
+      if found is None:
+        return jnp.ones(self.size.shape[j], self.size.dtype)
+      return found
+
     size = self.size
-    for j in reversed(range(len(self.ends))):
-      if j != i:
-        factor = _factor(spec, factors, self.ends[j])
-        if factor is None:
-          factor = jnp.ones(size.shape[0 if j < i else -1], size.dtype)
-        size = jnp.tensordot(factor, size, 1) if j < i else size @ factor
+    for j in reversed(range(i + 1, len(self.ends))):
+      size = size @ factor(j)
+    for j in range(i):
+      size = jnp.tensordot(factor(j), size, 1)
     return size
 
 

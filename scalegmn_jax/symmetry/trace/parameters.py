@@ -95,6 +95,7 @@ def symmetry_of(jaxpr: core.ClosedJaxpr, params: Weights) -> SymmetrySpec:
   )
   for output in outputs:
     for axis in output.axes:
+      interpreter.outputs += [f.node for s in axis for f in s if f.node]
       ledger.freeze(axis, "an output")
   return spec_of(ledger, interpreter, parameters, tree)
 
