@@ -135,7 +135,9 @@ def sample_on_host(
       continue
     groups = space.multipliers or space.groups[:1]
     q = np.stack([draws[group](space.size) for group in groups])
-    permutation = order(space.size) if space.permuted else np.arange(space.size)
+    permutation: Any = np.arange(space.size)
+    if space.permuted:
+      permutation = order(space.size)
     multiplier: Any = q if space.multipliers else q[0]
     element[name] = Element(permutation, multiplier)
   return element
@@ -218,9 +220,9 @@ def _along_parts(
         part = along(part, position + i, entry)
     parts.append(part.reshape(*before, stop - start, *after))
     start = stop
-  if any(isinstance(part, jax.Array) for part in parts):
-    return jnp.concatenate(parts, axis=position)
-  return np.concatenate(parts, axis=position)
+  on_host = not any(isinstance(part, jax.Array) for part in parts)
+  module: Any = np if on_host else jnp
+  return module.concatenate(parts, axis=position)
 
 
 def inverse(g: GroupElement) -> GroupElement:

@@ -212,11 +212,10 @@ def _blocks(spec: SymmetrySpec, weights: Weights) -> list[_Block]:
     sizes: dict[tuple[Axis, ...], jax.Array] = {}
     for part, entries in parts(spec, weight, axes.axes):
       # Axes that send come first: the block of a kernel is [in, out].
-      acting = sorted(
-        (i for i, entry in enumerate(entries) if entry is not None),
-        key=lambda i: entries[i].power == 1,
-      )
-      ends = tuple(entries[i] for i in acting)
+      found = [(i, axis) for i, axis in enumerate(entries) if axis is not None]
+      found.sort(key=lambda item: item[1].power == 1)
+      acting = [i for i, _ in found]
+      ends = tuple(axis for _, axis in found)
       _check_ends(spec, name, ends)
       size = jnp.moveaxis(jnp.abs(part), acting, range(len(acting)))
       size = size.reshape(*size.shape[: len(acting)], -1).sum(-1)
@@ -226,9 +225,9 @@ def _blocks(spec: SymmetrySpec, weights: Weights) -> list[_Block]:
 
 
 def parts(
-  spec: SymmetrySpec, weight: jax.Array, entries: tuple[Any, ...]
-) -> Iterator[tuple[jax.Array, tuple[Axis | None, ...]]]:
-  """(part, entries of its axes): the weight without split axes."""
+  spec: SymmetrySpec, weight: Any, entries: tuple[Any, ...]
+) -> Iterator[tuple[Any, tuple[Axis | None, ...]]]:
+  """(part, entries of its axes): a weight, of jax or numpy, without splits."""
   split = [i for i, entry in enumerate(entries) if isinstance(entry, Split)]
   if not split:
     yield weight, entries

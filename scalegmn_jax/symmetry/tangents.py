@@ -151,12 +151,11 @@ def _equations(
 
   Equal ones, of weights that differ in a kernel position, are there once.
   """
-  acting = [i for i, entry in enumerate(entries) if entry is not None]
-  others = tuple(i for i in range(weight.ndim) if i not in acting)
+  acting = [axis for axis in entries if axis is not None]
+  others = tuple(i for i, axis in enumerate(entries) if axis is None)
   index = np.nonzero((weight != 0).any(axis=others))
   rows, places, powers = [], [], []
-  for i, numbers in zip(acting, index, strict=True):
-    axis = entries[i]
+  for axis, numbers in zip(acting, index, strict=True):
     space = spec.spaces[axis.space]
     for k, m in enumerate(space.scales):
       rows.append(np.arange(len(numbers)))

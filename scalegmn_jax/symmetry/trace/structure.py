@@ -164,7 +164,7 @@ def _between(ledger: Ledger, axis: Axis, start: int, limit: int) -> Axis:
 def _slice(interpreter, equation, values):
   p, value = equation.params, values[0]
   strides = p["strides"] or (1,) * len(value.shape)
-  bounds = list(
+  bounds: list[tuple[int, int, int]] = list(
     zip(p["start_indices"], p["limit_indices"], strides, strict=True)
   )
   for i, (start, limit, stride) in enumerate(bounds):
