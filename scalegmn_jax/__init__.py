@@ -17,6 +17,7 @@ from scalegmn_jax.base import (
   SymmetrySpec,
   TargetNetwork,
 )
+from scalegmn_jax.files.networks import load_network, save_network
 from scalegmn_jax.gmn.metanetworks import functional, operator
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.runtime import keep_compiled
@@ -60,6 +61,7 @@ __all__ = [
   "functional",
   "keep_compiled",
   "load_functional",
+  "load_network",
   "load_operator",
   "make_target",
   "mlp",
@@ -67,6 +69,7 @@ __all__ = [
   "pretrained",
   "register_target",
   "save_functional",
+  "save_network",
   "save_operator",
   "trace",
   "train",
