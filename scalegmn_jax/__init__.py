@@ -28,6 +28,7 @@ from scalegmn_jax.saved import (
   save_functional,
   save_operator,
 )
+from scalegmn_jax.targets import torch_networks
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.targets.registry import make_target, register_target
@@ -71,6 +72,7 @@ __all__ = [
   "save_functional",
   "save_network",
   "save_operator",
+  "torch_networks",
   "trace",
   "train",
 ]
