@@ -262,12 +262,15 @@ def _attention(
 ) -> jax.Array:
   """`torch.nn.MultiheadAttention` of x [N, T, D] with itself."""
   count, tokens, width = x.shape
-  weight, bias = (
-    params[f"{name}.in_proj_weight"],
-    params[f"{name}.in_proj_bias"],
+  # Split before the product: the three parts have symmetries of their own.
+  weights = jnp.split(params[f"{name}.in_proj_weight"], 3)
+  biases = jnp.split(params[f"{name}.in_proj_bias"], 3)
+  q, k, v = (
+    (jnp.einsum("nti,oi->nto", x, w) + b[None, None]).reshape(
+      count, tokens, heads, -1
+    )
+    for w, b in zip(weights, biases, strict=True)
   )
-  x = jnp.einsum("nti,oi->nto", x, weight) + bias[None, None]
-  q, k, v = jnp.moveaxis(x.reshape(count, tokens, 3, heads, -1), 2, 0)
   scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / math.sqrt(width // heads)
   x = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v)
   return _linear(params, f"{name}.out_proj", x.reshape(count, tokens, width))

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import scalegmn_jax as sg
 from scalegmn_jax import torch_networks
+from scalegmn_jax.symmetry import actions
 
 torch = pytest.importorskip("torch", reason="the extra `torch` is missing")
 nn, F = torch.nn, torch.nn.functional
@@ -242,3 +244,98 @@ def test_the_outputs_are_those_of_torch(name):
     expected = module(torch.from_numpy(x)).numpy()
   found = jax.jit(function)(parameters(module), x)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+# (size, number of positive multipliers) of each space that is not fixed.
+SPACES = {
+  # The streams are one space each. Multipliers of the first: before each of its
+  # three BatchNorms, and after; inside a block: before and after one.
+  "resnet": [(4, 2), (4, 2), (4, 4), (8, 2), (8, 3)],
+  "bottlenecks": [(4, 2)] * 7 + [(8, 3), (16, 4)],
+  # Groups and the channels in each: of the first convolution on one side and of
+  # the grouped one on the other.
+  "resnext": [(2, 2), (2, 2), (2, 4), (4, 2), (8, 3)],
+  "vgg": [(4, 1), (5, 1), (6, 1), (7, 1), (8, 1)],
+  "vgg with batch norm": [(4, 2), (4, 2), (5, 2), (7, 1), (8, 1)],
+  "padded lenet": [(6, 1), (7, 1), (11, 1), (12, 1)],
+  # relu6 fixes the multiplier behind a BatchNorm.
+  "mobilenet_v2": [
+    (4, 2), (5, 2), (5, 3), (6, 2), (9, 1), (12, 2), (15, 2), (15, 2),
+  ],
+  # In each block heads, dimensions of q·k and of v·o, and hidden neurons of a
+  # GELU; the stream has a multiplier behind each LayerNorm.
+  "vit": [(2, 2)] * 2 + [(4, 1)] * 4 + [(8, 5)] + [(11, 0)] * 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_symmetry_of_each(name):
+  module, function, shape = made(name)
+  x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+  target = sg.trace(function, parameters(module), x)
+  found = [
+    (space.size, (space.multipliers or space.groups).count("scale"))
+    for space in target.spec.spaces.values()
+    if not space.fixed
+  ]
+  assert sorted(found) == SPACES[name]
+
+
+def test_a_file_of_torch_is_edited_in_three_lines(tmp_path):
+  module, _, shape = made("resnet of cifar")
+  file, edited = tmp_path / "resnet.pt", tmp_path / "edited.pt"
+  torch.save(module.state_dict(), file)
+  x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+  before = module(torch.from_numpy(x)).detach().numpy()
+
+  def edit(target, params):
+    g = actions.sample_on_host(
+      np.random.default_rng(0), target.spec, decades=0.3
+    )
+    return actions.act(g, target.spec, params)
+
+  params = sg.load_network(file)
+  target = sg.trace(torch_networks.resnet, params, x, verify=False)
+  sg.save_network(edited, edit(target, params), source=file)
+
+  old, new = torch.load(file), torch.load(edited)
+  assert not np.allclose(old["conv1.weight"], new["conv1.weight"])
+  assert torch.equal(old["bn1.running_var"], new["bn1.running_var"]) is False
+  module.load_state_dict(new)
+  after = module(torch.from_numpy(x)).detach().numpy()
+  np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("name", "missing", "message"),
+  [
+    ("resnet", "layer1.1.bn2.bias", "resnet: params have no layer1.1.bn2.bias"),
+    ("vgg", "features", "vgg: params have no features.0.weight"),
+    (
+      "mobilenet_v2",
+      "features",
+      "mobilenet_v2: params have no features.1.conv",
+    ),
+    ("vit", "encoder.ln.weight", "vit: params have no encoder.ln.weight"),
+  ],
+)
+def test_missing_weights(name, missing, message):
+  module, function, shape = made(name)
+  params = {
+    key: value
+    for key, value in parameters(module).items()
+    if not key.startswith(missing)
+  }
+  with pytest.raises(sg.InputError, match=message):
+    jax.eval_shape(function, params, jnp.zeros((1, *shape)))
+
+
+def test_arguments_that_do_not_fit():
+  module, function, _ = made("lenet")
+  with pytest.raises(
+    sg.InputError, match="images of 20x20 do not give the 175"
+  ):
+    function(parameters(module), jnp.zeros((1, 1, 20, 20)))
+  module, _, shape = made("vit")
+  with pytest.raises(sg.InputError, match="heads is 3, expected a divisor of"):
+    torch_networks.vit(parameters(module), jnp.zeros((1, *shape)), heads=3)
