@@ -76,7 +76,9 @@ def trace(
   def apply_inputs(weights, x, activation=0, dropout=None):
     del activation  # a traced function has its own
     if dropout is not None:
-      raise InputError("a traced target has no dropout, expected None")
+      raise InputError(
+        "a traced target has no dropout, expected a rate of 0, or none"
+      )
     return apply(weights, *(x if len(inputs) > 1 else (x,)))
 
   init = init or noisy
