@@ -98,14 +98,27 @@ def sample_on_host(
 ) -> GroupElement:
   """As `sample`, of the first activation, with numpy: compiles nothing.
 
+  No permutation is the identity, and in each space some sign is -1: one element
+  shows whether all of them are symmetries.
+
   Args:
     rng: advanced.
     spec: the symmetry.
     decades: positive multipliers are log-uniform in 10**±decades.
   """
+
+  def signs(n):
+    q = rng.choice((-1.0, 1.0), n)
+    return -q if (q > 0).all() else q
+
+  def order(n):
+    permutation = rng.permutation(n)
+    identity = (permutation == np.arange(n)).all()
+    return np.roll(permutation, 1) if identity else permutation
+
   draws = {
     "scale": lambda n: 10 ** rng.uniform(-decades, decades, n),
-    "sign": lambda n: rng.choice((-1.0, 1.0), n),
+    "sign": signs,
     "permutation": np.ones,
   }
   element: dict[str, Any] = {}
@@ -114,9 +127,9 @@ def sample_on_host(
       continue
     groups = space.multipliers or space.groups[:1]
     q = np.stack([draws[group](space.size) for group in groups])
-    order: Any = rng.permutation if space.permuted else np.arange
+    permutation = order(space.size) if space.permuted else np.arange(space.size)
     multiplier: Any = q if space.multipliers else q[0]
-    element[name] = Element(order(space.size), multiplier)
+    element[name] = Element(permutation, multiplier)
   return element
 
 

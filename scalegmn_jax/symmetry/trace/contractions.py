@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from scalegmn_jax.symmetry.trace import factors
-from scalegmn_jax.symmetry.trace.elementwise import require_zero
+from scalegmn_jax.symmetry.trace.elementwise import require_zero, without_powers
 from scalegmn_jax.symmetry.trace.factors import SIGN, Axis
 from scalegmn_jax.symmetry.trace.interpreter import (
   Interpreter,
@@ -118,14 +118,7 @@ def _selected(interpreter, equation, values):
     interpreter.ledger.freeze(value.axes[i], equation.where)
   axes = [axis for i, axis in enumerate(value.axes) if i not in gone]
   # An index does not change with positive multipliers of the other axes.
-  return [
-    value.replaced(
-      [
-        tuple(tuple(f._replace(power={}) for f in s) for s in axis)
-        for axis in axes
-      ]
-    )
-  ]
+  return [without_powers(value.replaced(axes))]
 
 
 def _window(interpreter, equation, values):

@@ -50,7 +50,8 @@ def require_zero(
         interpreter.ledger.require_zero(factor.node, factor.power, kinds)
 
 
-def _without_powers(value: Value) -> Value:
+def without_powers(value: Value) -> Value:
+  """The value of which the multipliers are known to be 1."""
   return each(value, lambda f: f._replace(power={}))
 
 
@@ -61,7 +62,7 @@ def _linear(interpreter, equation, values):
     require_zero(interpreter, values[0], POSITIVE)
     if to != np.bool_:
       return [values[0]]
-    return [_without_powers(values[0])]
+    return [without_powers(values[0])]
   return list(values)
 
 
@@ -78,13 +79,13 @@ def _odd(interpreter, equation, values):
 def _neither(interpreter, equation, values):
   for value in values:
     require_zero(interpreter, value)
-  return [_without_powers(values[0])]
+  return [without_powers(values[0])]
 
 
 def _even(interpreter, equation, values):
   """f(-x) = f(x)."""
   require_zero(interpreter, values[0], POSITIVE)
-  return [_without_powers(values[0])]
+  return [without_powers(values[0])]
 
 
 def _positive_part(interpreter: Interpreter, value: Value, root: int) -> Value:
@@ -134,7 +135,7 @@ def _power(interpreter, equation, values):
 
 
 def _is_finite(interpreter, equation, values):
-  return [_without_powers(values[0])]
+  return [without_powers(values[0])]
 
 
 def _operands(equation: Equation, values: Sequence[Value]) -> list[Value]:
@@ -169,11 +170,11 @@ def _order(interpreter, equation, values):
   (result,) = _sum(interpreter, equation, values)
   if equation.name in ("max", "min"):
     return [result]
-  return [_without_powers(result)]
+  return [without_powers(result)]
 
 
 def _equality(interpreter, equation, values):
-  return [_without_powers(v) for v in _sum(interpreter, equation, values)]
+  return [without_powers(v) for v in _sum(interpreter, equation, values)]
 
 
 def _logic(interpreter, equation, values):
@@ -190,7 +191,7 @@ def _select(interpreter, equation, values):
   choice, *cases = values
   require_zero(interpreter, choice)
   result = sum_of(interpreter, equation, cases)
-  (choice,) = _operands(equation, [_shown(_without_powers(choice))])
+  (choice,) = _operands(equation, [_shown(without_powers(choice))])
   axes = [
     interpreter.ledger.added(a, b, equation.where)
     for a, b in zip(result.axes, choice.axes, strict=True)

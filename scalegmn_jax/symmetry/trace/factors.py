@@ -117,13 +117,13 @@ def axis_size(axis: Axis) -> int:
 
 def positions(size: int) -> Axis:
   """An axis on which nothing acts."""
-  return (_positions(size),)
+  return (_positions(size),) if size else ()
 
 
 def variable(size: int, power: Expression | None = None) -> Axis:
   """An axis with a node of its own."""
-  if size == 1:
-    return ((),)
+  if size < 2:
+    return positions(size)
   return ((Factor(size, Node(size), power or {}),),)
 
 
@@ -260,6 +260,8 @@ class Ledger:
         result = [segment + segments[0] for segment in result]
       elif result == [()]:
         result = list(segments)
+      elif repeated := self._repeated(segments):
+        result = [segment + repeated for segment in result]
       else:
         count = axis_size(tuple(result))
         self.freeze(tuple(result), "an axis of several parts is repeated")
@@ -270,9 +272,25 @@ class Ledger:
           result = list(segments) * count
     return result
 
+  def _repeated(self, segments: Sequence[Segment]) -> Segment | None:
+    """Copies of one segment as a product of positions and the segment.
+
+    The halves of the dimensions of a head that are rotated by one angle.
+    """
+    first, *others = segments
+    nodes = [f.node for f in first]
+    if not any(nodes) or any([f.node for f in s] != nodes for s in others):
+      return None
+    if any([f.size for f in s] != [f.size for f in first] for s in others):
+      return None
+    for other in others:
+      for f, g in zip(first, other, strict=True):
+        self._equal_power(f.node, f.power, g.power)
+    return _positions(len(segments)) + first
+
   def product(self, axes: Sequence[Axis]) -> Axis:
     """The axis whose index is that of all axes, major to minor."""
-    return _merged(self._product([self._split(axis) for axis in axes]))
+    return _merged(self._product([self.resolve(axis) for axis in axes]))
 
   def cut(self, axis: Axis, offset: int) -> tuple[Axis, Axis]:
     """The indices before and from an offset."""

@@ -1,7 +1,10 @@
 """Interprets a jaxpr on index sets in place of numbers."""
 
-import dataclasses
+import copy
+import functools
+import itertools
 import pathlib
+import sysconfig
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,23 +16,46 @@ from jax.extend import core
 from scalegmn_jax.symmetry.trace import factors
 from scalegmn_jax.symmetry.trace.factors import Axis, Ledger
 
-_LIBRARIES = ("jax", "flax", "haiku", "equinox", "optax")
+_LIBRARIES = ("jax", "flax", "haiku", "equinox", "jaxtyping", "einops")
 """Packages whose lines of code are not named as the place of a primitive."""
 
+_STANDARD = sysconfig.get_path("stdlib")
 
-@dataclasses.dataclass(frozen=True)
+
+@functools.cache
+def _is_library(file_name: str) -> bool:
+  """Whether a file is of `_LIBRARIES`, of Python or of this package."""
+  path = pathlib.Path(file_name)
+  for folder, name in itertools.pairwise(path.parts):
+    if folder.endswith("-packages"):
+      return name in _LIBRARIES
+  here = pathlib.Path(__file__).parents[2]
+  return path.is_relative_to(_STANDARD) or path.is_relative_to(here)
+
+
 class Value:
   """How an array transforms.
 
   Attributes:
-    axes: one per axis of the array.
     zero: the array is 0, so it has every exponent.
     data: it depends on the inputs of the function.
+
+  Args:
+    axes: one per axis of the array.
+    zero, data: see above.
   """
 
-  axes: tuple[Axis, ...]
-  zero: bool = False
-  data: bool = False
+  def __init__(
+    self, axes: tuple[Axis, ...], *, zero: bool = False, data: bool = False
+  ):
+    self._axes = axes
+    self.zero = zero
+    self.data = data
+
+  @property
+  def axes(self) -> tuple[Axis, ...]:
+    """How each axis transforms."""
+    return self._axes
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -39,6 +65,68 @@ class Value:
   def replaced(self, axes: Iterable[Axis]) -> "Value":
     """A value with other axes that is not known to be 0."""
     return Value(tuple(axes), data=self.data)
+
+  def marked(self, data: bool) -> "Value":
+    """The value with another `data`."""
+    result = copy.copy(self)
+    result.data = data
+    return result
+
+  def transposed(self, order: Sequence[int]) -> "Value":
+    """The value with its axes in another order."""
+    return Value(tuple(self.axes[i] for i in order), zero=self.zero)
+
+  def part(self, axis: int, start: int, limit: int) -> "Value | None":
+    """The indices start:limit along an axis, if they are known apart."""
+    del axis, start, limit
+    return None
+
+
+class Reshaped(Value):
+  """An array with one axis more, whose slices are known apart.
+
+  Queries, keys and values of one kernel are slices along the first of the axes
+  into which the channels are reshaped. They transform each in its own way, if
+  they are taken from the channels; taken from the reshaped array, they share
+  the other axes. The array is reshaped when something else is done with it.
+
+  Args:
+    shape: of the array.
+    at: the axis along which slices are known apart.
+    settle: () -> the axes of the whole array.
+    cut: (start, limit) -> the slice along `at`.
+  """
+
+  def __init__(
+    self,
+    shape: Sequence[int],
+    at: int,
+    settle: Callable[[], tuple[Axis, ...]],
+    cut: Callable[[int, int], Value],
+  ):
+    super().__init__(())
+    self._shape, self._at = tuple(shape), at
+    # Copies of the array share one result.
+    self._settle, self._cut = functools.cache(settle), cut
+
+  @property
+  def axes(self) -> tuple[Axis, ...]:
+    return self._settle()
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self._shape
+
+  def transposed(self, order: Sequence[int]) -> Value:
+    return Reshaped(
+      [self._shape[i] for i in order],
+      list(order).index(self._at),
+      lambda: tuple(self.axes[i] for i in order),
+      lambda start, limit: self._cut(start, limit).transposed(order),
+    )
+
+  def part(self, axis: int, start: int, limit: int) -> Value | None:
+    return self._cut(start, limit) if axis == self._at else None
 
 
 def constant(array: Any) -> Value:
@@ -91,15 +179,15 @@ class Equation:
     self.shapes = [getattr(v.aval, "shape", ()) for v in eqn.outvars]
     self.dtypes = [getattr(v.aval, "dtype", None) for v in eqn.outvars]
 
-  @property
+  @functools.cached_property
   def where(self) -> str:
     scope = str(self._eqn.source_info.name_stack)
     place = [scope] if scope else []
     traceback = self._eqn.source_info.traceback
     for frame in traceback.frames if traceback is not None else ():
-      path = pathlib.Path(frame.file_name)
-      if not {*path.parts} & {*_LIBRARIES}:
-        place.append(f"{path.name}:{frame.line_num}")
+      if not _is_library(frame.file_name):
+        file = pathlib.Path(frame.file_name).name
+        place.append(f"{file}:{frame.line_num}")
         break
     return f"{self.name} ({', '.join(place)})" if place else self.name
 
@@ -158,7 +246,7 @@ class Interpreter:
           raise AssertionError(
             f"the rule of {equation.where} gives {value.shape}, not {shape}"
           )
-        values[var] = dataclasses.replace(value, data=data)
+        values[var] = value.marked(data)
     return [read(atom) for atom in jaxpr.outvars]
 
   def run_closed(self, jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:

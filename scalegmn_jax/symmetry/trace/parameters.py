@@ -1,5 +1,6 @@
 """The symmetry of a function of a pytree of parameters."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,23 +45,27 @@ def jaxpr_of(
     inputs: arguments of `apply`, likewise.
 
   Raises:
-    InputError: parameters that are not floating point, or a function that
-      cannot be traced or has effects.
+    InputError: parameters that are not floating point or not used, or a
+      function that cannot be traced or has effects.
   """
   _check_parameters(params)
   try:
-    # The cache of traces is by function: a new one is traced again.
-    traced = jax.jit(lambda *args: apply(*args)).trace(params, *inputs)
-  except (TypeError, ValueError) as error:
-    reason = " ".join(str(error).split())[:200]
+    # The cache of traces is by function: a new one is traced again. Products
+    # of less than full precision would hide or feign changes of the outputs.
+    with jax.default_matmul_precision("highest"):
+      traced = jax.jit(lambda *args: apply(*args)).trace(params, *inputs)
+  except Exception as error:
+    reason = " ".join(str(error).split())[:200].rstrip(".")
     raise InputError(
-      f"trace: apply(params, *inputs) fails: {reason}, expected shapes that fit"
+      f"trace: apply(params, *inputs) raises {type(error).__name__}: {reason}, "
+      "expected arguments that fit and a function that jax can trace"
     ) from error
   if traced.jaxpr.effects:
     effects = ", ".join(sorted(map(str, traced.jaxpr.effects)))
     raise InputError(
       f"trace: apply has effects ({effects}), expected a pure function"
     )
+  _check_use(traced.jaxpr, params)
   return traced
 
 
@@ -73,19 +78,9 @@ def symmetry_of(jaxpr: core.ClosedJaxpr, params: Weights) -> SymmetrySpec:
   Args:
     jaxpr: of a function of the parameters and of other inputs.
     params: the parameters, or their shapes.
-
-  Raises:
-    InputError: the function does not use the parameters.
   """
   leaves, tree = jax.tree_util.tree_flatten_with_path(params)
-  pruned, used = partial_eval.dce_jaxpr(
-    jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars)
-  )
-  if not any(used[: len(leaves)]):
-    raise InputError(
-      "trace: apply does not use any of its parameters, expected a function "
-      "of (params, *inputs) that does not close over them"
-    )
+  pruned, used = _used(jaxpr)
   ledger = factors.Ledger()
   interpreter = Interpreter(RULES, ledger)
   parameters = [
@@ -93,10 +88,6 @@ def symmetry_of(jaxpr: core.ClosedJaxpr, params: Weights) -> SymmetrySpec:
   ]
   values = [Value(p.axes) for p in parameters]
   values += [fixed(v.aval.shape) for v in jaxpr.jaxpr.invars[len(leaves) :]]
-  for parameter, is_used in zip(parameters, used, strict=False):
-    if not is_used:
-      for axis in parameter.axes:
-        ledger.freeze(axis, "the parameter is not used")
   outputs = interpreter.run(
     pruned,
     list(map(closed_over, jaxpr.consts)),
@@ -119,6 +110,12 @@ def _parameter(
   )
 
 
+def _used(jaxpr: core.ClosedJaxpr) -> tuple[core.Jaxpr, list[bool]]:
+  """The equations on which outputs depend, and the inputs that they read."""
+  outputs = [True] * len(jaxpr.jaxpr.outvars)
+  return partial_eval.dce_jaxpr(jaxpr.jaxpr, outputs)
+
+
 def _check_parameters(params: Weights) -> None:
   leaves = jax.tree_util.tree_leaves_with_path(params)
   if not leaves:
@@ -128,7 +125,8 @@ def _check_parameters(params: Weights) -> None:
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
       raise InputError(
         f"trace: parameter {leaf_name(path)} is "
-        f"{dtype or type(leaf).__name__}, expected a floating point array"
+        f"{dtype or type(leaf).__name__}, expected a floating point array: "
+        "make others an input, or close over them"
       )
     if 0 in leaf.shape:
       raise InputError(
@@ -137,16 +135,61 @@ def _check_parameters(params: Weights) -> None:
       )
 
 
+def _check_use(jaxpr: core.ClosedJaxpr, params: Weights) -> None:
+  """InputError unless the outputs depend on every parameter."""
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  _, used = _used(jaxpr)
+  unused = [item for item, u in zip(leaves, used, strict=False) if not u]
+  for path, leaf in unused:
+    if not isinstance(leaf, jax.ShapeDtypeStruct) and any(
+      _equal(leaf, const) for const in jaxpr.consts
+    ):
+      raise InputError(
+        f"trace: apply closes over parameter {leaf_name(path)}, expected it to "
+        "be read from the first argument"
+      )
+  if unused:
+    names = [leaf_name(path) for path, _ in unused]
+    others = f" and {len(names) - 1} others" if len(names) > 1 else ""
+    raise InputError(
+      f"trace: parameter {names[0]}{others} of {len(leaves)}: the outputs do "
+      "not depend on it, expected params without such entries"
+    )
+
+
 def same(a: core.ClosedJaxpr, b: core.ClosedJaxpr) -> bool:
   """Whether two jaxprs compute the same function, primitive by primitive."""
-  if str(a.jaxpr) != str(b.jaxpr) or len(a.consts) != len(b.consts):
+  if _text(a) != _text(b) or len(a.consts) != len(b.consts):
     return False
-  return all(
-    x is y or _equal(x, y) for x, y in zip(a.consts, b.consts, strict=True)
-  )
+  return all(_equal(x, y) for x, y in zip(a.consts, b.consts, strict=True))
+
+
+def _text(jaxpr: core.ClosedJaxpr) -> str:
+  """The equations; functions in their parameters have other addresses."""
+  return re.sub(r"\b0x[0-9a-f]+", "", str(jaxpr.jaxpr))
 
 
 def _equal(x: Any, y: Any) -> bool:
+  if x is y:
+    return True
+  if x.shape != y.shape or x.dtype != y.dtype:
+    return False
   if jnp.issubdtype(x.dtype, jax.dtypes.extended):
     x, y = jax.random.key_data(x), jax.random.key_data(y)
-  return np.array_equal(np.asarray(x), np.asarray(y), equal_nan=True)
+  x, y = np.asarray(x), np.asarray(y)
+  return np.array_equal(x, y, equal_nan=jnp.issubdtype(x.dtype, jnp.floating))
+
+
+def float_types(jaxpr: core.ClosedJaxpr) -> set[np.dtype]:
+  """The floating point types of all values, those of nested jaxprs too."""
+  types: set[np.dtype] = set()
+  pending: list[core.Jaxpr] = [jaxpr.jaxpr]
+  while pending:
+    current = pending.pop()
+    variables = [*current.invars, *current.constvars]
+    variables += [v for eqn in current.eqns for v in eqn.outvars]
+    types |= {v.aval.dtype for v in variables if hasattr(v.aval, "dtype")}
+    for inner in jax.tree.leaves([eqn.params for eqn in current.eqns]):
+      if isinstance(inner, core.ClosedJaxpr | core.Jaxpr):
+        pending.append(getattr(inner, "jaxpr", inner))
+  return {t for t in types if jnp.issubdtype(t, jnp.floating)}

@@ -1,13 +1,19 @@
 """Rules of the primitives that move numbers, and of nested jaxprs."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from scalegmn_jax.symmetry.trace import factors
-from scalegmn_jax.symmetry.trace.factors import Axis
+from scalegmn_jax.symmetry.trace.elementwise import (
+  require_zero,
+  without_powers,
+)
+from scalegmn_jax.symmetry.trace.factors import SIGN, Axis, Ledger
 from scalegmn_jax.symmetry.trace.interpreter import (
   Equation,
   Interpreter,
+  Reshaped,
   Rule,
   Value,
   broadcast,
@@ -29,8 +35,7 @@ def _broadcast_in_dim(interpreter, equation, values):
 
 
 def _transpose(interpreter, equation, values):
-  axes = [values[0].axes[i] for i in equation.params["permutation"]]
-  return [Value(tuple(axes), zero=values[0].zero)]
+  return [values[0].transposed(equation.params["permutation"])]
 
 
 def _squeeze(interpreter, equation, values):
@@ -48,10 +53,43 @@ def _expand_dims(interpreter, equation, values):
 def _reshape(interpreter, equation, values):
   value, shape = values[0], equation.shapes[0]
   if equation.params.get("dimensions") is not None:
-    axes = [value.axes[i] for i in equation.params["dimensions"]]
-    value = value.replaced(axes)
+    value = value.transposed(equation.params["dimensions"])
   if value.zero:
     return [zeros(shape)]
+  groups = _groups(value.shape, shape)
+  split = [
+    k
+    for k, (group, sizes) in enumerate(groups)
+    if len(group) == 1 and len(sizes) > 1 and sizes[0] > 1
+  ]
+  if len(split) != 1:
+    return [_reshaped(interpreter, equation, value, shape)]
+  (old,), sizes = groups[split[0]]
+  new = sum(len(sizes) for _, sizes in groups[: split[0]])
+  minor = math.prod(sizes[1:])
+
+  def cut(start, limit):
+    ledger, axes = interpreter.ledger, list(value.axes)
+    axes[old] = _between(ledger, axes[old], start * minor, limit * minor)
+    part = (*shape[:new], limit - start, *shape[new + 1 :])
+    return _reshaped(interpreter, equation, value.replaced(axes), part)
+
+  return [
+    Reshaped(
+      shape,
+      new,
+      lambda: _reshaped(interpreter, equation, value, shape).axes,
+      cut,
+    )
+  ]
+
+
+def _reshaped(
+  interpreter: Interpreter,
+  equation: Equation,
+  value: Value,
+  shape: Sequence[int],
+) -> Value:
   axes: list[Axis] = []
   for group, sizes in _groups(value.shape, shape):
     merged = interpreter.ledger.product([value.axes[i] for i in group])
@@ -60,7 +98,7 @@ def _reshape(interpreter, equation, values):
       merged, minor = interpreter.ledger.carve(merged, size, equation.where)
       parts.insert(0, minor)
     axes += [merged, *parts] if sizes else []
-  return [value.replaced(axes)]
+  return value.replaced(axes)
 
 
 def _groups(
@@ -114,35 +152,64 @@ def _sliced(
     major, minor = ledger.carve(axis, stride, equation.where)
     ledger.freeze(minor, equation.where)
     return major
+  return _between(ledger, axis, start, limit)
+
+
+def _between(ledger: Ledger, axis: Axis, start: int, limit: int) -> Axis:
+  """The indices start:limit of an axis."""
   rest, _ = ledger.cut(axis, limit)
   return ledger.cut(rest, start)[1]
 
 
 def _slice(interpreter, equation, values):
   p, value = equation.params, values[0]
-  strides = p["strides"] or (1,) * len(value.axes)
+  strides = p["strides"] or (1,) * len(value.shape)
+  bounds = list(
+    zip(p["start_indices"], p["limit_indices"], strides, strict=True)
+  )
+  for i, (start, limit, stride) in enumerate(bounds):
+    if stride == 1 and limit - start < value.shape[i]:
+      part = value.part(i, start, limit)
+      if part is not None:
+        value, bounds[i] = part, (0, limit - start, 1)
   axes = [
     axis
     if factors.axis_size(axis) == limit - start and stride == 1
     else _sliced(interpreter, equation, axis, start, limit, stride)
-    for axis, start, limit, stride in zip(
-      value.axes, p["start_indices"], p["limit_indices"], strides, strict=True
-    )
+    for axis, (start, limit, stride) in zip(value.axes, bounds, strict=True)
   ]
   return [Value(tuple(axes), zero=value.zero)]
 
 
-def _split(interpreter, equation, values):
-  (value,), at = values, equation.params["axis"]
-  rest, results = value.axes[at], []
-  for size in equation.params["sizes"]:
-    if factors.axis_size(rest) == size:
-      part = rest
-    else:
-      part, rest = interpreter.ledger.cut(rest, int(size))
-    axes = (*value.axes[:at], part, *value.axes[at + 1 :])
-    results.append(Value(axes, zero=value.zero))
+def _parts(
+  interpreter: Interpreter, value: Value, at: int, sizes: Sequence[int]
+) -> list[Value]:
+  """Neighbouring parts of an array along an axis."""
+  results, start = [], 0
+  for size in map(int, sizes):
+    part = value.part(at, start, start + size)
+    if part is None:
+      axes = list(value.axes)
+      axes[at] = _between(interpreter.ledger, axes[at], start, start + size)
+      part = Value(tuple(axes), zero=value.zero)
+    results.append(part)
+    start += size
   return results
+
+
+def _split(interpreter, equation, values):
+  p = equation.params
+  return _parts(interpreter, values[0], p["axis"], p["sizes"])
+
+
+def _unstack(interpreter, equation, values):
+  at, (value,) = equation.params["axis"], values
+  at %= len(value.shape)
+  parts = _parts(interpreter, value, at, (1,) * value.shape[at])
+  return [
+    Value(part.axes[:at] + part.axes[at + 1 :], zero=part.zero)
+    for part in parts
+  ]
 
 
 def _joined(
@@ -173,6 +240,24 @@ def _joined(
 
 def _concatenate(interpreter, equation, values):
   return [_joined(interpreter, equation, values, equation.params["dimension"])]
+
+
+def _stack(interpreter, equation, values):
+  at = equation.params["axis"] % len(equation.shapes[0])
+  one = factors.positions(1)
+  longer = [
+    Value((*v.axes[:at], one, *v.axes[at:]), zero=v.zero) for v in values
+  ]
+  return [_joined(interpreter, equation, longer, at)]
+
+
+def _tile(interpreter, equation, values):
+  value = values[0]
+  axes = [
+    interpreter.ledger.product([factors.variable(n), axis])
+    for n, axis in zip(equation.params["reps"], value.axes, strict=True)
+  ]
+  return [Value(tuple(axes), zero=value.zero)]
 
 
 def _pad(interpreter, equation, values):
@@ -209,6 +294,8 @@ def _rev(interpreter, equation, values):
 
 
 def _cumulative(interpreter, equation, values):
+  if equation.name != "cumsum":
+    require_zero(interpreter, values[0], SIGN)
   axes = list(values[0].axes)
   at = equation.params["axis"]
   axes[at] = interpreter.ledger.freeze(axes[at], equation.where)
@@ -240,6 +327,59 @@ def _gather(interpreter, equation, values):
   for i, axis in zip(dims.offset_dims, kept, strict=True):
     axes[i] = axis
   return [operand.replaced(axes)]
+
+
+def _scatter(interpreter, equation, values):
+  """Whole axes pass, as in `_gather`."""
+  operand, indices, updates = values
+  dims = equation.params["dimension_numbers"]
+  ledger, where = interpreter.ledger, equation.where
+  for axis in indices.axes:
+    ledger.freeze(axis, where)
+  dropped = {*dims.inserted_window_dims, *dims.operand_batching_dims}
+  window = [i for i in range(len(operand.axes)) if i not in dropped]
+  passing = {}  # axis of the operand -> axis of the updates
+  for i, j in zip(window, dims.update_window_dims, strict=True):
+    whole = operand.shape[i] == updates.shape[j]
+    if whole and i not in dims.scatter_dims_to_operand_dims:
+      passing[i] = j
+  for j, axis in enumerate(updates.axes):
+    if j not in passing.values():
+      ledger.freeze(axis, where)
+  axes = []
+  for i, axis in enumerate(operand.axes):
+    if i not in passing:
+      axes.append(ledger.freeze(axis, where))
+    elif operand.zero or updates.zero:
+      axes.append(axis if updates.zero else updates.axes[passing[i]])
+    else:
+      axes.append(ledger.equal(axis, updates.axes[passing[i]], where))
+  return [operand.replaced(axes)]
+
+
+def _sort(interpreter, equation, values):
+  """Positive multipliers of other axes do not change the order along one."""
+  at, ledger = equation.params["dimension"], interpreter.ledger
+  first, results = values[0], []
+  for value in values:
+    require_zero(interpreter, value, SIGN)
+    axes = list(value.axes)
+    for i, axis in enumerate(axes):
+      if i != at:
+        ledger.meet(first.axes[i], axis, equation.where)
+    axes[at] = ledger.freeze(axes[at], equation.where)
+    results.append(value.replaced(axes))
+  return results
+
+
+def _top_k(interpreter, equation, values):
+  at, value = equation.params.get("axis", -1), values[0]
+  require_zero(interpreter, value, SIGN)
+  axes = list(value.axes)
+  interpreter.ledger.freeze(axes[at], equation.where)
+  axes[at] = factors.positions(equation.params["k"])
+  largest = value.replaced(axes)
+  return [largest, without_powers(largest)]
 
 
 def _dynamic_slice(interpreter, equation, values):
@@ -361,11 +501,17 @@ RULES: dict[str, Rule] = {
   "iota": _iota,
   "slice": _slice,
   "split": _split,
+  "unstack": _unstack,
   "concatenate": _concatenate,
   "pad": _pad,
   "rev": _rev,
-  "cumsum": _cumulative,
+  **dict.fromkeys("cumsum cummax cummin".split(), _cumulative),
+  "stack": _stack,
+  "tile": _tile,
+  "sort": _sort,
+  "top_k": _top_k,
   "gather": _gather,
+  **dict.fromkeys("scatter scatter-add scatter-sub".split(), _scatter),
   "dynamic_slice": _dynamic_slice,
   "dynamic_update_slice": _dynamic_update_slice,
   "scan": _scan,
