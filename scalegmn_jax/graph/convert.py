@@ -59,14 +59,7 @@ def to_weights(topology: Topology, graph: jraph.GraphsTuple) -> Weights:
   edges: Any = graph.edges
 
   def write(part, rows):
-    if not part.index:
-      leaves[part.leaf] = part.block(rows).reshape(shapes[part.leaf].shape)
-      return
-    leaf = leaves[part.leaf]
-    if leaf is None:
-      leaf = jnp.zeros(shapes[part.leaf].shape, rows.dtype)
-    block = part.block(rows).reshape(leaf[part.index].shape)
-    leaves[part.leaf] = leaf.at[part.index].set(block)
+    leaves[part.leaf] = part.put(leaves[part.leaf], rows)
 
   for bias in topology.biases:
     write(bias.part, nodes[bias.vertices, bias.slots])
@@ -74,4 +67,10 @@ def to_weights(topology: Topology, graph: jraph.GraphsTuple) -> Weights:
     joined = not isinstance(edges, ByKernel)
     rows = edges[block.edges] if joined else edges.parts[i]
     write(block.part, rows[:, : block.width])
-  return jax.tree.unflatten(structure, leaves)
+  return jax.tree.unflatten(
+    structure,
+    [
+      leaf.reshape(shape.shape)
+      for leaf, shape in zip(leaves, shapes, strict=True)
+    ],
+  )

@@ -65,6 +65,8 @@ class Part:
 
   Attributes:
     leaf: position among the leaves of the weights.
+    whole: the shape of the weight, with repeats of the block along an axis as
+      an axis of their own.
     index: of the block within the weight; empty for all of it.
     shape: of the block, with an axis per space.
     senders: axes of `shape`, the spaces of `sender` in order; empty for a bias.
@@ -75,6 +77,7 @@ class Part:
   """
 
   leaf: int
+  whole: tuple[int, ...]
   index: tuple[slice, ...]
   shape: tuple[int, ...]
   senders: tuple[int, ...]
@@ -99,7 +102,29 @@ class Part:
 
   def take(self, leaf: jax.Array) -> jax.Array:
     """The numbers of a weight in this part, an array of `shape`."""
-    return (leaf[self.index] if self.index else leaf).reshape(self.shape)
+    if self.index:
+      leaf = leaf.reshape(self.whole)[self.index]
+    return leaf.reshape(self.shape)
+
+  def put(self, leaf: jax.Array | None, rows: jax.Array) -> jax.Array:
+    """The inverse of `take` and of `rows` along `ends`.
+
+    Args:
+      leaf: the weight with all earlier parts of it, None for the first one.
+      rows: the numbers of this part.
+
+    Returns:
+      The weight; the numbers of other parts stay as they are.
+    """
+    rest = [n for i, n in enumerate(self.shape) if i not in self.ends]
+    block = rows.reshape([*(self.shape[i] for i in self.ends), *rest])
+    block = jnp.moveaxis(block, tuple(range(len(self.ends))), self.ends)
+    if not self.index:
+      return block
+    if leaf is None:
+      leaf = jnp.zeros(self.whole, rows.dtype)
+    leaf = leaf.reshape(self.whole)
+    return leaf.at[self.index].set(block.reshape(leaf[self.index].shape))
 
   def along(self, vector: jax.Array, axes: Sequence[int]) -> jax.Array:
     """A number per vertex of an end, shaped to multiply an array of `shape`.
@@ -121,12 +146,6 @@ class Part:
     return jnp.moveaxis(block, tuple(axes), tuple(range(len(axes)))).reshape(
       count, -1
     )
-
-  def block(self, rows: jax.Array) -> jax.Array:
-    """Inverse of `rows` along `ends`: an array of `shape`."""
-    rest = [n for i, n in enumerate(self.shape) if i not in self.ends]
-    block = rows.reshape([*(self.shape[i] for i in self.ends), *rest])
-    return jnp.moveaxis(block, tuple(range(len(self.ends))), self.ends)
 
 
 def parts_of(spec: SymmetrySpec, shapes: Weights) -> list[Part]:
@@ -168,12 +187,13 @@ class _Piece(NamedTuple):
   """A block of one weight in which every axis is of one space or of positions.
 
   Attributes:
-    leaf, index: see `Part`.
+    leaf, whole, index: see `Part`.
     name: of the weight.
     axes: of the block.
   """
 
   leaf: int
+  whole: tuple[int, ...]
   index: tuple[slice, ...]
   name: str
   axes: tuple[_PieceAxis, ...]
@@ -187,45 +207,69 @@ def _pieces(
   axes: Axes,
 ) -> Iterator[_Piece]:
   """One piece per combination of the segments of split axes."""
-  choices = [
-    _segments(spec, axis, size, position)
-    for position, (axis, size) in enumerate(zip(axes.axes, shape, strict=True))
-  ]
-  whole = all(len(segments) == 1 for segments in choices)
+  whole, choices = [], []
+  for position, (axis, size) in enumerate(zip(axes.axes, shape, strict=True)):
+    segments: Sequence[tuple[Axis | int, ...]]
+    if isinstance(axis, Split):
+      segments = axis.segments
+    else:
+      segments = [(size,) if axis is None else (axis,)]
+    repeats = _repeats(segments)
+    found = _segments(spec, segments[: len(segments) // repeats], position)
+    if repeats > 1:
+      whole.append(repeats)
+      choices.append([(slice(None), [_positions_axis(repeats, position)])])
+    whole.append(size // repeats)
+    choices.append(found)
+  one = all(len(segments) == 1 for segments in choices)
   for chosen in itertools.product(*choices):
-    index = () if whole else tuple(part for part, _ in chosen)
+    index = () if one else tuple(part for part, _ in chosen)
     factors = tuple(axis for _, segment in chosen for axis in segment)
-    yield _Piece(leaf, index, name, factors)
+    yield _Piece(leaf, tuple(whole), index, name, factors)
+
+
+def _repeats(segments: Sequence[tuple[Axis | int, ...]]) -> int:
+  """How often the shortest sequence of segments follows itself.
+
+  The positions of a flattened image are repeats of its channels.
+  """
+  count = len(segments)
+  return next(
+    count // period
+    for period in range(1, count + 1)
+    if count % period == 0
+    and all(segments[i] == segments[i % period] for i in range(count))
+  )
 
 
 def _segments(
-  spec: SymmetrySpec, axis: Axis | Split | None, size: int, position: int
+  spec: SymmetrySpec,
+  segments: Sequence[tuple[Axis | int, ...]],
+  position: int,
 ) -> list[tuple[slice, list[_PieceAxis]]]:
   """(indices along the axis, its factors) for each segment of an axis.
 
   Equal segments that follow each other are one, with their number as positions.
   """
-  segments: list[tuple[Axis | int, ...]]
-  if isinstance(axis, Split):
-    segments = [
-      (repeats, *segment) if repeats > 1 else segment
-      for segment, group in itertools.groupby(axis.segments)
-      for repeats in (len(list(group)),)
-    ]
-  else:
-    segments = [(size,) if axis is None else (axis,)]
   found, start = [], 0
-  for segment in segments:
-    stop = start + math.prod(specs.segment_sizes(spec, segment))
+  for segment, group in itertools.groupby(segments):
+    count = len(list(group))
+    stop = start + count * math.prod(specs.segment_sizes(spec, segment))
     factors = [_factor(spec, entry, position) for entry in segment]
+    if count > 1:
+      factors.insert(0, _positions_axis(count, position))
     found.append((slice(start, stop), factors))
     start = stop
   return found
 
 
+def _positions_axis(size: int, position: int) -> _PieceAxis:
+  return _PieceAxis(size, "", (), "", False, position)
+
+
 def _factor(spec: SymmetrySpec, entry: Axis | int, position: int) -> _PieceAxis:
   if isinstance(entry, int):
-    return _PieceAxis(entry, "", (), "", False, position)
+    return _positions_axis(entry, position)
   space = spec.spaces[entry.space]
   role = entry.role or ("sends" if entry.power == -1 else "receives")
   powers = entry.power if isinstance(entry.power, tuple) else (entry.power,)
@@ -397,9 +441,22 @@ class _Stages:
     else:
       sender, receiver = None, self._stage(piece, receivers)
       if math.prod(shape[i] for i in others) > _MOST_FEATURES:
-        senders, sender = others, _positions(piece, others)
+        # Repeats along the axis of the receivers are features.
+        theirs = {piece.axes[i].position for i in receivers}
+        senders = tuple(
+          i for i in others if piece.axes[i].position not in theirs
+        )
+        senders = senders or others
+        sender = _positions(piece, senders)
     return Part(
-      piece.leaf, piece.index, shape, senders, receivers, sender, receiver
+      leaf=piece.leaf,
+      whole=piece.whole,
+      index=piece.index,
+      shape=shape,
+      senders=senders,
+      receivers=receivers,
+      sender=sender,
+      receiver=receiver,
     )
 
   def _scaled(
