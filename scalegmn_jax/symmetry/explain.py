@@ -27,10 +27,17 @@ def explain(spec: SymmetrySpec) -> str:
     if space.fixed:
       continue
     lines.append(f"space {name}: {_title(space)}")
-    width = max(len(where) for where, _ in members[name])
+    grouped: dict[tuple[str, Axis], list[str]] = {}
+    for weight, place, axis in members[name]:
+      grouped.setdefault((weight, axis), []).append(place)
+    rows = [
+      (f"{weight}{_places(places)}", axis)
+      for (weight, axis), places in grouped.items()
+    ]
+    width = max(len(where) for where, _ in rows)
     lines += [
       f"  {where:<{width}}  {_role(axis):<8}  {_factor(space, axis)}"
-      for where, axis in members[name]
+      for where, axis in rows
     ]
   if not lines:
     lines.append("no space: nothing acts on these weights")
@@ -39,6 +46,12 @@ def explain(spec: SymmetrySpec) -> str:
     width = max(map(len, spec.fixed))
     lines += [f"  {where:<{width}}  {why}" for where, why in spec.fixed.items()]
   return "\n".join(lines)
+
+
+def _places(places: list[str]) -> str:
+  """Where in a weight: the first place, and how many others are alike."""
+  others = f" and {len(places) - 1} more" if len(places) > 1 else ""
+  return places[0] + others
 
 
 def stages(spec: SymmetrySpec, name: str) -> list[tuple[int | Fraction, ...]]:
@@ -53,7 +66,7 @@ def stages(spec: SymmetrySpec, name: str) -> list[tuple[int | Fraction, ...]]:
     name: of a space.
   """
   found = []
-  for _, axis in _members(spec)[name]:
+  for _, _, axis in _members(spec)[name]:
     powers = axis.power if isinstance(axis.power, tuple) else (axis.power,)
     role = _role(axis)
     if role == "sends":
@@ -69,14 +82,14 @@ def stages(spec: SymmetrySpec, name: str) -> list[tuple[int | Fraction, ...]]:
   return list(dict.fromkeys(found))
 
 
-def _members(spec: SymmetrySpec) -> dict[str, list[tuple[str, Axis]]]:
-  """{space: (name of an axis, its entry)}."""
-  members: dict[str, list[tuple[str, Axis]]] = {n: [] for n in spec.spaces}
+def _members(spec: SymmetrySpec) -> dict[str, list[tuple[str, str, Axis]]]:
+  """{space: (axis of a weight, place along it, its entry)}."""
+  members: dict[str, list[tuple[str, str, Axis]]] = {n: [] for n in spec.spaces}
   for path, axes in jax.tree_util.tree_leaves_with_path(spec.axes):
     for position, axis in enumerate(axes.axes):
-      for suffix, part in _parts(spec, axis):
-        where = f"{leaf_name(path)}[{position}]{suffix}"
-        members[part.space].append((where, part))
+      name = f"{leaf_name(path)}[{position}]"
+      for place, part in _parts(spec, axis):
+        members[part.space].append((name, place, part))
   return members
 
 

@@ -122,7 +122,7 @@ def _concrete(tree: Any, *, parameters: bool) -> Any:
       return jnp.broadcast_to(jax.random.key(0), leaf.shape)
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
       return np.zeros(leaf.shape, leaf.dtype)
-    if parameters and len(leaf.shape) < 2:
+    if parameters and math.prod(leaf.shape) == max(leaf.shape, default=1):
       return rng.uniform(0.5, 1, leaf.shape).astype(leaf.dtype)
     x = _draw(rng, leaf.shape)
     if parameters:

@@ -95,15 +95,6 @@ def test_unknown_primitives_fix_their_axes():
   assert target.spec.fixed["w[1]"].startswith("sort")
 
 
-def test_unused_parameters_are_fixed():
-  params = {**mlp_parameters(), "other": jnp.ones((4, 4))}
-  spec = sg.trace(mlp, params, jnp.ones((2, 3)), verify=False).spec
-  assert spec.axes["other"] == sg.Axes(
-    (sg.Axis("other[0]", 1), sg.Axis("other[1]", 1))
-  )
-  assert spec.fixed["other[0]"] == "the parameter is not used"
-
-
 def random_apply(p, x):
   return mlp(p, x + np.random.default_rng().standard_normal())
 
@@ -113,23 +104,54 @@ def printing(p, x):
   return mlp(p, x)
 
 
+def closing_over(params):
+  return lambda p, x: jax.nn.relu(x @ p["w"] + p["b"]) @ params["v"] + p["c"]
+
+
+def branching(p, x):
+  return mlp(p, x) if x.sum() > 0 else x
+
+
 @pytest.mark.parametrize(
   ("apply", "change", "inputs", "message"),
   [
     (random_apply, {}, (2, 3), "apply is not deterministic"),
     (printing, {}, (2, 3), "apply has effects"),
-    (lambda p, x: 2 * x, {}, (2, 3), "does not use any of its parameters"),
-    (mlp, {}, (2, 4), r"apply\(params, \*inputs\) fails: dot_general"),
-    (mlp, {"b": jnp.ones(5, int)}, (2, 3), "parameter b is int32"),
+    (lambda p, x: 2 * x, {}, (2, 3), "parameter b and 3 others of 4: the out"),
+    (mlp, {"other": jnp.ones((4, 4))}, (2, 3), "parameter other of 5: the out"),
+    (mlp, {}, (2, 4), "raises TypeError: dot_general requires contracting .*"),
+    (lambda p, x: p["z"], {}, (2, 3), "raises KeyError: 'z', expected"),
+    (branching, {}, (2, 3), "raises TracerBoolConversionError: Attempted bool"),
+    (mlp, {"b": jnp.ones(5, int)}, (2, 3), "parameter b is int32, expected a"),
     (mlp, {"b": jnp.ones(5, complex)}, (2, 3), "parameter b is complex64"),
     (mlp, {"b": "text"}, (2, 3), "parameter b is str"),
+    (mlp, {"b": jax.nn.relu}, (2, 3), "parameter b is .*, expected a floating"),
+    (mlp, {"b": 1.0}, (2, 3), "parameter b is float, expected a floating"),
     (mlp, {"b": jnp.ones((0,))}, (2, 3), "parameter b has shape"),
+    (mlp, {"b": jnp.full(5, jnp.nan)}, (2, 3), "parameter b is not finite"),
+    (
+      lambda p, x: jnp.log(-1 - mlp(p, x) ** 2),
+      {},
+      (2, 3),
+      "outputs are not f",
+    ),
   ],
 )
 def test_bad_inputs(apply, change, inputs, message):
-  with pytest.raises(sg.InputError, match=message) as error:
+  with pytest.raises(sg.InputError, match=f"trace: .*{message}") as error:
     sg.trace(apply, mlp_parameters() | change, jnp.ones(inputs))
   assert "\n" not in str(error.value)
+
+
+def test_parameters_as_constants():
+  params = mlp_parameters()
+  with pytest.raises(sg.InputError, match="apply closes over parameter v, exp"):
+    sg.trace(closing_over(params), params, jnp.ones((2, 3)))
+
+
+def test_inputs_that_are_not_finite():
+  with pytest.raises(sg.InputError, match="trace: input 0 is not finite"):
+    sg.trace(mlp, mlp_parameters(), jnp.full((2, 3), jnp.inf))
 
 
 def test_no_inputs_and_no_parameters():
@@ -137,6 +159,63 @@ def test_no_inputs_and_no_parameters():
     sg.trace(mlp, mlp_parameters())
   with pytest.raises(sg.InputError, match="params has no arrays"):
     sg.trace(mlp, {}, jnp.ones((2, 3)))
+  with pytest.raises(sg.InputError, match="params has no arrays"):
+    sg.trace(mlp, {"w": None, "layers": []}, jnp.ones((2, 3)))
+
+
+def with_dropout(p, x, key):
+  keep = jax.random.bernoulli(key, 0.5, (2, 1))
+  return mlp(p, jnp.where(keep, x, 0))
+
+
+def tree_of_outputs(p, x):
+  return {"y": mlp(p, x), "label": (mlp(p, x).argmax(-1), None)}
+
+
+def embedding(p, tokens):
+  return mlp(p, p["e"][tokens["ids"]])
+
+
+def half(p, x):
+  """Rounds inside, its outputs do not show it."""
+  p = jax.tree.map(lambda w: w.astype(jnp.bfloat16), p)
+  return mlp(p, x.astype(jnp.bfloat16)).astype(jnp.float32)
+
+
+X = np.ones((2, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+  ("apply", "change", "inputs"),
+  [
+    (jax.jit(mlp), {}, (X,)),
+    (jax.checkpoint(mlp), {}, (X,)),
+    (tree_of_outputs, {}, (X,)),
+    (mlp, {"nothing": None, "more": [None]}, (X,)),
+    (with_dropout, {}, (X, jax.random.key(0))),
+    (with_dropout, {}, (X, jax.random.PRNGKey(0))),
+    (
+      with_dropout,
+      {},
+      jax.eval_shape(lambda: (jnp.ones((2, 3)), jax.random.key(0))),
+    ),
+    (
+      embedding,
+      {"e": np.eye(7, 3, dtype=np.float32)},
+      ({"ids": X.astype(int)},),
+    ),
+    (half, {}, (X,)),
+    (
+      mlp,
+      {n: w.astype(jnp.bfloat16) for n, w in mlp_parameters().items()},
+      (X,),
+    ),
+    (mlp, {n: np.asarray(w) for n, w in mlp_parameters().items()}, (X,)),
+  ],
+)
+def test_functions_of_many_kinds(apply, change, inputs):
+  spec = sg.trace(apply, mlp_parameters() | change, *inputs).spec
+  assert hidden(spec)["w[1]"] == sg.Space(5, ("scale",))
 
 
 def resnet_18(p, x):
@@ -194,6 +273,33 @@ def test_resnet_18_takes_less_than_a_second():
   sizes = [s.size for s in spec.spaces.values() if not s.fixed]
   # One stream per stage, and one space inside each of the eight blocks.
   assert sorted(sizes) == sorted([64, 128, 256, 512] * 3)
+
+
+def test_a_hundred_layers_take_seconds():
+  layers = 100
+
+  def apply(p, x):
+    x = x @ p["in"]
+    for block in p["blocks"]:
+      y = jax.nn.relu(nn.LayerNorm().apply({"params": block["n"]}, x))
+      x = x + jax.nn.relu(y @ block["a"]) @ block["b"]
+    return x @ p["out"]
+
+  block = {
+    "n": {"scale": (4,), "bias": (4,)}, "a": (4, 6), "b": (6, 4),
+  }  # fmt: skip
+  params = jax.tree.map(
+    lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+    {"in": (3, 4), "blocks": [block] * layers, "out": (4, 2)},
+    is_leaf=lambda x: isinstance(x, tuple),
+  )
+  start = time.process_time()
+  x = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+  spec = sg.trace(apply, params, x, verify=False).spec
+  assert time.process_time() - start < 5
+  # The stream has a multiplier for each normalization.
+  sizes = [(s.size, len(s.multipliers)) for s in hidden(spec).values()]
+  assert sorted(sizes) == [(4, layers), *[(6, 0)] * layers]
 
 
 class Transformer(nn.Module):

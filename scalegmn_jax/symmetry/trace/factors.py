@@ -290,7 +290,7 @@ class Ledger:
 
   def product(self, axes: Sequence[Axis]) -> Axis:
     """The axis whose index is that of all axes, major to minor."""
-    return _merged(self._product([self._split(axis) for axis in axes]))
+    return _merged(self._product([self.resolve(axis) for axis in axes]))
 
   def cut(self, axis: Axis, offset: int) -> tuple[Axis, Axis]:
     """The indices before and from an offset."""

@@ -55,7 +55,7 @@ def jaxpr_of(
     with jax.default_matmul_precision("highest"):
       traced = jax.jit(lambda *args: apply(*args)).trace(params, *inputs)
   except Exception as error:
-    reason = " ".join(str(error).split())[:200]
+    reason = " ".join(str(error).split())[:200].rstrip(".")
     raise InputError(
       f"trace: apply(params, *inputs) raises {type(error).__name__}: {reason}, "
       "expected arguments that fit and a function that jax can trace"
