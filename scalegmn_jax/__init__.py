@@ -17,6 +17,7 @@ from scalegmn_jax.base import (
   SymmetrySpec,
   TargetNetwork,
 )
+from scalegmn_jax.files.networks import load_network, save_network
 from scalegmn_jax.gmn.metanetworks import functional, operator
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.runtime import keep_compiled
@@ -27,6 +28,7 @@ from scalegmn_jax.saved import (
   save_functional,
   save_operator,
 )
+from scalegmn_jax.targets import torch_networks
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.targets.registry import make_target, register_target
@@ -60,6 +62,7 @@ __all__ = [
   "functional",
   "keep_compiled",
   "load_functional",
+  "load_network",
   "load_operator",
   "make_target",
   "mlp",
@@ -67,7 +70,9 @@ __all__ = [
   "pretrained",
   "register_target",
   "save_functional",
+  "save_network",
   "save_operator",
+  "torch_networks",
   "trace",
   "train",
 ]

@@ -17,12 +17,14 @@ from scalegmn_jax import io
 from scalegmn_jax.base import (
   InputError,
   Params,
+  Space,
   TargetNetwork,
   Weights,
   leaf_name,
 )
 from scalegmn_jax.gmn import metanetworks, options
 from scalegmn_jax.symmetry import spec as specs
+from scalegmn_jax.targets.described import axis_values
 from scalegmn_jax.targets.registry import make_target
 from scalegmn_jax.trained import LINKS, TrainedFunctional, TrainedOperator
 
@@ -222,11 +224,8 @@ def _architecture(target: TargetNetwork, shapes: Weights) -> dict[str, Any]:
   """What a target has to share with the target of a file, as JSON values."""
   leaves = specs.leaves(target.spec, shapes)
   symmetry = [
-    [[name, s.size, *s.groups] for name, s in target.spec.spaces.items()],
-    [
-      [axis and [axis.space, axis.power] for axis in axes.single()]
-      for _, _, axes in leaves
-    ],
+    [_space(name, space) for name, space in target.spec.spaces.items()],
+    [[axis_values(axis) for axis in axes.axes] for _, _, axes in leaves],
   ]
   return {
     "weights": {name: list(leaf.shape) for name, leaf, _ in leaves},
@@ -234,6 +233,13 @@ def _architecture(target: TargetNetwork, shapes: Weights) -> dict[str, Any]:
     "activations": list(target.activations),
     "symmetry": symmetry,
   }
+
+
+def _space(name: str, space: Space) -> list[Any]:
+  values = [name, space.size, *space.groups]
+  if space.multipliers or not space.permuted:
+    values.append([space.permuted, *space.multipliers])
+  return values
 
 
 def _check_architecture(path: Path, expected: Any, found: Any) -> None:
@@ -323,7 +329,7 @@ def _check_sizes(
       raise ValueError(f"{name} is {model[name]}, its parameters say otherwise")
   output = specs.output_name(target.spec)
   sizes = [
-    (leaf.size, any(axis and axis.space == output for axis in axes.single()))
+    (leaf.size, any(axis.space == output for axis in axes.acting()))
     for _, leaf, axes in specs.leaves(target.spec, shapes)
   ]
   # Prototypes hold all weights between hidden neurons.

@@ -92,7 +92,8 @@ def edit_zoo(
     for column in MEASURED:
       if column in metrics:
         metrics[column] = metrics[column].where(kept)
-    store.complete_zoo(zoo.parent, out, metrics, layout)
+    description = operator.target.description
+    store.complete_zoo(zoo.parent, out, metrics, layout, description)
 
   work = _Work(
     operator, files, f"zoo/{store.WEIGHTS}", layout.size, edited, True

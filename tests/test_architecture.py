@@ -23,9 +23,10 @@ IMPORTS = {
   "graph": {"base", "batched", "symmetry"},
   "gmn": {"base", "symmetry", "graph"},
   "data": {"base", "devices", "io"},
+  "files": {"base", "data", "io", "processes"},
   "zoo": {
     "base", "batched", "devices", "io", "partial", "processes", "symmetry",
-    "targets", "inner", "data",
+    "targets", "inner", "data", "files",
   },
   "training": {"base", "batched", "devices", "io", "processes", "inner"},
   "baselines": {
@@ -46,8 +47,17 @@ IMPORTS = {
 
 # Packages that only some files may import.
 GUARDED = {
-  "orbax": ("scalegmn_jax/training/checkpoints.py",),
+  "orbax": (
+    "scalegmn_jax/files/orbax.py",
+    "scalegmn_jax/training/checkpoints.py",
+  ),
+  "safetensors": (
+    "scalegmn_jax/files/formats.py",
+    "scalegmn_jax/zoo/pytorch.py",
+  ),
+  "torch": ("scalegmn_jax/files/pickled.py",),
   "flax": (
+    "scalegmn_jax/files/",
     "scalegmn_jax/gmn/modules.py",
     "scalegmn_jax/gmn/prototypes/label_reader.py",
     "scalegmn_jax/gmn/prototypes/writer.py",

@@ -78,6 +78,7 @@ def test_rows_that_fail_are_kept_and_named(tmp_path, small_blocks):
   assert np.isnan(accuracy[good]).all()
   assert np.isfinite(accuracy[result.failed]).all()
   assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "zoo"]
+  assert codec.read_target(tmp_path / "out").description == TARGET.description
 
 
 def test_an_interrupted_call_goes_on_with_the_same_bits(tmp_path, small_blocks):

@@ -74,7 +74,11 @@ def _target(prefix: str) -> dict[str, Key]:
   """Arguments of `make_target`, with any section as their place."""
   activation = one_of(*ACTIVATIONS)
   keys = {
-    "name": Key(text(), "architecture, see scalegmn_jax.targets.make_target"),
+    "name": Key(
+      text(),
+      "architecture, see scalegmn_jax.targets.make_target; or module:function "
+      "of one's own, (input_shape, classes) -> target",
+    ),
     "activation": Key(
       either(activation, some_of(ACTIVATIONS)),
       "activation; several: a zoo with all of them",
@@ -117,7 +121,10 @@ _ZOO_TRAINING = {
     several(real(0, 1, above=True)), "share of the images; one of these"
   ),
   "optimizer": Key(some_of(generate.OPTIMIZERS), "one of these"),
-  "initializer": Key(some_of(generate.INITIALIZERS), "one of these"),
+  "initializer": Key(
+    some_of((*generate.INITIALIZERS, generate.OWN)),
+    "one of these; target: its own",
+  ),
 }
 
 KEYS: dict[str, Key] = {

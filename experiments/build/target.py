@@ -1,5 +1,7 @@
 """The section `target`: the architecture of the networks."""
 
+import importlib
+
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -11,6 +13,9 @@ from scalegmn_jax.targets.registry import make_target
 def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
   """The target network for images of this shape.
 
+  The name `module:function` is a function of one's own, (input_shape, classes)
+  -> target; it is imported, and gets none of the other keys.
+
   If there are several image sets, a network has the classes of one of them, and
   the number of outputs is the number of classes of the largest set.
 
@@ -19,8 +24,8 @@ def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
     data: the images.
 
   Raises:
-    InputError: impossible arguments, or several image sets without
-      `config.zoo.classes_per_network`.
+    InputError: impossible arguments, several image sets without
+      `config.zoo.classes_per_network`, or no such function.
   """
   if len(data.sets) > 1 and not config.zoo.classes_per_network:
     raise InputError(
@@ -30,9 +35,30 @@ def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
     )
   arguments = config.target.to_dict()
   shape = data.train_x.shape[1:]
+  if ":" in arguments["name"]:
+    return _own_target(arguments["name"], shape, max(data.sets))
   if arguments["name"] == "cnn":
     arguments |= {"input_shape": shape, "classes": max(data.sets)}
   elif arguments["name"] == "mlp":
     hidden = arguments.pop("hidden")
     arguments["sizes"] = (int(np.prod(shape)), *hidden, max(data.sets))
   return make_target(arguments)
+
+
+def _own_target(
+  name: str, shape: tuple[int, ...], classes: int
+) -> TargetNetwork:
+  """The target that a function `module:function` makes."""
+  where = f"config.target.name is {name!r}"
+  module, _, function = name.partition(":")
+  try:
+    make = getattr(importlib.import_module(module), function)
+  except (AttributeError, ImportError, ValueError) as error:
+    raise InputError(f"{where}: {error}, expected module:function") from None
+  target = make(input_shape=tuple(shape), classes=classes)
+  if not isinstance(target, TargetNetwork):
+    raise InputError(
+      f"{where}, which makes a {type(target).__name__}, expected a target, as "
+      "scalegmn_jax.trace does"
+    )
+  return target

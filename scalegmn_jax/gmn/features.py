@@ -13,8 +13,9 @@ from scalegmn_jax.graph.batch.connectivity import BatchConnectivity
 from scalegmn_jax.graph.batch.pack import GraphBatch
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
-from scalegmn_jax.graph.topology import Topology
-from scalegmn_jax.symmetry import canonical, gauge
+from scalegmn_jax.graph.sizes import vertex_sizes
+from scalegmn_jax.graph.topology import BOTH, Topology
+from scalegmn_jax.symmetry import canonical
 from scalegmn_jax.symmetry.canonical import Canonical
 
 Backward = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -68,7 +69,7 @@ class GraphFeatures(NamedTuple):
   Attributes:
     graph: nodes [V, b] → q b, edges [E, k] → q_i e / q_j.
     backward_edges: [E, k] → q_j e / q_i.
-    sizes: [V, 1] → q s, see `gauge.vertex_sizes`; 1 where no multiplier acts,
+    sizes: [V, 1] → |q| s, see `graph.sizes`; 1 where no multiplier acts,
       0 for neurons without any weight.
     canonical: rows of `groups` -> the canonical map of vectors in those rows.
     groups: see `Groups`.
@@ -86,6 +87,11 @@ class GraphFeatures(NamedTuple):
     return self.groups[0]
 
   @property
+  def sized(self) -> jax.Array:
+    """[V, 1] bool, the vertices whose sizes carry their multipliers."""
+    return self.groups[0] & ~self.groups[1]
+
+  @property
   def additive(self) -> jax.Array:
     """[V, 1] bool, the vertices on which no multiplier acts."""
     return ~(self.groups[0] | self.groups[1])
@@ -101,7 +107,7 @@ def _groups(topology: Topology, activation) -> tuple[Groups, str | None]:
   groups = topology.groups[:, topology.hidden]
   names = set(groups.ravel()) or {"permutation"}
   scale, sign = (
-    jnp.asarray(topology.groups == name)[activation][:, None]
+    jnp.asarray(topology.acted_on(name))[activation][:, None]
     for name in ("scale", "sign")
   )
   return (scale, sign), names.pop() if len(names) == 1 else None
@@ -111,6 +117,7 @@ _CANONICAL: dict[str, Canonical] = {
   "permutation": canonical.permutation,
   "scale": canonical.scale,
   "sign": canonical.sign,
+  BOTH: canonical.scale_and_sign,
 }
 """The canonical map of each group."""
 
@@ -143,7 +150,7 @@ def graph_features(
     return jnp.where(s_scaled | r_scaled, backward(e, s, r), e)
 
   edges: Any = graph.edges
-  if group is None or group == "scale":
+  if group in (None, "scale", BOTH):
     ends = (sizes, scale)
     inverted = connectivity.all_edges.map(invert, ends, edges, ends)
   else:
@@ -172,9 +179,7 @@ def featurize(
   groups, group = _groups(topology, activation)
   # A neuron without weights does not determine its q. With size 0 all of its
   # features are 0, and its weights stay as they are.
-  sizes = convert.vertex_vector(
-    topology, gauge.vertex_sizes(topology.spec, weights, isolated=0.0)
-  )[:, None]
+  sizes = vertex_sizes(topology, weights, isolated=0.0)[:, None]
   graph = convert.to_graph(topology, weights)
   return graph_features(connectivity, graph, sizes, groups, group, backward)
 

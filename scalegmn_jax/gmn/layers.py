@@ -279,6 +279,35 @@ def invariant_readout(
   )
 
 
+def tie_params(d: int) -> Params:
+  """Parameters of `tie`."""
+  return {
+    "linear": linear_params(d, d),
+    "gate": mlp_params(d, d, d, offset=1.0),
+  }
+
+
+def tie(
+  params: Params, x: jax.Array, u: jax.Array, tied: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """What a vertex learns from the other vertices of its neuron.
+
+  Edges between them would have to carry the quotient of their multipliers,
+  which only a weight does. What is invariant passes without an edge.
+
+  Args:
+    params: see `tie_params`.
+    x: [V, d] → q x.
+    u: [V, d], invariant.
+    tied: [V, d], means of u, see `interface.Connectivity.tied`.
+
+  Returns:
+    (x ⊙ φ(u') → q x, u' = u + Γ tied, invariant), [V, d] each.
+  """
+  u = u + linear(params["linear"], tied)
+  return x * mlp(params["gate"], u), u
+
+
 def equivariant_readout_params(
   d: int, vertex_width: int, edge_width: int
 ) -> Params:

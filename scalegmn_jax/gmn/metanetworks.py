@@ -35,7 +35,7 @@ from scalegmn_jax.graph.connectivity import (
   NetworkConnectivity,
   default_edge_block,
 )
-from scalegmn_jax.graph.topology import Topology, topology_of
+from scalegmn_jax.graph.topology import Topology, check_plain, topology_of
 
 FeaturizeFn = Callable[
   [Weights, jax.Array | int], tuple[Weights, GraphFeatures]
@@ -45,8 +45,12 @@ It refuses what is no network of the target, see `inputs`."""
 
 
 def acting_groups(spec: SymmetrySpec) -> set[str]:
-  """Names of all groups that act on neurons, see `base.Space.groups`."""
-  return {group for space in spec.spaces.values() for group in space.groups}
+  """Names of all groups that act on neurons, see `base.Space`."""
+  return {
+    group
+    for space in spec.spaces.values()
+    for group in space.multipliers or space.groups
+  }
 
 
 def _graph_of(
@@ -101,7 +105,8 @@ def operator(
     step: initial size of the update.
     prototypes: number of learned networks that it writes in place of the input
       network, see `prototypes.writer`; 0 for an operator that only updates. φ
-      contains the weights of the target once per prototype.
+      contains the weights of the target once per prototype. Only for networks
+      of biases and kernels with one multiplier per neuron.
     classes: number of classes of the images, for networks with outputs in an
       order of their own (see `base.Network.class_to_output`). The operator is
       then equivariant to the order of outputs as well, and prototypes have an
@@ -141,6 +146,8 @@ def operator(
   if dtype == Options.dtype:
     del model["dtype"]  # files and folders of earlier versions have none
   connectivity, read = _graph_of(target, options, classes)
+  if prototypes:
+    check_plain(connectivity.topology, "prototypes")
   reader = writer = None
   if classes:
     reader = ClassReader(

@@ -98,7 +98,7 @@ class Body(Module):
     x = x + jnp.where(features.additive, vertex_code, 0)
     # The size of a scaled vertex carries q as its bias does: with it the vertex
     # has something to send even if its bias is zero.
-    x = x + jnp.where(features.scaled, features.sizes * vertex_code, 0)
+    x = x + jnp.where(features.sized, features.sizes * vertex_code, 0)
     embeds = [self.make("embed_edge", layers.linear_params(k_in, d))]
     inputs = [graph.edges]
     if self.bidirectional:
@@ -132,6 +132,11 @@ class Body(Module):
         break
       read = self.make(f"read_{i}", layers.invariant_readout_params(d))
       u = layers.invariant_readout(read, x, connectivity, features)
+      tied = connectivity.tied(u)
+      if tied is not None:
+        x, u = layers.tie(
+          self.make(f"tie_{i}", layers.tie_params(d)), x, u, tied
+        )
       inverse = canonical.inverse(features.sizes)
       dual = x * inverse * inverse  # carries 1/q
       update = self.edge_update(f"edge_{i}")

@@ -58,7 +58,8 @@ class NetworkEdges:
   A kernel connects every sender with every receiver. Vertex features are
   therefore broadcast along a block of edges, and messages are summed along one
   axis of the block, in an order that is fixed on all devices, unlike the order
-  of a scatter-add.
+  of a scatter-add. In a diagonal block edges, senders and receivers are in the
+  same order, and nothing is broadcast or summed.
 
   Attributes:
     topology: the graph.
@@ -125,7 +126,9 @@ class NetworkEdges:
 
     def select(x):
       if isinstance(x, ByKernel):
-        parts = [x.parts[self.topology.blocks.index(b)] for b in self.blocks]
+        chosen = {b.edges.start for b in self.blocks}
+        every = zip(self.topology.blocks, x.parts, strict=True)
+        parts = [part for b, part in every if b.edges.start in chosen]
       else:
         parts = [x[run] for run in runs]
       return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
@@ -138,28 +141,28 @@ class NetworkEdges:
     """Vertex features at the sender or receiver of each edge: [n, ...]."""
 
     def expand(x):
-      # Split, not sliced: the transpose of a split is one concatenation.
-      spaces = self.topology.spaces.values()
-      split = jax.lax.split(x, [s.stop - s.start for s in spaces])
-      rows_from = {s.start: r for s, r in zip(spaces, split, strict=True)}
+      rows_from = _by_stage(self.topology, x)
       parts = []
       for b in self.blocks:
         # Edges of a block are ordered by the sender of the kernel.
         rows = rows_from[self._sides(b)[0 if senders else 1].start]
-        rows = rows[:, None] if senders != self.reversed else rows[None]
-        parts.append(jnp.broadcast_to(rows, (*_shape(b), *x.shape[1:])))
+        if not b.diagonal:
+          rows = rows[:, None] if senders != self.reversed else rows[None]
+          rows = jnp.broadcast_to(rows, (*_shape(b), *x.shape[1:]))
+        parts.append(rows)
       return jnp.concatenate([p.reshape(-1, *x.shape[1:]) for p in parts])
 
     return jax.tree.map(expand, features)
 
   def _sum_at_receivers(self, m: jax.Array) -> jax.Array:
     """Sums [n, d] at the receivers: [V, d]."""
-    shapes = [_shape(b) for b in self.blocks]
-    split = jax.lax.split(m, [rows * columns for rows, columns in shapes])
+    split = jax.lax.split(m, [_size(b.edges) for b in self.blocks])
     return self._join(
       [
-        block.reshape(*shape, -1).sum(1 if self.reversed else 0)
-        for shape, block in zip(shapes, split, strict=True)
+        part
+        if b.diagonal
+        else part.reshape(*_shape(b), -1).sum(1 if self.reversed else 0)
+        for b, part in zip(self.blocks, split, strict=True)
       ]
     )
 
@@ -175,7 +178,7 @@ class NetworkEdges:
         sums[s.start]
         if s.start in sums
         else jnp.zeros((s.stop - s.start, some.shape[-1]), some.dtype)
-        for s in self.topology.spaces.values()
+        for s in self.topology.stages.values()
       ]
     )
 
@@ -198,6 +201,10 @@ class NetworkEdges:
       [n, ...] for the n edges, or summed at the receivers of the graph.
     """
     assert self.edge_block is not None
+    if block.diagonal:
+      # As many edges as vertices, whose features are whole as well.
+      whole = dataclasses.replace(self, blocks=(block,), edge_block=None)
+      return whole.map(f, senders, edges, receivers)
     rows, columns = _shape(block)
     size = _rows_at_a_time(rows, self.edge_block // columns)
     of_rows, of_columns = senders, receivers
@@ -274,10 +281,19 @@ def _rows_at_a_time(rows: int, most: int) -> int:
 
 def _shape(block: Block) -> tuple[int, int]:
   """(senders, receivers) of the kernel."""
-  return (
-    block.senders.stop - block.senders.start,
-    block.receivers.stop - block.receivers.start,
-  )
+  return _size(block.senders), _size(block.receivers)
+
+
+def _size(rows: slice) -> int:
+  return rows.stop - rows.start
+
+
+def _by_stage(topology: Topology, x: jax.Array) -> dict[int, jax.Array]:
+  """{first vertex of a stage: the rows of its vertices}."""
+  # Split, not sliced: the transpose of a split is one concatenation.
+  ranges = topology.stages.values()
+  split = jax.lax.split(x, [_size(rows) for rows in ranges])
+  return {rows.start: part for rows, part in zip(ranges, split, strict=True)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,13 +350,32 @@ class NetworkConnectivity:
       after = after.mean(0)
     return jnp.concatenate([before.ravel(), after.ravel()])
 
+  def tied(self, u: jax.Array) -> jax.Array | None:
+    topology = self.topology
+    if not topology.ties:
+      return None
+    rows = _by_stage(topology, u)
+    totals = {start: jnp.zeros_like(part) for start, part in rows.items()}
+    for ties in topology.ties:
+      means = [
+        rows[tie.vertices.start]
+        .reshape(tie.before, tie.size, tie.after, -1)
+        .mean((0, 2), keepdims=True)
+        for tie in ties
+      ]
+      mean = sum(means) / len(means)
+      for tie in ties:
+        shape = (tie.before, tie.size, tie.after, u.shape[-1])
+        part = jnp.broadcast_to(mean, shape).reshape(-1, u.shape[-1])
+        totals[tie.vertices.start] += part
+    return jnp.concatenate(list(totals.values()))
+
   def _edges(self, include: Callable[[bool], bool]) -> NetworkEdges:
     """The kernels with include(whether the receivers are hidden)."""
-    hidden = self.topology.hidden
 
     def into_hidden(block):
       receivers = block.senders if self.reversed else block.receivers
-      return hidden.start <= receivers.start < hidden.stop
+      return self.topology.is_hidden(receivers)
 
     blocks = tuple(b for b in self.topology.blocks if include(into_hidden(b)))
     return NetworkEdges(self.topology, blocks, self.edge_block, self.reversed)

@@ -1,6 +1,5 @@
 """Conversion of weights to graph features and back, exact inverses."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,20 +21,22 @@ def to_graph(topology: Topology, weights: Weights) -> jraph.GraphsTuple:
   Returns:
     A graph with nodes [V, vertex_width], the biases (b → q b; 0 for vertices
     without a bias), and edges [E, edge_width], the kernels flattened over
-    their spatial axes (W → q_i W / q_j; padded with 0).
+    their spatial axes (W → q_i W / q_j; padded with 0), and weights per neuron
+    on edges from stage to stage.
   """
   leaves = jax.tree.leaves(weights)
   dtype = leaves[0].dtype
   nodes = jnp.zeros((topology.vertices, topology.vertex_width), dtype)
   for bias in topology.biases:
-    nodes = nodes.at[bias.vertices, bias.slot].set(leaves[bias.leaf])
+    part = bias.part
+    rows = part.rows(part.take(leaves[part.leaf]), part.ends)
+    nodes = nodes.at[bias.vertices, bias.slots].set(rows)
   edges = []
   for block in topology.blocks:
-    kernel = jnp.moveaxis(
-      leaves[block.leaf], (block.sender_axis, block.receiver_axis), (0, 1)
-    ).reshape(-1, block.width)
+    part = block.part
+    rows = part.rows(part.take(leaves[part.leaf]), part.ends)
     padding = topology.edge_width - block.width
-    edges.append(jnp.pad(kernel, ((0, 0), (0, padding))))
+    edges.append(jnp.pad(rows, ((0, 0), (0, padding))))
   return jraph.GraphsTuple(
     nodes=nodes,
     edges=jnp.concatenate(edges),
@@ -56,23 +57,20 @@ def to_weights(topology: Topology, graph: jraph.GraphsTuple) -> Weights:
   leaves: list[Any] = [None] * len(shapes)
   nodes: Any = graph.nodes
   edges: Any = graph.edges
+
+  def write(part, rows):
+    leaves[part.leaf] = part.put(leaves[part.leaf], rows)
+
   for bias in topology.biases:
-    leaves[bias.leaf] = nodes[bias.vertices, bias.slot]
+    write(bias.part, nodes[bias.vertices, bias.slots])
   for i, block in enumerate(topology.blocks):
-    shape = shapes[block.leaf].shape
-    axes = (block.sender_axis, block.receiver_axis)
-    spatial = [n for i, n in enumerate(shape) if i not in axes]
     joined = not isinstance(edges, ByKernel)
-    kernel = edges[block.edges] if joined else edges.parts[i]
-    kernel = kernel[:, : block.width].reshape(
-      shape[axes[0]], shape[axes[1]], *spatial
-    )
-    leaves[block.leaf] = jnp.moveaxis(kernel, (0, 1), axes)
-  return jax.tree.unflatten(structure, leaves)
-
-
-def vertex_vector(
-  topology: Topology, by_space: Mapping[str, jax.Array]
-) -> jax.Array:
-  """Concatenates {space: [n]} to one vector over vertices, [V]."""
-  return jnp.concatenate([by_space[name] for name in topology.spaces])
+    rows = edges[block.edges] if joined else edges.parts[i]
+    write(block.part, rows[:, : block.width])
+  return jax.tree.unflatten(
+    structure,
+    [
+      leaf.reshape(shape.shape)
+      for leaf, shape in zip(leaves, shapes, strict=True)
+    ],
+  )

@@ -89,6 +89,11 @@ class Connectivity(Protocol):
     """Mean of the rows [H, d] of the hidden vertices: [..., d]."""
     ...
 
+  def tied(self, u: jax.Array) -> jax.Array | None:
+    """Means over all vertices of the same neuron: [V, d] invariant features
+    give [V, d]. None if every neuron is one vertex."""
+    ...
+
   def by_position(self, x: jax.Array) -> jax.Array:
     """[V, d] -> [..., F d], the rows of F inputs and outputs in order."""
     ...

@@ -1,62 +1,106 @@
 """The graph of an architecture: static, computed once from its symmetry spec.
 
-A vertex per neuron (a channel, in a convolution), an edge per pair of neurons
-that a kernel connects (Kofinas et al. 2024, arXiv:2403.12143; Kalogeropoulos
-et al. 2024, arXiv:2406.10685, section 2). Vertices are ordered input, hidden,
-output; edges kernel by kernel and within a kernel by sender. The vertices and
-edges that a group acts on are therefore one contiguous range each, and features
-follow the edges without gather or scatter (see `connectivity`).
+A vertex per neuron (a channel, in a convolution) and stage, an edge per pair of
+neurons that a weight connects, see `parts` (Kofinas et al. 2024,
+arXiv:2403.12143; Kalogeropoulos et al. 2024, arXiv:2406.10685, section 2).
+Vertices are ordered input, hidden, output; edges block by block and within a
+block by sender. The vertices and edges that a group acts on are therefore one
+contiguous range each, and features follow the edges without gather or scatter
+(see `connectivity`).
 """
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from scalegmn_jax.base import (
-  Axes,
   InputError,
   SymmetrySpec,
   TargetNetwork,
-  Weights,
 )
+from scalegmn_jax.graph import parts as parts_module
+from scalegmn_jax.graph.parts import Part, Stage
 from scalegmn_jax.symmetry import spec as specs
+
+BOTH = "scale and sign"
+"""The group of a vertex on which positive multipliers and signs act."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bias:
-  """A bias as a vertex feature.
+  """A part of a weight as vertex features.
 
   Attributes:
-    leaf: position among the leaves of the weights.
-    vertices: the vertices of its space.
-    slot: index of the vertex feature.
+    part: the numbers, one row per vertex.
+    vertices: the vertices of its stage.
+    slot: index of the first vertex feature.
   """
 
-  leaf: int
+  part: Part
   vertices: slice
   slot: int
+
+  @property
+  def leaf(self) -> int:
+    """Position among the leaves of the weights."""
+    return self.part.leaf
+
+  @property
+  def slots(self) -> slice:
+    """The vertex features."""
+    return slice(self.slot, self.slot + self.part.width)
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """A kernel as a block of edges that connects two spaces completely.
+  """A part of a weight as a block of edges between two stages.
+
+  It connects every sender with every receiver or, if it is diagonal, each
+  sender with the receiver of the same index.
 
   Attributes:
-    leaf: position among the leaves of the weights.
-    sender_axis, receiver_axis: axes of the weight.
-    senders, receivers: vertices of the two spaces.
+    part: the numbers, one row per edge.
+    senders, receivers: vertices of the two stages.
     edges: the edges of the block, sender-major.
-    width: weights per edge, h·w for a convolution.
   """
 
-  leaf: int
-  sender_axis: int
-  receiver_axis: int
+  part: Part
   senders: slice
   receivers: slice
   edges: slice
-  width: int
+
+  @property
+  def leaf(self) -> int:
+    """Position among the leaves of the weights."""
+    return self.part.leaf
+
+  @property
+  def width(self) -> int:
+    """Weights per edge, h·w for a convolution."""
+    return self.part.width
+
+  @property
+  def diagonal(self) -> bool:
+    """Whether each sender has one receiver."""
+    return self.part.diagonal
+
+
+class Tie(NamedTuple):
+  """The vertices of one stage that belong to the neurons of a space.
+
+  Attributes:
+    vertices: of the stage.
+    before, size, after: the vertices are an array of this shape, with the
+      neurons of the space in the middle.
+  """
+
+  vertices: slice
+  before: int
+  size: int
+  after: int
 
 
 class FeatureSizes(NamedTuple):
@@ -80,27 +124,29 @@ class Topology:
   Attributes:
     spec: the symmetry of the weights.
     shapes: the weights as a pytree of `jax.ShapeDtypeStruct`.
-    spaces: {space: slice of vertices}.
+    stages: {stage: slice of vertices}.
     biases, blocks: the place of each weight in the graph.
+    ties: for each hidden space with several stages, all of them.
     senders, receivers: [E] int32.
     hidden: the vertices that a group acts on.
-    vertex_type: [V] int32; an id per input and output vertex, one per hidden
-      space.
-    edge_type: [E] int32; per kernel, an id per input or output vertex at its
-      ends, one id if both ends are hidden.
-    vertex_width, edge_width: features per vertex and edge; shorter kernels
-      are padded with zeros to the widest.
-    groups: [A, V] object, the group name of each vertex for each activation
-      ("" for inputs and outputs).
+    vertex_type: [V] int32; an id per vertex of a stage whose neurons are not
+      interchangeable (inputs and outputs), one per other stage.
+    edge_type: [E] int32; per block, an id per vertex at its ends that has an id
+      of its own, one id if there is none.
+    vertex_width, edge_width: features per vertex and edge; blocks of fewer
+      features are padded with zeros to the widest.
+    groups: [A, V] object, the group name of each vertex for each activation:
+      one of `base.GROUPS`, or `BOTH` ("" for inputs and outputs).
     exchangeable_outputs: all outputs share one id, and so do the edges of a
       kernel into them.
   """
 
   spec: SymmetrySpec
   shapes: object
-  spaces: dict[str, slice]
+  stages: dict[Stage, slice]
   biases: tuple[Bias, ...]
   blocks: tuple[Block, ...]
+  ties: tuple[tuple[Tie, ...], ...]
   senders: np.ndarray
   receivers: np.ndarray
   hidden: slice
@@ -115,6 +161,23 @@ class Topology:
     """The graph with multipliers left out of the group of each vertex."""
     groups = np.where(self.groups == "", "", "permutation")
     return dataclasses.replace(self, groups=groups)
+
+  def acted_on(self, group: str) -> np.ndarray:
+    """[A, V] bool, the vertices that "scale" or "sign" acts on."""
+    return (self.groups == group) | (self.groups == BOTH)
+
+  def is_hidden(self, vertices: slice) -> bool:
+    """Whether a group acts on the vertices of a stage."""
+    return self.hidden.start <= vertices.start < self.hidden.stop
+
+  @property
+  def spaces(self) -> dict[str, slice]:
+    """{space: its vertices}, for spaces that are a stage of their own."""
+    return {
+      stage.spaces[0]: vertices
+      for stage, vertices in self.stages.items()
+      if len(stage.spaces) == 1
+    }
 
   @property
   def features(self) -> FeatureSizes:
@@ -148,235 +211,257 @@ def topology_of(
       graph are equivariant to their order as well.
 
   Raises:
-    InputError: the spec does not fit the weights, or a weight is neither a bias
-      (one receiving axis) nor a kernel (one receiving and one sending axis).
+    InputError: the spec does not fit the weights, or no weight connects two
+      stages.
   """
   spec, shapes = target.spec, specs.check(target)
-  bias_spaces, kernels = _biases_and_kernels(spec, shapes)
-  ranks = _ranks(spec, bias_spaces, kernels)
-  distinct = {
-    name: rank == _INPUT or rank == _OUTPUT and not exchangeable_outputs
-    for name, rank in ranks.items()
+  parts = parts_module.parts_of(spec, shapes)
+  if all(part.sender is None for part in parts):
+    raise InputError(
+      "no weight has a receiving and a sending axis, expected a kernel"
+    )
+  ranks = _ranks(spec, parts)
+  ids = {
+    stage: _ids(spec, stage, rank, exchangeable_outputs)
+    for stage, rank in ranks.items()
   }
-  spaces = _vertex_ranges(spec, ranks)
-  hidden = [s for name, s in spaces.items() if ranks[name] == _HIDDEN]
-  biases = _place_biases(bias_spaces, spaces)
-  kernels = _ordered(kernels, ranks)
-  blocks = _place_kernels(kernels, spaces)
+  stages = _vertex_ranges(spec, ranks)
+  hidden = [v for stage, v in stages.items() if ranks[stage] == _HIDDEN]
+  biases = _place_biases(parts, stages)
+  kernels = _ordered(parts, ranks)
+  blocks = _place_kernels(kernels, stages)
   return Topology(
     spec=spec,
     shapes=shapes,
-    spaces=spaces,
+    stages=stages,
     biases=biases,
     blocks=blocks,
+    ties=_ties(spec, stages),
     senders=np.concatenate([_ends(b)[0] for b in blocks]),
     receivers=np.concatenate([_ends(b)[1] for b in blocks]),
     hidden=slice(hidden[0].start, hidden[-1].stop) if hidden else slice(0, 0),
-    vertex_type=_vertex_types(spaces, distinct),
-    edge_type=_edge_types(kernels, distinct),
-    vertex_width=1 + max([bias.slot for bias in biases], default=0),
+    vertex_type=_vertex_types([ids[stage] for stage in stages]),
+    edge_type=_edge_types(kernels, ids),
+    vertex_width=max([bias.slots.stop for bias in biases], default=1),
     edge_width=max(b.width for b in blocks),
-    groups=_vertex_groups(spec, spaces, len(target.activations)),
+    groups=_vertex_groups(spec, stages, len(target.activations)),
     exchangeable_outputs=exchangeable_outputs,
   )
 
 
-_INPUT, _HIDDEN, _OUTPUT = 0, 1, 2
-"""Ranks of spaces, in the order of their vertices."""
+def check_plain(topology: Topology, what: str) -> None:
+  """Checks that every weight is a bias or a kernel, and every neuron a vertex.
 
-
-class _Kernel(NamedTuple):
-  """A weight with a sending and a receiving axis.
-
-  Attributes:
-    leaf: position among the leaves of the weights.
-    sender_axis, receiver_axis: axes of the weight.
-    sender, receiver: names of the spaces.
-    shape: (neurons of the sender, neurons of the receiver).
-    width: weights per pair of neurons.
-  """
-
-  leaf: int
-  sender_axis: int
-  receiver_axis: int
-  sender: str
-  receiver: str
-  shape: tuple[int, int]
-  width: int
-
-
-def _biases_and_kernels(
-  spec: SymmetrySpec, shapes: Weights
-) -> tuple[dict[int, str], list[_Kernel]]:
-  """({leaf: space} of the biases, kernels).
+  Args:
+    topology: the graph.
+    what: reads graphs of such networks only, for the message.
 
   Raises:
-    InputError: a weight is neither, or there is no kernel.
+    InputError: a weight has split axes, several receiving or sending axes, or
+      exponents other than 1 and -1.
   """
-  biases, kernels = {}, []
-  for leaf, (name, shape, axes) in enumerate(specs.leaves(spec, shapes)):
-    _check_powers(name, axes)
-    receiver, sender = axes.find(1), axes.find(-1)
-    if receiver is None:
+  for name, shape, axes in specs.leaves(topology.spec, topology.shapes):
+    try:
+      powers = [axis.power for axis in axes.single() if axis is not None]
+    except InputError as error:
+      raise InputError(f"{what}: weight {name}: {error}") from None
+    if sorted(powers) not in ([-1, 1], [1]) or powers == [1] and shape.ndim > 1:
       raise InputError(
-        f"weight {name} has no receiving axis (power 1): a graph has no place "
-        "for it"
-      )
-    if sender is None:
-      if shape.ndim != 1:
-        raise InputError(
-          f"weight {name} has {shape.ndim} axes and none that sends (power -1),"
-          " expected a bias with one axis"
-        )
-      biases[leaf] = receiver[1]
-      continue
-    size = shape.shape[sender[0]], shape.shape[receiver[0]]
-    width = shape.size // (size[0] * size[1])
-    kernels.append(
-      _Kernel(leaf, sender[0], receiver[0], sender[1], receiver[1], size, width)
-    )
-  if not kernels:
-    raise InputError(
-      "no weight has a receiving and a sending axis, expected a kernel"
-    )
-  return biases, kernels
-
-
-def _check_powers(name: str, axes: Axes) -> None:
-  """InputError unless at most one axis receives, one sends, no other acts."""
-  try:
-    powers = [axis.power for axis in axes.single() if axis is not None]
-  except InputError as error:
-    raise InputError(f"weight {name}: {error}") from None
-  for power, verb in ((1, "receiving"), (-1, "sending")):
-    if powers.count(power) > 1:
-      raise InputError(
-        f"weight {name} has {powers.count(power)} {verb} axes (power {power}), "
-        "expected at most one"
-      )
-  for power in powers:
-    if power not in (1, -1):
-      raise InputError(
-        f"weight {name} has an axis of power {power}, expected 1 or -1"
+        f"{what}: weight {name} has {shape.ndim} axes of powers {powers}, "
+        "expected a bias with one axis (power 1) or a kernel (powers -1 and 1)"
       )
 
 
-def _ranks(
-  spec: SymmetrySpec, bias_spaces: dict[int, str], kernels: list[_Kernel]
-) -> dict[str, int]:
-  """{space: rank}. Fixed spaces that receive are outputs."""
-  receiving = {*bias_spaces.values(), *(k.receiver for k in kernels)}
+_INPUT, _HIDDEN, _OUTPUT = 0, 1, 2
+"""Ranks of stages, in the order of their vertices."""
 
-  def rank(name, space):
-    if not space.fixed:
+
+def _ranks(spec: SymmetrySpec, parts: Sequence[Part]) -> dict[Stage, int]:
+  """{stage: rank}. Fixed stages that receive are outputs."""
+  receiving = dict.fromkeys(part.receiver for part in parts)
+  sending = dict.fromkeys(part.sender for part in parts if part.sender)
+
+  def rank(stage):
+    if any(not spec.spaces[name].fixed for name in stage.spaces):
       return _HIDDEN
-    return _OUTPUT if name in receiving else _INPUT
+    return _OUTPUT if stage in receiving else _INPUT
 
-  return {name: rank(name, space) for name, space in spec.spaces.items()}
+  return {stage: rank(stage) for stage in {**receiving, **sending}}
 
 
 def _vertex_ranges(
-  spec: SymmetrySpec, ranks: dict[str, int]
-) -> dict[str, slice]:
-  """{space: its vertices}, inputs first and outputs last."""
+  spec: SymmetrySpec, ranks: dict[Stage, int]
+) -> dict[Stage, slice]:
+  """{stage: its vertices}, inputs first and outputs last, spaces in order."""
+  position = {name: i for i, name in enumerate(spec.spaces)}
+
+  def key(stage):
+    last = max([position[name] for name in stage.spaces], default=len(position))
+    return ranks[stage], last
+
   ranges, start = {}, 0
-  for name in sorted(spec.spaces, key=lambda name: ranks[name]):
-    ranges[name] = slice(start, start + spec.spaces[name].size)
-    start = ranges[name].stop
+  for stage in sorted(ranks, key=key):
+    ranges[stage] = slice(start, start + stage.size)
+    start = ranges[stage].stop
   return ranges
 
 
-def _vertex_types(
-  spaces: dict[str, slice], distinct: dict[str, bool]
-) -> np.ndarray:
-  """[V] int32: an id per vertex of distinct spaces, one per other space."""
+class _Ids(NamedTuple):
+  """Ids of the vertices of a stage, shared by interchangeable neurons.
+
+  Attributes:
+    ids: [n].
+    count: number of ids.
+  """
+
+  ids: np.ndarray
+  count: int
+
+
+def _ids(
+  spec: SymmetrySpec, stage: Stage, rank: int, exchangeable_outputs: bool
+) -> _Ids:
+  def distinct(name):
+    space = spec.spaces[name]
+    return not space.permuted or (
+      space.fixed and not (rank == _OUTPUT and exchangeable_outputs)
+    )
+
+  shape = [
+    n if not stage.spaces or distinct(stage.spaces[i]) else 1
+    for i, n in enumerate(stage.shape)
+  ]
+  count = math.prod(shape)
+  ids = np.broadcast_to(np.arange(count).reshape(shape), stage.shape)
+  return _Ids(ids.ravel(), count)
+
+
+def _vertex_types(stages: Sequence[_Ids]) -> np.ndarray:
+  """[V] int32."""
   types, first = [], 0
-  for name, vertices in spaces.items():
-    count = vertices.stop - vertices.start
-    types.append(first + np.arange(count) * distinct[name])
-    first = types[-1].max() + 1
+  for ids, count in stages:
+    types.append(first + ids)
+    first += count
   return np.concatenate(types).astype(np.int32)
 
 
 def _vertex_groups(
-  spec: SymmetrySpec, spaces: dict[str, slice], activations: int
+  spec: SymmetrySpec, stages: dict[Stage, slice], activations: int
 ) -> np.ndarray:
   """[A, V] object, the group of each vertex for each activation."""
-  groups = []
-  for name in spaces:
-    space = spec.spaces[name]
-    names = np.array(space.groups or ("",) * activations)
-    groups.append(np.repeat(names[:, None], space.size, axis=1))
+  groups = [
+    np.repeat(
+      np.array(
+        [[_group(spec, stage, a)] for a in range(activations)], dtype=object
+      ).reshape(activations, 1),
+      stage.size,
+      axis=1,
+    )
+    for stage in stages
+  ]
   return np.concatenate(groups, axis=1)
 
 
+def _group(spec: SymmetrySpec, stage: Stage, activation: int) -> str:
+  """The group whose multipliers have an exponent that is not zero."""
+  acting, hidden = set(), False
+  for name, powers in zip(stage.spaces, stage.powers, strict=True):
+    space = spec.spaces[name]
+    if space.fixed:
+      continue
+    hidden = True
+    groups = space.multipliers or (space.groups[activation],) * len(powers)
+    for group, power in zip(groups, powers, strict=True):
+      if group == "scale" and power or group == "sign" and power % 2:
+        acting.add(group)
+  if not hidden:
+    return ""
+  return BOTH if len(acting) > 1 else (*acting, "permutation")[0]
+
+
 def _place_biases(
-  bias_spaces: dict[int, str], spaces: dict[str, slice]
+  parts: Sequence[Part], stages: dict[Stage, slice]
 ) -> tuple[Bias, ...]:
-  """Biases of one space have consecutive slots."""
-  biases, slots = [], dict.fromkeys(spaces, 0)
-  for leaf, name in bias_spaces.items():
-    biases.append(Bias(leaf, spaces[name], slots[name]))
-    slots[name] += 1
+  """Biases of one stage have consecutive slots."""
+  biases, slots = [], dict.fromkeys(stages, 0)
+  for part in parts:
+    if part.sender is None:
+      stage = part.receiver
+      biases.append(Bias(part, stages[stage], slots[stage]))
+      slots[stage] += part.width
   return tuple(biases)
 
 
-def _ordered(kernels: list[_Kernel], ranks: dict[str, int]) -> list[_Kernel]:
+def _ordered(
+  parts: Sequence[Part], ranks: dict[Stage, int]
+) -> list[tuple[Part, Stage]]:
   """Kernels from input to output, into hidden, between hidden, out of hidden.
 
-  The edges into hidden spaces are contiguous in this order, and so are the
+  The edges into hidden stages are contiguous in this order, and so are the
   edges out of them.
+
+  Returns:
+    Parts and their senders.
   """
 
   def key(kernel):
-    from_hidden = ranks[kernel.sender] > _INPUT
-    to_output = ranks[kernel.receiver] == _OUTPUT
+    part, sender = kernel
+    from_hidden = ranks[sender] > _INPUT
+    to_output = ranks[part.receiver] == _OUTPUT
     return from_hidden, from_hidden == to_output
 
-  return sorted(kernels, key=key)
+  return sorted(((p, p.sender) for p in parts if p.sender), key=key)
 
 
 def _place_kernels(
-  kernels: list[_Kernel], spaces: dict[str, slice]
+  kernels: Sequence[tuple[Part, Stage]], stages: dict[Stage, slice]
 ) -> tuple[Block, ...]:
   blocks, start = [], 0
-  for kernel in kernels:
-    edges = slice(start, start + kernel.shape[0] * kernel.shape[1])
+  for part, sender in kernels:
+    count = math.prod(part.shape[i] for i in part.ends)
+    edges = slice(start, start + count)
     start = edges.stop
-    blocks.append(
-      Block(
-        leaf=kernel.leaf,
-        sender_axis=kernel.sender_axis,
-        receiver_axis=kernel.receiver_axis,
-        senders=spaces[kernel.sender],
-        receivers=spaces[kernel.receiver],
-        edges=edges,
-        width=kernel.width,
-      )
-    )
+    blocks.append(Block(part, stages[sender], stages[part.receiver], edges))
   return tuple(blocks)
 
 
 def _ends(block: Block) -> tuple[np.ndarray, np.ndarray]:
   """(senders, receivers) of the edges of a block, int32."""
-  senders, receivers = np.meshgrid(
-    np.arange(block.senders.start, block.senders.stop, dtype=np.int32),
-    np.arange(block.receivers.start, block.receivers.stop, dtype=np.int32),
-    indexing="ij",
+  senders, receivers = (
+    np.arange(rows.start, rows.stop, dtype=np.int32)
+    for rows in (block.senders, block.receivers)
   )
-  return senders.ravel(), receivers.ravel()
+  if block.diagonal:
+    return senders, receivers
+  pairs = np.meshgrid(senders, receivers, indexing="ij")
+  return pairs[0].ravel(), pairs[1].ravel()
 
 
 def _edge_types(
-  kernels: list[_Kernel], distinct: dict[str, bool]
+  kernels: Sequence[tuple[Part, Stage]], ids: dict[Stage, _Ids]
 ) -> np.ndarray:
-  """[E] int32: per kernel, an id per vertex of distinct spaces at its ends."""
+  """[E] int32."""
   types, first = [], 0
-  for kernel in kernels:
-    i, j = np.indices(kernel.shape)
-    ids = i * distinct[kernel.sender]
-    if distinct[kernel.receiver]:
-      ids = ids * kernel.shape[1] + j
-    types.append(first + ids.ravel())
-    first = types[-1].max() + 1
+  for part, sender in kernels:
+    at_sender, count = ids[sender]
+    if not part.diagonal:
+      at_receiver, receiver_count = ids[part.receiver]
+      at_sender = np.add.outer(at_sender * receiver_count, at_receiver).ravel()
+      count *= receiver_count
+    types.append(first + at_sender)
+    first += count
   return np.concatenate(types).astype(np.int32)
+
+
+def _ties(
+  spec: SymmetrySpec, stages: dict[Stage, slice]
+) -> tuple[tuple[Tie, ...], ...]:
+  """The stages of each hidden space that has several."""
+  found: dict[str, list[Tie]] = {}
+  for stage, vertices in stages.items():
+    for i, name in enumerate(stage.spaces):
+      if not spec.spaces[name].fixed:
+        sizes = stage.shape[:i], stage.shape[i : i + 1], stage.shape[i + 1 :]
+        tie = Tie(vertices, *map(math.prod, sizes))
+        found.setdefault(name, []).append(tie)
+  return tuple(tuple(ties) for ties in found.values() if len(ties) > 1)

@@ -82,12 +82,19 @@ def sign(z: jax.Array, linear: Linear) -> tuple[jax.Array, ...]:
   return y, -y
 
 
+def scale_and_sign(z: jax.Array, linear: Linear) -> tuple[jax.Array, ...]:
+  """Representatives for q ≠ 0: the directions z/‖z‖ and -z/‖z‖."""
+  y = linear(z) * inverse_norm(z)
+  return y, -y
+
+
 def mixed(is_scale: jax.Array, is_sign: jax.Array) -> Canonical:
   """Canonical map of a batch of vectors of different groups.
 
   Args:
-    is_scale: mask [..., 1], broadcast against z: vectors of the scale group.
-    is_sign: mask [..., 1], vectors of the sign group. Vectors in neither mask
+    is_scale: mask [..., 1], broadcast against z: vectors that positive
+      multipliers act on.
+    is_sign: mask [..., 1], vectors that signs act on. Vectors in neither mask
       are only permuted.
 
   Returns:

@@ -2,7 +2,7 @@
 
 Scaling the neurons of a relu network moves its weights along an orbit on which
 its function is constant. Two points of the orbit are useful: the point at which
-each neuron's incoming weights have norm one (division by `vertex_sizes`), and
+each neuron's incoming weights have norm one (division by `graph.sizes`), and
 the point with the least L1 norm (`balance`).
 """
 
@@ -24,14 +24,8 @@ from scalegmn_jax.base import (
   TargetNetwork,
   Weights,
 )
-from scalegmn_jax.symmetry import actions, canonical
+from scalegmn_jax.symmetry import actions
 from scalegmn_jax.symmetry.spec import leaves, segment_sizes
-
-
-def _along(vector: jax.Array, position: int, ndim: int) -> jax.Array:
-  shape = [1] * ndim
-  shape[position] = -1
-  return vector.reshape(shape)
 
 
 def scale_axes(
@@ -74,83 +68,6 @@ def multiply_axes(
     )
 
   return jax.tree.map(transform, weights, spec.axes)
-
-
-def _rows(weight: jax.Array, position: int) -> jax.Array:
-  """The weights as rows, one per neuron along `position`: [n, rest]."""
-  return jnp.moveaxis(weight, position, 0).reshape(weight.shape[position], -1)
-
-
-def vertex_sizes(
-  spec: SymmetrySpec, weights: Weights, *, isolated: float = 1.0
-) -> dict[str, jax.Array]:
-  """{space: s [n]} with s > 0 that carries q:  s → |q| s.
-
-  A pass along the layers computes s_i = ‖[b_i, (W_ji s_j)_j]‖, with s = 1 on
-  input and output neurons. W_ji s_j / s_i and b_i / s_i are then exactly
-  invariant under positive scaling. A space with several writers (a skip) takes
-  s from the first writer that is not zero. A neuron without incoming weights
-  takes s = 1/‖(W_ik / s_k)_k‖ from its outgoing side, which carries q as well.
-  A neuron whose only inputs come from such neurons gets its s in a second pass.
-
-  Args:
-    spec: the symmetry.
-    weights: of one network.
-    isolated: s of neurons without any weight, on which q does not act.
-  """
-  all_leaves = leaves(spec, weights)
-  dtype = all_leaves[0][1].dtype
-  # Zero marks an unknown size: to its neighbours such a neuron counts as a
-  # weight of zero.
-  sizes = {
-    name: jnp.full(space.size, float(space.fixed), dtype)
-    for name, space in spec.spaces.items()
-  }
-  hidden = [name for name, space in spec.spaces.items() if not space.fixed]
-
-  def writers(name):
-    """The weights into a space as rows, one array per sending space. Biases
-    join the first kernel: both are computed before the activation."""
-    biases, kernels = [], []
-    for _, weight, axes in all_leaves:
-      receiver, sender = axes.find(1), axes.find(-1)
-      if receiver and receiver[1] == name:
-        if sender is None:
-          biases.append(_rows(weight, receiver[0]))
-        elif sender[1] != name:
-          scaled = weight * _along(sizes[sender[1]], sender[0], weight.ndim)
-          kernels.append(_rows(scaled, receiver[0]))
-    groups = [[k] for k in kernels] or [[]]
-    groups[0] += biases
-    return [jnp.concatenate(g, axis=1) for g in groups if g]
-
-  def forward():
-    for name in hidden:
-      for rows in writers(name):
-        sizes[name] = jnp.where(
-          sizes[name] > 0, sizes[name], canonical.norm(rows)
-        )
-
-  def backward():
-    for name in reversed(hidden):
-      rows = []
-      for _, weight, axes in all_leaves:
-        receiver, sender = axes.find(1), axes.find(-1)
-        if sender and sender[1] == name and receiver and receiver[1] != name:
-          factor = canonical.inverse(sizes[receiver[1]])
-          scaled = weight * _along(factor, receiver[0], weight.ndim)
-          rows.append(_rows(scaled, sender[0]))
-      if rows:
-        size = canonical.norm(jnp.concatenate(rows, axis=1))
-        size = canonical.inverse(size)
-        sizes[name] = jnp.where(sizes[name] > 0, sizes[name], size)
-
-  forward()
-  backward()
-  forward()
-  return {
-    name: jnp.where(size > 0, size, isolated) for name, size in sizes.items()
-  }
 
 
 Factors = dict[str, tuple[dict[Any, jax.Array], ...]]

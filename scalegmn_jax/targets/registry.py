@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scalegmn_jax.base import InputError, TargetNetwork
-from scalegmn_jax.targets import cnn, mlp
+from scalegmn_jax.targets import cnn, described, mlp
 
 _TARGETS: dict[str, Callable[..., TargetNetwork]] = {
   "cnn": cnn.cnn,
   "mlp": mlp.mlp,
+  described.NAME: described.described,
 }
 
 

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import InputError, TargetNetwork, Weights, leaf_name
+from scalegmn_jax.base import InputError, Weights, leaf_name
 from scalegmn_jax.symmetry import actions
-from scalegmn_jax.symmetry.explain import explain
 from scalegmn_jax.symmetry.measure import with_noise
 from scalegmn_jax.symmetry.trace.parameters import (
   float_types,
@@ -18,20 +17,11 @@ from scalegmn_jax.symmetry.trace.parameters import (
   same,
   symmetry_of,
 )
+from scalegmn_jax.targets.described import NAME, TracedNetwork, describe
 
 _DECADES = 0.5
 """Multipliers of the element with which a traced symmetry is checked are
 log-uniform in 10**±_DECADES."""
-
-
-class TracedNetwork(TargetNetwork):
-  """A target whose symmetry was derived from its function, see `trace`."""
-
-  __slots__ = ()
-
-  def explain(self) -> str:
-    """Every space, its weights and multipliers, and what is fixed and why."""
-    return explain(self.spec)
 
 
 def trace(
@@ -86,16 +76,22 @@ def trace(
   def apply_inputs(weights, x, activation=0, dropout=None):
     del activation  # a traced function has its own
     if dropout is not None:
-      raise InputError("a traced target has no dropout, expected None")
+      raise InputError(
+        "a traced target has no dropout, expected a rate of 0, or none"
+      )
     return apply(weights, *(x if len(inputs) > 1 else (x,)))
 
+  init = init or noisy
+  input_shape = np.shape(arrays[0])[1:]
   target = TracedNetwork(
-    init=init or noisy,
+    init=init,
     apply=apply_inputs,
     spec=spec,
-    input_shape=tuple(np.shape(arrays[0])[1:]),
-    activations=("traced",),
-    description={},
+    input_shape=input_shape,
+    activations=(NAME,),
+    description=describe(
+      spec, params, input_shape, jaxpr, jax.make_jaxpr(init)(jax.random.key(0))
+    ),
   )
   if verify:
     again = jaxpr_of(apply, params, inputs)

@@ -122,7 +122,7 @@ def _columns(
   """The metrics of B networks at C checkpoints: {name: [B·C]}."""
   names = {
     "optimizer": generate.OPTIMIZERS,
-    "initializer": generate.INITIALIZERS,
+    "initializer": (*generate.INITIALIZERS, generate.OWN),
     "activation": target.activations,
   }
   renamed = {"initializer": "w_init", "l2": "l2reg"}

@@ -1,5 +1,6 @@
 """Rows of zoo files as weights of a target network, and back."""
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,14 @@ import numpy as np
 import pandas as pd
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
-from scalegmn_jax.data.formats import read_npy
+from scalegmn_jax.data.formats import read_at_most, read_npy
+from scalegmn_jax.io import input_errors
 from scalegmn_jax.symmetry import spec as specs
+from scalegmn_jax.targets.registry import make_target
 from scalegmn_jax.zoo import store
 from scalegmn_jax.zoo.layout import Layout
+
+_LIMIT = 1 << 24  # bytes of a description
 
 
 def layout_of(target: TargetNetwork) -> Layout:
@@ -261,7 +266,7 @@ def write_networks(
   weights: Weights,
   metrics: pd.DataFrame,
 ) -> None:
-  """Writes networks as a zoo.
+  """Writes networks as a zoo, with the description of their target.
 
   Args:
     path: the folder: absent or empty.
@@ -272,4 +277,24 @@ def write_networks(
   Raises:
     InputError: see `store.write_zoo`.
   """
-  store.write_zoo(path, to_rows(weights), metrics, layout_of(target))
+  store.write_zoo(
+    path, to_rows(weights), metrics, layout_of(target), target.description
+  )
+
+
+def read_target(folder: str | os.PathLike[str]) -> TargetNetwork:
+  """The target of the networks of a zoo, from its description.
+
+  Raises:
+    InputError: the zoo has no description, or one that makes no target.
+  """
+  file = Path(folder).expanduser() / store.TARGET
+  with input_errors(file, "the description of a target network"):
+    with file.open("rb") as opened:
+      description = json.loads(read_at_most(opened, _LIMIT))
+    if not isinstance(description, dict):
+      raise ValueError(f"{type(description).__name__}, not an object")
+  try:
+    return make_target(description)
+  except InputError as error:
+    raise InputError(f"{file}: {error}") from None

@@ -1,12 +1,9 @@
 """Collections: zoos of several architectures in one folder.
 
 A collection has a folder per architecture. Each of them is a zoo (see `store`)
-with one more file:
-
-- `target.json`: the arguments of `targets.registry.make_target`, for example
-  {"name": "cnn", "input_shape": [8, 8, 1], "channels": [16], "kernel_size":
-  [3], "stride": [2], "padding": "SAME", "pool": "average", "classes": 10,
-  "activation": ["relu", "tanh"]}.
+with `target.json`, for example {"name": "cnn", "input_shape": [8, 8, 1],
+"channels": [16], "kernel_size": [3], "stride": [2], "padding": "SAME", "pool":
+"average", "classes": 10, "activation": ["relu", "tanh"]}.
 
 Only this file says how a row of weights is read, so a collection can be put
 together from other zoos by hand.
@@ -21,14 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scalegmn_jax.base import InputError, TargetNetwork
-from scalegmn_jax.data.formats import read_at_most
 from scalegmn_jax.data.images import Images
-from scalegmn_jax.io import input_errors, write_text
-from scalegmn_jax.targets.registry import make_target
+from scalegmn_jax.io import write_text
 from scalegmn_jax.zoo import cache, codec, parts, store
-
-TARGET = "target.json"
-_LIMIT = 1 << 20  # bytes of a description
 
 
 class Member(NamedTuple):
@@ -56,21 +48,13 @@ def read_collection(folder: str | os.PathLike[str]) -> list[Member]:
   if not folder.is_dir():
     raise InputError(f"{folder}: no such folder, expected one with zoos")
   members = []
-  for file in sorted(folder.glob(f"*/{TARGET}")):
-    with input_errors(file, "the description of a target network"):
-      with file.open("rb") as opened:
-        description = json.loads(read_at_most(opened, _LIMIT))
-      if not isinstance(description, dict):
-        raise ValueError(f"{type(description).__name__}, not an object")
-    try:
-      target = make_target(description)
-    except InputError as error:
-      raise InputError(f"{file}: {error}") from None
+  for file in sorted(folder.glob(f"*/{store.TARGET}")):
+    target = codec.read_target(file.parent)
     files = store.read_zoo(file.parent)
     codec.check_layout(target, files)
     members.append(Member(target, files))
   if not members:
-    raise InputError(f"{folder}: no zoo with {TARGET}, expected some")
+    raise InputError(f"{folder}: no zoo with {store.TARGET}, expected some")
   return members
 
 
@@ -103,7 +87,7 @@ def cached_collection(
     files = cache.cached_zoo(
       place, target, images, on_epoch=on_epoch, **settings
     )
-    file = files.path / TARGET
+    file = files.path / store.TARGET
     if not file.exists():
       write_text(file, json.dumps(dict(target.description)) + "\n")
     members.append(Member(target, files))

@@ -35,6 +35,8 @@ INITIALIZERS = (
   "orthogonal",
   "normal",
 )
+OWN = "target"
+"""The initializer that is the `init` of the target."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ class NetworkSettings(NamedTuple):
   Attributes:
     learning_rate, l2, dropout, init_std, train_fraction: float32.
     optimizer, initializer, activation: int32 indices into `OPTIMIZERS`,
-      `INITIALIZERS` and the activations of the target.
+      `(*INITIALIZERS, OWN)` and the activations of the target.
   """
 
   learning_rate: jax.Array
@@ -110,7 +112,7 @@ def draw_settings(
       jax.random.randint(keys[4], (), 0, len(ranges.train_fraction))
     ],
     optimizer=choice(keys[5], ranges.optimizer, OPTIMIZERS),
-    initializer=choice(keys[6], ranges.initializer, INITIALIZERS),
+    initializer=choice(keys[6], ranges.initializer, (*INITIALIZERS, OWN)),
     activation=jax.random.randint(keys[7], (), 0, num_activations),
   )
 
@@ -149,22 +151,27 @@ def draw_classes(
 
 def initialize(
   key: jax.Array,
-  shapes: Weights,
+  target: TargetNetwork,
   settings: NetworkSettings,
   initializers: Sequence[str] = INITIALIZERS,
 ) -> Weights:
-  """Draws the initial weights of one network; biases are 0.
+  """Draws the initial weights of one network.
 
-  Fan-in and fan-out are taken from kernels [..., in, out]. "normal" and
-  "truncated_normal" have the standard deviation `init_std`; "orthogonal" has
-  gain 1.
+  `OWN` is the `init` of the target. The others are for kernels; biases, which
+  are all weights with one axis, are 0. Fan-in and fan-out are taken from
+  kernels [..., in, out]. "normal" and "truncated_normal" have the standard
+  deviation `init_std`; "orthogonal" has gain 1.
 
   Args:
     key: consumed.
-    shapes: a pytree with the shapes of the weights.
+    target: the architecture.
     settings: the settings of one network.
     initializers: names that the settings may select. All of them are computed.
   """
+  others = [name for name in initializers if name != OWN]
+  if not others:
+    return target.init(key)
+  shapes = jax.eval_shape(target.init, key)
   leaves, structure = jax.tree.flatten(shapes)
 
   def kernel(key, shape):
@@ -185,14 +192,20 @@ def initialize(
       "orthogonal": lambda: jax.nn.initializers.orthogonal()(key, shape),
       "normal": lambda: z * settings.init_std,
     }
-    drawn = jnp.stack([candidates[name]() for name in initializers])
-    return drawn[_positions(INITIALIZERS, initializers)[settings.initializer]]
+    drawn = jnp.stack([candidates[name]() for name in others])
+    return drawn[_positions(INITIALIZERS, others)[settings.initializer]]
 
   weights = [
     kernel(k, s.shape) if len(s.shape) > 1 else jnp.zeros(s.shape)
     for k, s in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
   ]
-  return jax.tree.unflatten(structure, weights)
+  drawn = jax.tree.unflatten(structure, weights)
+  if OWN not in initializers:
+    return drawn
+  is_own = settings.initializer == len(INITIALIZERS)
+  return jax.tree.map(
+    lambda own, other: jnp.where(is_own, own, other), target.init(key), drawn
+  )
 
 
 def _positions(names: Sequence[str], subset: Sequence[str]) -> jax.Array:
@@ -288,7 +301,6 @@ def train_networks(
       f"classes_per_network is {ranges.classes_per_network}, expected at most "
       f"{min(sets)}, the classes of an image set"
     )
-  shapes = jax.eval_shape(target.init, jax.random.key(0))
   outputs = output_size(target.spec)
 
   # Runs once: the random numbers are the same bits without the optimizations
@@ -300,7 +312,7 @@ def train_networks(
     def one(key):
       k_draw, k_init = jax.random.split(key)
       settings = draw_settings(k_draw, ranges, len(target.activations))
-      weights = initialize(k_init, shapes, settings, ranges.initializer)
+      weights = initialize(k_init, target, settings, ranges.initializer)
       if not ranges.classes_per_network:
         return settings, Networks(weights, settings.activation)
       k_classes = jax.random.fold_in(k_draw, 1)
@@ -312,7 +324,9 @@ def train_networks(
     return jax.lax.map(one, keys)
 
   def loss(network, images, labels, settings, key):
-    apply = functools.partial(target.apply, dropout=(settings.dropout, key))
+    # A target of one's own need not have dropout.
+    dropout = (settings.dropout, key) if ranges.dropout[1] else None
+    apply = functools.partial(target.apply, dropout=dropout)
     ce, _, _ = evaluate_network(apply, network, images, labels)
     kernels = [w for w in jax.tree.leaves(network.weights) if w.ndim > 1]
     return ce + settings.l2 * sum((w * w).sum() for w in kernels)

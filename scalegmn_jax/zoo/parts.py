@@ -91,7 +91,8 @@ def assemble(
 
   Args:
     folder: all cached zoos; this one is `<folder>/zoo-<hash of config>`.
-    config: JSON values; the same values always make the same networks.
+    config: JSON values; the same values always make the same networks. The
+      value of "target" is written as the description of the target.
     layout: the columns of the weights.
     make: (numbers of networks [n], partial results) -> their `Part`. n is the
       same in each call, so that nothing is compiled twice; surplus networks of
@@ -121,7 +122,9 @@ def assemble(
         # Beside the zoo: a rename is atomic within one file system only.
         partial = Partial(path.with_suffix(".unfinished"), check)
         metrics, rows = _make_parts(partial, make, size, save_every, on_kept)
-        processes.first(lambda: _write(path, rows, metrics, layout))
+        processes.first(
+          lambda: _write(path, rows, metrics, layout, config.get("target"))
+        )
         partial.clear()
   processes.see(path)
   return store.read_zoo(path)
@@ -144,10 +147,14 @@ def _set_aside(path: Path) -> None:
 
 
 def _write(
-  path: Path, rows: np.ndarray, metrics: pd.DataFrame, layout: Layout
+  path: Path,
+  rows: np.ndarray,
+  metrics: pd.DataFrame,
+  layout: Layout,
+  description: Mapping[str, Any] | None,
 ) -> None:
   """Writes a zoo and the digests of its files."""
-  store.write_zoo(path, rows, metrics, layout)
+  store.write_zoo(path, rows, metrics, layout, description)
   io.write_json(path / _DIGESTS, _file_digests(path))
 
 

@@ -27,9 +27,9 @@ import pandas as pd
 import safetensors.numpy
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
+from scalegmn_jax.files.formats import SAFETENSORS
 from scalegmn_jax.zoo import codec, state_dict
 from scalegmn_jax.zoo.checkpoints import (
-  SAFETENSORS,
   PathLike,
   keeps_order,
   list_files,

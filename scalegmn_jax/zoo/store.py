@@ -8,7 +8,9 @@ A zoo is a folder with
   epoch of the checkpoint, `config.activation` its activation, and more. If
   networks have network-specific labels (public zoos do not), `config.classes`
   is "3 0 -1 ...": the output of each class, -1 for none;
-- `layout.csv`: the weight that each of the D columns belongs to.
+- `layout.csv`: the weight that each of the D columns belongs to;
+- `target.json`, optional: the arguments of `targets.registry.make_target`, or
+  the symmetry and the shapes of a traced target. Public zoos have none.
 
 Source of the format: Unterthiner et al., "Predicting Neural Network Accuracy
 from Weights", arXiv:2002.11448. Public and generated zoos are interchangeable.
@@ -21,13 +23,15 @@ import contextlib
 import dataclasses
 import gzip
 import io
+import json
 import mmap
 import os
 import pathlib
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +44,7 @@ from scalegmn_jax.zoo.layout import Layout
 WEIGHTS = "weights.npy"
 METRICS = "metrics.csv.gz"
 LAYOUT = "layout.csv"
+TARGET = "target.json"
 CLASS_TO_OUTPUT = "config.classes"
 """The column with the `class_to_output` of each network."""
 
@@ -96,10 +101,11 @@ def write_zoo(
   weights: np.ndarray,
   metrics: pd.DataFrame,
   layout: Layout,
+  description: Mapping[str, Any] | None = None,
 ) -> None:
   """Writes a zoo; the same zoo always gives the same bytes.
 
-  The folder appears at once with all three files in it, or not at all, also
+  The folder appears at once with all its files in it, or not at all, also
   after a power cut. Of several processes that compute together, process 0 alone
   writes.
 
@@ -109,6 +115,7 @@ def write_zoo(
     metrics: N rows with at least the columns `modeldir`, `step` and
       `config.activation`. Its index is not written.
     layout: the weights in the D columns.
+    description: of the target, for `target.json`; empty for none.
 
   Raises:
     InputError: the arguments do not fit each other, or the folder is not empty.
@@ -127,7 +134,7 @@ def write_zoo(
       temporary.mkdir(parents=True)
       with replace_file(temporary / WEIGHTS) as file:
         np.save(file, weights, allow_pickle=False)
-      _complete(temporary, path, metrics, layout)
+      _complete(temporary, path, metrics, layout, description)
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
 
@@ -137,6 +144,7 @@ def complete_zoo(
   path: str | os.PathLike[str],
   metrics: pd.DataFrame,
   layout: Layout,
+  description: Mapping[str, Any] | None = None,
 ) -> None:
   """Makes a zoo of a folder that holds its weights; as `write_zoo`.
 
@@ -146,6 +154,7 @@ def complete_zoo(
     path: the folder of the zoo: absent or empty.
     metrics: see `write_zoo`.
     layout: see `write_zoo`.
+    description: see `write_zoo`.
 
   Raises:
     InputError: the arguments do not fit each other, or `path` is not empty.
@@ -157,7 +166,7 @@ def complete_zoo(
   _check_weights(weights, layout, str(folder / WEIGHTS), np.float32)
   metrics = _new_metrics(path, metrics, len(weights))
   with _refused(path):
-    _complete(folder, path, metrics, layout)
+    _complete(folder, path, metrics, layout, description)
 
 
 def _new_path(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -198,12 +207,13 @@ def _complete(
   path: pathlib.Path,
   metrics: pd.DataFrame,
   layout: Layout,
+  description: Mapping[str, Any] | None,
 ) -> None:
   """Writes all but the weights into a folder, and renames it."""
-  for name, content in (
-    (METRICS, _csv_gz(metrics)),
-    (LAYOUT, layout.text().encode()),
-  ):
+  contents = {METRICS: _csv_gz(metrics), LAYOUT: layout.text().encode()}
+  if description:
+    contents[TARGET] = (json.dumps(dict(description)) + "\n").encode()
+  for name, content in contents.items():
     with replace_file(folder / name) as file:
       file.write(content)
   os.replace(folder, path)

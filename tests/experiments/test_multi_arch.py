@@ -14,7 +14,7 @@ from experiments.multi_arch.methods import MultiArchPredictions
 from experiments.runner import experiment
 from scalegmn_jax.base import InputError
 from scalegmn_jax.targets import cnn, mlp
-from scalegmn_jax.zoo import codec, collection, store
+from scalegmn_jax.zoo import codec, store
 
 TARGETS = {
   "a": cnn.cnn((8, 8, 1), (4,), 3, 4, "SAME", classes=3),
@@ -41,7 +41,7 @@ def write(folder, name, target):
     folder / name, rows.astype(np.float32), metrics, codec.layout_of(target)
   )
   description = json.dumps(dict(target.description))
-  (folder / name / collection.TARGET).write_text(description)
+  (folder / name / store.TARGET).write_text(description)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import scalegmn_jax as sg
 from scalegmn_jax.base import Axes, Axis, InputError, Space, SymmetrySpec
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
@@ -126,6 +127,30 @@ def test_networks_of_any_pytree_round_trip(residual_mlp, tmp_path):
   assert jax.tree.all(jax.tree.map(np.array_equal, networks.weights, expected))
   with pytest.raises(InputError, match="expected the weights of the target"):
     codec.load_networks(mlp((3, 8, 2)), files, np.array([0]))
+
+
+def test_a_zoo_of_a_traced_target_says_its_symmetry(tmp_path):
+  def apply(p, x):  # a channel has two multipliers, the kernel of v is split
+    x = x[:, :, None] * p["w"][None, None]
+    x = jax.nn.relu(x * p["scale"][None, None]).reshape(len(x), -1)
+    return x @ p["v"]
+
+  params = {"w": jnp.ones(4), "scale": jnp.ones(4), "v": jnp.ones((12, 2))}
+  target = sg.trace(apply, params, jnp.ones((1, 3)), verify=False)
+  weights = jax.vmap(target.init)(jax.random.split(jax.random.key(0), 2))
+  metrics = pd.DataFrame(
+    {"modeldir": list("ab"), "step": 0, "config.activation": "traced"}
+  )
+  folder = tmp_path / "zoo"
+  codec.write_networks(folder, target, weights, metrics)
+  found = codec.read_target(folder)
+  assert found.spec.axes == target.spec.axes
+  assert found.spec.spaces == dict(target.spec.spaces)
+  networks = codec.load_networks(found, store.read_zoo(folder), np.arange(2))
+  jax.tree.map(np.testing.assert_array_equal, networks.weights, weights)
+  (folder / store.TARGET).unlink()
+  with pytest.raises(InputError, match="target.json: no such file"):
+    codec.read_target(folder)
 
 
 def test_one_array_is_a_pytree(residual_mlp):

@@ -88,7 +88,7 @@ def test_folder_is_frozen(folder):
 def test_folders_without_description_are_skipped(folder):
   (folder / "notes").mkdir()
   shutil.copytree(folder / "zoo-0", folder / "unknown")
-  (folder / "unknown" / collection.TARGET).unlink()
+  (folder / "unknown" / store.TARGET).unlink()
   assert len(collection.read_collection(folder)) == 2
 
 
@@ -102,7 +102,7 @@ def test_folders_without_description_are_skipped(folder):
   ),
 )
 def test_broken_descriptions(folder, text, message):
-  (folder / "zoo-0" / collection.TARGET).write_text(text)
+  (folder / "zoo-0" / store.TARGET).write_text(text)
   with pytest.raises(InputError, match=message):
     collection.read_collection(folder)
 
@@ -115,5 +115,5 @@ def test_missing_collection(tmp_path):
 
 
 def test_descriptions_are_json(folder):
-  (file, _) = sorted(folder.glob(f"*/{collection.TARGET}"))
+  (file, _) = sorted(folder.glob(f"*/{store.TARGET}"))
   assert json.loads(file.read_text()) == dict(TARGETS[0].description)

@@ -8,7 +8,7 @@ learned weights B_rs between slots become weights between neurons,
 
   W_ji = (s_i / s_j) Σ_rs A_ir B_sr A_js,
 
-with the sizes s of `gauge.vertex_sizes`. A permutation of the neurons permutes
+with the sizes s of `graph.sizes`. A permutation of the neurons permutes
 the rows of A, and s carries the multipliers: W → g W.
 
 Slots are assigned by rank, in an order that depends on the network alone and

@@ -111,6 +111,9 @@ class BatchConnectivity:
     graph = self._nodes["graph"][self.hidden]
     return jraph.segment_mean(y, graph, self._graphs)
 
+  def tied(self, u: jax.Array) -> jax.Array | None:
+    del u  # see `schema.architecture_graph`: every neuron is one vertex
+
   def by_position(self, x: jax.Array) -> jax.Array:
     schema, fixed = self.batch.schema, self.batch.sections.hidden
     types = self._nodes["type"][fixed:]

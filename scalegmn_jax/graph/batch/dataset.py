@@ -25,7 +25,7 @@ from scalegmn_jax.base import InputError, Networks, Weights
 from scalegmn_jax.graph.batch import pack
 from scalegmn_jax.graph.batch.pack import GraphBatch, SectionSizes
 from scalegmn_jax.graph.batch.schema import ArchitectureGraph, TypeSchema
-from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.graph.sizes import vertex_sizes
 
 _NUM_SAMPLED_STEPS = 1000
 """Steps whose batches determine the buckets."""
@@ -122,12 +122,11 @@ class GraphDataset:
 def _vertex_sizes(
   architecture: ArchitectureGraph,
 ) -> Callable[[Weights], jax.Array]:
-  """Weights [B, ...] -> `gauge.vertex_sizes` [B, V]; 0 for isolated neurons."""
+  """Weights [B, ...] -> `sizes.vertex_sizes` [B, V]; 0 for isolated neurons."""
   topology = architecture.topology
 
   def one(weights):
-    sizes = gauge.vertex_sizes(topology.spec, weights, isolated=0.0)
-    return jax.numpy.concatenate([sizes[name] for name in topology.spaces])
+    return vertex_sizes(topology, weights, isolated=0.0)
 
   def all_networks(weights):
     return batched.map_networks(one, weights, vmap_size=None)

@@ -112,7 +112,7 @@ def graph_of(
     architecture: the architecture of the network.
     schema: the ids and slots of the batch.
     leaves: the leaves of the weights.
-    sizes: [V], see `gauge.vertex_sizes`.
+    sizes: [V], see `graph.sizes`.
     activation: index into the activations of the architecture.
     values: a pytree of arrays that the batch holds in `globals`.
   """

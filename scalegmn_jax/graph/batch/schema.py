@@ -28,6 +28,7 @@ from scalegmn_jax.graph.topology import (
   Block,
   FeatureSizes,
   Topology,
+  check_plain,
   topology_of,
 )
 
@@ -103,7 +104,7 @@ class ArchitectureGraph:
     """The kernels of one network in the slots of a window, [E, K]."""
     edges = np.zeros((self.topology.edges, *window), leaves[0].dtype)
     for block in self.topology.blocks:
-      axes = (block.sender_axis, block.receiver_axis)
+      axes = block.part.ends
       kernel = np.moveaxis(leaves[block.leaf], axes, (0, 1))
       sizes = _spatial(self.topology, block, len(window))
       slots = tuple(
@@ -125,10 +126,11 @@ def architecture_graph(target: TargetNetwork) -> ArchitectureGraph:
   """The graph of a target network with the kinds of its vertices.
 
   Raises:
-    InputError: the target has no hidden neurons, or no graph (see
-      `topology_of`).
+    InputError: the target has no hidden neurons, no graph (see `topology_of`),
+      or weights that are neither biases nor kernels (see `check_plain`).
   """
   topology = topology_of(target)
+  check_plain(topology, "batches of several architectures")
   hidden = topology.hidden
   if hidden.start == hidden.stop:
     raise InputError(
@@ -139,7 +141,7 @@ def architecture_graph(target: TargetNetwork) -> ArchitectureGraph:
   kind[: hidden.start], kind[hidden.stop :] = 0, 2
   position = np.arange(topology.vertices)
   position[hidden.stop :] -= hidden.stop
-  spaces = [s for s in topology.spaces.values() if kind[s.start] == 1]
+  spaces = [s for s in topology.stages.values() if kind[s.start] == 1]
   for depth, space in enumerate(spaces):
     position[space] = depth
   return ArchitectureGraph(target, topology, kind, position)
@@ -203,6 +205,5 @@ def _spatial(
 ) -> tuple[int, ...]:
   """Sizes of the spatial axes of a kernel, padded with 1s in front."""
   shape = jax.tree.leaves(topology.shapes)[block.leaf].shape
-  ends = (block.sender_axis, block.receiver_axis)
-  sizes = tuple(n for i, n in enumerate(shape) if i not in ends)
+  sizes = tuple(n for i, n in enumerate(shape) if i not in block.part.ends)
   return (1,) * (axes - len(sizes)) + sizes

@@ -1,0 +1,1 @@
+"""Files of networks of any program, read and written back as they were."""

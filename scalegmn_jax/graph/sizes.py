@@ -1,0 +1,119 @@
+"""The sizes of vertices, which carry their multipliers."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from scalegmn_jax.base import Weights
+from scalegmn_jax.graph.parts import Part, Stage
+from scalegmn_jax.graph.topology import Topology
+from scalegmn_jax.symmetry import canonical
+
+
+def vertex_sizes(
+  topology: Topology, weights: Weights, *, isolated: float = 1.0
+) -> jax.Array:
+  """s [V] with s > 0 that carries q:  s → |q| s.
+
+  A pass along the stages computes s_i = ‖[b_i, (W_ji s_j)_j]‖, with s = 1 on
+  input and output vertices. W_ji s_j / s_i and b_i / s_i are then exactly
+  invariant under positive scaling. A stage with several writers (a skip) takes
+  s from the first writer that is not zero. A vertex without incoming weights
+  takes s = 1/‖(W_ik / s_k)_k‖ from its outgoing side, which carries q as well.
+  A vertex whose only inputs come from such vertices gets its s in a second
+  pass.
+
+  Args:
+    topology: the graph.
+    weights: of one network.
+    isolated: s of hidden vertices without any weight, on which q does not act.
+  """
+  leaves = jax.tree.leaves(weights)
+  dtype = leaves[0].dtype
+  # Zero marks an unknown size: to its neighbours such a vertex counts as a
+  # weight of zero.
+  sizes = {
+    stage: jnp.full(stage.size, float(not topology.is_hidden(rows)), dtype)
+    for stage, rows in topology.stages.items()
+  }
+  parts = [b.part for b in (*topology.biases, *topology.blocks)]
+  parts.sort(key=lambda part: part.leaf)
+  order, writers = _order_of(
+    [s for s, rows in topology.stages.items() if topology.is_hidden(rows)],
+    parts,
+  )
+  readers: dict[Stage, list[Part]] = {}
+  for part in parts:
+    if part.sender is not None and part.sender != part.receiver:
+      readers.setdefault(part.sender, []).append(part)
+
+  def incoming(stage):
+    """The weights into a stage as rows, one array per writing part. Biases join
+    the first one: both are computed before the activation."""
+    biases, kernels = [], []
+    for part in writers[stage]:
+      block = part.take(leaves[part.leaf])
+      if part.sender is None:
+        biases.append(part.rows(block, part.receivers))
+      else:
+        scaled = block * part.along(sizes[part.sender], part.senders)
+        kernels.append(part.rows(scaled, part.receivers))
+    groups = [[k] for k in kernels] or [[]]
+    groups[0] += biases
+    return [jnp.concatenate(g, axis=1) for g in groups if g]
+
+  def forward():
+    for stage in order:
+      for rows in incoming(stage):
+        sizes[stage] = jnp.where(
+          sizes[stage] > 0, sizes[stage], canonical.norm(rows)
+        )
+
+  def backward():
+    for stage in reversed(order):
+      rows = []
+      for part in readers.get(stage, ()):
+        factor = canonical.inverse(sizes[part.receiver])
+        block = part.take(leaves[part.leaf])
+        scaled = block * part.along(factor, part.receivers)
+        rows.append(part.rows(scaled, part.senders))
+      if rows:
+        size = canonical.norm(jnp.concatenate(rows, axis=1))
+        size = canonical.inverse(size)
+        sizes[stage] = jnp.where(sizes[stage] > 0, sizes[stage], size)
+
+  forward()
+  backward()
+  forward()
+  return jnp.concatenate(
+    [jnp.where(size > 0, size, isolated) for size in sizes.values()]
+  )
+
+
+def _order_of(
+  hidden: Sequence[Stage], parts: Sequence[Part]
+) -> tuple[list[Stage], dict[Stage, list[Part]]]:
+  """Hidden stages in an order of computation, and what writes to each.
+
+  The next stage is the first one that a computed stage writes to. Among the
+  writers of a stage, kernels of stages that are computed later come last.
+  """
+  writers: dict[Stage, list[Part]] = {stage: [] for stage in hidden}
+  for part in parts:
+    if part.receiver in writers and part.sender != part.receiver:
+      writers[part.receiver].append(part)
+  order: list[Stage] = []
+  left = dict.fromkeys(hidden)
+
+  def known(part):
+    return part.sender is not None and part.sender not in left
+
+  while left:
+    ready = (s for s in left if any(map(known, writers[s])))
+    biased = (s for s in left if any(p.sender is None for p in writers[s]))
+    stage = next(ready, None) or next(biased, None) or next(iter(left))
+    writers[stage].sort(key=lambda p: p.sender is not None and not known(p))
+    del left[stage]
+    order.append(stage)
+  return order, writers
