@@ -196,7 +196,7 @@ def rotate(x):
 
 def rotate_neighbors(x):
   c, s = angles(x)
-  a, b = x[..., ::2], x[..., 1::2]
+  a, b = (jax.lax.slice_in_dim(x, i, 4, 2, -1) for i in (0, 1))
   return jnp.stack([a * c - b * s, a * s + b * c], -1).reshape(x.shape)
 
 
