@@ -230,11 +230,16 @@ def _found(solution: _Solution, node: Node, names: Mapping[int, str]) -> _Found:
       u: Axis(
         names[first],
         0 if powers[u] == (0,) else _direction(roles[u]),
-        "" if powers[u] != (0,) else roles[u],
+        "" if _is_said(powers[u], roles[u]) else roles[u],
       )
       for u in names
     }
   return _Found(names[first], space, axes, order)
+
+
+def _is_said(powers: tuple[Fraction, ...], role: str) -> bool:
+  """Whether the power of an axis says its role."""
+  return powers != (0,) and role in ("receives", "sends")
 
 
 def _direction(role: str) -> int:

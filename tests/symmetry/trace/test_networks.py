@@ -592,6 +592,21 @@ def test_control_positions_are_not_permuted(x64, relative_change):
   assert relative_change(apply, wrong, params, inputs) > 1e-2
 
 
+def test_a_scale_of_gelu_units_is_no_bias(x64):
+  """With one multiplier, a power of 1 alone would say that it receives."""
+
+  def apply(p, x):
+    x = jax.nn.gelu(x @ p["w"] + p["b"])
+    return jax.nn.relu(x * p["g"]) @ p["v"]
+
+  shapes = {"w": (3, 4), "b": (4,), "g": (4,), "v": (4, 2)}
+  params = {name: np.ones(shape) for name, shape in shapes.items()}
+  axes = sg.trace(apply, params, np.ones((2, 3)), verify=False).spec.axes
+  assert axes["w"].axes[1] == sg.Axis("w[1]", 0, "receives")
+  assert axes["g"].axes == (sg.Axis("w[1]", 1, "scales"),)
+  assert axes["v"].axes[0] == sg.Axis("w[1]", -1)
+
+
 def test_normalization_has_two_stages(x64):
   apply, params, inputs, _ = draw("resnet")
   spec = sg.trace(apply, params, inputs, verify=False).spec
