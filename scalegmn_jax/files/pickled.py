@@ -52,7 +52,13 @@ def read(path: Path) -> Content:
       for key in keys:
         tensor = tensor[key]
       tensors[keys] = tensor.detach()
-      tensors[keys].copy_(_tensor(torch, array))
+      try:
+        tensors[keys].copy_(_tensor(torch, array))
+      except RuntimeError as error:  # elements that share a place in memory
+        raise InputError(
+          f"{file}: {'.'.join(map(str, keys))} cannot be replaced in {path}: "
+          f"{' '.join(str(error).split())}"
+        ) from None
     for keys, tensor in tensors.items():  # tensors can share memory
       if not np.array_equal(_array(torch, tensor), arrays[keys]):
         raise InputError(

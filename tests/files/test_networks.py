@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from flax import nnx
 
 import scalegmn_jax as sg
 
@@ -251,6 +252,34 @@ def test_tied_tensors_stay_tied(tmp_path):
   with pytest.raises(sg.InputError, match="is tied to another weight"):
     weights = {"embed": np.ones(2), "head": np.zeros(2)}
     sg.save_network(edited, weights, source=path)
+
+
+def test_expanded_tensors_are_refused(tmp_path):
+  torch = pytest.importorskip("torch")
+  path = tmp_path / "a.pt"
+  torch.save({"w": torch.zeros(1).expand(2)}, path)
+  with pytest.raises(sg.InputError, match="w cannot be replaced in .*a.pt"):
+    sg.save_network(path, {"w": np.ones(2)}, source=path)
+
+
+def test_states_of_nnx(tmp_path):
+  class Network(nnx.Module):
+    def __init__(self, rngs):
+      self.layers = nnx.List([nnx.Linear(2, 3, rngs=rngs)])
+      self.norm = nnx.BatchNorm(3, rngs=rngs)
+
+  state = nnx.state(Network(nnx.Rngs(0)))
+  path = tmp_path / "checkpoint"
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(path, state)
+  weights = sg.load_network(path, state)
+  assert isinstance(weights, nnx.State)
+  jax.tree.map(np.testing.assert_array_equal, weights, state)
+  edited = jax.tree.map(lambda a: a + 1, weights)
+  sg.save_network(tmp_path / "edited", edited, source=path)
+  with ocp.StandardCheckpointer() as checkpointer:
+    restored = checkpointer.restore(tmp_path / "edited", state)
+  jax.tree.map(np.testing.assert_array_equal, restored, edited)
 
 
 LIKE = {"w": jax.ShapeDtypeStruct((2,), jnp.float32)}
