@@ -161,9 +161,7 @@ def test_counters_of_haiku_are_refused():
 
   transformed = hk.without_apply_rng(hk.transform_with_state(network))
   both = transformed.init(jax.random.key(0), IMAGES, True)
-  with pytest.raises(
-    sg.InputError, match="mean_ema/counter is int32"
-  ):
+  with pytest.raises(sg.InputError, match="mean_ema/counter is int32"):
     sg.trace(lambda p, x: transformed.apply(*p, x)[0], both, IMAGES)
 
 
