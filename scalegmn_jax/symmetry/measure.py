@@ -330,7 +330,7 @@ def with_noise(weights: Weights, key: jax.Array) -> Weights:
 
   Zeros do not show how a weight transforms.
   """
-  leaves, structure = jax.tree.flatten(weights)
+  leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, weights))
   return jax.tree.unflatten(
     structure,
     [

@@ -214,6 +214,7 @@ X = np.ones((2, 3), np.float32)
       (X,),
     ),
     (mlp, {n: np.asarray(w) for n, w in mlp_parameters().items()}, (X,)),
+    (mlp, {n: np.float64(w) for n, w in mlp_parameters().items()}, (X,)),
   ],
 )
 def test_functions_of_many_kinds(apply, change, inputs):
