@@ -59,7 +59,9 @@ def _linear(interpreter, equation, values):
   """f(qx) = q f(x)."""
   to = equation.dtypes[0]
   if equation.name == "convert_element_type" and not _is_float(to):
-    require_zero(interpreter, values[0], POSITIVE)
+    signed = np.issubdtype(to, np.signedinteger) or to == np.bool_
+    kinds = POSITIVE if signed else POSITIVE | SIGN
+    require_zero(interpreter, values[0], kinds)
     if to != np.bool_:
       return [values[0]]
     return [without_powers(values[0])]
