@@ -23,6 +23,10 @@ _DECADES = 0.5
 """Multipliers of the element with which a traced symmetry is checked are
 log-uniform in 10**±_DECADES."""
 
+_EPS = 1e-5
+"""A rounding error of weights whose effect on outputs is measured if it is
+larger: outputs of half precision may be mostly rounding errors."""
+
 
 def trace(
   apply: Callable[..., Any],
@@ -100,11 +104,8 @@ def trace(
         "trace: apply is not deterministic: two traces of it differ, expected "
         "randomness from keys among the inputs only"
       )
-    run = again.lower().compile()
-    # The root of the rounding error of the type with the fewest digits.
-    eps = max(float(jnp.finfo(t).eps) for t in float_types(jaxpr))
-    x = _concrete(inputs, parameters=False)
-    _verify(target, run, start, x, eps**0.5)
+    given = start, _concrete(inputs, parameters=False)
+    _verify(target, *_widened(apply, again, *given))
   return target
 
 
@@ -132,6 +133,32 @@ def _concrete(tree: Any, *, parameters: bool) -> Any:
   return jax.tree.map(draw, tree)
 
 
+def _widened(
+  apply: Callable[..., Any],
+  traced: jax.stages.Traced,
+  params: Weights,
+  inputs: Sequence[Any],
+) -> tuple[jax.stages.Traced, Weights, Sequence[Any]]:
+  """The function and its arguments with float32 for half precision.
+
+  A wrong symmetry stands out from the smaller rounding errors.
+  """
+
+  def is_short(leaf):
+    dtype = getattr(leaf, "dtype", np.dtype(float))
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+
+  if any(map(is_short, jax.tree.leaves((params, inputs)))):
+    wide = jax.tree.map(
+      lambda x: x.astype(jnp.float32) if is_short(x) else x, (params, inputs)
+    )
+    try:
+      return jaxpr_of(apply, *wide), *wide
+    except InputError:
+      pass  # the function has types of its own
+  return traced, params, inputs
+
+
 def _draw(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
   """Numbers of variance 1; uniform ones in float32 are the fastest."""
   x = np.asarray(rng.random(shape, np.float32))
@@ -142,38 +169,55 @@ def _draw(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
 
 def _verify(
   target: TracedNetwork,
-  run: Callable[..., Any],
+  traced: jax.stages.Traced,
   params: Weights,
   inputs: Sequence[Any],
-  tolerance: float,
 ) -> None:
   """RuntimeError if the symmetry of a target changes its outputs."""
+  run = traced.lower().compile()
   rng = np.random.default_rng(0)
   params = jax.tree.map(np.asarray, params)
 
-  def noisy(w):
-    noise = _draw(rng, w.shape)
-    noise *= 0.1 * (float(w.std()) or 1.0)
-    return w + noise.astype(w.dtype)
+  def noisy(size):
+    def add(w):
+      noise = _draw(rng, w.shape)
+      noise *= size * (float(w.std()) or 1.0)
+      return w + noise.astype(w.dtype)
+
+    return add
 
   # Zeros do not show how a weight transforms; noise can make a variance
   # negative.
-  for weights in (jax.tree.map(noisy, params), params):
+  for weights in (jax.tree.map(noisy(0.1), params), params):
     before = run(weights, *inputs)
     if _infinite(before) is None:
       break
   else:
     raise InputError(_reason(params, inputs))
+  # The rounding error of the type with the fewest digits.
+  eps = max(float(jnp.finfo(t).eps) for t in float_types(traced.jaxpr))
+  tolerance = eps**0.5
+  if eps > _EPS:
+    rounded = run(jax.tree.map(noisy(eps), weights), *inputs)
+    tolerance = max(tolerance, 10 * _change(before, rounded))
   g = actions.sample_on_host(rng, target.spec, decades=_DECADES)
-  after = run(actions.act(g, target.spec, weights), *inputs)
+  change = _change(before, run(actions.act(g, target.spec, weights), *inputs))
+  if not change <= tolerance:
+    raise RuntimeError(
+      f"the traced symmetry changes an output by {change:.3g}, an error of "
+      f"scalegmn_jax; what was found:\n{target.explain()}"
+    )
+
+
+def _change(before: Any, after: Any) -> float:
+  """The largest relative change of an output."""
+  changes = [0.0]
   for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True):
-    a, b = (np.asarray(x, np.float64) for x in (a, b))
-    error = np.linalg.norm(b - a) / max(float(np.linalg.norm(a)), 1e-30)
-    if not error <= tolerance:
-      raise RuntimeError(
-        f"the traced symmetry changes an output by {error:.3g}, an error of "
-        f"scalegmn_jax; what was found:\n{target.explain()}"
-      )
+    if not jnp.issubdtype(a.dtype, jax.dtypes.extended):
+      a, b = (np.asarray(x, np.float64) for x in (a, b))
+      size = max(float(np.linalg.norm(a)), 1e-30)
+      changes.append(float(np.linalg.norm(b - a)) / size)
+  return float(np.max(changes))
 
 
 def _infinite(tree: Any) -> str | None:

@@ -185,7 +185,20 @@ def half(p, x):
   return mlp(p, x.astype(jnp.bfloat16)).astype(jnp.float32)
 
 
+def half_scan(p, x):
+  """Does not run in float32: the type of the carry is given."""
+  carry = jnp.zeros((2, 2), jnp.bfloat16)
+  return jax.lax.scan(lambda h, _: (h + mlp(p, x), None), carry, length=2)[0]
+
+
+def rounded(p, x):
+  """Its outputs in half precision are rounding errors."""
+  y = mlp(p, x).astype(jnp.bfloat16)
+  return y * 1.01 - y * 1.02
+
+
 X = np.ones((2, 3), np.float32)
+HALF = {n: w.astype(jnp.bfloat16) for n, w in mlp_parameters().items()}
 
 
 @pytest.mark.parametrize(
@@ -208,11 +221,9 @@ X = np.ones((2, 3), np.float32)
       ({"ids": X.astype(int)},),
     ),
     (half, {}, (X,)),
-    (
-      mlp,
-      {n: w.astype(jnp.bfloat16) for n, w in mlp_parameters().items()},
-      (X,),
-    ),
+    (mlp, HALF, (X,)),
+    (half_scan, HALF, (X.astype(jnp.bfloat16),)),
+    (rounded, HALF, (X,)),
     (mlp, {n: np.asarray(w) for n, w in mlp_parameters().items()}, (X,)),
     (mlp, {n: np.float64(w) for n, w in mlp_parameters().items()}, (X,)),
   ],
