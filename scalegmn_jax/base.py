@@ -170,11 +170,15 @@ class Axes:
 
   @property
   def is_single(self) -> bool:
-    """Whether no axis is split and no neuron has several multipliers."""
-    return not any(
-      isinstance(axis, Split)
-      or (axis is not None and isinstance(axis.power, tuple))
-      for axis in self.axes
+    """Whether it is a bias or a kernel between neurons with one multiplier.
+
+    At most one axis receives, one sends, and none is split.
+    """
+    powers = [axis.power for axis in self.acting()]
+    return (
+      not any(isinstance(axis, Split) for axis in self.axes)
+      and not any(isinstance(power, tuple) for power in powers)
+      and max(powers.count(1), powers.count(-1)) < 2
     )
 
   def single(self) -> tuple[Axis | None, ...]:

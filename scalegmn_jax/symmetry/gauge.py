@@ -209,7 +209,7 @@ def balancing_factors(
       networks is within 1e-6 of its minimum (tests/symmetry/test_gauge.py).
   """
   blocks = _blocks(spec, weights)
-  dtype = jax.tree.leaves(weights)[0].dtype
+  dtype = jnp.result_type(*jax.tree.leaves(weights))
   powers = {
     name: [
       {
@@ -248,8 +248,8 @@ def balancing_factors(
       space = spec.spaces[name]
       is_scale = jnp.asarray([g == "scale" for g in space.groups])[activation]
       for k, i in enumerate(space.scales):
-        if min(several[k]) > 0 or max(several[k]) < 0:
-          continue
+        if len({power > 0 for power in several[k]}) < 2:
+          continue  # a normalization divides it out, or nothing acts
         live, new = _least(norms(factors, name, i))
         if space.multipliers:
           new = {p: jnp.where(live, q, 1) for p, q in new.items()}

@@ -112,14 +112,20 @@ def ends(
   """(name, weight, receiving axis, sending axis) per weight.
 
   Raises:
-    InputError: a weight has a split axis, or neurons with several multipliers.
+    InputError: a weight has a split axis, two axes that receive or send, or
+      neurons with several multipliers.
   """
   result = []
   for name, weight, axes in leaves(spec, weights):
     try:
-      result.append((name, weight, axes.find(1), axes.find(-1)))
+      found = axes.find(1), axes.find(-1)
     except InputError as error:
       raise InputError(f"weight {name}: {error}") from None
+    if not axes.is_single:
+      raise InputError(
+        f"weight {name}: two axes receive or send, expected one each"
+      )
+    result.append((name, weight, *found))
   return result
 
 

@@ -173,13 +173,13 @@ def _rank_of_graph(
 ) -> int:
   """See `rank`, for neurons with one multiplier each.
 
-  ξ_i = 0 where b_i is not 0 and ξ_i = ξ_j where W_ji is not 0, and
-  ξ = 0 on neurons that cannot be scaled. Consider the graph whose
-  edges are the nonzero weights and whose vertices are the neurons, with a
-  single vertex for the biases and all neurons that cannot be scaled. ξ is
-  constant on each connected component, and 0 on the component of the single
-  vertex. Each other component removes one direction: a neuron without weights,
-  or neurons that are connected only with each other.
+  ξ_i = 0 where b_i is not 0, ξ_i = ξ_j where W_ji is not 0, and ξ = 0 on
+  neurons that cannot be scaled. Consider the graph whose edges are the nonzero
+  weights and whose vertices are the neurons, with a single vertex for the
+  biases and all neurons that cannot be scaled. ξ is constant on each connected
+  component, and 0 on the component of the single vertex. Each other component
+  removes one direction: a neuron without weights, or neurons that are connected
+  only with each other.
   """
   starts, vertices = {}, 1
   for name, count in directions(spec, activation).items():

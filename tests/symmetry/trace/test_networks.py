@@ -638,11 +638,21 @@ def cubes(p, x):
   return (jax.nn.relu(x @ p["w"] + p["b"]) ** 3 * p["g"]) @ p["v"]
 
 
+def experts(p, x):
+  hidden = jax.nn.relu(jnp.einsum("nd,edh->neh", x, p["a"]))
+  return jnp.einsum("neh,eho->no", hidden, p["b"])
+
+
 GAUGES = {
   # Before and after a normalization.
   "instance_norm": draw("instance_norm")[:3],
   # Two spaces along an axis: heads and their dimensions.
   "fused_attention": draw("fused_attention")[:3],
+  # A kernel with two receiving axes: experts and their neurons.
+  "experts": (experts, {
+    "a": np.random.default_rng(0).standard_normal((2, 3, 4)),
+    "b": np.random.default_rng(1).standard_normal((2, 4, 2)),
+  }, np.ones((2, 3))),
   "cubes": (cubes, {
     "w": np.random.default_rng(0).standard_normal((3, 4)), "b": np.ones(4),
     "g": np.arange(1.0, 5), "v": np.ones((4, 2)),
@@ -708,6 +718,13 @@ def test_phases_are_refused_by_name(x64, name, message):
   apply, params, inputs, _ = draw(name)
   spec = sg.trace(apply, params, inputs, verify=False).spec
   with pytest.raises(sg.InputError, match=message):
+    phase.fold(spec, params, 1.0)
+
+
+def test_two_receiving_axes_are_refused_by_name(x64):
+  apply, params, inputs = GAUGES["experts"]
+  spec = sg.trace(apply, params, inputs, verify=False).spec
+  with pytest.raises(sg.InputError, match="weight a: two axes receive or send"):
     phase.fold(spec, params, 1.0)
 
 
