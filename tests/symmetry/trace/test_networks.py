@@ -625,11 +625,3 @@ def test_explain(x64):
   assert "  w1[1]  receives  1" in text
   assert "  embed[0]  dot_general (test_networks.py:" in text
   assert "  out[1]    an output" in text
-
-
-@pytest.mark.parametrize("name", ("resnet", "fused_attention"))
-def test_graphs_are_refused_by_name(x64, name):
-  apply, params, inputs, _ = draw(name)
-  target = sg.trace(apply, params, inputs, verify=False)
-  with pytest.raises(sg.InputError, match=r"weight .*: (axis|space) "):
-    sg.operator(target)
