@@ -5,6 +5,7 @@ networks.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,8 +59,8 @@ class NetworkEdges:
   A kernel connects every sender with every receiver. Vertex features are
   therefore broadcast along a block of edges, and messages are summed along one
   axis of the block, in an order that is fixed on all devices, unlike the order
-  of a scatter-add. In a diagonal block edges, senders and receivers are in the
-  same order, and nothing is broadcast or summed.
+  of a scatter-add. A block of groups of neurons has an axis over groups before
+  the two others.
 
   Attributes:
     topology: the graph.
@@ -146,10 +147,16 @@ class NetworkEdges:
       for b in self.blocks:
         # Edges of a block are ordered by the sender of the kernel.
         rows = rows_from[self._sides(b)[0 if senders else 1].start]
-        if not b.diagonal:
-          rows = rows[:, None] if senders != self.reversed else rows[None]
-          rows = jnp.broadcast_to(rows, (*_shape(b), *x.shape[1:]))
-        parts.append(rows)
+        first = senders != self.reversed  # the sending axis of the kernel
+        if b.part.shared:
+          axes = b.part.senders if first else b.part.receivers
+          rows = b.part.by_group(rows, axes)
+          shape = len(rows), *_shape(b)
+          rows = rows[:, :, None] if first else rows[:, None]
+        else:
+          shape = _shape(b)
+          rows = rows[:, None] if first else rows[None]
+        parts.append(jnp.broadcast_to(rows, (*shape, *x.shape[1:])))
       return jnp.concatenate([p.reshape(-1, *x.shape[1:]) for p in parts])
 
     return jax.tree.map(expand, features)
@@ -158,13 +165,19 @@ class NetworkEdges:
     """Sums [n, d] at the receivers: [V, d]."""
     split = jax.lax.split(m, [_size(b.edges) for b in self.blocks])
     return self._join(
-      [
-        part
-        if b.diagonal
-        else part.reshape(*_shape(b), -1).sum(1 if self.reversed else 0)
-        for b, part in zip(self.blocks, split, strict=True)
-      ]
+      [self._total(b, m) for b, m in zip(self.blocks, split, strict=True)]
     )
+
+  def _total(self, block: Block, m: jax.Array) -> jax.Array:
+    """Sums of [n, d] on the edges of a block at its receivers."""
+    part, axis = block.part, 1 if self.reversed else 0
+    if part.diagonal:
+      return m
+    if not part.shared:
+      return m.reshape(*_shape(block), -1).sum(axis)
+    groups = m.reshape(-1, *_shape(block), m.shape[-1]).sum(1 + axis)
+    axes = part.senders if self.reversed else part.receivers
+    return part.from_groups(groups, axes)
 
   def _join(self, totals: Sequence[jax.Array]) -> jax.Array:
     """Sums at the receivers of each block as sums at all vertices: [V, d]."""
@@ -201,10 +214,11 @@ class NetworkEdges:
       [n, ...] for the n edges, or summed at the receivers of the graph.
     """
     assert self.edge_block is not None
-    if block.diagonal:
-      # As many edges as vertices, whose features are whole as well.
+    if block.part.shared:
+      # Few edges per vertex: as many as its group has neurons.
       whole = dataclasses.replace(self, blocks=(block,), edge_block=None)
-      return whole.map(f, senders, edges, receivers)
+      m = whole.map(f, senders, edges, receivers)
+      return self._total(block, m) if summed else m
     rows, columns = _shape(block)
     size = _rows_at_a_time(rows, self.edge_block // columns)
     of_rows, of_columns = senders, receivers
@@ -280,8 +294,9 @@ def _rows_at_a_time(rows: int, most: int) -> int:
 
 
 def _shape(block: Block) -> tuple[int, int]:
-  """(senders, receivers) of the kernel."""
-  return _size(block.senders), _size(block.receivers)
+  """(senders, receivers) of the kernel, those of one group."""
+  groups = math.prod(block.part.shape[i] for i in block.part.shared)
+  return _size(block.senders) // groups, _size(block.receivers) // groups
 
 
 def _size(rows: slice) -> int:

@@ -86,14 +86,19 @@ class Part:
   receiver: Stage
 
   @property
+  def shared(self) -> tuple[int, ...]:
+    """Axes at both ends: edges stay within a group of a grouped kernel."""
+    return tuple(i for i in self.senders if i in self.receivers)
+
+  @property
   def diagonal(self) -> bool:
     """Whether edges lead from each neuron to itself."""
     return self.sender is not None and self.senders == self.receivers
 
   @property
   def ends(self) -> tuple[int, ...]:
-    """Axes that count edges, or vertices of a bias; sender-major."""
-    return self.receivers if self.diagonal else self.senders + self.receivers
+    """Axes that count edges, or vertices of a bias; groups, then senders."""
+    return tuple(dict.fromkeys(self.shared + self.senders + self.receivers))
 
   @property
   def width(self) -> int:
@@ -105,6 +110,40 @@ class Part:
     if self.index:
       leaf = leaf.reshape(self.whole)[self.index]
     return leaf.reshape(self.shape)
+
+  def by_group(self, rows: Any, axes: Sequence[int]) -> Any:
+    """Rows of the vertices of an end as [groups, vertices of a group, ...].
+
+    Args:
+      rows: [n, ...], an array of jax or numpy.
+      axes: `senders` or `receivers`.
+    """
+    shape, order = self._group_order(axes, rows.ndim)
+    if order != sorted(order):
+      rows = rows.reshape(*shape, *rows.shape[1:]).transpose(order)
+      rows = rows.reshape(-1, *rows.shape[len(shape) :])
+    count = math.prod(self.shape[i] for i in self.shared)
+    return rows.reshape(count, -1, *rows.shape[1:])
+
+  def from_groups(self, groups: jax.Array, axes: Sequence[int]) -> jax.Array:
+    """Inverse of `by_group`."""
+    rows = groups.reshape(-1, *groups.shape[2:])
+    shape, order = self._group_order(axes, rows.ndim)
+    if order != sorted(order):
+      grouped = [shape[i] for i in order[: len(shape)]]
+      back = sorted(range(len(order)), key=lambda i: order[i])
+      rows = rows.reshape(*grouped, *rows.shape[1:]).transpose(back)
+      rows = rows.reshape(-1, *rows.shape[len(shape) :])
+    return rows
+
+  def _group_order(
+    self, axes: Sequence[int], ndim: int
+  ) -> tuple[list[int], list[int]]:
+    """(sizes of the spaces of an end, the order with groups first)."""
+    first = [axes.index(i) for i in self.shared]
+    rest = [n for n, i in enumerate(axes) if i not in self.shared]
+    others = range(len(axes), len(axes) + ndim - 1)
+    return [self.shape[i] for i in axes], [*first, *rest, *others]
 
   def put(self, leaf: jax.Array | None, rows: jax.Array) -> jax.Array:
     """The inverse of `take` and of `rows` along `ends`.
@@ -301,6 +340,15 @@ def _reduced(space: Space, powers: Powers) -> Powers:
   )
 
 
+class _Ends(NamedTuple):
+  """The ends of a piece, see `Part`."""
+
+  senders: tuple[int, ...]
+  receivers: tuple[int, ...]
+  sender: Stage | None
+  receiver: Stage
+
+
 class _Stages:
   """The stages of all spaces, and the ends of all pieces among them."""
 
@@ -312,13 +360,17 @@ class _Stages:
     self._found: dict[tuple[str, ...], dict[tuple[Powers, ...], None]] = {}
     # A weight with two ends shows the stages at both of them. Those that are
     # written come first.
-    ends = [self._sides(piece.axes) for piece in pieces]
-    for piece, (senders, receivers) in zip(pieces, ends, strict=True):
-      if senders and receivers:
-        self._stage(piece, receivers)
-    for piece, (senders, receivers) in zip(pieces, ends, strict=True):
-      if senders and receivers:
-        self._stage(piece, senders, negated=True)
+    self._kernels = self._grouped(
+      {
+        number: self._kernel(piece)
+        for number, piece in enumerate(pieces)
+        if all(self._sides(piece.axes))
+      }
+    )
+    for side in ("receiver", "sender"):
+      for kernel in self._kernels.values():
+        stage: Stage = getattr(kernel, side)
+        self._found.setdefault(stage.spaces, {})[stage.powers] = None
 
   def parts(self) -> list[Part]:
     """The pieces with their ends, in order."""
@@ -327,8 +379,21 @@ class _Stages:
     for number in sorted(
       range(len(self._pieces)), key=lambda n: _precedence(self._pieces[n])
     ):
-      parts[number] = self._part(self._directed(self._pieces[number]))
+      piece = self._directed(self._pieces[number])
+      kernel = self._kernels.get(number) or self._part(piece)
+      parts[number] = Part(
+        leaf=piece.leaf,
+        whole=piece.whole,
+        index=piece.index,
+        shape=tuple(axis.size for axis in piece.axes),
+        **kernel._asdict(),
+      )
     return [parts[number] for number in range(len(parts))]
+
+  def _kernel(self, piece: _Piece) -> "_Ends":
+    senders, receivers = self._sides(piece.axes)
+    sender = self._stage(piece, senders, negated=True)
+    return _Ends(senders, receivers, sender, self._stage(piece, receivers))
 
   def _sides(
     self, axes: Sequence[_PieceAxis]
@@ -409,14 +474,71 @@ class _Stages:
   def _stage(
     self, piece: _Piece, factors: Sequence[int], *, negated: bool = False
   ) -> Stage:
-    """The stage at some axes of a piece, from now on a known one."""
+    """The stage at some axes of a piece."""
     axes = [piece.axes[i] for i in factors]
     spaces = tuple(axis.space for axis in axes)
     powers = self._powers(piece.axes, factors, negated=negated)
-    self._found.setdefault(spaces, {})[powers] = None
     return Stage(spaces, powers, tuple(axis.size for axis in axes))
 
-  def _part(self, piece: _Piece) -> Part:
+  def _grouped(self, kernels: dict[int, _Ends]) -> dict[int, _Ends]:
+    """Kernels that seem to read a part of a stage, as grouped kernels.
+
+    The kernel of a grouped convolution has channels of one group on its sending
+    side, groups × channels on the other. Nothing writes to the channels alone:
+    it reads groups × channels and stays within each group.
+    """
+    kernels, grouped = dict(kernels), True
+    left = list(kernels)
+    while grouped:
+      written = dict.fromkeys(ends.receiver for ends in kernels.values())
+      grouped = False
+      for number in left:
+        ends = kernels[number]
+        if ends.sender in written:
+          continue
+        read = next((s for s in written if _reads_part_of(ends, s)), None)
+        if read is not None:
+          kernels[number], grouped = self._within_groups(ends, read), True
+          left.remove(number)
+          break
+    return kernels
+
+  def _within_groups(self, ends: _Ends, read: Stage) -> _Ends:
+    """A kernel that reads a stage whose other spaces it keeps."""
+    assert ends.sender is not None
+    axis_of = {
+      **dict(zip(ends.receiver.spaces, ends.receivers, strict=True)),
+      **dict(zip(ends.sender.spaces, ends.senders, strict=True)),
+    }
+    before = {
+      name: powers
+      for name, powers in zip(read.spaces, read.powers, strict=True)
+      if name not in ends.sender.spaces
+    }
+    powers = tuple(
+      self._reduced(name, (x + y for x, y in zip(p, before[name], strict=True)))
+      if name in before
+      else p
+      for name, p in zip(
+        ends.receiver.spaces, ends.receiver.powers, strict=True
+      )
+    )
+    return _Ends(
+      tuple(axis_of[name] for name in read.spaces),
+      ends.receivers,
+      read,
+      ends.receiver._replace(powers=powers),
+    )
+
+  def _part(self, piece: _Piece) -> "_Ends":
+    """The ends of a piece, whose stages are from now on known."""
+    ends = self._chosen(piece)
+    for stage in (ends.receiver, ends.sender):
+      if stage is not None and stage.spaces:
+        self._found.setdefault(stage.spaces, {})[stage.powers] = None
+    return ends
+
+  def _chosen(self, piece: _Piece) -> "_Ends":
     senders, receivers = self._sides(piece.axes)
     acting = any(axis.hidden for axis in piece.axes)
     others = tuple(
@@ -427,9 +549,8 @@ class _Stages:
       # Numbers on which nothing acts, such as a temperature.
       senders, receivers = (), senders
     if senders and receivers:
-      sender = self._stage(piece, senders, negated=True)
-      receiver = self._stage(piece, receivers)
-    elif senders:
+      return self._kernel(piece)
+    if senders:
       sender = self._stage(piece, senders, negated=True)
       receivers, receiver = others, _positions(piece, others)
     elif not receivers:
@@ -448,16 +569,7 @@ class _Stages:
         )
         senders = senders or others
         sender = _positions(piece, senders)
-    return Part(
-      leaf=piece.leaf,
-      whole=piece.whole,
-      index=piece.index,
-      shape=shape,
-      senders=senders,
-      receivers=receivers,
-      sender=sender,
-      receiver=receiver,
-    )
+    return _Ends(senders, receivers, sender, receiver)
 
   def _scaled(
     self, piece: _Piece, factors: Sequence[int]
@@ -488,6 +600,26 @@ class _Stages:
         shape = tuple(axis.size for axis in axes)
         return Stage(spaces, before, shape), Stage(spaces, after, shape)
     return None
+
+
+def _reads_part_of(ends: _Ends, stage: Stage) -> bool:
+  """Whether a kernel reads a stage but for some spaces that it writes to."""
+  assert ends.sender is not None
+  spaces, receiving = ends.sender.spaces, ends.receiver.spaces
+  for names in (spaces, receiving, stage.spaces):
+    if len({*names}) < len(names):
+      return False
+  missing = {*stage.spaces} - {*spaces}
+  powers = dict(zip(stage.spaces, stage.powers, strict=True))
+  return (
+    stage != ends.receiver
+    and 0 < len(missing) == len(stage.spaces) - len(spaces)
+    and missing <= {*receiving}
+    and all(
+      powers[name] == power
+      for name, power in zip(spaces, ends.sender.powers, strict=True)
+    )
+  )
 
 
 def _precedence(piece: _Piece) -> int:

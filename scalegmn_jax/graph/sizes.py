@@ -1,11 +1,14 @@
 """The sizes of vertices, which carry their multipliers."""
 
+import itertools
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Weights
+from scalegmn_jax.base import SymmetrySpec, Weights
 from scalegmn_jax.graph.parts import Part, Stage
 from scalegmn_jax.graph.topology import Topology
 from scalegmn_jax.symmetry import canonical
@@ -22,7 +25,9 @@ def vertex_sizes(
   s from the first writer that is not zero. A vertex without incoming weights
   takes s = 1/‖(W_ik / s_k)_k‖ from its outgoing side, which carries q as well.
   A vertex whose only inputs come from such vertices gets its s in a second
-  pass.
+  pass. A stage to which no weight writes, such as the product of a gate and
+  what it gates, takes the product of the sizes of other stages of its neurons,
+  where this carries q.
 
   Args:
     topology: the graph.
@@ -39,7 +44,8 @@ def vertex_sizes(
   }
   parts = [b.part for b in (*topology.biases, *topology.blocks)]
   parts.sort(key=lambda part: part.leaf)
-  order, writers = _order_of(
+  order, writers, products = _order_of(
+    topology.spec,
     [s for s, rows in topology.stages.items() if topology.is_hidden(rows)],
     parts,
   )
@@ -65,6 +71,13 @@ def vertex_sizes(
 
   def forward():
     for stage in order:
+      if stage in products:
+        factors = [
+          sizes[other] if power > 0 else canonical.inverse(sizes[other])
+          for other, power in products[stage]
+        ]
+        size = math.prod(factors[1:], start=factors[0])
+        sizes[stage] = jnp.where(sizes[stage] > 0, sizes[stage], size)
       for rows in incoming(stage):
         sizes[stage] = jnp.where(
           sizes[stage] > 0, sizes[stage], canonical.norm(rows)
@@ -91,19 +104,27 @@ def vertex_sizes(
   )
 
 
+Product = Sequence[tuple[Stage, int]]
+"""(stage, 1 or -1): sizes and inverse sizes to multiply."""
+
+
 def _order_of(
-  hidden: Sequence[Stage], parts: Sequence[Part]
-) -> tuple[list[Stage], dict[Stage, list[Part]]]:
-  """Hidden stages in an order of computation, and what writes to each.
+  spec: SymmetrySpec, hidden: Sequence[Stage], parts: Sequence[Part]
+) -> tuple[list[Stage], dict[Stage, list[Part]], dict[Stage, Product]]:
+  """Hidden stages in an order of computation, and what their sizes are from.
 
   The next stage is the first one that a computed stage writes to. Among the
   writers of a stage, kernels of stages that are computed later come last.
+
+  Returns:
+    (the stages, {stage: what writes to it}, {stage without writers: product}).
   """
   writers: dict[Stage, list[Part]] = {stage: [] for stage in hidden}
   for part in parts:
     if part.receiver in writers and part.sender != part.receiver:
       writers[part.receiver].append(part)
   order: list[Stage] = []
+  products: dict[Stage, Product] = {}
   left = dict.fromkeys(hidden)
 
   def known(part):
@@ -111,9 +132,47 @@ def _order_of(
 
   while left:
     ready = (s for s in left if any(map(known, writers[s])))
+    stage = next(ready, None)
+    if stage is None:
+      for stage_without_writers in (s for s in left if not writers[s]):
+        product = _product(spec, stage_without_writers, order)
+        if product is not None:
+          stage = stage_without_writers
+          products[stage] = product
+          break
     biased = (s for s in left if any(p.sender is None for p in writers[s]))
-    stage = next(ready, None) or next(biased, None) or next(iter(left))
+    stage = stage or next(biased, None) or next(iter(left))
     writers[stage].sort(key=lambda p: p.sender is not None and not known(p))
     del left[stage]
     order.append(stage)
-  return order, writers
+  return order, writers, products
+
+
+def _product(
+  spec: SymmetrySpec, stage: Stage, others: Sequence[Stage]
+) -> Product | None:
+  """One or two stages of the same neurons, whose sizes carry those of a stage.
+
+  Only positive multipliers count: a size carries |q|.
+  """
+
+  def powers(s: Stage) -> list[int | Fraction]:
+    return [
+      power
+      for name, powers in zip(s.spaces, s.powers, strict=True)
+      for power, group in zip(
+        powers, spec.spaces[name].multipliers or ("scale",), strict=False
+      )
+      if group == "scale"
+    ]
+
+  expected = powers(stage)
+  if not any(expected):
+    return None
+  signed = [(s, n) for s in others if s.spaces == stage.spaces for n in (1, -1)]
+  for count in (1, 2):
+    for product in itertools.combinations(signed, count):
+      terms = ([n * p for p in powers(s)] for s, n in product)
+      if [sum(column) for column in zip(*terms, strict=True)] == expected:
+        return product
+  return None

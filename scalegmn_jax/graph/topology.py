@@ -3,16 +3,15 @@
 A vertex per neuron (a channel, in a convolution) and stage, an edge per pair of
 neurons that a weight connects, see `parts` (Kofinas et al. 2024,
 arXiv:2403.12143; Kalogeropoulos et al. 2024, arXiv:2406.10685, section 2).
-Vertices are ordered input, hidden, output; edges block by block and within a
-block by sender. The vertices and edges that a group acts on are therefore one
-contiguous range each, and features follow the edges without gather or scatter
-(see `connectivity`).
+Vertices are ordered input, hidden, output; edges block by block. The vertices
+and edges that a group acts on are therefore one contiguous range each, and
+features follow the edges without gather or scatter (see `connectivity`).
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,13 +57,13 @@ class Bias:
 class Block:
   """A part of a weight as a block of edges between two stages.
 
-  It connects every sender with every receiver or, if it is diagonal, each
-  sender with the receiver of the same index.
+  It connects every sender with every receiver, or those of the same group: see
+  `parts.Part.shared`.
 
   Attributes:
     part: the numbers, one row per edge.
     senders, receivers: vertices of the two stages.
-    edges: the edges of the block, sender-major.
+    edges: the edges of the block, group by group and within a group by sender.
   """
 
   part: Part
@@ -81,11 +80,6 @@ class Block:
   def width(self) -> int:
     """Weights per edge, h·w for a convolution."""
     return self.part.width
-
-  @property
-  def diagonal(self) -> bool:
-    """Whether each sender has one receiver."""
-    return self.part.diagonal
 
 
 class Tie(NamedTuple):
@@ -425,16 +419,21 @@ def _place_kernels(
   return tuple(blocks)
 
 
+def _pairs(part: Part, at_sender: Any, at_receiver: Any) -> tuple[Any, Any]:
+  """Numbers of the vertices at both ends, for each edge of a part."""
+  senders = part.by_group(at_sender, part.senders)[:, :, None]
+  receivers = part.by_group(at_receiver, part.receivers)[:, None]
+  senders, receivers = np.broadcast_arrays(senders, receivers)
+  return senders.ravel(), receivers.ravel()
+
+
 def _ends(block: Block) -> tuple[np.ndarray, np.ndarray]:
   """(senders, receivers) of the edges of a block, int32."""
   senders, receivers = (
     np.arange(rows.start, rows.stop, dtype=np.int32)
     for rows in (block.senders, block.receivers)
   )
-  if block.diagonal:
-    return senders, receivers
-  pairs = np.meshgrid(senders, receivers, indexing="ij")
-  return pairs[0].ravel(), pairs[1].ravel()
+  return _pairs(block.part, senders, receivers)
 
 
 def _edge_types(
@@ -443,12 +442,14 @@ def _edge_types(
   """[E] int32."""
   types, first = [], 0
   for part, sender in kernels:
-    at_sender, count = ids[sender]
-    if not part.diagonal:
-      at_receiver, receiver_count = ids[part.receiver]
-      at_sender = np.add.outer(at_sender * receiver_count, at_receiver).ravel()
-      count *= receiver_count
-    types.append(first + at_sender)
+    at_receiver, count = ids[part.receiver]
+    senders, receivers = _pairs(part, ids[sender].ids, at_receiver)
+    pairs, count = senders * count + receivers, ids[sender].count * count
+    if part.shared:
+      # Not all pairs of ids are connected.
+      used, pairs = np.unique(pairs, return_inverse=True)
+      count = len(used)
+    types.append(first + pairs)
     first += count
   return np.concatenate(types).astype(np.int32)
 

@@ -1,11 +1,13 @@
 """Operators and functionals of traced networks of many architectures."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import InputError
+from scalegmn_jax.base import Axes, InputError
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.batch.schema import architecture_graph
 from scalegmn_jax.symmetry import actions
@@ -15,7 +17,7 @@ SMALL = {"width": 4, "depth": 2}
 
 # One per kind of part and of group: normalizations with running statistics,
 # depthwise kernels and gates, concatenations after normalizations, attention
-# with a tied embedding, neurons that keep their place, recurrence.
+# with a tied embedding, neurons that keep their place, groups, recurrence.
 NAMES = (
   "cnn",
   "resnet",
@@ -23,7 +25,7 @@ NAMES = (
   "dense_block",
   "gpt",
   "rotary",
-  "group_norm",
+  "shuffled",
   "lstm",
 )
 
@@ -66,8 +68,8 @@ def errors(target, results, weights, other, decades=1.0):
   update, outputs = jax.device_get(results(weights))
   at_g, outputs_at_g = results(actions.act(g, target.spec, weights))
   moved = actions.act(g, target.spec, update)
-  spread = np.abs(outputs - results(other)[1]).min()
-  assert spread > 1e-3
+  spread = np.std([outputs, *(results(w)[1] for w in other)], axis=0).min()
+  assert spread > 1e-4
 
   def error(a, b):
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
@@ -82,7 +84,10 @@ def errors(target, results, weights, other, decades=1.0):
 
 def others(weights):
   rng = np.random.default_rng(5)
-  return jax.tree.map(lambda w: w + 0.3 * rng.normal(size=w.shape), weights)
+  return [
+    jax.tree.map(lambda w: w + 0.5 * rng.normal(size=w.shape), weights)
+    for _ in range(3)
+  ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,3 +97,68 @@ def test_operators_and_functionals_have_the_symmetry(x64, name):
   for case in (weights, with_dead_neurons(target, weights)):
     updates, outputs = errors(target, results, case, others(weights), 2.0)
     assert max(updates) <= 1e-10 and outputs <= 1e-10
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_residual_networks_float32(bidirectional):
+  """With dead neurons and scales of zero, and in one direction as well."""
+  target, weights = network("preactivation")
+  dead = with_dead_neurons(target, weights)
+  weights, dead, *more = jax.tree.map(
+    np.float32, (weights, dead, *others(weights))
+  )
+  results = results_of(target, bidirectional=bidirectional)
+  for case in (weights, dead):
+    updates, outputs = errors(target, results, case, more)
+    assert max(updates) <= 1e-4 and outputs <= 1e-4
+
+
+def test_gradients_are_finite_with_dead_neurons_and_scales_of_zero(x64):
+  target, weights = network("preactivation")
+  operator = metanetworks.operator(target, **SMALL)
+  params = random_params(operator)
+
+  @jax.jit
+  def gradients(params, weights):
+    def loss(params, weights):
+      edited = operator.apply(params, weights)
+      return sum((w**2).sum() for w in jax.tree.leaves(edited))
+
+    return jax.grad(loss, argnums=(0, 1))(params, weights)
+
+  zeros = jax.tree.map(np.zeros_like, weights)
+  for case in (with_dead_neurons(target, weights), zeros):
+    for gradient in jax.tree.leaves(gradients(params, case)):
+      assert jnp.isfinite(gradient).all()
+
+
+def wrong_exponent(target):
+  """The bias after a normalization as if it were before it."""
+  before = target.spec.axes["stem"].axes[1]
+  axes = {**target.spec.axes, "b": Axes((before,))}
+  return target._replace(spec=dataclasses.replace(target.spec, axes=axes))
+
+
+@pytest.mark.parametrize(
+  ("change", "options"),
+  [(wrong_exponent, {}), (lambda t: t, {"symmetry": "permutation"})],
+  ids=["exponent", "permutation"],
+)
+def test_control_other_symmetries_fail(x64, change, options):
+  target, weights = network("preactivation")
+  functional = metanetworks.functional(change(target), **SMALL, **options)
+  params = random_params(functional)
+  read = jax.jit(lambda weights: functional.apply(params, weights))
+  g = element(target.spec, 3)
+  values = [read(w)[0] for w in (weights, *others(weights))]
+  error = abs(read(actions.act(g, target.spec, weights))[0] - values[0])
+  assert error > 1e-2 * np.std(values)
+
+
+@pytest.mark.parametrize("name", ["resnet", "cnn"])
+def test_what_needs_plain_networks_refuses_others_by_name(name):
+  target, _ = network(name)
+  with pytest.raises(InputError, match="^prototypes: weight .*: (axis|space) "):
+    metanetworks.operator(target, prototypes=1)
+  with pytest.raises(InputError, match="^batches of several .*: weight "):
+    architecture_graph(target)

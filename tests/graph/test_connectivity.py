@@ -15,7 +15,7 @@ from scalegmn_jax.targets.mlp import mlp
 from tests.graph.traced import network
 
 
-@pytest.fixture(params=["chain", "skip", "normalized", "attention"])
+@pytest.fixture(params=["chain", "skip", "normalized", "attention", "groups"])
 def some(request, residual_mlp):
   """One target per kind of graph; the last two have diagonal blocks and ties,
   and several spaces in a stage."""
@@ -24,6 +24,7 @@ def some(request, residual_mlp):
     "skip": lambda: residual_mlp,
     "normalized": lambda: network("preactivation")[0],
     "attention": lambda: network("gpt")[0],
+    "groups": lambda: network("shuffled")[0],
   }[request.param]()
 
 

@@ -69,6 +69,20 @@ def test_heads_and_dimensions_are_a_product():
   ]
 
 
+def test_kernels_of_groups_stay_within_them():
+  groups, channels = "k1[3].0", "k1[3].1"
+  assert parts("grouped") == [
+    f"k1: k1[2] > {channels}+1 x {groups}+1+0, 9",
+    f"k2: {channels}+1 x {groups}+1+0 > {groups}+1+1 x k2[3].1+1, 9",
+    f"out: {groups}+1+1 x k2[3].1+1 > out[1], 1",
+  ]
+  target, weights = network("grouped")
+  _, kernel, _ = parts_of(target.spec, weights)
+  assert [kernel.shape[i] for i in kernel.shared] == [2]
+  # An edge for each weight of [3, 3, 3, 2 x 2]: no group reads another one.
+  assert math.prod(kernel.shape[i] for i in kernel.ends) == 3 * 2 * 2
+
+
 def test_positions_are_features():
   assert "w3: k2[3]+1 > w3[1]+1, 4" in parts("cnn")
   assert "layers/a: layers/b[2]+1+1 > layers/a[2]+1, 3" in parts("scanned")

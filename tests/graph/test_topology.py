@@ -19,6 +19,7 @@ from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.targets.traced import trace
 from tests.graph.traced import NAMES, at_edges, at_vertices, element, network
+from tests.symmetry.trace.test_networks import conv
 
 
 def with_kernels(sizes, kernels):
@@ -216,12 +217,27 @@ def test_a_space_without_a_group_for_each_activation_is_refused():
     topology_of(target)
 
 
-@pytest.mark.parametrize("make", [mlp, cnn])
-def test_a_traced_chain_has_the_graph_of_its_maker(make):
-  target = make((3, 4, 5, 2)) if make is mlp else make((6, 6, 2), (3, 4))
+def convolutions(weights, x):
+  """As `cnn` with average pooling, by `jax.lax`."""
+  *layers, last = weights
+  for layer in layers:
+    x = jax.nn.relu(conv(x, layer["kernel"]) + layer["bias"])
+  return x.mean((1, 2)) @ last["kernel"] + last["bias"]
+
+
+@pytest.mark.parametrize(
+  ("target", "apply"),
+  [
+    (mlp((3, 4, 5, 2)), mlp((3, 4, 5, 2)).apply),
+    (cnn((8, 8, 2), (3, 4), 3, 1, "SAME", "average"), convolutions),
+  ],
+  ids=["mlp", "cnn"],
+)
+def test_a_traced_chain_has_the_graph_of_its_maker(target, apply):
   weights = target.init(jax.random.key(0))
   x = jnp.zeros((2, *target.input_shape))
-  traced = topology_of(trace(target.apply, weights, x, verify=False))
+  with jax.numpy_rank_promotion("allow"):
+    traced = topology_of(trace(apply, weights, x, verify=False))
   ours = topology_of(target)
   assert list(ours.stages.values()) == list(traced.stages.values())
   for name in ("senders", "receivers", "vertex_type", "edge_type", "groups"):

@@ -68,13 +68,10 @@ def at_edges(topology, order):
   """[E], new edge e is old edge result[e], for an order of the vertices."""
   result = np.empty(topology.edges, int)
   for block in topology.blocks:
-    senders = order[block.senders] - block.senders.start
-    receivers = order[block.receivers] - block.receivers.start
-    if block.diagonal:
-      old = senders
-    else:
-      old = np.add.outer(senders * len(receivers), receivers).ravel()
-    result[block.edges] = block.edges.start + old
+    old = topology.senders[block.edges], topology.receivers[block.edges]
+    number = {pair: e for e, pair in enumerate(zip(*old, strict=True))}
+    new = zip(order[old[0]], order[old[1]], strict=True)
+    result[block.edges] = block.edges.start + np.array([number[p] for p in new])
   return result
 
 
