@@ -234,12 +234,10 @@ def _find(
   """
   entries: dict[str, _Entry] = {}
   for keys, value in flatten(content.tree):
-    entry = entries.setdefault(_alike(_dotted(keys)), _Entry(keys, value))
-    if entry.keys != keys:
-      raise InputError(
-        f"{path}: the names {'.'.join(map(str, entry.keys))} and "
-        f"{'/'.join(map(str, keys))} are alike, expected one of them"
-      )
+    name = _alike(_dotted(keys))
+    if name in entries:
+      value = Unreadable("one of two entries that differ in dots and slashes")
+    entries[name] = _Entry(keys, value)
   prefix = _prefix(path, entries, list(map(_alike, expected)), key)
   found = {}
   for name, array in expected.items():
@@ -345,7 +343,8 @@ def _network_of(state: Any, path: Path, nested: bool) -> dict[Keys, np.ndarray]:
     )
     if is_float or isinstance(value, Unreadable):
       _check_array(f"{path}: {_dotted(keys)}", value)
-      network[keys] = value
+      native = value.dtype.newbyteorder("=")
+      network[keys] = value.astype(native, copy=False)
   return network
 
 
