@@ -77,6 +77,15 @@ class Space:
         )
 
   @property
+  def scales(self) -> tuple[int, ...]:
+    """Positions of the positive multipliers among those of a neuron; (0,) if
+    it has one, with the scale group for some activation."""
+    if self.multipliers:
+      found = enumerate(self.multipliers)
+      return tuple(i for i, group in found if group == "scale")
+    return (0,) if "scale" in self.groups else ()
+
+  @property
   def fixed(self) -> bool:
     """Whether no group acts on the neurons (inputs and outputs)."""
     return not self.groups
@@ -103,6 +112,16 @@ class Axis:
   space: str
   power: Power
   role: str = ""
+
+  @property
+  def kind(self) -> str:
+    """The role, also where the power says it."""
+    return self.role or ("sends" if self.power == -1 else "receives")
+
+  @property
+  def powers(self) -> tuple[int | Fraction, ...]:
+    """The exponent of each multiplier."""
+    return self.power if isinstance(self.power, tuple) else (self.power,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +167,15 @@ class Axes:
           yield from (part for part in segment if isinstance(part, Axis))
       elif axis is not None:
         yield axis
+
+  @property
+  def is_single(self) -> bool:
+    """Whether no axis is split and no neuron has several multipliers."""
+    return not any(
+      isinstance(axis, Split)
+      or (axis is not None and isinstance(axis.power, tuple))
+      for axis in self.axes
+    )
 
   def single(self) -> tuple[Axis | None, ...]:
     """The entries of a weight without split axes and several multipliers.

@@ -40,6 +40,17 @@ def test_python_blocks(capsys):
   assert jax.tree.map(jnp.shape, edited) == jax.tree.map(jnp.shape, weights)
 
 
+def test_what_a_page_prints():
+  page = (ROOT / "docs" / "your_network.md").read_text()
+  program = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+  (expected,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+  program = program.replace("print(target.explain())", "")
+  names = {}
+  with jax.numpy_rank_promotion("allow"):
+    exec(compile(program, "net.py", "exec"), names)
+  assert names["target"].explain() == expected.rstrip()
+
+
 def test_readme_is_one_page():
   assert len(README.read_text().splitlines()) <= 140
 

@@ -100,8 +100,9 @@ def test_an_update_that_overflows_elsewhere_on_the_orbit_fails(weights):
 
 def test_the_activation_selects_the_group(weights):
   def scale_equivariant(weights):
-    """Vertex sizes do not carry signs."""
-    sizes = gauge.vertex_sizes(SPEC, weights)
+    """Norms of incoming weights do not carry signs."""
+    rows = jnp.vstack([weights[0]["bias"][None], weights[0]["kernel"]])
+    sizes = {"hidden_1": jnp.linalg.norm(rows, axis=0)}
     inverse = {name: 1 / s for name, s in sizes.items()}
     ones = jax.tree.map(jnp.ones_like, weights)
     return gauge.scale_axes(SPEC, ones, sizes, inverse)

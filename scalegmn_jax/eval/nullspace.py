@@ -20,7 +20,7 @@ import optax
 import scipy.linalg
 
 from scalegmn_jax.base import SymmetrySpec, TargetNetwork, Weights
-from scalegmn_jax.symmetry.spec import leaves
+from scalegmn_jax.symmetry.spec import ends
 from scalegmn_jax.symmetry.tangents import generators, tangent
 from scalegmn_jax.targets import unroll
 
@@ -187,8 +187,7 @@ def _incoming(spec: SymmetrySpec, weights: Weights) -> dict[str, np.ndarray]:
   """{space: [n, m]}: the columns of J that belong to the incoming weights of
   each neuron, in the same order for all neurons of a space."""
   columns, start = {}, 0
-  for name, weight, axes in leaves(spec, weights):
-    receiver = axes.find(1)
+  for name, weight, receiver, _ in ends(spec, weights):
     if receiver is None:
       raise ValueError(f"weight {name} has no receiving axis")
     numbers = np.arange(start, start + weight.size).reshape(weight.shape)

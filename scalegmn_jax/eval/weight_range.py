@@ -66,7 +66,8 @@ def measure(target: TargetNetwork, networks: Networks) -> dict[str, Any]:
   ends = {}
   for name, _, axes in specs.leaves(target.spec, networks.weights):
     low, high = float(values[name].min()), float(values[name].max())
-    low = low if axes.find(-1) else 0.0
+    reads = any(axis.kind == "sends" for axis in axes.acting())
+    low = low if reads else 0.0
     ends[name] = [float(f"{end:.3g}") for end in (low, high)]
   return {"networks": networks.size, "range": ends}
 

@@ -15,7 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax import batched
-from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
+from scalegmn_jax.base import (
+  Axis,
+  InputError,
+  Networks,
+  TargetNetwork,
+  Weights,
+)
 from scalegmn_jax.inner.objective import kl_divergence, target_probs
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry import spec as specs
@@ -183,9 +189,13 @@ def _split(
   """
   leaves = specs.leaves(target.spec, weights)
   output = specs.output_name(target.spec)
-  receivers = ((i, axes.find(1)) for i, (_, _, axes) in enumerate(leaves))
-  ends = {i: end for i, end in receivers if end}
-  last = [i for i, end in ends.items() if end[1] == output]
+  places = {
+    i: position
+    for i, (_, _, axes) in enumerate(leaves)
+    for position, axis in enumerate(axes.axes)
+    if isinstance(axis, Axis) and axis.space == output
+  }
+  last = list(places)
   if len(last) != 2:
     names = ", ".join(leaves[i][0] for i in last) or "none"
     raise InputError(
@@ -193,7 +203,7 @@ def _split(
     )
   kernel, bias = sorted(last, key=lambda i: -leaves[i][1].ndim)
   flat, structure = jax.tree.flatten(weights)
-  place = ends[kernel][0]
+  place = places[kernel]
   outputs_last = jnp.moveaxis(flat[kernel], place, -1)
 
   def replace(layer):

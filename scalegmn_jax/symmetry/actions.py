@@ -8,13 +8,21 @@ with several multipliers multiply a weight by a product of their powers.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import Axis, Space, Split, SymmetrySpec, Weights
+from scalegmn_jax.base import (
+  Axes,
+  Axis,
+  Space,
+  Split,
+  SymmetrySpec,
+  Weights,
+)
 from scalegmn_jax.symmetry import spec as specs
 
 
@@ -127,7 +135,9 @@ def sample_on_host(
       continue
     groups = space.multipliers or space.groups[:1]
     q = np.stack([draws[group](space.size) for group in groups])
-    permutation = order(space.size) if space.permuted else np.arange(space.size)
+    permutation: Any = np.arange(space.size)
+    if space.permuted:
+      permutation = order(space.size)
     multiplier: Any = q if space.multipliers else q[0]
     element[name] = Element(permutation, multiplier)
   return element
@@ -139,47 +149,65 @@ def act(g: GroupElement, spec: SymmetrySpec, weights: Weights) -> Weights:
   Elements and weights are arrays of jax, or both of numpy.
   """
 
-  def transform(weight, axes):
-    for position, axis in enumerate(axes.axes):
-      if isinstance(axis, Split):
-        weight = _act_split(g, spec, weight, position, axis)
-      elif axis is not None:
-        weight = _act_along(g, weight, position, axis)
+  def along(weight, position, axis):
+    if axis.space not in g:
+      return weight
+    permutation, q = g[axis.space]
+    weight = weight.take(permutation, axis=position)
+    qs = q if isinstance(axis.power, tuple) else (q,)
+    for power, multiplier in zip(axis.powers, qs, strict=True):
+      if power:
+        exponent = power if isinstance(power, int) else float(power)
+        weight = times(weight, position, multiplier**exponent)
     return weight
+
+  def transform(weight, axes):
+    return transform_axes(spec, weight, axes, along)
 
   return jax.tree.map(transform, weights, spec.axes)
 
 
-def _act_along(
-  g: GroupElement, weight: jax.Array, position: int, axis: Axis
-) -> jax.Array:
-  """Acts on an axis that the neurons of one space index."""
-  if axis.space not in g:
-    return weight
-  permutation, q = g[axis.space]
-  weight = weight.take(permutation, axis=position)
-  if isinstance(axis.power, tuple):
-    powers, qs = axis.power, q
-  else:
-    powers, qs = (axis.power,), (q,)
+def times(weight: jax.Array, position: int, factor: jax.Array) -> jax.Array:
+  """The weight times a vector along one of its axes."""
   shape = [1] * weight.ndim
   shape[position] = -1
-  for power, multiplier in zip(powers, qs, strict=True):
-    if power:
-      exponent = power if isinstance(power, int) else float(power)
-      factor = (multiplier**exponent).astype(weight.dtype)
-      weight = weight * factor.reshape(shape)
+  return weight * factor.astype(weight.dtype).reshape(shape)
+
+
+Along = Callable[[jax.Array, int, Axis], jax.Array]
+"""(array, position of an axis, its entry) -> the transformed array."""
+
+
+def transform_axes(
+  spec: SymmetrySpec,
+  weight: jax.Array,
+  axes: Axes,
+  along: Along,
+  *,
+  first: Callable[[Axis], bool] = lambda axis: True,
+) -> jax.Array:
+  """Transforms a weight along all axes, and along the parts of split ones.
+
+  Args:
+    spec: the symmetry.
+    weight: one weight.
+    axes: its entry in the spec.
+    along: how it is transformed along one axis, to an array of its shape.
+    first: whether an axis is transformed before the others.
+  """
+  split = [i for i, a in enumerate(axes.axes) if isinstance(a, Split)]
+  simple = [(i, a) for i, a in enumerate(axes.axes) if isinstance(a, Axis)]
+  for position, axis in sorted(simple, key=lambda item: not first(item[1])):
+    weight = along(weight, position, axis)
+  for position in split:
+    weight = _along_parts(spec, weight, position, axes.axes[position], along)
   return weight
 
 
-def _act_split(
-  g: GroupElement,
-  spec: SymmetrySpec,
-  weight: jax.Array,
-  position: int,
-  axis: Split,
+def _along_parts(
+  spec: SymmetrySpec, weight: jax.Array, position: int, axis: Any, along: Along
 ) -> jax.Array:
-  """Acts on an axis that several spaces index."""
+  """Transforms a weight along an axis that several spaces index."""
   before, after = weight.shape[:position], weight.shape[position + 1 :]
   parts, start = [], 0
   for segment in axis.segments:
@@ -189,10 +217,12 @@ def _act_split(
     part = part.reshape(*before, *sizes, *after)
     for i, entry in enumerate(segment):
       if isinstance(entry, Axis):
-        part = _act_along(g, part, position + i, entry)
+        part = along(part, position + i, entry)
     parts.append(part.reshape(*before, stop - start, *after))
     start = stop
-  return weight.__array_namespace__().concat(parts, axis=position)
+  on_host = not any(isinstance(part, jax.Array) for part in parts)
+  module: Any = np if on_host else jnp
+  return module.concatenate(parts, axis=position)
 
 
 def inverse(g: GroupElement) -> GroupElement:

@@ -169,10 +169,13 @@ def _candidates(
 def _single_candidates(
   spec: SymmetrySpec, weights: Weights
 ) -> Iterator[_Correction]:
-  hidden = _hidden(spec)
+  # Of neurons with several multipliers, other powers are not tried.
+  hidden = [n for n in _hidden(spec) if not spec.spaces[n].multipliers]
   for leaf, (name, weight, axes) in enumerate(leaves(spec, weights)):
     for position, declared in enumerate(axes.axes):
       if isinstance(declared, Split):
+        continue
+      if declared is not None and isinstance(declared.power, tuple):
         continue
       acts = declared is not None and declared.space in hidden
       others: list[Axis | None] = [

@@ -36,7 +36,7 @@ def explain(spec: SymmetrySpec) -> str:
     ]
     width = max(len(where) for where, _ in rows)
     lines += [
-      f"  {where:<{width}}  {_role(axis):<8}  {_factor(space, axis)}"
+      f"  {where:<{width}}  {axis.kind:<8}  {_factor(space, axis)}"
       for where, axis in rows
     ]
   if not lines:
@@ -67,11 +67,10 @@ def stages(spec: SymmetrySpec, name: str) -> list[tuple[int | Fraction, ...]]:
   """
   found = []
   for _, _, axis in _members(spec)[name]:
-    powers = axis.power if isinstance(axis.power, tuple) else (axis.power,)
-    role = _role(axis)
-    if role == "sends":
+    powers = axis.powers
+    if axis.kind == "sends":
       powers = tuple(-p for p in powers)
-    if role in ("sends", "receives"):
+    if axis.kind in ("sends", "receives"):
       signs = spec.spaces[name].multipliers
       found.append(
         tuple(
@@ -129,16 +128,12 @@ def _groups(space: Space) -> str:
   )
 
 
-def _role(axis: Axis) -> str:
-  return axis.role or ("sends" if axis.power == -1 else "receives")
-
-
 def _factor(space: Space, axis: Axis) -> str:
   """The product of multipliers that acts on an axis."""
   several = isinstance(axis.power, tuple)
   if not several and set(space.groups) == {"permutation"}:
     return "1"
-  powers = axis.power if isinstance(axis.power, tuple) else (axis.power,)
+  powers = axis.powers
   names = [f"q{i}" if several else "q" for i in range(len(powers))]
   factors = [
     name if power == 1 else f"{name}^{power}"

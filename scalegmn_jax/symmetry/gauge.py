@@ -6,28 +6,26 @@ each neuron's incoming weights have norm one (division by `graph.sizes`), and
 the point with the least L1 norm (`balance`).
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from scalegmn_jax import batched
 from scalegmn_jax.base import (
+  Axis,
   InputError,
   Network,
   Networks,
+  Split,
   SymmetrySpec,
   TargetNetwork,
   Weights,
 )
-from scalegmn_jax.symmetry.spec import leaves
-
-
-def _along(vector: jax.Array, position: int, ndim: int) -> jax.Array:
-  shape = [1] * ndim
-  shape[position] = -1
-  return vector.reshape(shape)
+from scalegmn_jax.symmetry import actions
+from scalegmn_jax.symmetry.spec import leaves, segment_sizes
 
 
 def scale_axes(
@@ -39,66 +37,149 @@ def scale_axes(
   """Multiplies the axes of each weight.
 
   Args:
-    spec: the symmetry.
+    spec: the symmetry, with one multiplier per neuron.
     weights: of one network.
     receiving: {space: [n]}, factors along axes of power 1.
     sending: {space: [n]}, factors along axes of power -1.
   """
+  factors = {1: receiving, -1: sending}
+
+  def factor(axis):
+    (power,) = axis.powers
+    return factors[power].get(axis.space) if power else None
+
+  return multiply_axes(spec, weights, factor)
+
+
+def multiply_axes(
+  spec: SymmetrySpec,
+  weights: Weights,
+  factor: Callable[[Axis], jax.Array | None],
+) -> Weights:
+  """Multiplies each axis of each weight by the factors [n] of its entry."""
+
+  def along(weight, position, axis):
+    f = factor(axis)
+    return weight if f is None else actions.times(weight, position, f)
 
   def transform(weight, axes):
-    for power, factors in ((1, receiving), (-1, sending)):
-      end = axes.find(power)
-      if end and end[1] in factors:
-        weight = weight * _along(factors[end[1]], end[0], weight.ndim)
-    return weight
+    return actions.transform_axes(
+      spec, weight, axes, along, first=lambda axis: axis.power == 1
+    )
 
   return jax.tree.map(transform, weights, spec.axes)
 
 
-def _rows(weight: jax.Array, position: int) -> jax.Array:
-  """The weights as rows, one per neuron along `position`: [n, rest]."""
-  return jnp.moveaxis(weight, position, 0).reshape(weight.shape[position], -1)
+Factors = dict[str, tuple[dict[Any, jax.Array], ...]]
+"""{space: ({power: q**power [n]} of each positive multiplier q)}."""
+
+
+def _factor(
+  spec: SymmetrySpec, factors: Factors, axis: Axis, without: int = -1
+) -> jax.Array | None:
+  """What multiplies an axis, [n]; None for 1.
+
+  Args:
+    spec: the symmetry.
+    factors: of all multipliers.
+    axis: of a weight.
+    without: a multiplier that is left out.
+  """
+  result = None
+  scales = spec.spaces[axis.space].scales
+  for i, found in zip(scales, factors.get(axis.space, ()), strict=False):
+    power = axis.powers[i]
+    if power and i != without:
+      f = found[power]
+      result = f if result is None else result * f
+  return result
 
 
 class _Block(NamedTuple):
-  """|W| of one weight, summed over kernel positions.
+  """|W| of one weight, summed over indices on which no group acts.
 
   Attributes:
     size: [in, out] for a kernel, [out] for a bias.
-    sender, receiver: names of the spaces; no sender for a bias.
+    ends: the entries of its axes.
   """
 
   size: jax.Array
-  sender: str | None
-  receiver: str
+  ends: tuple[Axis, ...]
+
+  def along(self, spec: SymmetrySpec, factors: Factors, i: int) -> jax.Array:
+    """Sums [n] over all axes but the i-th, with the factors of these axes."""
+
+    def factor(j):
+      found = _factor(spec, factors, self.ends[j])
+      if found is None:
+        return jnp.ones(self.size.shape[j], self.size.dtype)
+      return found
+
+    size = self.size
+    for j in reversed(range(i + 1, len(self.ends))):
+      size = size @ factor(j)
+    for j in range(i):
+      size = jnp.tensordot(factor(j), size, 1)
+    return size
 
 
 def _blocks(spec: SymmetrySpec, weights: Weights) -> list[_Block]:
   blocks = []
   for name, weight, axes in leaves(spec, weights):
-    receiver, sender = axes.find(1), axes.find(-1)
-    if receiver is None:
-      raise InputError(f"weight {name} has no receiving axis, expected one")
-    if sender is None:
-      size = jnp.abs(_rows(weight, receiver[0])).sum(1)
-      blocks.append(_Block(size, None, receiver[1]))
-      continue
-    if sender[1] == receiver[1]:
-      raise InputError(
-        f"weight {name} sends and receives in one space, expected two spaces"
-      )
-    kernel = jnp.moveaxis(jnp.abs(weight), (sender[0], receiver[0]), (0, 1))
-    size = kernel.reshape(*kernel.shape[:2], -1).sum(-1)
-    blocks.append(_Block(size, sender[1], receiver[1]))
+    sizes: dict[tuple[Axis, ...], jax.Array] = {}
+    for part, entries in parts(spec, weight, axes.axes):
+      # Axes that send come first: the block of a kernel is [in, out].
+      found = [(i, axis) for i, axis in enumerate(entries) if axis is not None]
+      found.sort(key=lambda item: item[1].power == 1)
+      acting = [i for i, _ in found]
+      ends = tuple(axis for _, axis in found)
+      _check_ends(spec, name, ends)
+      size = jnp.moveaxis(jnp.abs(part), acting, range(len(acting)))
+      size = size.reshape(*size.shape[: len(acting)], -1).sum(-1)
+      sizes[ends] = sizes[ends] + size if ends in sizes else size
+    blocks += [_Block(size, ends) for ends, size in sizes.items() if ends]
   return blocks
 
 
+def parts(
+  spec: SymmetrySpec, weight: Any, entries: tuple[Any, ...]
+) -> Iterator[tuple[Any, tuple[Axis | None, ...]]]:
+  """(part, entries of its axes): a weight, of jax or numpy, without splits."""
+  split = [i for i, entry in enumerate(entries) if isinstance(entry, Split)]
+  if not split:
+    yield weight, entries
+    return
+  at, start = split[0], 0
+  for segment in entries[at].segments:
+    sizes = segment_sizes(spec, segment)
+    stop = start + math.prod(sizes)
+    part = weight[(slice(None),) * at + (slice(start, stop),)]
+    part = part.reshape(*weight.shape[:at], *sizes, *weight.shape[at + 1 :])
+    middle = tuple(e if isinstance(e, Axis) else None for e in segment)
+    yield from parts(spec, part, entries[:at] + middle + entries[at + 1 :])
+    start = stop
+
+
+def _check_ends(spec: SymmetrySpec, name: str, ends: tuple[Axis, ...]) -> None:
+  """InputError if a multiplier acts on two axes of a weight."""
+  acting = [
+    (axis.space, i)
+    for axis in ends
+    for i in spec.spaces[axis.space].scales
+    if axis.powers[i]
+  ]
+  if len({*acting}) < len(acting):
+    raise InputError(
+      f"weight {name} sends and receives in one space, expected two spaces"
+    )
+
+
 def scaled_spaces(spec: SymmetrySpec) -> list[str]:
-  """Names of the spaces with the scale group for some activation.
+  """Names of the spaces with positive multipliers for some activation.
 
   Balancing changes only these spaces.
   """
-  return [n for n, s in spec.spaces.items() if "scale" in s.groups]
+  return [n for n, s in spec.spaces.items() if s.scales]
 
 
 def balancing_factors(
@@ -107,57 +188,131 @@ def balancing_factors(
   activation: jax.Array | int = 0,
   *,
   sweeps: int = 20,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-  """Factors (receiving, sending) by which `scale_axes` minimizes ‖θ‖₁.
+) -> Factors:
+  """Powers of the multipliers q that minimize ‖q·θ‖₁.
 
-  ‖q·θ‖₁ is convex in log q. Each sweep minimizes it over one space after the
-  other (Stock et al. 2019, arXiv:1902.10416): q = sqrt(out / in), where `in`
-  and `out` are the L1 norms of a neuron's incoming and outgoing side at the
-  current q of its neighbours. A neuron with one empty side does not contribute
-  to the infimum: its factors are 0, which sets the other side to zero and
-  leaves the function unchanged (nothing reads the neuron, or it is σ(0) = 0).
+  ‖q·θ‖₁ is convex in log q. Each sweep minimizes it over one multiplier of one
+  space after the other (Stock et al. 2019, arXiv:1902.10416). If its powers are
+  1 and -1, q = sqrt(out / in), where `in` and `out` are the L1 norms of a
+  neuron's incoming and outgoing side at the current q of its neighbors; for
+  other powers, a few steps of Newton's method. A neuron with one empty side
+  does not contribute to the infimum: its factors are 0, which sets the other
+  side to zero and leaves the function unchanged (nothing reads the neuron, or
+  it is σ(0) = 0). Where neurons have several multipliers, they are 1 in this
+  case: 0 can be a singularity of a normalization.
 
   Args:
-    spec: the symmetry; only spaces with the scale group have factors.
+    spec: the symmetry; only positive multipliers have factors.
     weights: of one network.
     activation: index of its activation.
     sweeps: number of coordinate sweeps. After 20, the norm of trained zoo
       networks is within 1e-6 of its minimum (tests/symmetry/test_gauge.py).
   """
-  free = scaled_spaces(spec)
   blocks = _blocks(spec, weights)
-  dtype = blocks[0].size.dtype
-  ones = {n: jnp.ones(spec.spaces[n].size, dtype) for n in spec.spaces}
+  dtype = jax.tree.leaves(weights)[0].dtype
+  powers = {
+    name: [
+      {
+        axis.powers[i]
+        for block in blocks
+        for axis in block.ends
+        if axis.space == name and axis.powers[i]
+      }
+      for i in spec.spaces[name].scales
+    ]
+    for name in scaled_spaces(spec)
+  }
+  start = {
+    name: tuple(
+      {p: jnp.ones(spec.spaces[name].size, dtype) for p in found}
+      for found in several
+    )
+    for name, several in powers.items()
+  }
 
-  def norms(name, receiving, sending):
-    incoming = outgoing = jnp.zeros(spec.spaces[name].size, dtype)
+  def norms(factors, name, i):
+    """{power: the L1 norm of the weights that q**power multiplies}."""
+    found: dict[Any, Any] = {}
     for block in blocks:
-      if block.receiver == name:
-        size = block.size
-        if block.sender is not None:
-          size = sending[block.sender] @ size
-        incoming = incoming + size
-      elif block.sender == name:
-        outgoing = outgoing + block.size @ receiving[block.receiver]
-    return incoming, outgoing
+      for j, axis in enumerate(block.ends):
+        if axis.space == name and (power := axis.powers[i]):
+          size = block.along(spec, factors, j)
+          own = _factor(spec, factors, axis, without=i)
+          size = size if own is None else size * own
+          found[power] = found[power] + size if power in found else size
+    return found
 
   def sweep(_, factors):
-    receiving, sending = dict(factors[0]), dict(factors[1])
-    for name in free:
-      incoming, outgoing = norms(name, receiving, sending)
-      live = (incoming > 0) & (outgoing > 0)
-      # Two roots: the quotient of the sides can overflow.
-      q = jnp.sqrt(jnp.where(live, outgoing, 1)) / jnp.sqrt(
-        jnp.where(live, incoming, 1)
-      )
-      is_scale = jnp.asarray([g == "scale" for g in spec.spaces[name].groups])[
-        activation
-      ]
-      receiving[name] = jnp.where(is_scale, jnp.where(live, q, 0), 1)
-      sending[name] = jnp.where(is_scale, jnp.where(live, 1 / q, 0), 1)
-    return receiving, sending
+    factors = dict(factors)
+    for name, several in powers.items():
+      space = spec.spaces[name]
+      is_scale = jnp.asarray([g == "scale" for g in space.groups])[activation]
+      for k, i in enumerate(space.scales):
+        if min(several[k]) > 0 or max(several[k]) < 0:
+          continue
+        live, new = _least(norms(factors, name, i))
+        if space.multipliers:
+          new = {p: jnp.where(live, q, 1) for p, q in new.items()}
+        else:
+          new = {
+            p: jnp.where(is_scale, jnp.where(live, q, 0), 1)
+            for p, q in new.items()
+          }
+        factors[name] = (*factors[name][:k], new, *factors[name][k + 1 :])
+    return factors
 
-  return jax.lax.fori_loop(0, sweeps, sweep, (ones, dict(ones)))
+  return jax.lax.fori_loop(0, sweeps, sweep, start)
+
+
+_STEPS = 8
+"""Number of steps of Newton's method for powers that are not 1 and -1."""
+
+
+def _least(
+  norms: Mapping[Any, jax.Array],
+) -> tuple[jax.Array, dict[Any, jax.Array]]:
+  """The least Σ_p q**p norms[p]: where it is attained, and q**p there."""
+  if {*norms} == {1, -1}:
+    incoming, outgoing = norms[1], norms[-1]
+    live = (incoming > 0) & (outgoing > 0)
+    # Two roots: the quotient of the sides can overflow.
+    q = jnp.sqrt(jnp.where(live, outgoing, 1)) / jnp.sqrt(
+      jnp.where(live, incoming, 1)
+    )
+    return live, {1: q, -1: 1 / q}
+  powers = {p: float(p) for p in norms}
+  sides = [[p for p in norms if (p > 0) == up] for up in (True, False)]
+  live = jnp.all(
+    jnp.stack([sum(norms[p] for p in side) > 0 for side in sides]), axis=0
+  )
+  # The logarithm of both sides of Σ_{p>0} p q**p norm = Σ_{p<0} |p| q**p norm
+  # is almost linear in log q.
+  ends = [
+    (
+      jnp.stack(
+        [
+          jnp.log(jnp.where(live, norms[p], 1)) + math.log(abs(powers[p]))
+          for p in side
+        ]
+      ),
+      jnp.asarray([powers[p] for p in side], norms[side[0]].dtype)[:, None],
+    )
+    for side in sides
+  ]
+  log_q = jnp.zeros_like(norms[sides[0][0]])
+  for _ in range(_STEPS):
+    values, slopes = zip(
+      *(
+        (
+          jax.nn.logsumexp(terms + p * log_q, axis=0),
+          (jax.nn.softmax(terms + p * log_q, axis=0) * p).sum(0),
+        )
+        for terms, p in ends
+      ),
+      strict=True,
+    )
+    log_q = log_q - (values[0] - values[1]) / (slopes[0] - slopes[1])
+  return live, {p: jnp.exp(power * log_q) for p, power in powers.items()}
 
 
 def balance(
@@ -173,7 +328,13 @@ def balance(
   For the sign and permutation groups it is the identity.
   """
   factors = balancing_factors(spec, weights, activation, sweeps=sweeps)
-  return scale_axes(spec, weights, *factors)
+  return _multiplied(spec, weights, factors)
+
+
+def _multiplied(
+  spec: SymmetrySpec, weights: Weights, factors: Factors
+) -> Weights:
+  return multiply_axes(spec, weights, lambda a: _factor(spec, factors, a))
 
 
 def l1(weights: Weights) -> jax.Array:
@@ -196,7 +357,7 @@ def balanced_l1(
   factors = balancing_factors(
     spec, jax.lax.stop_gradient(weights), activation, sweeps=sweeps
   )
-  return l1(scale_axes(spec, weights, *factors))
+  return l1(_multiplied(spec, weights, factors))
 
 
 def balance_networks(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import Functional, InputError, SymmetrySpec, Weights
 from scalegmn_jax.symmetry import gauge
-from scalegmn_jax.symmetry.spec import leaves
+from scalegmn_jax.symmetry.spec import ends
 
 Turns = dict[str, jax.Array]
 """{space: k [n]}: integer half turns of the neurons."""
@@ -30,8 +30,7 @@ def _biased(spec: SymmetrySpec) -> dict[str, int]:
   as σ(...) + ..., and the spec does not say which terms are inside the sine.
   """
   writers = {name: [] for name, s in spec.spaces.items() if not s.fixed}
-  for i, (name, axes, _) in enumerate(leaves(spec, spec.axes)):
-    receiver, sender = axes.find(1), axes.find(-1)
+  for i, (name, _, receiver, sender) in enumerate(ends(spec, spec.axes)):
     if receiver and receiver[1] in writers:
       writers[receiver[1]].append((i, name, sender is None))
   biased = {}
@@ -60,8 +59,9 @@ def shift(
     omega: ω in sin(ω(xW + b)).
 
   Raises:
-    InputError: several layers write to one space, or a space in `turns` is not
-      a hidden space with a bias.
+    InputError: several layers write to one space, an axis is split, neurons
+      have several multipliers, or a space in `turns` is not a hidden space with
+      a bias.
   """
   biased = _biased(spec)
   for name in turns:

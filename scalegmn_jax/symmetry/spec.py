@@ -102,6 +102,27 @@ def leaves(spec: SymmetrySpec, weights: Weights) -> list[tuple[str, Any, Axes]]:
   ]
 
 
+End = tuple[int, str]
+"""(position of an axis, its space)."""
+
+
+def ends(
+  spec: SymmetrySpec, weights: Weights
+) -> list[tuple[str, Any, End | None, End | None]]:
+  """(name, weight, receiving axis, sending axis) per weight.
+
+  Raises:
+    InputError: a weight has a split axis, or neurons with several multipliers.
+  """
+  result = []
+  for name, weight, axes in leaves(spec, weights):
+    try:
+      result.append((name, weight, axes.find(1), axes.find(-1)))
+    except InputError as error:
+      raise InputError(f"weight {name}: {error}") from None
+  return result
+
+
 def check(target: TargetNetwork) -> Weights:
   """Checks that the spec of a target fits its weights and activations.
 

@@ -8,19 +8,20 @@ its positions are not (Kuipers et al. 2025, arXiv:2510.08300). The sign and
 permutation groups are discrete and have no directions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from scalegmn_jax.base import SymmetrySpec, Weights
+from scalegmn_jax.base import Axis, Space, SymmetrySpec, Weights
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry.spec import leaves
 
 Rates = Mapping[str, jax.Array]
-"""{space: ξ [n]}: d(log q)/dτ of each neuron."""
+"""{space: ξ [n]}: d(log q)/dτ of each neuron; [M, n] for M multipliers, those
+that are signs included."""
 
 
 def directions(spec: SymmetrySpec, activation: int = 0) -> dict[str, int]:
@@ -31,10 +32,17 @@ def directions(spec: SymmetrySpec, activation: int = 0) -> dict[str, int]:
     activation: index of the network's activation (a Python integer).
   """
   return {
-    name: space.size if space.groups[activation] == "scale" else 0
+    name: space.size * len(_scales(space, activation))
     for name, space in spec.spaces.items()
     if not space.fixed
   }
+
+
+def _scales(space: Space, activation: int) -> tuple[int, ...]:
+  """Positions of the multipliers that are positive for an activation."""
+  if space.multipliers or space.groups[activation] == "scale":
+    return space.scales
+  return ()
 
 
 def generators(
@@ -43,7 +51,9 @@ def generators(
   numbers: np.ndarray | None = None,
   dtype=None,
 ) -> dict[str, jax.Array]:
-  """{space: ξ [G, n]}: the rates of G directions, one neuron each.
+  """{space: ξ [G, n]}: the rates of G directions, one multiplier each.
+
+  [G, M, n] for neurons with M multipliers.
 
   Spaces without directions are left out. `jax.lax.map` maps `tangent` over the
   directions.
@@ -62,8 +72,16 @@ def generators(
     numbers = np.arange(total)
   rates = np.equal.outer(numbers, np.arange(total))
   parts = np.split(rates, np.cumsum(list(counts.values()))[:-1], axis=1)
+
+  def placed(space, part):
+    if not space.multipliers:
+      return part
+    every = np.zeros((len(part), len(space.multipliers), space.size), bool)
+    every[:, list(space.scales)] = part.reshape(len(part), -1, space.size)
+    return every
+
   return {
-    name: jnp.asarray(part, dtype or float)
+    name: jnp.asarray(placed(spec.spaces[name], part), dtype or float)
     for name, part in zip(counts, parts, strict=True)
   }
 
@@ -82,9 +100,15 @@ def tangent(spec: SymmetrySpec, weights: Weights, rates: Rates) -> Weights:
   """
 
   def scaled(rates):
-    grow = {name: jnp.exp(r) for name, r in rates.items()}
-    shrink = {name: jnp.exp(-r) for name, r in rates.items()}
-    return gauge.scale_axes(spec, weights, grow, shrink)
+    def factor(axis):
+      if axis.space not in rates:
+        return None
+      rate = rates[axis.space]
+      if not isinstance(axis.power, tuple):
+        return jnp.exp(axis.power * rate) if axis.power else None
+      return jnp.exp(jnp.asarray(list(map(float, axis.power))) @ rate)
+
+    return gauge.multiply_axes(spec, weights, factor)
 
   rates = dict(rates)
   start = jax.tree.map(jnp.zeros_like, rates)
@@ -94,18 +118,68 @@ def tangent(spec: SymmetrySpec, weights: Weights, rates: Rates) -> Weights:
 def rank(spec: SymmetrySpec, weights: Weights, activation: int = 0) -> int:
   """Dimension of the span of all tangents, counted from the zeros of θ.
 
-  t vanishes for ξ with ξ_i = 0 where b_i is not 0 and ξ_i = ξ_j where W_ji is
-  not 0, and ξ = 0 on neurons that cannot be scaled. Consider the graph whose
-  edges are the nonzero weights and whose vertices are the neurons, with a
-  single vertex for the biases and all neurons that cannot be scaled. ξ is
-  constant on each connected component, and 0 on the component of the single
-  vertex. Each other component removes one direction: a neuron without weights,
-  or neurons that are connected only with each other.
+  t vanishes for ξ if the rates, times their powers, add up to 0 over the axes
+  of each weight that is not 0.
 
   Args:
     spec: the symmetry.
     weights: of one network, concrete arrays.
     activation: index of the network's activation (a Python integer).
+  """
+  if all(axes.is_single for _, _, axes in leaves(spec, weights)):
+    return _rank_of_graph(spec, weights, activation)
+  starts, columns = {}, 0
+  for name, count in directions(spec, activation).items():
+    starts[name] = columns
+    columns += count
+  square = np.zeros((columns, columns))
+  for _, weight, axes in leaves(spec, weights):
+    for part, entries in gauge.parts(spec, np.asarray(weight), axes.axes):
+      equations = _equations(spec, starts, columns, part, entries)
+      square += (equations.T @ equations).toarray()
+  return int(np.linalg.matrix_rank(square, hermitian=True))
+
+
+def _equations(
+  spec: SymmetrySpec,
+  starts: Mapping[str, int],
+  columns: int,
+  weight: np.ndarray,
+  entries: Sequence[Axis | None],
+) -> scipy.sparse.csr_array:
+  """Coefficients of all rates, [E, columns], in t / θ of the nonzero weights.
+
+  Equal ones, of weights that differ in a kernel position, are there once.
+  """
+  acting = [axis for axis in entries if axis is not None]
+  others = tuple(i for i, axis in enumerate(entries) if axis is None)
+  index = np.nonzero((weight != 0).any(axis=others))
+  rows, places, powers = [], [], []
+  for axis, numbers in zip(acting, index, strict=True):
+    space = spec.spaces[axis.space]
+    for k, m in enumerate(space.scales):
+      rows.append(np.arange(len(numbers)))
+      places.append(starts[axis.space] + k * space.size + numbers)
+      powers.append(np.full(len(numbers), float(axis.powers[m])))
+  shape = (len(index[0]) if index else 0, columns)
+  if not rows:
+    return scipy.sparse.csr_array(shape)
+  values, ij = np.concatenate(powers), map(np.concatenate, (rows, places))
+  return scipy.sparse.csr_array((values, tuple(ij)), shape)
+
+
+def _rank_of_graph(
+  spec: SymmetrySpec, weights: Weights, activation: int
+) -> int:
+  """See `rank`, for neurons with one multiplier each.
+
+  ξ_i = 0 where b_i is not 0 and ξ_i = ξ_j where W_ji is not 0, and
+  ξ = 0 on neurons that cannot be scaled. Consider the graph whose
+  edges are the nonzero weights and whose vertices are the neurons, with a
+  single vertex for the biases and all neurons that cannot be scaled. ξ is
+  constant on each connected component, and 0 on the component of the single
+  vertex. Each other component removes one direction: a neuron without weights,
+  or neurons that are connected only with each other.
   """
   starts, vertices = {}, 1
   for name, count in directions(spec, activation).items():

@@ -12,6 +12,19 @@ from scalegmn_jax.graph import connectivity
 from scalegmn_jax.graph.connectivity import ByKernel, NetworkConnectivity
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.targets.mlp import mlp
+from tests.graph.traced import network
+
+
+@pytest.fixture(params=["chain", "skip", "normalized", "attention"])
+def some(request, residual_mlp):
+  """One target per kind of graph; the last two have diagonal blocks and ties,
+  and several spaces in a stage."""
+  return {
+    "chain": lambda: mlp((3, 8, 9, 2)),
+    "skip": lambda: residual_mlp,
+    "normalized": lambda: network("preactivation")[0],
+    "attention": lambda: network("gpt")[0],
+  }[request.param]()
 
 
 # In blocks of 9 edges some kernels are whole, some are divided evenly, and some
@@ -80,16 +93,16 @@ def assert_close(a, b):
     np.testing.assert_allclose(x, y, 1e-12, 1e-12)
 
 
-def test_maps_and_sums_are_gathers_and_segment_sums(x64, kind, edge_block):
-  topology = topology_of(kind)
+def test_maps_and_sums_are_gathers_and_segment_sums(x64, some, edge_block):
+  topology = topology_of(some)
   x, e = features(topology)
   edge_sets = parts(topology, edge_block)
   results = jax.jit(lambda x, e: [by_blocks(x, e, p) for p in edge_sets])(x, e)
   assert_close(results, [by_index(topology, x, e, p) for p in edge_sets])
 
 
-def test_gradients_are_the_gradients_of_gathers(x64, residual_mlp, edge_block):
-  topology = topology_of(residual_mlp)
+def test_gradients_are_the_gradients_of_gathers(x64, some, edge_block):
+  topology = topology_of(some)
   x, e = features(topology)
 
   def gradients(f):
@@ -104,8 +117,8 @@ def test_gradients_are_the_gradients_of_gathers(x64, residual_mlp, edge_block):
   )
 
 
-def test_parts_are_by_receiver(kind):
-  topology = topology_of(kind)
+def test_parts_are_by_receiver(some):
+  topology = topology_of(some)
   forward = NetworkConnectivity(topology)
   for c, ends in (
     (forward, topology.receivers),
@@ -123,16 +136,16 @@ def test_parts_are_by_receiver(kind):
   assert forward.reverse().reverse() == forward
 
 
-def test_values_by_kernel_are_read_as_one_array_is(x64, kind, edge_block):
-  topology = topology_of(kind)
+def test_values_by_kernel_are_read_as_one_array_is(x64, some, edge_block):
+  topology = topology_of(some)
   x, e = features(topology)
   split = ByKernel(tuple(e[b.edges] for b in topology.blocks))
   for edges in parts(topology, edge_block):
     assert_close(by_blocks(x, split, edges), by_blocks(x, e, edges))
 
 
-def test_several_features_of_edges_in_and_out(x64, kind, edge_block):
-  topology = topology_of(kind)
+def test_several_features_of_edges_in_and_out(x64, some, edge_block):
+  topology = topology_of(some)
   _, e = features(topology)
   every = NetworkConnectivity(topology, edge_block).all_edges
   both = every.map(
@@ -195,3 +208,36 @@ def test_sums_at_vertices_without_edges_are_zero(residual_mlp):
   # 3 inputs and 9 inner neurons write to the stream, 9 and 2 outputs read it.
   assert (sums[0][topology.spaces["stream"]] == 12).all()
   assert (sums[1][topology.spaces["stream"]] == 11).all()
+
+
+def test_ties_are_means_over_the_vertices_of_a_neuron(x64):
+  topology = topology_of(network("fused_attention")[0])
+  u, _ = features(topology)
+  tied = jax.jit(NetworkConnectivity(topology).tied)(u)
+  queries, keys, values = (
+    u[rows].reshape(2, 3, -1)
+    for stage, rows in topology.stages.items()
+    if len(stage.spaces) == 2
+    for rows in (rows,)
+  )
+  heads = (queries.mean(1) + keys.mean(1) + values.mean(1)) / 3
+  found = [
+    tied[rows].reshape(2, 3, -1)
+    for stage, rows in topology.stages.items()
+    if len(stage.spaces) == 2
+  ]
+  # Values come first; queries and keys share their dimensions as well.
+  shared = (keys.mean(0) + values.mean(0)) / 2
+  np.testing.assert_allclose(
+    found[0], np.broadcast_to(heads[:, None], queries.shape), 1e-12
+  )
+  for part in found[1:]:
+    np.testing.assert_allclose(part, heads[:, None] + shared[None], 1e-12)
+  others = np.delete(np.asarray(tied), np.r_[7:25], axis=0)
+  assert (others == 0).all()
+
+
+def test_neurons_with_one_vertex_are_not_tied(residual_mlp):
+  topology = topology_of(residual_mlp)
+  u, _ = features(topology)
+  assert NetworkConnectivity(topology).tied(u) is None

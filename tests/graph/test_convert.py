@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
+import pytest
 
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.symmetry import actions
+from tests.graph.traced import NAMES, at_edges, at_vertices, element, network
 
 
 def test_weights_are_restored_exactly(target, random_weights):
@@ -34,7 +36,7 @@ def test_features_are_restored_where_weights_are(kind):
   graph = jax.jit(back_and_there)(nodes, edges)
   written = np.zeros(nodes.shape, bool)
   for bias in topology.biases:
-    written[bias.vertices, bias.slot] = True
+    written[bias.vertices, bias.slots] = True
   np.testing.assert_array_equal(graph.nodes, np.where(written, nodes, 0))
   written = np.zeros(edges.shape, bool)
   for block in topology.blocks:
@@ -56,8 +58,12 @@ def test_graph_has_each_weight_in_its_place(kind, random_weights):
   for block in topology.blocks:
     for e in range(block.edges.start, block.edges.stop):
       index = [slice(None)] * leaves[block.leaf].ndim
-      index[block.sender_axis] = topology.senders[e] - block.senders.start
-      index[block.receiver_axis] = topology.receivers[e] - block.receivers.start
+      (sender_axis,), (receiver_axis,) = (
+        block.part.senders,
+        block.part.receivers,
+      )
+      index[sender_axis] = topology.senders[e] - block.senders.start
+      index[receiver_axis] = topology.receivers[e] - block.receivers.start
       weight = leaves[block.leaf][tuple(index)].ravel()
       np.testing.assert_array_equal(edges[e, : block.width], weight)
       assert (edges[e, block.width :] == 0).all()
@@ -66,43 +72,37 @@ def test_graph_has_each_weight_in_its_place(kind, random_weights):
   assert graph.n_node == topology.vertices and graph.n_edge == topology.edges
 
 
+def assert_converted_with_symmetry(target, weights):
+  """The graph of a transformed network is the transformed graph; from graphs
+  weights are restored."""
+  topology, g = topology_of(target), element(target.spec, 1)
+
+  @jax.jit
+  def there_and_back(weights):
+    graph = convert.to_graph(topology, weights)
+    return graph, convert.to_weights(topology, graph)
+
+  weights = jax.tree.map(np.asarray, weights)
+  before, restored = there_and_back(weights)
+  jax.tree.map(np.testing.assert_array_equal, restored, weights)
+  after, _ = there_and_back(actions.act(g, target.spec, weights))
+  order, q = at_vertices(topology, g)
+  nodes, edges = np.asarray(before.nodes), np.asarray(before.edges)
+  np.testing.assert_allclose(after.nodes, q[:, None] * nodes[order], 1e-12)
+  ratio = q[topology.receivers] / q[topology.senders]
+  edges = edges[at_edges(topology, order)]
+  np.testing.assert_allclose(after.edges, ratio[:, None] * edges, 1e-12)
+
+
 def test_features_carry_the_multipliers_of_their_neurons(
   x64, kind, random_weights
 ):
-  topology, weights = topology_of(kind), random_weights(kind, 3)
-  g = {
-    name: e._replace(permutation=jnp.arange(len(e.permutation)))
-    for name, e in actions.sample(jax.random.key(0), kind.spec).items()
-  }
-  ones = {name: jnp.ones(s.size) for name, s in kind.spec.spaces.items()}
-  q = convert.vertex_vector(
-    topology, {**ones, **{name: e.multiplier for name, e in g.items()}}
-  )
-  q = np.asarray(q)[:, None]
-
-  @jax.jit
-  def graphs(g):
-    regauged = actions.act(g, kind.spec, weights)
-    return (
-      convert.to_graph(topology, weights),
-      convert.to_graph(topology, regauged),
-    )
-
-  before, after = graphs(g)
-  np.testing.assert_allclose(after.nodes, q * before.nodes, 1e-12)
-  ratio = q[topology.receivers] / q[topology.senders]
-  np.testing.assert_allclose(after.edges, ratio * before.edges, 1e-12)
+  assert_converted_with_symmetry(kind, random_weights(kind, 3))
 
 
-def test_vertex_vector_follows_the_vertices(residual_mlp):
-  topology = topology_of(residual_mlp)
-  by_space = {
-    name: jnp.arange(part.start, part.stop)
-    for name, part in reversed(topology.spaces.items())
-  }
-  np.testing.assert_array_equal(
-    convert.vertex_vector(topology, by_space), np.arange(topology.vertices)
-  )
+@pytest.mark.parametrize("name", NAMES)
+def test_traced_networks_are_converted_with_their_symmetry(x64, name):
+  assert_converted_with_symmetry(*network(name))
 
 
 def test_networks_are_converted_under_vmap(residual_mlp, random_weights):

@@ -10,12 +10,15 @@ from scalegmn_jax.base import (
   Axis,
   InputError,
   Space,
+  Split,
   SymmetrySpec,
   TargetNetwork,
 )
-from scalegmn_jax.graph.topology import topology_of
+from scalegmn_jax.graph.topology import BOTH, check_plain, topology_of
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
+from scalegmn_jax.targets.traced import trace
+from tests.graph.traced import NAMES, at_edges, at_vertices, element, network
 
 
 def with_kernels(sizes, kernels):
@@ -60,9 +63,11 @@ def indices(part):
 
 def assert_ranges_are_right(topology):
   hidden = np.zeros(topology.vertices, bool)
-  for name, vertices in topology.spaces.items():
-    assert vertices.stop - vertices.start == topology.spec.spaces[name].size
-    hidden[vertices] = not topology.spec.spaces[name].fixed
+  for stage, vertices in topology.stages.items():
+    sizes = [topology.spec.spaces[name].size for name in stage.spaces]
+    assert vertices.stop - vertices.start == np.prod(sizes or stage.shape)
+    fixed = [topology.spec.spaces[name].fixed for name in stage.spaces]
+    hidden[vertices] = not all(fixed)
   assert indices(topology.hidden) == list(np.flatnonzero(hidden))
   # Edges into hidden vertices are one range, and so are edges out of them.
   for ends in (topology.receivers, topology.senders):
@@ -70,8 +75,8 @@ def assert_ranges_are_right(topology):
     assert (np.diff(rows) == 1).all()
   tiled = [i for b in topology.blocks for i in indices(b.edges)]
   assert tiled == list(range(topology.edges))
-  leaves = [x.leaf for x in (*topology.biases, *topology.blocks)]
-  assert sorted(leaves) == list(range(len(jax.tree.leaves(topology.shapes))))
+  leaves = {x.leaf for x in (*topology.biases, *topology.blocks)}
+  assert leaves == {*range(len(jax.tree.leaves(topology.shapes)))}
 
 
 def test_small_cnn_of_the_zoo():
@@ -173,34 +178,104 @@ def one_weight(shape, *axes, groups=("scale",)):
   [
     (
       one_weight((2, 4, 3), Axis("in", -1), Axis("heads", 1), Axis("h", 1)),
-      r"weight w has 2 receiving axes \(power 1\), expected at most one",
+      r"weight w has 3 axes of powers \[-1, 1, 1\]",
     ),
     (
       one_weight((4, 3, 5), Axis("heads", -1), Axis("h", -1), Axis("out", 1)),
-      r"weight w has 2 sending axes \(power -1\), expected at most one",
+      r"weight w has 3 axes of powers \[-1, -1, 1\]",
     ),
     # The variance of BatchNorm, and a scalar temperature.
-    (one_weight((3,), Axis("h", 2)), "weight w has an axis of power 2, exp"),
-    (one_weight(()), r"weight w has no receiving axis \(power 1\)"),
-    (one_weight((3,), Axis("h", -1)), "weight w has no receiving axis"),
-    (
-      one_weight((4, 3), Axis("heads", 0), Axis("h", 1)),
-      "weight w has an axis of power 0, expected 1 or -1",
-    ),
+    (one_weight((3,), Axis("h", 2)), r"weight w has 1 axes of powers \[2\]"),
+    (one_weight(()), r"weight w has 0 axes of powers \[\]"),
+    (one_weight((3,), Axis("h", -1)), r"weight w has 1 axes of powers \[-1\]"),
     (
       one_weight((3, 7), Axis("h", 1), None),
-      r"weight w has 2 axes and none that sends \(power -1\)",
+      r"weight w has 2 axes of powers \[1\], expected a bias",
     ),
     (
-      one_weight((3,), Axis("h", 1), groups=("scale", "sign")),
-      "space 'h' has 2 groups, expected one for each of the 1 activations",
+      one_weight((6, 5), Split(((2, Axis("h", -1)),)), Axis("out", 1)),
+      r"weight w: axis 0 is split \(2 x h\), expected one space",
     ),
   ],
 )
-def test_weights_without_a_graph_are_refused_by_name(target, message):
-  with pytest.raises(InputError, match=f"^{message}") as error:
-    topology_of(target)
+def test_what_reads_plain_weights_only_refuses_others_by_name(target, message):
+  topology = topology_of(target)
+  assert_ranges_are_right(topology)
+  with pytest.raises(InputError, match=f"^prototypes: {message}") as error:
+    check_plain(topology, "prototypes")
   assert "\n" not in str(error.value)
+
+
+def test_plain_weights_are_not_refused(target):
+  check_plain(topology_of(target), "prototypes")
+
+
+def test_a_space_without_a_group_for_each_activation_is_refused():
+  target = one_weight((3,), Axis("h", 1), groups=("scale", "sign"))
+  with pytest.raises(InputError, match="'h' has 2 groups, expected one for"):
+    topology_of(target)
+
+
+@pytest.mark.parametrize("make", [mlp, cnn])
+def test_a_traced_chain_has_the_graph_of_its_maker(make):
+  target = make((3, 4, 5, 2)) if make is mlp else make((6, 6, 2), (3, 4))
+  weights = target.init(jax.random.key(0))
+  x = jnp.zeros((2, *target.input_shape))
+  traced = topology_of(trace(target.apply, weights, x, verify=False))
+  ours = topology_of(target)
+  assert list(ours.stages.values()) == list(traced.stages.values())
+  for name in ("senders", "receivers", "vertex_type", "edge_type", "groups"):
+    np.testing.assert_array_equal(getattr(ours, name), getattr(traced, name))
+  assert ours.hidden == traced.hidden and ours.features == traced.features
+  for a, b in zip(
+    ours.biases + ours.blocks, traced.biases + traced.blocks, strict=True
+  ):
+    assert a.part.ends == b.part.ends and a.part.shape == b.part.shape
+    assert a.leaf == b.leaf
+  assert ours.ties == traced.ties == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ranges_and_ids_of_traced_networks(name):
+  target, _ = network(name)
+  topology = topology_of(target)
+  assert_ranges_are_right(topology)
+  types = topology.vertex_type, topology.edge_type
+  for ids in types:
+    assert np.unique(ids).tolist() == list(range(ids.max() + 1))
+  # No permutation changes an id.
+  order, _ = at_vertices(topology, element(target.spec, 0))
+  np.testing.assert_array_equal(types[0][order], types[0])
+  edges = at_edges(topology, order)
+  np.testing.assert_array_equal(types[1][edges], types[1])
+  np.testing.assert_array_equal(topology.groups[:, order], topology.groups)
+
+
+def test_the_group_of_a_vertex_is_that_of_the_exponents_of_its_stage():
+  topology = topology_of(network("resnet")[0])
+  groups = {
+    stage.powers: {*topology.groups[0, rows]}
+    for stage, rows in topology.stages.items()
+    if stage.spaces == ("k1[3]",)
+  }
+  assert groups == {((1, 0, 1),): {BOTH}, ((0, 1, 0),): {"scale"}}
+  assert {*topology.permutation_only().groups.ravel()} == {"", "permutation"}
+
+
+def test_neurons_that_keep_their_place_have_ids_of_their_own():
+  topology = topology_of(network("rotary")[0])
+  for stage, rows in topology.stages.items():
+    if "q[1].2" in stage.spaces:
+      types = topology.vertex_type[rows].reshape(-1, 2)
+      assert len(np.unique(types)) == 2 and (types == types[0]).all()
+
+
+def test_neurons_with_several_vertices_are_tied():
+  topology = topology_of(network("fused_attention")[0])
+  # The heads of queries, keys and values, and the dimensions of the first two.
+  heads, dimensions = sorted(topology.ties, key=len, reverse=True)
+  assert [tie[1:] for tie in heads] == [(1, 2, 3)] * 3
+  assert [tie[1:] for tie in dimensions] == [(2, 3, 1)] * 2
 
 
 def test_a_network_without_kernels_is_refused():

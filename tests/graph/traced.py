@@ -18,10 +18,14 @@ def network(name):
   """(target, weights in float64) of a network of `test_networks`."""
   apply, params, inputs, _ = test_networks.draw(name)
   # Functions of users add vectors to arrays of a higher rank.
-  with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
+  with jax.numpy_rank_promotion("allow"):
     target = sg.trace(apply, params, inputs, verify=False)
-    weights = jax.tree.map(np.asarray, target.init(jax.random.key(0)))
-  return target, weights
+
+  def init(key):
+    del key
+    return jax.tree.map(lambda w: jnp.zeros(w.shape), params)
+
+  return target._replace(init=init), params
 
 
 def element(spec, seed, decades=1.0):
@@ -74,9 +78,9 @@ def at_edges(topology, order):
   return result
 
 
-def dead(target, weights):
+def with_dead_neurons(target, weights):
   """Weights in which each hidden neuron 0 has no weights of its own, and each
-  hidden neuron 1 is scaled by 0."""
+  hidden neuron 1 is scaled by 0, as by the γ of a normalization."""
 
   def clear(weight, axes):
     weight = np.array(weight)
@@ -86,6 +90,6 @@ def dead(target, weights):
         along[0] = 0
         if axis.role == "scales":
           along[1] = 0
-    return jnp.asarray(weight)
+    return weight
 
   return jax.tree.map(clear, weights, target.spec.axes)

@@ -1,5 +1,6 @@
 """Targets that are made from a function: results, refusals, speed."""
 
+import dataclasses
 import time
 
 import flax.linen as nn
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 import scalegmn_jax as sg
+from scalegmn_jax import base, testing
+from scalegmn_jax.eval import nullspace, weight_range
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import traced
 
@@ -273,6 +276,51 @@ def test_resnet_18_takes_less_than_a_second():
   sizes = [s.size for s in spec.spaces.values() if not s.fixed]
   # One stream per stage, and one space inside each of the eight blocks.
   assert sorted(sizes) == sorted([64, 128, 256, 512] * 3)
+
+
+@pytest.fixture
+def residual():
+  """(target, inputs) of `Residual`."""
+  x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+  params = Residual().init(jax.random.key(0), x)
+  return sg.trace(Residual().apply, params, x), x
+
+
+def test_symmetric_is_asserted_of_traced_targets(residual):
+  target, x = residual
+  testing.assert_symmetric(target, jax.random.key(0), inputs=x)
+  name = "params/Conv_1/kernel[3]"
+  space = target.spec.spaces[name]
+  wrong = dataclasses.replace(
+    space, multipliers=("sign",) * len(space.multipliers)
+  )
+  spec = dataclasses.replace(
+    target.spec, spaces={**target.spec.spaces, name: wrong}
+  )
+  with pytest.raises(AssertionError, match=r"permutations of .*Conv_1/kernel"):
+    testing.assert_symmetric(
+      target._replace(spec=spec), jax.random.key(0), inputs=x
+    )
+
+
+def test_ranges_of_traced_networks(residual):
+  target, _ = residual
+  weights = jax.vmap(target.init)(jax.random.split(jax.random.key(0), 2))
+  networks = base.Networks(weights, np.zeros(2, int))
+  found = weight_range.measure(target, networks)["range"]
+  # Biases begin at 0 in training, kernels do not.
+  assert found["params/BatchNorm_1/bias"][0] == 0
+  assert found["params/Conv_1/kernel"][0] > 0
+
+
+def test_what_needs_one_multiplier_refuses_by_name(residual):
+  target, _ = residual
+  weights = target.init(jax.random.key(0))
+  message = r"weight batch_stats/\S+: space '\S+' has \d multipliers per neuron"
+  with pytest.raises(sg.InputError, match=message):
+    nullspace.null_space(target.spec, weights, np.eye(2))
+  with pytest.raises(sg.InputError, match=message):
+    sg.operator(target, width=2, depth=1, prototypes=1)
 
 
 def test_a_hundred_layers_take_seconds():

@@ -40,7 +40,7 @@ class Node:
   __slots__ = ("fixed", "parent", "parts", "size")
 
   def __init__(self, size: int, fixed: str = ""):
-    self.size = size
+    self.size = int(size)
     self.fixed = fixed
     self.parent: Node | None = None
     self.parts: tuple[Part, ...] | None = None
@@ -124,11 +124,12 @@ def variable(size: int, power: Expression | None = None) -> Axis:
   """An axis with a node of its own."""
   if size < 2:
     return positions(size)
-  return ((Factor(size, Node(size), power or {}),),)
+  node = Node(size)
+  return ((Factor(node.size, node, power or {}),),)
 
 
 def _positions(size: int) -> Segment:
-  return (Factor(size, None, {}),) if size > 1 else ()
+  return (Factor(int(size), None, {}),) if size > 1 else ()
 
 
 def _is_fixed(segment: Segment) -> bool:
@@ -385,7 +386,7 @@ class Ledger:
     """Splits a factor into a product of two; the second has `minor` indices."""
     sizes = factor.size // minor, minor
     if factor.node is None:
-      a, b = (Factor(n, None, {}) for n in sizes)
+      a, b = (Factor(int(n), None, {}) for n in sizes)
       return a, b
     root = factor.node.root()
     nodes = tuple(Node(n, root.fixed) for n in sizes)

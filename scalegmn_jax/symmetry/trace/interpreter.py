@@ -205,6 +205,7 @@ class Interpreter:
     roles: {unknown: role} of axes of parameters, see `base.Axis.role`.
     one_sender: unknowns of the parameters that read a single number per
       position, so that their sending axis has size 1.
+    outputs: nodes of the outputs of the function.
     chained: (unknowns of one contracted axis, of the other, of the rest of
       both) for the products of two parameters.
 
@@ -219,6 +220,7 @@ class Interpreter:
     self.ledger = ledger
     self.roles: dict[int, str] = {}
     self.one_sender: set[int] = set()
+    self.outputs: list[factors.Node] = []
     self.chained: list[tuple[set[int], set[int], set[int], set[int]]] = []
 
   def run(

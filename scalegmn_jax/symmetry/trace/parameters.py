@@ -95,6 +95,7 @@ def symmetry_of(jaxpr: core.ClosedJaxpr, params: Weights) -> SymmetrySpec:
   )
   for output in outputs:
     for axis in output.axes:
+      interpreter.outputs += [f.node for s in axis for f in s if f.node]
       ledger.freeze(axis, "an output")
   return spec_of(ledger, interpreter, parameters, tree)
 
@@ -188,8 +189,10 @@ def float_types(jaxpr: core.ClosedJaxpr) -> set[np.dtype]:
     current = pending.pop()
     variables = [*current.invars, *current.constvars]
     variables += [v for eqn in current.eqns for v in eqn.outvars]
-    types |= {v.aval.dtype for v in variables if hasattr(v.aval, "dtype")}
+    types |= {getattr(v.aval, "dtype", np.dtype(bool)) for v in variables}
     for inner in jax.tree.leaves([eqn.params for eqn in current.eqns]):
-      if isinstance(inner, core.ClosedJaxpr | core.Jaxpr):
-        pending.append(getattr(inner, "jaxpr", inner))
+      if isinstance(inner, core.ClosedJaxpr):
+        pending.append(inner.jaxpr)
+      elif isinstance(inner, core.Jaxpr):
+        pending.append(inner)
   return {t for t in types if jnp.issubdtype(t, jnp.floating)}

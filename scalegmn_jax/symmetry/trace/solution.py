@@ -230,11 +230,16 @@ def _found(solution: _Solution, node: Node, names: Mapping[int, str]) -> _Found:
       u: Axis(
         names[first],
         0 if powers[u] == (0,) else _direction(roles[u]),
-        "" if powers[u] != (0,) else roles[u],
+        "" if _is_said(powers[u], roles[u]) else roles[u],
       )
       for u in names
     }
   return _Found(names[first], space, axes, order)
+
+
+def _is_said(powers: tuple[Fraction, ...], role: str) -> bool:
+  """Whether the power of an axis says its role."""
+  return powers != (0,) and role in ("receives", "sends")
 
 
 def _direction(role: str) -> int:
@@ -278,15 +283,17 @@ class _Builder:
     self._inputs: dict[str, Space] = {}
     self._outputs: dict[str, Space] = {}
     self._names: dict[Any, str] = {}
+    self._last: set[str] = set()
 
   def spaces(self) -> dict[str, Space]:
-    """All spaces: inputs, hidden ones in order, outputs."""
+    """All spaces: inputs, hidden ones in order, those of the outputs last."""
     hidden = [f for f in self._nodes.values() if not f.space.fixed]
     hidden.sort(key=lambda found: found.order)
+    last = sorted(self._outputs, key=lambda name: name in self._last)
     return {
       **self._inputs,
       **{found.name: found.space for found in hidden},
-      **self._outputs,
+      **{name: self._outputs[name] for name in last},
     }
 
   def axes(
@@ -327,9 +334,16 @@ class _Builder:
     if size == 1:
       if lonely is None:
         return None
-      return self._fixed_axis(role, role, f"one that {role}", 1)
+      result = self._fixed_axis(role, role, f"one that {role}", 1)
+      if role == "receives" and not self._interpreter.outputs:
+        self._last.add(result.space)
+      return result
     nodes = tuple(f.node for segment in axis for f in segment)
-    return self._fixed_axis(nodes, role, name, size)
+    result = self._fixed_axis(nodes, role, name, size)
+    ends = {leaf for n in self._interpreter.outputs for leaf in n.leaves()}
+    if not ends.isdisjoint(nodes):
+      self._last.add(result.space)
+    return result
 
   def _part(self, factor: Factor) -> Axis | int:
     found = self._nodes[factor.node] if factor.node else None

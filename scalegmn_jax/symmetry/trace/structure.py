@@ -164,7 +164,7 @@ def _between(ledger: Ledger, axis: Axis, start: int, limit: int) -> Axis:
 def _slice(interpreter, equation, values):
   p, value = equation.params, values[0]
   strides = p["strides"] or (1,) * len(value.shape)
-  bounds = list(
+  bounds: list[tuple[int, int, int]] = list(
     zip(p["start_indices"], p["limit_indices"], strides, strict=True)
   )
   for i, (start, limit, stride) in enumerate(bounds):
@@ -459,15 +459,19 @@ def _loop(interpreter, equation, jaxpr, consts, carry, xs):
 
 def _scan(interpreter, equation, values):
   p = equation.params
-  first, last = p["num_consts"], p["num_consts"] + p["num_carry"]
+  if "ft_in" in p:  # of newer versions of jax
+    first, carried, _ = map(len, p["ft_in"].unpack())
+  else:
+    first, carried = p["num_consts"], p["num_carry"]
+  last = first + carried
   consts, carry, xs = values[:first], values[first:last], values[last:]
   for value in xs:
     interpreter.mark(value.axes[:1], "stacked")
     interpreter.ledger.freeze(value.axes[0], equation.where)
   xs = [Value(v.axes[1:], zero=v.zero, data=v.data) for v in xs]
-  carried, ys = _loop(interpreter, equation, p["jaxpr"], consts, carry, xs)
+  carry, ys = _loop(interpreter, equation, p["jaxpr"], consts, carry, xs)
   layers = factors.positions(p["length"])
-  return [*carried, *(Value((layers, *y.axes)) for y in ys)]
+  return [*carry, *(Value((layers, *y.axes)) for y in ys)]
 
 
 def _while(interpreter, equation, values):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.gmn.prototypes import slots
+from scalegmn_jax.graph.sizes import vertex_sizes
+from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.symmetry import actions, canonical, gauge
 from scalegmn_jax.targets import mlp
 
@@ -17,9 +19,13 @@ TARGET = mlp.mlp((3, 5, 4, 2), ("relu", "tanh"))
 
 def slots_and_signs(weights, activation):
   """(assignments, signs) of the hidden layers of a network."""
-  spec = TARGET.spec
-  sizes = gauge.vertex_sizes(spec, weights)
-  hidden = {name: sizes[name] for name, s in spec.spaces.items() if not s.fixed}
+  spec, topology = TARGET.spec, topology_of(TARGET)
+  sizes = vertex_sizes(topology, weights)
+  hidden = {
+    name: sizes[rows]
+    for name, rows in topology.spaces.items()
+    if not spec.spaces[name].fixed
+  }
   inverse = jax.tree.map(canonical.inverse, hidden)
   fixed = gauge.scale_axes(spec, weights, inverse, hidden)
   signed = {n: jnp.full(len(s), activation == 1) for n, s in hidden.items()}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import scalegmn_jax as sg
-from scalegmn_jax.symmetry import actions
+from scalegmn_jax.symmetry import actions, gauge, phase, tangents
+from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.symmetry.explain import stages
 
 
@@ -195,7 +196,7 @@ def rotate(x):
 
 def rotate_neighbors(x):
   c, s = angles(x)
-  a, b = x[..., ::2], x[..., 1::2]
+  a, b = (jax.lax.slice_in_dim(x, i, 4, 2, -1) for i in (0, 1))
   return jnp.stack([a * c - b * s, a * s + b * c], -1).reshape(x.shape)
 
 
@@ -591,6 +592,21 @@ def test_control_positions_are_not_permuted(x64, relative_change):
   assert relative_change(apply, wrong, params, inputs) > 1e-2
 
 
+def test_a_scale_of_gelu_units_is_no_bias(x64):
+  """With one multiplier, a power of 1 alone would say that it receives."""
+
+  def apply(p, x):
+    x = jax.nn.gelu(x @ p["w"] + p["b"])
+    return jax.nn.relu(x * p["g"]) @ p["v"]
+
+  shapes = {"w": (3, 4), "b": (4,), "g": (4,), "v": (4, 2)}
+  params = {name: np.ones(shape) for name, shape in shapes.items()}
+  axes = sg.trace(apply, params, np.ones((2, 3)), verify=False).spec.axes
+  assert axes["w"].axes[1] == sg.Axis("w[1]", 0, "receives")
+  assert axes["g"].axes == (sg.Axis("w[1]", 1, "scales"),)
+  assert axes["v"].axes[0] == sg.Axis("w[1]", -1)
+
+
 def test_normalization_has_two_stages(x64):
   apply, params, inputs, _ = draw("resnet")
   spec = sg.trace(apply, params, inputs, verify=False).spec
@@ -617,6 +633,92 @@ def test_laws_of_the_group(x64):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-12), a, b)
 
 
+def cubes(p, x):
+  """Exponents that are not 1 and -1, and a weight that nothing reads."""
+  return (jax.nn.relu(x @ p["w"] + p["b"]) ** 3 * p["g"]) @ p["v"]
+
+
+GAUGES = {
+  # Before and after a normalization.
+  "instance_norm": draw("instance_norm")[:3],
+  # Two spaces along an axis: heads and their dimensions.
+  "fused_attention": draw("fused_attention")[:3],
+  "cubes": (cubes, {
+    "w": np.random.default_rng(0).standard_normal((3, 4)), "b": np.ones(4),
+    "g": np.arange(1.0, 5), "v": np.ones((4, 2)),
+  }, np.ones((2, 3))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GAUGES)
+def test_balancing_keeps_the_function_and_is_invariant(x64, name):
+  apply, params, inputs = GAUGES[name]
+  spec = sg.trace(apply, params, inputs, verify=False).spec
+  balance = jax.jit(lambda p: gauge.balance(spec, p))
+  g = actions.sample_on_host(np.random.default_rng(0), spec)
+  balanced, at_g = balance(params), balance(actions.act(g, spec, params))
+  expected = apply(params, inputs)
+  np.testing.assert_allclose(apply(balanced, inputs), expected, 1e-10)
+  least = float(gauge.l1(balanced))
+  assert least < 0.99 * float(gauge.l1(params))
+  np.testing.assert_allclose(float(gauge.l1(at_g)), least, 1e-6)
+  # No scaling makes the norm smaller.
+  for seed in range(5):
+    g = actions.sample_on_host(np.random.default_rng(seed), spec, decades=0.05)
+    assert gauge.l1(actions.act(g, spec, balanced)) > least * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("name", GAUGES)
+def test_outputs_do_not_change_along_tangents(x64, name):
+  apply, params, inputs = GAUGES[name]
+  params = jax.tree.map(jnp.asarray, params)
+  spec = sg.trace(apply, params, inputs, verify=False).spec
+  rates = tangents.generators(spec)
+
+  @jax.jit
+  @jax.vmap
+  def along(rates):
+    tangent = tangents.tangent(spec, params, rates)
+    return tangent, jax.jvp(lambda p: apply(p, inputs), (params,), (tangent,))
+
+  found, (_, changes) = along(rates)
+  assert jnp.abs(changes).max() < 1e-12
+  rows = np.concatenate(
+    [np.asarray(x).reshape(len(x), -1) for x in jax.tree.leaves(found)], 1
+  )
+  assert len(rows) == sum(tangents.directions(spec).values())
+  assert np.linalg.matrix_rank(rows) == tangents.rank(spec, params)
+
+
+def test_the_output_is_the_last_space(x64):
+  for name, output in (("vit", "head[1]"), ("mixer", "out[1]")):
+    apply, params, inputs, _ = draw(name)
+    spec = sg.trace(apply, params, inputs, verify=False).spec
+    assert specs.output_name(spec) == output
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("cnn", r"weight w3: axis 0 is split \(4 x k2\[3\]\), expected one"),
+    ("resnet", "weight k1: space 'k2.3.' has 3 multipliers per neuron"),
+  ],
+)
+def test_phases_are_refused_by_name(x64, name, message):
+  apply, params, inputs, _ = draw(name)
+  spec = sg.trace(apply, params, inputs, verify=False).spec
+  with pytest.raises(sg.InputError, match=message):
+    phase.fold(spec, params, 1.0)
+
+
+def test_phases_of_a_traced_siren_are_folded(x64):
+  apply, params, inputs, _ = draw("siren")
+  spec = sg.trace(apply, params, inputs, verify=False).spec
+  folded = phase.fold(spec, params, 30)
+  assert (jnp.abs(folded["b1"]) <= np.pi / 60).all()
+  np.testing.assert_allclose(apply(folded, inputs), apply(params, inputs), 1e-9)
+
+
 def test_explain(x64):
   apply, params, inputs, _ = draw("swiglu")
   text = sg.trace(apply, params, inputs, verify=False).explain()
@@ -625,11 +727,3 @@ def test_explain(x64):
   assert "  w1[1]  receives  1" in text
   assert "  embed[0]  dot_general (test_networks.py:" in text
   assert "  out[1]    an output" in text
-
-
-@pytest.mark.parametrize("name", ("resnet", "fused_attention"))
-def test_graphs_are_refused_by_name(x64, name):
-  apply, params, inputs, _ = draw(name)
-  target = sg.trace(apply, params, inputs, verify=False)
-  with pytest.raises(sg.InputError, match=r"weight .*: (axis|space) "):
-    sg.operator(target)
