@@ -234,12 +234,10 @@ def _find(
   """
   entries: dict[str, _Entry] = {}
   for keys, value in flatten(content.tree):
-    entry = entries.setdefault(_alike(_dotted(keys)), _Entry(keys, value))
-    if entry.keys != keys:
-      raise InputError(
-        f"{path}: the names {'.'.join(map(str, entry.keys))} and "
-        f"{'/'.join(map(str, keys))} are alike, expected one of them"
-      )
+    name = _alike(_dotted(keys))
+    if name in entries:
+      value = Unreadable("one of two entries that differ in dots and slashes")
+    entries[name] = _Entry(keys, value)
   prefix = _prefix(path, entries, list(map(_alike, expected)), key)
   found = {}
   for name, array in expected.items():
@@ -250,20 +248,15 @@ def _find(
         f"network; it has {_list(_dotted(e.keys) for e in entries.values())}"
       )
     where = f"{path}: {_dotted(entry.keys)}"
-    _check_array(where, entry.value)
-    if entry.value.shape != array.shape:
+    value = _array(where, entry.value)
+    if value.shape != array.shape:
       raise InputError(
-        f"{where} has shape {list(entry.value.shape)}, expected "
-        f"{list(array.shape)}"
+        f"{where} has shape {list(value.shape)}, expected {list(array.shape)}"
       )
-    floats = (
-      jnp.issubdtype(a.dtype, jnp.floating) for a in (entry.value, array)
-    )
-    if entry.value.dtype != array.dtype and not all(floats):
-      raise InputError(
-        f"{where} is of {entry.value.dtype}, expected {array.dtype}"
-      )
-    found[name] = entry
+    floats = [jnp.issubdtype(a.dtype, jnp.floating) for a in (value, array)]
+    if value.dtype != array.dtype and not all(floats):
+      raise InputError(f"{where} is of {value.dtype}, expected {array.dtype}")
+    found[name] = _Entry(entry.keys, value)
   return found
 
 
@@ -301,8 +294,8 @@ def _list(names: Iterable[str]) -> str:
   return ", ".join(names[:_SHOWN]) + ", ..." * (len(names) > _SHOWN)
 
 
-def _check_array(where: str, value: Any) -> None:
-  """Raises InputError for an entry that is no array of plain numbers."""
+def _array(where: str, value: Any) -> np.ndarray:
+  """An entry that is an array of plain numbers; InputError for others."""
   if not isinstance(value, np.ndarray | np.generic):
     kind = value if isinstance(value, Unreadable) else type(value).__name__
     raise InputError(f"{where} is {kind}, expected an array of numbers")
@@ -311,6 +304,7 @@ def _check_array(where: str, value: Any) -> None:
       f"{where} is of {value.dtype}, which needs a scale that a file does not "
       "define, expected the network in bfloat16 or float32"
     )
+  return np.asarray(value)
 
 
 def _check_finite(where: str, array: np.ndarray) -> None:
@@ -340,12 +334,12 @@ def _network_of(state: Any, path: Path, nested: bool) -> dict[Keys, np.ndarray]:
   """The arrays of floats in a dictionary, by their keys."""
   network = {}
   for keys, value in flatten(state) if nested else _items(state):
-    is_float = hasattr(value, "dtype") and jnp.issubdtype(
-      value.dtype, jnp.floating
-    )
+    dtype = getattr(value, "dtype", None)
+    is_float = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
     if is_float or isinstance(value, Unreadable):
-      _check_array(f"{path}: {_dotted(keys)}", value)
-      network[keys] = value
+      array = _array(f"{path}: {_dotted(keys)}", value)
+      native = array.dtype.newbyteorder("=")
+      network[keys] = array.astype(native, copy=False)
   return network
 
 

@@ -232,5 +232,5 @@ def _digest(programs: Sequence[core.ClosedJaxpr]) -> str:
       if jnp.issubdtype(constant.dtype, jax.dtypes.extended):
         constant = jax.random.key_data(constant)
       # Its bytes, without a copy.
-      sha.update(np.ascontiguousarray(constant).reshape(-1).view(np.uint8))
+      sha.update(np.ascontiguousarray(constant).reshape(-1).view(np.uint8).data)
   return sha.hexdigest()[:16]
