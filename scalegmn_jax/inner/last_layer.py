@@ -15,7 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax import batched
-from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
+from scalegmn_jax.base import (
+  InputError,
+  Networks,
+  TargetNetwork,
+  Weights,
+  full_precision,
+)
 from scalegmn_jax.inner.objective import kl_divergence, target_probs
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.symmetry import spec as specs
@@ -88,6 +94,7 @@ def last_layer_solver(
   return solve
 
 
+@full_precision
 def proximal_newton(
   inputs: jax.Array,
   probs: jax.Array,

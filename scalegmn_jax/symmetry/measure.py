@@ -20,6 +20,7 @@ from scalegmn_jax.base import (
   SymmetrySpec,
   TargetNetwork,
   Weights,
+  full_precision,
 )
 from scalegmn_jax.symmetry import actions, canonical
 from scalegmn_jax.symmetry.actions import GroupElement
@@ -272,6 +273,7 @@ def function_error(
   """
   x = jax.device_put(inputs)
 
+  @full_precision
   def error(g, network, edited, regauged, regauged_edited):
     del g, network, regauged
     before, after = (
