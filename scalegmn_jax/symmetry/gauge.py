@@ -20,6 +20,7 @@ from scalegmn_jax.base import (
   SymmetrySpec,
   TargetNetwork,
   Weights,
+  full_precision,
 )
 from scalegmn_jax.symmetry import canonical
 from scalegmn_jax.symmetry.spec import leaves
@@ -107,9 +108,8 @@ def vertex_sizes(
   def forward():
     for name in hidden:
       for rows in writers(name):
-        sizes[name] = jnp.where(
-          sizes[name] > 0, sizes[name], canonical.norm(rows)
-        )
+        known = canonical.positive(sizes[name])
+        sizes[name] = jnp.where(known, sizes[name], canonical.norm(rows))
 
   def backward():
     for name in reversed(hidden):
@@ -122,14 +122,15 @@ def vertex_sizes(
           rows.append(_rows(scaled, sender[0]))
       if rows:
         size = canonical.norm(jnp.concatenate(rows, axis=1))
-        size = canonical.inverse(size)
-        sizes[name] = jnp.where(sizes[name] > 0, sizes[name], size)
+        known = canonical.positive(sizes[name])
+        sizes[name] = jnp.where(known, sizes[name], canonical.inverse(size))
 
   forward()
   backward()
   forward()
   return {
-    name: jnp.where(size > 0, size, isolated) for name, size in sizes.items()
+    name: jnp.where(canonical.positive(size), size, isolated)
+    for name, size in sizes.items()
   }
 
 
@@ -174,6 +175,7 @@ def scaled_spaces(spec: SymmetrySpec) -> list[str]:
   return [n for n, s in spec.spaces.items() if "scale" in s.groups]
 
 
+@full_precision
 def balancing_factors(
   spec: SymmetrySpec,
   weights: Weights,
