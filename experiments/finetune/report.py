@@ -295,8 +295,12 @@ def _gain_limits(
   """The range of the gains [B] without the failures of gradient descent.
 
   A network on which gradient descent fails would hide the differences between
-  the others.
+  the others, and gains that are not finite have no place on an axis.
   """
+  operator, descent = (
+    gains[np.isfinite(gains)] if np.isfinite(gains).any() else np.zeros(1)
+    for gains in (operator, descent)
+  )
   low = min(operator.min(), np.quantile(descent, 0.1), 0.0)
   high = max(operator.max(), descent.max(), 0.0)
   margin = 0.1 * (high - low) or 1.0

@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+import scalegmn_jax
 from experiments import build
 from experiments.runner import (
   compilation,
@@ -327,8 +328,9 @@ def write(
     "device": build.devices(),
     "versions": {
       name: importlib.metadata.version(name)
-      for name in ("jax", "flax", "optax", "jraph", "scalegmn-jax")
-    },
+      for name in ("jax", "flax", "optax", "jraph")
+    }
+    | {"scalegmn-jax": scalegmn_jax.__version__},
     "seconds": seconds,
   }
   results[report.DIGEST] = report.digest(results)

@@ -5,6 +5,7 @@ paper, their texts have the size of a caption, and a PDF with embedded fonts
 lies beside each PNG. Colors can be told apart without full color vision.
 """
 
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -162,13 +163,19 @@ class Label(NamedTuple):
   color: Any
 
 
+def _is_finite(label: Label) -> bool:
+  return math.isfinite(label.x) and math.isfinite(label.y)
+
+
 def label_ends(axis: Axes, labels: Sequence[Label]) -> None:
   """Writes labels at the ends of curves, moved apart where they would collide.
 
   Args:
     axis: its limits and titles, and the titles of the figure, are set.
     labels: one per curve; a line leads from the end of the curve to the label.
+      A label of no finite point is left out.
   """
+  labels = [label for label in labels if _is_finite(label)]
   if not labels:
     return
   figure = axis.get_figure(root=True)
@@ -237,9 +244,10 @@ def label_points(
 
   Args:
     axis: its limits and titles, and the titles of the figure, are set.
-    labels: one per point.
+    labels: one per point. A label of no finite point is left out.
     segments: (x, y) of further points and the lines between them.
   """
+  labels = [label for label in labels if _is_finite(label)]
   figure = axis.get_figure(root=True)
   assert figure is not None
   figure.draw_without_rendering()
@@ -247,6 +255,7 @@ def label_points(
   drawn = [axis.transData.transform([(at.x, at.y) for at in labels])]
   drawn += [_along(axis.transData.transform(np.transpose(s))) for s in segments]
   points, boxes = np.concatenate(drawn), []
+  points = points[np.isfinite(points).all(1)]
   margin = LABEL_SIZE / 2 / 72 * figure.dpi
   for label in labels:
     places = [

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scalegmn_jax.base import BatchFunctional, InputError
+from scalegmn_jax.base import BatchFunctional, InputError, full_precision
 from scalegmn_jax.gmn import modules
 from scalegmn_jax.gmn.features import (
   Backward,
@@ -65,6 +65,7 @@ def functional(
     batch = pack.blank_batch(schema)
     return module.init(key, *features_of(batch))["params"]
 
+  @full_precision
   def apply(params, batch):
     if batch.schema != schema:
       raise InputError("the batch has another schema than the metanetwork")

@@ -13,6 +13,7 @@ from scalegmn_jax.base import (
   SymmetrySpec,
   TargetNetwork,
   Weights,
+  full_precision,
 )
 from scalegmn_jax.gmn import inputs, modules
 from scalegmn_jax.gmn.features import (
@@ -164,6 +165,7 @@ def operator(
     ones, features = read(_ones(connectivity.topology), 0)
     return module.init(key, connectivity, features, ones, 0)["params"]
 
+  @full_precision
   def apply(params, weights, activation: jax.Array | int = 0):
     wide, features = read(weights, activation)
     updates = module.apply(
@@ -217,6 +219,7 @@ def functional(
     _, features = read(_ones(connectivity.topology), 0)
     return module.init(key, connectivity, features)["params"]
 
+  @full_precision
   def apply(params, weights, activation: jax.Array | int = 0):
     _, features = read(weights, activation)
     return module.apply({"params": params}, connectivity, features)

@@ -31,10 +31,11 @@ class Options:
       and for blocks of a default size in a large one, see
       `connectivity.default_edge_block`. Blocks save memory: the backward pass
       computes them again.
-    dtype: of matrix products, "float32" or "bfloat16", see `products`. In
-      bfloat16 a metanetwork is equivariant and invariant up to the rounding of
-      features to 8 bits under scalings and signs. Parameters, canonical forms,
-      sizes, norms and sums are in float32 with either.
+    dtype: of matrix products, "float32" or "bfloat16", see `products`.
+      "float32" means float32 on every device, whatever JAX's default precision.
+      In bfloat16 a metanetwork is equivariant and invariant up to the rounding
+      of features to 8 bits under scalings and signs. Parameters, canonical
+      forms, sizes, norms and sums are in float32 with either.
 
   Raises:
     InputError: a value is out of its range.

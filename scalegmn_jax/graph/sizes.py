@@ -77,11 +77,11 @@ def vertex_sizes(
           for other, power in products[stage]
         ]
         size = math.prod(factors[1:], start=factors[0])
-        sizes[stage] = jnp.where(sizes[stage] > 0, sizes[stage], size)
+        known = canonical.positive(sizes[stage])
+        sizes[stage] = jnp.where(known, sizes[stage], size)
       for rows in incoming(stage):
-        sizes[stage] = jnp.where(
-          sizes[stage] > 0, sizes[stage], canonical.norm(rows)
-        )
+        known = canonical.positive(sizes[stage])
+        sizes[stage] = jnp.where(known, sizes[stage], canonical.norm(rows))
 
   def backward():
     for stage in reversed(order):
@@ -93,14 +93,17 @@ def vertex_sizes(
         rows.append(part.rows(scaled, part.senders))
       if rows:
         size = canonical.norm(jnp.concatenate(rows, axis=1))
-        size = canonical.inverse(size)
-        sizes[stage] = jnp.where(sizes[stage] > 0, sizes[stage], size)
+        known = canonical.positive(sizes[stage])
+        sizes[stage] = jnp.where(known, sizes[stage], canonical.inverse(size))
 
   forward()
   backward()
   forward()
   return jnp.concatenate(
-    [jnp.where(size > 0, size, isolated) for size in sizes.values()]
+    [
+      jnp.where(canonical.positive(size), size, isolated)
+      for size in sizes.values()
+    ]
   )
 
 

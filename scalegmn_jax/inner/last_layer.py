@@ -21,6 +21,7 @@ from scalegmn_jax.base import (
   Networks,
   TargetNetwork,
   Weights,
+  full_precision,
 )
 from scalegmn_jax.inner.objective import kl_divergence, target_probs
 from scalegmn_jax.symmetry import gauge
@@ -94,6 +95,7 @@ def last_layer_solver(
   return solve
 
 
+@full_precision
 def proximal_newton(
   inputs: jax.Array,
   probs: jax.Array,

@@ -24,6 +24,15 @@ Canonical = Callable[[jax.Array, Linear], tuple[jax.Array, ...]]
 """(z [..., d], linear map) -> (linear(z_r) [..., h] per representative)."""
 
 
+def positive(s: jax.Array) -> jax.Array:
+  """Whether s >= 0 is at least the smallest normal number, bool like s.
+
+  Smaller numbers have no finite inverse. CPUs and TPUs take them as zeros, GPUs
+  do not.
+  """
+  return s >= jnp.finfo(s.dtype).tiny
+
+
 def inverse_norm(z: jax.Array) -> jax.Array:
   """1/‖z‖ over the last axis, [..., 1], and 0 where z is 0.
 
@@ -33,7 +42,7 @@ def inverse_norm(z: jax.Array) -> jax.Array:
   it as a constant.
   """
   largest = jnp.max(jnp.abs(z), axis=-1, keepdims=True)
-  nonzero = largest > 0
+  nonzero = positive(largest)
   factor = jax.lax.stop_gradient(1 / jnp.where(nonzero, largest, 1))
   square = jnp.sum((z * factor) ** 2, axis=-1, keepdims=True)
   # The square is at least 1 where z is not 0; elsewhere it is replaced by 1,
@@ -50,7 +59,7 @@ def unit(z: jax.Array) -> jax.Array:
 def norm(z: jax.Array, axis: int = -1) -> jax.Array:
   """‖z‖ over one axis without underflow, with gradient 0 at 0.  z → |q| z."""
   largest = jnp.max(jnp.abs(z), axis=axis, keepdims=True)
-  nonzero = largest > 0
+  nonzero = positive(largest)
   safe = jax.lax.stop_gradient(jnp.where(nonzero, largest, 1))
   square = jnp.sum((z / safe) ** 2, axis=axis, keepdims=True)
   root = safe * jnp.sqrt(jnp.where(nonzero, square, 1))
@@ -59,7 +68,7 @@ def norm(z: jax.Array, axis: int = -1) -> jax.Array:
 
 def inverse(s: jax.Array) -> jax.Array:
   """1/s for sizes s >= 0, and 0 where s is 0.  s → q s gives y → y / q."""
-  return jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1), 0)
+  return jnp.where(positive(s), 1 / jnp.where(positive(s), s, 1), 0)
 
 
 def permutation(z: jax.Array, linear: Linear) -> tuple[jax.Array, ...]:

@@ -23,6 +23,7 @@ from scalegmn_jax.base import (
   SymmetrySpec,
   TargetNetwork,
   Weights,
+  full_precision,
 )
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.symmetry.spec import leaves, segment_sizes
@@ -182,6 +183,7 @@ def scaled_spaces(spec: SymmetrySpec) -> list[str]:
   return [n for n, s in spec.spaces.items() if s.scales]
 
 
+@full_precision
 def balancing_factors(
   spec: SymmetrySpec,
   weights: Weights,

@@ -20,6 +20,7 @@ from scalegmn_jax.base import (
   SymmetrySpec,
   TargetNetwork,
   Weights,
+  full_precision,
   random_array,
 )
 from scalegmn_jax.symmetry import actions, canonical
@@ -273,6 +274,7 @@ def function_error(
   """
   x = jax.device_put(inputs)
 
+  @full_precision
   def error(g, network, edited, regauged, regauged_edited):
     del g, network, regauged
     before, after = (

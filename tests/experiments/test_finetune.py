@@ -7,6 +7,7 @@ import pytest
 
 from experiments.finetune import methods, report
 from experiments.finetune.plan import label
+from experiments.runner import pictures
 from scalegmn_jax.base import Networks
 from scalegmn_jax.targets import mlp
 
@@ -135,6 +136,22 @@ def test_gains_are_over_the_best_constant(measurements):
   assert gains["constant: one network, 2 epochs"] == 0
   assert gains["operator"] == pytest.approx(0.04)
   assert gains["original"] == pytest.approx(-0.31)
+
+
+@pytest.mark.parametrize("method", [2, 4])
+def test_a_network_without_an_objective_costs_no_picture(
+  measurements, method, tmp_path
+):
+  """Weights that are not finite are a result of a method, not the end."""
+  keys = {
+    k: v
+    for k, v in measurements[method].row.items()
+    if k not in ("objective", "seconds_alone")
+  }
+  measurements[method] = measurement([np.nan, 0.8], **keys)
+  report.verdicts(measurements)
+  for name, figure in report.pictures(measurements, "title").items():
+    pictures.save(figure, tmp_path / name)
 
 
 def test_picture_of_each_network_shows_the_constant_and_the_methods(
