@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import scalegmn_jax as sg
+from scalegmn_jax import testing
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [
@@ -49,6 +52,14 @@ def test_what_a_page_prints():
   with jax.numpy_rank_promotion("allow"):
     exec(compile(program, "net.py", "exec"), names)
   assert names["target"].explain() == expected.rstrip()
+
+
+def test_a_symmetry_by_hand():
+  page = (ROOT / "docs" / "your_network.md").read_text()
+  program = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[-1]
+  names = {"jax": jax, "sg": sg}
+  exec(compile(program, "net.py", "exec"), names)
+  testing.assert_symmetric(names["mine"], jax.random.key(0))
 
 
 def test_readme_is_one_page():
