@@ -67,6 +67,8 @@ def parse_config() -> tuple[ConfigDict, str]:
     raise InputError(f"{file}: no such config file")
   if "experiment" not in config:
     raise InputError(f"{file}: not the config of an experiment")
+  chosen = config_flags.get_override_values(flags.FLAGS["config"])
+  build.start_from_target(config, chosen)
   use_cores(config)
   return config, file
 

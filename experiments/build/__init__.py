@@ -14,6 +14,7 @@ from experiments.build.optimizer import build_optimizer as build_optimizer
 from experiments.build.schema import Keys as Keys
 from experiments.build.schema import need as need
 from experiments.build.target import build_target as build_target
+from experiments.build.target import start_from_target as start_from_target
 from experiments.build.work import Work as Work
 from experiments.build.zoo import ZooSplit as ZooSplit
 from experiments.build.zoo import build_network as build_network

@@ -1,6 +1,7 @@
 """The section `target`: the architecture of the networks."""
 
 import importlib
+from collections.abc import Collection
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -8,6 +9,7 @@ from ml_collections import ConfigDict
 from scalegmn_jax.base import InputError, TargetNetwork
 from scalegmn_jax.data import images
 from scalegmn_jax.targets.registry import make_target
+from scalegmn_jax.zoo import generate
 
 
 def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
@@ -43,6 +45,26 @@ def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
     hidden = arguments.pop("hidden")
     arguments["sizes"] = (int(np.prod(shape)), *hidden, max(data.sets))
   return make_target(arguments)
+
+
+def start_from_target(config: ConfigDict, chosen: Collection[str]) -> None:
+  """Lets networks of a target of one's own start from its `init`.
+
+  Its parameters are not only kernels and biases, which the other initializers
+  know. It has no dropout.
+
+  Args:
+    config: of an experiment, changed.
+    chosen: keys that keep their values, such as "zoo.dropout".
+  """
+  if ":" not in config.get("target", {}).get("name", ""):
+    return
+  values = {"initializer": (generate.OWN,), "dropout": (0.0, 0.0)}
+  for section in ("zoo", "ood"):
+    for key, value in values.items():
+      known = section in config and key in config[section]
+      if known and f"{section}.{key}" not in chosen:
+        config[section][key] = value
 
 
 def _own_target(

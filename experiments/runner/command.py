@@ -1,6 +1,7 @@
 """Start and failure of the command line programs."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from scalegmn_jax import processes, runtime
 from scalegmn_jax.base import InputError, Interrupted
 
 _SIGPIPE = 13  # Windows has no name for it
+_OWN_TARGET = re.compile(r"^(--config\.target)=(?=[\w.]*:)")
 
 
 def start(
@@ -38,6 +40,9 @@ def start(
   """
   try:
     usage.define_flags()
+    # A section has no value of its own: this flag is the name of the target.
+    # In place, since ml_collections looks for its flags there.
+    sys.argv[:] = [_OWN_TARGET.sub(r"\1.name=", a) for a in sys.argv]
     argv = _parse(sys.argv)
     help_text = usage.text(sys.modules[main.__module__].__doc__)
     if help_text is not None:

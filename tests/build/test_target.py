@@ -53,6 +53,30 @@ def test_a_zoo_of_a_target_of_ones_own(tmp_path):
   np.testing.assert_allclose(accuracy, measured, atol=0.01)
 
 
+def test_a_flag_names_the_target(program):
+  status, out, error = program(
+    "experiments.run",
+    "--config=configs/prune.py:tiny",
+    "--config.target=own_target:residual",
+    "--dry_run",
+  )
+  assert status == 0, error
+  assert "networks of 694 weights" in out
+
+
+def test_networks_start_from_the_target_unless_chosen():
+  c = config("own_target:residual")
+  c.zoo.initializer = ("he_normal",)
+  c.zoo.dropout = (0.0, 0.1)
+  build.start_from_target(c, {"zoo.dropout"})
+  assert c.zoo.initializer == ("target",)
+  assert c.zoo.dropout == (0.0, 0.1)
+  c = config("cnn")
+  c.zoo.initializer = ("he_normal",)
+  build.start_from_target(c, ())
+  assert c.zoo.initializer == ("he_normal",)
+
+
 @pytest.mark.parametrize(
   ("name", "message"),
   [
