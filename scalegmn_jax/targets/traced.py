@@ -85,7 +85,11 @@ def trace(
       )
     return apply(weights, *(x if len(inputs) > 1 else (x,)))
 
-  init = init or noisy
+  if init is None:
+    # What `noisy` depends on; its own jaxpr takes longer than all the rest.
+    init, begins = noisy, jax.make_jaxpr(lambda: start)()
+  else:
+    begins = jax.make_jaxpr(init)(jax.random.key(0))
   input_shape = np.shape(arrays[0])[1:]
   target = TracedNetwork(
     init=init,
@@ -93,9 +97,7 @@ def trace(
     spec=spec,
     input_shape=input_shape,
     activations=(NAME,),
-    description=describe(
-      spec, params, input_shape, jaxpr, jax.make_jaxpr(init)(jax.random.key(0))
-    ),
+    description=describe(spec, params, input_shape, jaxpr, begins),
   )
   if verify:
     again = jaxpr_of(apply, params, inputs)
