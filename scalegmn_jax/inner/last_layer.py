@@ -53,7 +53,7 @@ def last_layer_solver(
 ) -> Callable[[Networks, jax.Array, jax.Array], Networks]:
   """Makes a function that optimizes the last layer of networks.
 
-  It balances each network and then minimizes, over the kernel and the bias of
+  It balances each network and then minimizes, over the kernel and any bias of
   the output space, the KL divergence from the target probabilities + λ times
   their L1 norm. The objective and the steps are invariant under the symmetry,
   so the resulting functions are too. The results are in the balanced gauge.
@@ -72,7 +72,7 @@ def last_layer_solver(
 
   Raises:
     InputError: when called, if the output space has weights other than a
-      kernel and a bias.
+      kernel and a bias, or no kernel.
   """
 
   def solve_one(weights, network, images, labels):
@@ -187,7 +187,8 @@ def _split(
 
   Returns:
     (inputs [N, d + 1] of the last layer, the last layer [d + 1, K] with the
-    bias as its last row, function: another last layer -> weights).
+    bias as its last row, function: another last layer -> weights). Without a
+    bias there is one column and row less.
   """
   leaves = specs.leaves(target.spec, weights)
   output = specs.output_name(target.spec)
@@ -198,27 +199,30 @@ def _split(
     if isinstance(axis, Axis) and axis.space == output
   }
   last = list(places)
-  if len(last) != 2:
+  if len(last) not in (1, 2):
     names = ", ".join(leaves[i][0] for i in last) or "none"
     raise InputError(
-      f"weights of space {output!r}: {names}; expected a kernel and a bias"
+      f"weights of space {output!r}: {names}; expected a kernel and at most a "
+      "bias"
     )
-  kernel, bias = sorted(last, key=lambda i: -leaves[i][1].ndim)
+  kernel, *bias = sorted(last, key=lambda i: -leaves[i][1].ndim)
   flat, structure = jax.tree.flatten(weights)
   place = places[kernel]
   outputs_last = jnp.moveaxis(flat[kernel], place, -1)
 
   def replace(layer):
     new = list(flat)
-    shaped = layer[:-1].reshape(outputs_last.shape)
+    rows = len(layer) - len(bias)
+    shaped = layer[:rows].reshape(outputs_last.shape)
     new[kernel] = jnp.moveaxis(shaped, -1, place)
-    new[bias] = layer[-1]
+    for i in bias:
+      new[i] = layer[-1]
     return jax.tree.unflatten(structure, new)
 
   layer = jnp.concatenate(
     [
       outputs_last.reshape(-1, outputs_last.shape[-1]),
-      flat[bias][None],
+      *(flat[i][None] for i in bias),
     ]
   )
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import scalegmn_jax as sg
 from scalegmn_jax.base import Axes, Axis, InputError, Networks, SymmetrySpec
 from scalegmn_jax.inner import last_layer, objective
 from scalegmn_jax.inner.losses import finetune_losses
@@ -162,6 +163,30 @@ def test_every_architecture_is_linear_in_its_last_layer(
     if value > 0
   }
   assert len(changed) == 2
+
+
+def test_a_last_layer_without_a_bias(x64):
+  bare = sg.trace(
+    lambda p, x: jax.nn.relu(x @ p["in"]) @ p["out"],
+    {"in": jnp.ones((5, 7)), "out": jnp.ones((7, 4))},
+    jnp.ones((1, 5)),
+    verify=False,
+  )
+  stacked = networks()
+  weights = {
+    "in": stacked.weights[0]["kernel"],
+    "out": stacked.weights[1]["kernel"],
+  }
+  stacked = stacked._replace(weights=weights, activation=jnp.zeros(4, int))
+  solved = last_layer.last_layer_solver(bare, l1=L1, steps=6)(
+    stacked, *images()
+  )
+  losses = finetune_losses(bare, l1=L1)
+  before, after = (
+    jax.lax.map(lambda n: losses(n, *images()).objective, z)
+    for z in (stacked, solved)
+  )
+  assert (after < before).all()
 
 
 def test_non_finite_networks_do_not_affect_others(x64):
