@@ -26,8 +26,11 @@ ReadFn = Callable[[Params, Networks], jax.Array]
 """(φ, networks) -> [B, K]."""
 
 CPU_BATCH, ACCELERATOR_BATCH = 16, 64
-"""Default numbers of networks per compiled call. Each smaller number of
-networks compiles one more program."""
+"""Default numbers of networks per device and compiled call."""
+
+_CPU_BATCH_BYTES = 1 << 24
+"""Networks that are computed one by one fill a block of this size at most, as
+places without a network take memory too; a block has at least one network."""
 
 
 def as_network(tree: Any) -> Any:
@@ -79,8 +82,53 @@ def map_networks(
   return devices.map_shards(of_shard, *stacked, shared=shared)
 
 
+def _map_first(
+  f: Callable[..., Any], stacked: Any, shared: Any, rounds: jax.Array
+) -> Any:
+  """Maps f over the first networks of each device, one after another.
+
+  Args:
+    f: (shared, network) -> a pytree.
+    stacked: a pytree with leaves [B, ...].
+    shared: a pytree that all networks share.
+    rounds: the number of networks per device, a traced integer.
+
+  Returns:
+    The results of f with leaves [B, ...]; zeros for the other networks.
+  """
+
+  def of_shard(stacked, shared_and_rounds):
+    shared, rounds = shared_and_rounds
+
+    @functools.partial(jax.jit, inline=True)  # traced once
+    def one(stacked, i):
+      item = jax.tree.map(
+        lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), stacked
+      )
+      return f(shared, as_network(item))
+
+    count = jax.tree.leaves(stacked)[0].shape[0]
+    results = jax.tree.map(
+      lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype),
+      jax.eval_shape(one, stacked, rounds),
+    )
+
+    def update(i, results):
+      return jax.tree.map(
+        lambda a, new: jax.lax.dynamic_update_index_in_dim(a, new, i, 0),
+        results, one(stacked, i),
+      )  # fmt: skip
+
+    return jax.lax.fori_loop(0, rounds, update, results)
+
+  return devices.map_shards(of_shard, stacked, shared=(shared, rounds))
+
+
 def apply_batched(
-  f: Callable[..., Any], *, batch_size: int | None = None
+  f: Callable[..., Any],
+  *,
+  batch_size: int | None = None,
+  in_turn: bool | None = None,
 ) -> Callable[..., Any]:
   """Compiles f for batches of networks and loops over the batches.
 
@@ -88,58 +136,88 @@ def apply_batched(
     f: (shared, network) -> a pytree. `network` is a `Network`, or any pytree
       without its axis [B].
     batch_size: networks per device and call of the compiled program; None for
-      a default that is fast on the device. With 1, one program serves any
-      number of networks.
+      a default that is fast on the device.
+    in_turn: whether each device computes one network after another; None for
+      what is fast on the device, one after another on a CPU. One program then
+      serves any number of networks. Side by side, each number of networks
+      below the batch size has a program of its own, and memory grows with it.
 
   Returns:
     (shared, networks with leaves [B, ...]) -> the results with leaves
     [B, ...]. Networks are sent to the device one batch at a time.
   """
-  cpu = jax.default_backend() == "cpu"
-  per_device = batch_size or (CPU_BATCH if cpu else ACCELERATOR_BATCH)
+  if in_turn is None:
+    in_turn = jax.default_backend() == "cpu"
+  default = CPU_BATCH if in_turn else ACCELERATOR_BATCH
 
   @jax.jit
-  def compiled(shared, stacked):
+  def compiled(shared, stacked, rounds):
     count = jax.tree.leaves(stacked)[0].shape[0]
-    # One network at a time is as fast on a CPU, and a vmap over one network is
-    # slow on any device.
-    vmap_size = 1 if cpu or count <= devices.shards() else None
+    alone = count <= devices.shards()
+    if in_turn and not alone:
+      return _map_first(f, stacked, shared, rounds)
+    # A vmap over one network is slow on any device.
     return map_networks(
       lambda item, shared: f(shared, item),
       stacked,
       shared=(shared,),
-      vmap_size=vmap_size,
+      vmap_size=1 if alone else None,
     )
 
   def apply(shared, stacked):
-    count = jax.tree.leaves(stacked)[0].shape[0]
-    size = per_device * devices.shards()
-    if count <= size:
-      return compiled(shared, stacked)
-    host = jax.device_get(stacked)
-    shared = devices.replicate(shared)
+    leaves, shards = jax.tree.leaves(stacked), devices.shards()
+    count = leaves[0].shape[0]
+    per_device = batch_size or default
+    if in_turn and not batch_size:
+      each = sum(leaf.nbytes for leaf in leaves) // max(count, 1)
+      per_device = max(1, min(per_device, _CPU_BATCH_BYTES // max(each, 1)))
+    size = per_device * shards
+    if count in (0, size) or (count < size and not in_turn):
+      return compiled(shared, stacked, per_device)
+    shared, stacked = devices.replicate(shared), jax.device_get(stacked)
     parts = []
     for start in range(0, count, size):
-      # The last batch overlaps the one before: all have the same shape.
-      begin = min(start, count - size)
-      batch = jax.tree.map(lambda a, b=begin: a[b : b + size], host)
-      part = compiled(shared, jax.device_put(batch))
-      parts.append(jax.tree.map(lambda a, b=start - begin: a[b:], part))
-    return jax.tree.map(lambda *a: jnp.concatenate(a), *parts)
+      end = min(start + size, count)
+      if in_turn:
+        # Neighbours are on different devices, which have as many to compute.
+        places = np.arange(size).reshape(per_device, shards).T.ravel()
+        rows = np.minimum(start + places, count - 1)
+        kept = np.argsort(places)[: end - start]
+      else:
+        # The last batch overlaps the one before: all have the same shape.
+        rows = np.arange(end - size, end)
+        kept = start - rows[0] + np.arange(end - start)
+      rounds = -(-(end - start) // shards)
+      part = compiled(shared, _take(stacked, rows), rounds)
+      parts.append(jax.tree.map(lambda a, k=kept: np.asarray(a)[k], part))
+    # `jnp.asarray` would compile a program per shape.
+    return jax.device_put(jax.tree.map(lambda *a: np.concatenate(a), *parts))
 
   return apply
 
 
+def _take(stacked: Any, rows: Any) -> Any:
+  """Rows of leaves in host memory, without a program for each of them."""
+
+  def take(leaf):
+    if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      return np.asarray(leaf)[rows]
+    data = jax.device_put(np.asarray(jax.random.key_data(leaf))[rows])
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+
+  return jax.tree.map(take, stacked)
+
+
 CALL_SECONDS = 4.0
-"""Seconds that a call of a program of `update_in_turn` should take."""
+"""Seconds between two safe points of `update_in_turn`, at most."""
 
 
 def update_in_turn(f: Callable[..., Any]) -> Callable[..., Any]:
   """Compiles an update of one network and applies it to many, one by one.
 
-  A call of the program updates as many networks as take a few seconds, so that
-  the host can stop in between. The bits do not depend on where it stops. Each
-  device of `devices.spread` updates its share, one network at a time.
+  The host can stop every few seconds. The bits do not depend on where it stops,
+  nor on the number of networks. Each device of `devices.spread` updates its
+  share.
 
   Args:
     f: (item, network, *shared) -> the item, updated. `item` and `network` are
@@ -148,59 +226,29 @@ def update_in_turn(f: Callable[..., Any]) -> Callable[..., Any]:
   Returns:
     (items, networks, *shared, done, on_call) -> the items, updated; leaves
     [B, ...]. The first `done` of them are left as they are. `on_call(items,
-    done)` is called after each call of the program.
+    done)` is called whenever more are.
   """
-
-  def of_shard(count, items, networks, index, shared_and_ends):
-    """Updates the items of one of `count` devices, of index begin to end."""
-    shared, begin, end = shared_and_ends
-
-    def update(i, items):
-      item, network = as_network(
-        jax.tree.map(lambda a: a[i], (items, networks))
-      )
-      inside = (begin <= index[i]) & (index[i] < end)
-      return jax.tree.map(
-        lambda a, old, new: a.at[i].set(jnp.where(inside, new, old)),
-        items, item, f(item, network, *shared),
-      )  # fmt: skip
-
-    return jax.lax.fori_loop(begin // count, -(-end // count), update, items)
-
-  @jax.jit
-  def compiled(items, networks, shared, begin, end):
-    total, count = jax.tree.leaves(items)[0].shape[0], devices.shards()
-    args = shared, begin, end
-    if count == 1:
-      return of_shard(1, items, networks, jnp.arange(total), args)
-    # Neighbours are on different devices: the first ones are done first.
-    rounds = -(-total // count)
-    index = np.arange(rounds * count).reshape(rounds, count).T.ravel()
-    place = np.argsort(index)[:total]
-    items, networks = jax.tree.map(
-      lambda a: a[np.minimum(index, total - 1)], (items, networks)
-    )
-    updated = devices.map_shards(
-      functools.partial(of_shard, count), items, networks, jnp.asarray(index),
-      shared=args,
-    )  # fmt: skip
-    return jax.tree.map(lambda a: a[place], updated)
+  apply = apply_batched(lambda shared, item: f(*item, *shared), in_turn=True)
 
   def run(items, networks, *shared, done=0, on_call=lambda items, done: None):
     total = jax.tree.leaves(items)[0].shape[0]
-    size = devices.shards()
+    shared, size = devices.replicate(shared), devices.shards()
     while done < total:
       start, end = time.monotonic(), min(done + size, total)
-      items = jax.block_until_ready(
-        compiled(items, networks, shared, done, end)
-      )
+      some = _take((items, networks), slice(done, end))
+      items = jax.tree.map(
+        lambda a, new, b=done, e=end: np.concatenate(
+          [np.asarray(a)[:b], new, np.asarray(a)[e:]]
+        ),
+        items, apply(shared, some),
+      )  # fmt: skip
       seconds = time.monotonic() - start
       each = processes.first(lambda s=seconds: s) / (end - done)
       # A multiple of the number of devices.
       size = max(1, int(CALL_SECONDS / each / devices.shards()))
       done, size = end, size * devices.shards()
       on_call(items, done)
-    return items
+    return jax.device_put(items)
 
   return run
 

@@ -55,6 +55,70 @@ def test_results_do_not_depend_on_the_batch_size(batch_size):
   assert shapes == {(2,)}
 
 
+def test_one_program_in_turn_serves_any_number_of_networks():
+  traced = []
+
+  def f(shared, item):
+    w, key = item
+    traced.append(w.shape)
+    return shared * w.sum() + jax.random.uniform(key)
+
+  keys = jax.random.split(jax.random.key(0), 2 * batched.CPU_BATCH + 1)
+  w = np.random.default_rng(0).normal(size=(len(keys), 3)).astype(np.float32)
+  apply = batched.apply_batched(f, in_turn=True)
+  whole = np.asarray(apply(2.0, (w, keys)))
+  expected = 2 * w.sum(1) + np.asarray(jax.vmap(jax.random.uniform)(keys))
+  np.testing.assert_allclose(whole, expected, rtol=1e-5)
+  for count in (1, 2, batched.CPU_BATCH, batched.CPU_BATCH + 1):
+    some = apply(2.0, (w[:count], keys[:count]))
+    np.testing.assert_array_equal(some, whole[:count])
+  assert traced == [(3,)]
+  assert apply(2.0, (w[:0], keys[:0])).shape == (0,)
+
+
+def test_large_networks_do_not_fill_up_a_block(monkeypatch):
+  monkeypatch.setattr(batched, "_CPU_BATCH_BYTES", 100)
+  blocks = []
+
+  def f(_, w):
+    return w.sum()
+
+  def place(leaf):
+    blocks.append(len(leaf))
+    return leaf
+
+  apply = batched.apply_batched(f, in_turn=True)
+  take = batched._take
+  monkeypatch.setattr(
+    batched, "_take", lambda tree, rows: jax.tree.map(place, take(tree, rows))
+  )
+  w = np.ones((5, 10), np.float32)
+  np.testing.assert_array_equal(apply(None, w), np.full(5, 10.0))
+  w = np.ones((5, 100), np.float32)
+  np.testing.assert_array_equal(apply(None, w), np.full(5, 100.0))
+  assert blocks == [2, 2, 2, 1, 1, 1, 1, 1]
+
+
+def test_networks_are_updated_by_one_program():
+  traced = []
+
+  def f(item, network, x):
+    traced.append(network.weights["w"].shape)
+    return item + x * network.weights["w"].sum()
+
+  update = batched.update_in_turn(f)
+  calls = []
+  items = np.arange(float(B), dtype=np.float32)
+  whole = update(
+    items, NETWORKS, 2.0, on_call=lambda items, done: calls.append(done)
+  )
+  np.testing.assert_array_equal(whole, items + 2 * NETWORKS.weights["w"].sum(1))
+  assert calls[0] == 1 and calls[-1] == B
+  part = update(items[:3], NETWORKS.take(slice(3)), 2.0, done=1)
+  np.testing.assert_array_equal(part, [items[0], *whole[1:3]])
+  assert traced == [(2,)]
+
+
 def test_operators_keep_all_but_the_weights():
   edited = batched.edit_networks(Operator(lambda key: 2.0, double))(
     2.0, NETWORKS

@@ -88,13 +88,14 @@ def zoo(config: ConfigDict) -> dict[str, Any]:
   network = build.build_target(c, data)
   networks = c.zoo.save_every
   times = [time.perf_counter()]
+  trainer = generate.zoo_trainer(
+    network, batch_size=c.zoo.batch_size, ranges=build.build_ranges(c)
+  )
   generate.train_networks(
-    network,
+    trainer,
     jax.random.split(jax.random.key(config.seed), networks),
     *jax.device_put(((data.train_x, data.train_y), (data.test_x, data.test_y))),
     epochs=(config.zoo_epochs,),
-    batch_size=c.zoo.batch_size,
-    ranges=build.build_ranges(c),
     on_epoch=lambda: times.append(time.perf_counter()),
   )
   first, *others = np.diff(times)

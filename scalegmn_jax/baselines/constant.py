@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from scalegmn_jax import batched
 from scalegmn_jax.base import Networks, Operator, TargetNetwork, Weights
@@ -22,8 +23,10 @@ from scalegmn_jax.symmetry.spec import output_size
 
 def best_network(networks: Networks, objectives: jax.Array) -> Networks:
   """The network with the lowest objective [B], as `Networks` of size 1."""
-  best = jnp.nanargmin(objectives)
-  return jax.tree.map(lambda a: a[best][None], networks)
+  best = np.nanargmin(np.asarray(objectives))
+  return jax.device_put(
+    jax.tree.map(lambda a: a[best][None], jax.device_get(networks))
+  )
 
 
 def mean_objectives(
@@ -41,22 +44,26 @@ def mean_objectives(
     networks in `supervision`.
   """
 
-  @jax.jit
+  outputs = output_size(target.spec)
+
+  def probs_of_one(data, network):
+    images, labels = data
+    return target_probs(target.apply, network, images, labels, outputs)
+
+  probs_of = batched.apply_batched(probs_of_one, in_turn=True)
+
+  def measure_one(shared, network):
+    images, probs = shared
+    logits = target.apply(network.weights, images, network.activation)
+    divergences = jax.vmap(kl_divergence, (None, 0))(logits, probs)
+    norm = gauge.balanced_l1(target.spec, network.weights, network.activation)
+    return divergences.mean() + l1 * norm
+
+  measure_all = batched.apply_batched(measure_one, in_turn=True)
+
   def measure(networks, supervision, images, labels):
-    outputs = output_size(target.spec)
-    probs = batched.map_networks(
-      lambda n, x, y: target_probs(target.apply, n, x, y, outputs),
-      supervision,
-      shared=(images, labels),
-    )
-
-    def measure_one(network, images, probs):
-      logits = target.apply(network.weights, images, network.activation)
-      divergences = jax.vmap(kl_divergence, (None, 0))(logits, probs)
-      norm = gauge.balanced_l1(target.spec, network.weights, network.activation)
-      return divergences.mean() + l1 * norm
-
-    return batched.map_networks(measure_one, networks, shared=(images, probs))
+    probs = probs_of((images, labels), supervision)
+    return measure_all((images, probs), networks)
 
   return measure
 
@@ -78,7 +85,10 @@ def constant_operator(target: TargetNetwork) -> Operator:
 
 def repeat_network(network: Any, count: int) -> Any:
   """Repeats a pytree with leaves [1, ...]: leaves [count, ...]."""
-  return jax.tree.map(lambda a: jnp.repeat(a, count, axis=0), network)
+  host = jax.device_get(network)  # without a program per leaf
+  return jax.device_put(
+    jax.tree.map(lambda a: np.repeat(a, count, axis=0), host)
+  )
 
 
 def replace_all(network: Networks, networks: Networks) -> Networks:

@@ -160,17 +160,17 @@ def pruner(
   )
   init = jax.jit(trainer.init)
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def cut(score, networks, masks, count, images, labels):
-    def cut_one(network, kept, images, labels):
+  @functools.cache
+  def cut(score):
+    def cut_one(shared, network_and_mask):
+      count, images, labels = shared
+      network, kept = network_and_mask
       scores = score(network, images, labels)
       mask = importance.keep_highest(scores, kept, count)
       balanced = gauge.balance(target.spec, network.weights, network.activation)
       return jax.tree.map(jnp.multiply, balanced, mask), mask
 
-    return batched.map_networks(
-      cut_one, networks, masks, shared=(images, labels)
-    )
+    return batched.apply_batched(cut_one, in_turn=True)
 
   def run(
     method: PruneMethod,
@@ -188,7 +188,7 @@ def pruner(
     for number, phase in enumerate(method.phases):
       pruned = 1 - (1 - share) ** phase.cut
       count = round(pruned * entries)
-      weights, masks = cut(method.score, networks, masks, count, *data)
+      weights, masks = cut(method.score)((count, *data), (networks, masks))
       networks = networks._replace(weights=weights)
       if not phase.epochs:
         continue

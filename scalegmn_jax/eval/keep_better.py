@@ -88,12 +88,12 @@ def keep_better(
   """
   choose_one = choose(lower_objective(losses))
 
-  @jax.jit
-  def choose_all(before, after, images, labels):
-    def one(*args):
-      return choose_one(*args).weights
+  apply = batched.apply_batched(
+    lambda data, versions: choose_one(*versions, *data).weights, in_turn=True
+  )
 
-    weights = batched.map_networks(one, before, after, shared=(images, labels))
+  def choose_all(before, after, images, labels):
+    weights = apply((images, labels), (before, after))
     return before._replace(weights=weights)
 
   return choose_all

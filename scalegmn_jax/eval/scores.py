@@ -10,7 +10,7 @@ import numpy as np
 
 from scalegmn_jax import batched
 from scalegmn_jax.base import Network, Networks, TargetNetwork, Weights
-from scalegmn_jax.inner.objective import evaluate_network, evaluate_networks
+from scalegmn_jax.inner.objective import evaluate_network
 from scalegmn_jax.symmetry import gauge
 
 Array = np.ndarray | jax.Array
@@ -158,33 +158,24 @@ def accuracy_at_sparsity(
     (networks, images [N, ...], labels [N]) -> accuracy [len(shares), B].
   """
 
-  @jax.jit
-  def at_shares(networks, images, labels):
-    def balance(network):
-      weights = gauge.balance(target.spec, network.weights, network.activation)
-      flat = jax.flatten_util.ravel_pytree(weights)[0]
-      return weights, jnp.sort(jnp.abs(flat))
-
-    balanced, sizes = batched.map_networks(balance, networks, vmap_size=None)
+  def at_shares(data, network):
+    weights = gauge.balance(target.spec, network.weights, network.activation)
+    flat = jax.flatten_util.ravel_pytree(weights)[0]
+    sizes = jnp.sort(jnp.abs(flat))
 
     def accuracy(share):
-      def prune(weights, sizes, share):
-        count = (share * sizes.size).astype(int)
-        threshold = jnp.where(count > 0, sizes[count - 1], -1.0)
-        return jax.tree.map(
-          lambda w: jnp.where(jnp.abs(w) <= threshold, 0, w), weights
-        )
-
-      pruned = networks._replace(
-        weights=batched.map_networks(
-          prune, balanced, sizes, shared=(share,), vmap_size=None
-        ),
-        teacher=None,
+      count = (share * sizes.size).astype(int)
+      threshold = jnp.where(count > 0, sizes[count - 1], -1.0)
+      pruned = jax.tree.map(
+        lambda w: jnp.where(jnp.abs(w) <= threshold, 0, w), weights
       )
-      return evaluate_networks(target.apply, pruned, images, labels)[1]
+      return evaluate_network(
+        target.apply, network._replace(weights=pruned), *data
+      )[1]
 
     return jax.lax.map(accuracy, jnp.asarray(shares, jnp.float32))
 
-  return lambda networks, images, labels: np.asarray(
-    at_shares(networks, images, labels)
+  apply = batched.apply_batched(at_shares, in_turn=True)
+  return lambda networks, images, labels: (
+    np.asarray(apply((images, labels), networks._replace(teacher=None))).T
   )

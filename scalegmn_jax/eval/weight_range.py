@@ -57,11 +57,11 @@ def measure(target: TargetNetwork, networks: Networks) -> dict[str, Any]:
     biases is 0, where training begins.
   """
 
-  def one(network: Network):
+  def one(_, network: Network):
     return sizes(target.spec, network.weights, network.activation)
 
-  values = jax.jit(lambda n: batched.map_networks(one, n))(
-    Networks(networks.weights, networks.activation)
+  values = batched.apply_batched(one)(
+    None, Networks(networks.weights, networks.activation)
   )
   ends = {}
   for name, _, axes in specs.leaves(target.spec, networks.weights):

@@ -73,17 +73,21 @@ def cached_zoo(
   train = devices.replicate((images.train_x, images.train_y))
   test = devices.replicate((images.test_x, images.test_y))
 
+  trainer = generate.zoo_trainer(
+    target,
+    batch_size=batch_size,
+    ranges=ranges,
+    sets=images.sets,
+    vmap_size=vmap_size,
+  )
+
   def make(index, partial):
     trained = generate.train_networks(
-      target,
+      trainer,
       jax.vmap(lambda i: jax.random.fold_in(key, i))(index),
       train,
       test,
       epochs=epochs,
-      batch_size=batch_size,
-      ranges=ranges,
-      sets=images.sets,
-      vmap_size=vmap_size,
       on_epoch=on_epoch,
       partial=partial,
     )

@@ -15,15 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from scalegmn_jax import batched
 from scalegmn_jax.base import (
   InputError,
+  Network,
   Networks,
   TargetNetwork,
   Weights,
   random_array,
 )
 from scalegmn_jax.inner import fit as fits
-from scalegmn_jax.inner.objective import evaluate_network, evaluate_networks
+from scalegmn_jax.inner.objective import evaluate_network
 from scalegmn_jax.partial import NOTHING, Partial, Result
 from scalegmn_jax.symmetry.spec import output_size
 
@@ -254,40 +256,40 @@ class TrainedPart(NamedTuple):
   test_accuracy: jax.Array
 
 
-def train_networks(
+class ZooTrainer(NamedTuple):
+  """Compiled functions that train the networks of a zoo, part by part.
+
+  Attributes:
+    begin: a key, consumed -> (settings, `Network`) before the training.
+    fit: the trainer, see `fit.fit`.
+    init: `fit.init`, jitted.
+    measure: ((images, labels), networks) -> (losses [B], accuracies [B]).
+  """
+
+  begin: Callable[[jax.Array], tuple[NetworkSettings, Network]]
+  fit: fits.Fit
+  init: Callable[..., fits.FitState]
+  measure: Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def zoo_trainer(
   target: TargetNetwork,
-  keys: jax.Array,
-  train: tuple[jax.Array, jax.Array],
-  test: tuple[jax.Array, jax.Array],
   *,
-  epochs: Sequence[int],
   batch_size: int,
   ranges: TrainingRanges,
   sets: Sequence[int] = (),
   vmap_size: int | None = None,
-  on_epoch: Callable[[], Any] = lambda: None,
-  partial: Partial = NOTHING,
-) -> TrainedPart:
-  """Trains networks and keeps their weights after some epochs.
-
-  Each network depends on its key alone, not on the networks beside it, up to
-  the rounding of batched products.
+) -> ZooTrainer:
+  """Makes the functions that `train_networks` needs.
 
   Args:
     target: the architecture.
-    keys: [B], one per network, consumed.
-    train, test: (images, labels). Losses and accuracies are measured on the
-      first `MEASURED` images of both.
-    epochs: the epochs to keep, ascending; 0 is initialization.
     batch_size: images per step.
     ranges: ranges of the settings.
     sets: number of classes of each image set, for `classes_per_network`.
     vmap_size: networks trained side by side, see `fit.fit`.
-    on_epoch: called after every epoch.
-    partial: keeps the state of the training.
 
   Raises:
-    Interrupted: `on_epoch` or `partial.check` raised it.
     InputError: more classes per network than an image set has, or
       `outputs_per_network` without `classes_per_network`.
   """
@@ -303,25 +305,20 @@ def train_networks(
     )
   outputs = output_size(target.spec)
 
-  # Runs once: the random numbers are the same bits without the optimizations
-  # that take more than half of the time to compile it.
+  # The random numbers are the same bits without the optimizations that take
+  # more than half of the time to compile it.
   @functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 1}
   )
-  def begin(keys):
-    def one(key):
-      k_draw, k_init = jax.random.split(key)
-      settings = draw_settings(k_draw, ranges, len(target.activations))
-      weights = initialize(k_init, target, settings, ranges.initializer)
-      if not ranges.classes_per_network:
-        return settings, Networks(weights, settings.activation)
-      k_classes = jax.random.fold_in(k_draw, 1)
-      classes = draw_classes(k_classes, ranges, sets, outputs)
-      return settings, Networks(weights, settings.activation, classes)
-
-    # One network after another: two batched QR factorizations that run at the
-    # same time deadlock on a CPU with 2 threads (seen in jax 0.10.2).
-    return jax.lax.map(one, keys)
+  def begin(key):
+    k_draw, k_init = jax.random.split(key)
+    settings = draw_settings(k_draw, ranges, len(target.activations))
+    weights = initialize(k_init, target, settings, ranges.initializer)
+    if not ranges.classes_per_network:
+      return settings, Network(weights, settings.activation)
+    k_classes = jax.random.fold_in(k_draw, 1)
+    classes = draw_classes(k_classes, ranges, sets, outputs)
+    return settings, Network(weights, settings.activation, classes)
 
   def loss(network, images, labels, settings, key):
     # A target of one's own need not have dropout.
@@ -331,23 +328,62 @@ def train_networks(
     kernels = [w for w in jax.tree.leaves(network.weights) if w.ndim > 1]
     return ce + settings.l2 * sum((w * w).sum() for w in kernels)
 
-  trainer = fits.fit(
+  fit = fits.fit(
     loss,
     functools.partial(_optimizer, ranges.optimizer),
     batch_size=batch_size,
     fraction=lambda settings: settings.train_fraction,
     vmap_size=vmap_size,
   )
-  measure = jax.jit(lambda *args: evaluate_networks(target.apply, *args)[:2])
+  measure = batched.apply_batched(
+    lambda data, network: evaluate_network(target.apply, network, *data)[:2],
+    in_turn=True,
+  )
+  return ZooTrainer(begin, fit, jax.jit(fit.init), measure)
+
+
+def train_networks(
+  trainer: ZooTrainer,
+  keys: jax.Array,
+  train: tuple[jax.Array, jax.Array],
+  test: tuple[jax.Array, jax.Array],
+  *,
+  epochs: Sequence[int],
+  on_epoch: Callable[[], Any] = lambda: None,
+  partial: Partial = NOTHING,
+) -> TrainedPart:
+  """Trains networks and keeps their weights after some epochs.
+
+  Each network depends on its key alone, not on the networks beside it, up to
+  the rounding of batched products.
+
+  Args:
+    trainer: see `zoo_trainer`; all parts of a zoo share one.
+    keys: [B], one per network, consumed.
+    train, test: (images, labels). Losses and accuracies are measured on the
+      first `MEASURED` images of both.
+    epochs: the epochs to keep, ascending; 0 is initialization.
+    on_epoch: called after every epoch.
+    partial: keeps the state of the training.
+
+  Raises:
+    Interrupted: `on_epoch` or `partial.check` raised it.
+  """
   samples = [[a[:MEASURED] for a in images] for images in (train, test)]
-  settings, networks = begin(keys)
+  # One network after another: two QR factorizations that run at the same time
+  # deadlock on a CPU with 2 threads (seen in jax 0.10.2).
+  begun = [jax.device_get(trainer.begin(keys[i])) for i in range(len(keys))]
+  settings, network = jax.device_put(
+    jax.tree.map(lambda *a: np.stack(a), *begun)
+  )
+  networks = Networks(*network)
 
   def keys_of(epoch):
     return jax.vmap(lambda key: jax.random.fold_in(key, epoch))(keys)
 
   weights = fits.run_epochs(
-    trainer,
-    jax.jit(trainer.init)(networks.weights, settings),
+    trainer.fit,
+    trainer.init(networks.weights, settings),
     settings,
     networks,
     keys_of,
@@ -360,12 +396,12 @@ def train_networks(
   def scores_after(epoch):
     def compute(_):
       at = networks._replace(weights=weights[epoch])
-      scores = [x for sample in samples for x in measure(at, *sample)]
+      scores = [x for sample in samples for x in trainer.measure(sample, at)]
       names = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
       return Result(dict(zip(names, jax.device_get(scores), strict=True)))
 
     return partial.remember(f"scores after {epoch}", compute).arrays
 
   kept = [(weights[epoch], scores_after(epoch)) for epoch in epochs]
-  weights, scores = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *kept)
+  weights, scores = jax.tree.map(lambda *x: np.stack(x, axis=1), *kept)
   return TrainedPart(weights, settings, networks.class_to_output, **scores)
