@@ -61,9 +61,14 @@ def replace(
   return arrays.get(keys, tree)
 
 
+def dotted(keys: Keys) -> str:
+  """The name of an entry, with dots between keys as in PyTorch."""
+  return ".".join(map(str, keys))
+
+
 def joined(arrays: Mapping[Keys, np.ndarray]) -> dict[str, np.ndarray]:
-  """The arrays by one name each, with dots between keys as in PyTorch."""
-  return {".".join(map(str, keys)): array for keys, array in arrays.items()}
+  """The arrays by one name each."""
+  return {dotted(keys): array for keys, array in arrays.items()}
 
 
 def unwrap(

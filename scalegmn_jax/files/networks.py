@@ -23,6 +23,7 @@ from scalegmn_jax.files.content import (
   Content,
   Keys,
   Unreadable,
+  dotted,
   flatten,
   unwrap,
 )
@@ -90,7 +91,7 @@ def load_network(
     if not network:
       raise InputError(f"{path}: no array of floats, expected a network")
     for keys, array in network.items():
-      _check_finite(f"{path}: {_dotted(keys)}", array)
+      _check_finite(f"{path}: {dotted(keys)}", array)
     network = jax.device_put(network)
     if content.nested:
       named = {tuple(map(str, keys)): a for keys, a in network.items()}
@@ -107,10 +108,10 @@ def load_network(
   arrays = []
   for name, leaf in expected.items():
     keys, value = found[name]
-    _check_finite(f"{path}: {_dotted(keys)}", value)
+    _check_finite(f"{path}: {dotted(keys)}", value)
     with np.errstate(over="ignore"):
       arrays.append(value.astype(leaf.dtype))
-    _check_finite(f"{path}: {_dotted(keys)} as {leaf.dtype}", arrays[-1])
+    _check_finite(f"{path}: {dotted(keys)} as {leaf.dtype}", arrays[-1])
   return jax.tree.unflatten(structure, jax.device_put(arrays))
 
 
@@ -214,10 +215,6 @@ def _alike(name: str) -> str:
   return name.replace(".", "/")
 
 
-def _dotted(keys: Keys) -> str:
-  return ".".join(map(str, keys))
-
-
 def _find(
   path: Path, content: Content, expected: Mapping[str, Any], key: str | None
 ) -> dict[str, _Entry]:
@@ -234,7 +231,7 @@ def _find(
   """
   entries: dict[str, _Entry] = {}
   for keys, value in flatten(content.tree):
-    name = _alike(_dotted(keys))
+    name = _alike(dotted(keys))
     if name in entries:
       value = Unreadable("one of two entries that differ in dots and slashes")
     entries[name] = _Entry(keys, value)
@@ -245,9 +242,9 @@ def _find(
     if entry is None:
       raise InputError(
         f"{path}: has no {_alike(prefix)}{name}, expected the weights of one "
-        f"network; it has {_list(_dotted(e.keys) for e in entries.values())}"
+        f"network; it has {_list(dotted(e.keys) for e in entries.values())}"
       )
-    where = f"{path}: {_dotted(entry.keys)}"
+    where = f"{path}: {dotted(entry.keys)}"
     value = _array(where, entry.value)
     if value.shape != array.shape:
       raise InputError(
@@ -337,7 +334,7 @@ def _network_of(state: Any, path: Path, nested: bool) -> dict[Keys, np.ndarray]:
     dtype = getattr(value, "dtype", None)
     is_float = dtype is not None and jnp.issubdtype(dtype, jnp.floating)
     if is_float or isinstance(value, Unreadable):
-      array = _array(f"{path}: {_dotted(keys)}", value)
+      array = _array(f"{path}: {dotted(keys)}", value)
       native = array.dtype.newbyteorder("=")
       network[keys] = array.astype(native, copy=False)
   return network

@@ -68,7 +68,8 @@ def norm(z: jax.Array, axis: int = -1) -> jax.Array:
 
 def inverse(s: jax.Array) -> jax.Array:
   """1/s for sizes s >= 0, and 0 where s is 0.  s → q s gives y → y / q."""
-  return jnp.where(positive(s), 1 / jnp.where(positive(s), s, 1), 0)
+  nonzero = positive(s)
+  return jnp.where(nonzero, 1 / jnp.where(nonzero, s, 1), 0)
 
 
 def permutation(z: jax.Array, linear: Linear) -> tuple[jax.Array, ...]:

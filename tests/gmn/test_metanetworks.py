@@ -13,6 +13,7 @@ from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.inner import fit
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.targets import cnn, mlp
+from tests.gmn.parameters import random_params
 
 SMALL = {"width": 8, "depth": 2}
 
@@ -102,21 +103,6 @@ def population(name, target):
   return jax.tree.map(
     lambda *w: jnp.stack([jnp.asarray(x, float) for x in w]), *networks
   )
-
-
-def random_params(metanetwork):
-  """φ of the right shapes, without the time that compiling `init` takes."""
-  rng = np.random.default_rng(7)
-
-  def draw(path, shape):
-    last = jax.tree_util.keystr(path)
-    noise = rng.normal(size=shape.shape)
-    if len(shape.shape) > 1 and "code" not in last and "factor" not in last:
-      return jnp.asarray(noise / np.sqrt(shape.shape[0]))
-    return jnp.asarray((0.0 if "bias" in last else 1.0) + 0.3 * noise)
-
-  shapes = jax.eval_shape(metanetwork.init, jax.random.key(0))
-  return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def transformed(target, networks, activation, decades):

@@ -10,7 +10,13 @@ import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from scalegmn_jax.base import InputError, SymmetrySpec, Weights, leaf_name
+from scalegmn_jax.base import (
+  InputError,
+  SymmetrySpec,
+  Weights,
+  full_precision,
+  leaf_name,
+)
 from scalegmn_jax.symmetry.trace import (
   contractions,
   elementwise,
@@ -52,8 +58,8 @@ def jaxpr_of(
   try:
     # The cache of traces is by function: a new one is traced again. Products
     # of less than full precision would hide or feign changes of the outputs.
-    with jax.default_matmul_precision("highest"):
-      traced = jax.jit(lambda *args: apply(*args)).trace(params, *inputs)
+    trace = jax.jit(full_precision(lambda *args: apply(*args))).trace
+    traced = trace(params, *inputs)
   except Exception as error:
     reason = " ".join(str(error).split())[:200].rstrip(".")
     raise InputError(
