@@ -158,13 +158,18 @@ class Split:
 class Axes:
   """How one weight transforms: an `Axis`, a `Split` or None, per axis.
 
-  None: nothing acts on the axis.
+  Attributes:
+    axes: of the weight. None: nothing acts on the axis.
+    statistic: whether the weight is a running statistic of activations, such as
+      the mean and the variance of a BatchNorm. Gradients, updates and penalties
+      are for the other weights.
 
   Raises:
-    InputError: not a tuple of them.
+    InputError: `axes` is not a tuple of them.
   """
 
   axes: tuple[Axis | Split | None, ...]
+  statistic: bool = False
 
   def __post_init__(self):
     if not isinstance(self.axes, tuple) or not all(
@@ -315,6 +320,9 @@ class TargetNetwork(NamedTuple):
     activations: names of the activation functions that a network may have.
     description: keyword arguments with which `targets.registry.make_target`
       rebuilds the target; JSON values. Empty for a user-defined target.
+    train: as `apply`, in training: -> (outputs, weights in which the running
+      statistics have moved towards those of the inputs). None for a target
+      without statistics.
   """
 
   init: Callable[[jax.Array], Weights]
@@ -323,6 +331,7 @@ class TargetNetwork(NamedTuple):
   input_shape: tuple[int, ...]
   activations: tuple[str, ...]
   description: Mapping[str, Any]
+  train: Callable[..., tuple[jax.Array, Weights]] | None = None
 
   def __repr__(self) -> str:
     name = self.description.get("name", "user-defined")

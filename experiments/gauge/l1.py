@@ -1,5 +1,6 @@
 """The share of the L1 norm of networks that is gauge."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -71,7 +72,12 @@ def l1_norms(target: TargetNetwork, networks: Networks) -> L1Norms:
   def norms_of(_, network: Network):
     balanced = gauge.balance(target.spec, network.weights, network.activation)
     return tuple(
-      jnp.stack([gauge.l1(layer) for layer in weights])
+      jnp.stack(
+        [
+          gauge.l1(dataclasses.replace(target.spec, axes=axes), layer)
+          for axes, layer in zip(target.spec.axes, weights, strict=True)
+        ]
+      )
       for weights in (network.weights, balanced)
     )
 

@@ -145,7 +145,7 @@ def pruner(
     del key
     ce, _, _ = evaluate_network(target.apply, network, images, labels)
     # In the balanced gauge, plain and balanced norm have the same gradient.
-    return ce + hyper.l1 * gauge.l1(network.weights)
+    return ce + hyper.l1 * gauge.l1(target.spec, network.weights)
 
   def masked_adam(hyper):
     return optax.chain(

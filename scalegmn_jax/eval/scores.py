@@ -4,14 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
 from scalegmn_jax import batched
-from scalegmn_jax.base import Network, Networks, TargetNetwork, Weights
+from scalegmn_jax.base import (
+  Network,
+  Networks,
+  SymmetrySpec,
+  TargetNetwork,
+  Weights,
+)
 from scalegmn_jax.inner.objective import evaluate_network
 from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.symmetry.spec import trained
 
 Array = np.ndarray | jax.Array
 
@@ -31,7 +37,7 @@ class Scores(NamedTuple):
     l1_balanced: the minimum of ‖θ‖₁ over the gauge.
     accuracy: share of images with the right label, also if there is a teacher;
       images whose class the network does not have are not counted.
-    sparsity: share of weights below `THRESHOLD` in the balanced gauge.
+    sparsity: share of trained weights below `THRESHOLD` in the balanced gauge.
     accuracy_pruned: accuracy with these weights set to zero.
     predictions: [B, N] int32; -1 for images whose class the network does not
       have.
@@ -69,13 +75,15 @@ def make_scorer(
       )
 
     balanced = gauge.balance(target.spec, network.weights, network.activation)
-    pruned = _zero_below(balanced, THRESHOLD)
+    pruned = _zero(target.spec, balanced, lambda w: jnp.abs(w) < THRESHOLD)
     ce, accuracy, predictions = evaluate(network, network.weights)
     labelled = network._replace(teacher=None)
     if network.teacher is not None:
       _, accuracy, _ = evaluate(labelled, network.weights)
     _, accuracy_pruned, _ = evaluate(labelled, pruned)
-    plain, least = gauge.l1(network.weights), gauge.l1(balanced)
+    plain, least = (
+      gauge.l1(target.spec, w) for w in (network.weights, balanced)
+    )
     return Scores(
       objective=ce + l1 * least,
       objective_plain=ce + l1 * plain,
@@ -83,7 +91,7 @@ def make_scorer(
       l1=plain,
       l1_balanced=least,
       accuracy=accuracy,
-      sparsity=(jax.flatten_util.ravel_pytree(pruned)[0] == 0).mean(),
+      sparsity=(_flat(target.spec, pruned) == 0).mean(),
       accuracy_pruned=accuracy_pruned,
       predictions=predictions,
     )
@@ -94,10 +102,21 @@ def make_scorer(
   )
 
 
-def _zero_below(weights: Weights, threshold: float) -> Weights:
-  """Sets weights with |w| < threshold to zero."""
+def _flat(spec: SymmetrySpec, weights: Weights) -> jax.Array:
+  """All trained weights as a vector."""
+  return jnp.concatenate([w.ravel() for w in trained(spec, weights)])
+
+
+def _zero(
+  spec: SymmetrySpec,
+  weights: Weights,
+  where: Callable[[jax.Array], jax.Array],
+) -> Weights:
+  """Sets trained weights to zero."""
   return jax.tree.map(
-    lambda w: jnp.where(jnp.abs(w) < threshold, 0, w), weights
+    lambda axes, w: w if axes.statistic else jnp.where(where(w), 0, w),
+    spec.axes,
+    weights,
   )
 
 
@@ -151,8 +170,8 @@ def accuracy_at_sparsity(
 
   Args:
     target: the architecture.
-    shares: shares of the weights of each network that are set to zero, the
-      smallest in the balanced gauge first.
+    shares: shares of the trained weights of each network that are set to zero,
+      the smallest in the balanced gauge first.
 
   Returns:
     (networks, images [N, ...], labels [N]) -> accuracy [len(shares), B].
@@ -160,15 +179,12 @@ def accuracy_at_sparsity(
 
   def at_shares(data, network):
     weights = gauge.balance(target.spec, network.weights, network.activation)
-    flat = jax.flatten_util.ravel_pytree(weights)[0]
-    sizes = jnp.sort(jnp.abs(flat))
+    sizes = jnp.sort(jnp.abs(_flat(target.spec, weights)))
 
     def accuracy(share):
       count = (share * sizes.size).astype(int)
       threshold = jnp.where(count > 0, sizes[count - 1], -1.0)
-      pruned = jax.tree.map(
-        lambda w: jnp.where(jnp.abs(w) <= threshold, 0, w), weights
-      )
+      pruned = _zero(target.spec, weights, lambda w: jnp.abs(w) <= threshold)
       return evaluate_network(
         target.apply, network._replace(weights=pruned), *data
       )[1]

@@ -29,7 +29,7 @@ PENALTIES: dict[str, Penalty] = {
   "balanced": gauge.balanced_l1,
   # The L1 norm of the weights as stored, the penalty of the papers: not
   # invariant under positive scaling.
-  "plain": lambda spec, weights, activation: gauge.l1(weights),
+  "plain": lambda spec, weights, activation: gauge.l1(spec, weights),
 }
 
 

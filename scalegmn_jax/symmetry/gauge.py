@@ -26,7 +26,7 @@ from scalegmn_jax.base import (
   full_precision,
 )
 from scalegmn_jax.symmetry import actions
-from scalegmn_jax.symmetry.spec import leaves, segment_sizes
+from scalegmn_jax.symmetry.spec import leaves, segment_sizes, trained
 
 
 def scale_axes(
@@ -127,6 +127,8 @@ class _Block(NamedTuple):
 def _blocks(spec: SymmetrySpec, weights: Weights) -> list[_Block]:
   blocks = []
   for name, weight, axes in leaves(spec, weights):
+    if axes.statistic:
+      continue
     sizes: dict[tuple[Axis, ...], jax.Array] = {}
     for part, entries in parts(spec, weight, axes.axes):
       # Axes that send come first: the block of a kernel is [in, out].
@@ -191,7 +193,7 @@ def balancing_factors(
   *,
   sweeps: int = 20,
 ) -> Factors:
-  """Powers of the multipliers q that minimize ‖q·θ‖₁.
+  """Powers of the multipliers q that minimize ‖q·θ‖₁, see `l1`.
 
   ‖q·θ‖₁ is convex in log q. Each sweep minimizes it over one multiplier of one
   space after the other (Stock et al. 2019, arXiv:1902.10416). If its powers are
@@ -339,9 +341,12 @@ def _multiplied(
   return multiply_axes(spec, weights, lambda a: _factor(spec, factors, a))
 
 
-def l1(weights: Weights) -> jax.Array:
-  """‖θ‖₁, the papers' penalty. Not invariant under positive scaling."""
-  return sum(jnp.abs(w).sum() for w in jax.tree.leaves(weights))  # type: ignore
+def l1(spec: SymmetrySpec, weights: Weights) -> jax.Array:
+  """‖θ‖₁ without running statistics, the papers' penalty.
+
+  Not invariant under positive scaling.
+  """
+  return sum(jnp.abs(w).sum() for w in trained(spec, weights))  # type: ignore
 
 
 def balanced_l1(
@@ -359,7 +364,7 @@ def balanced_l1(
   factors = balancing_factors(
     spec, jax.lax.stop_gradient(weights), activation, sweeps=sweeps
   )
-  return l1(_multiplied(spec, weights, factors))
+  return l1(spec, _multiplied(spec, weights, factors))
 
 
 def balance_networks(

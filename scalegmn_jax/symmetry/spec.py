@@ -102,6 +102,11 @@ def leaves(spec: SymmetrySpec, weights: Weights) -> list[tuple[str, Any, Axes]]:
   ]
 
 
+def trained(spec: SymmetrySpec, weights: Weights) -> list[Any]:
+  """All weights but running statistics, in the order of `weights`."""
+  return [w for _, w, axes in leaves(spec, weights) if not axes.statistic]
+
+
 End = tuple[int, str]
 """(position of an axis, its space)."""
 

@@ -76,6 +76,7 @@ def describe(
         "shape": list(node.shape),
         "dtype": jnp.dtype(node.dtype).name,
         "axes": [axis_values(axis) for axis in weight.axes],
+        **({"statistic": True} if weight.statistic else {}),
       }
     else:
       raise TypeError(kind)
@@ -148,7 +149,12 @@ def described(
         )
         for name, space in spaces.items()
       },
-      _map(weights, lambda leaf: Axes(tuple(map(_axis, leaf["axes"])))),
+      _map(
+        weights,
+        lambda leaf: Axes(
+          tuple(map(_axis, leaf["axes"])), leaf.get("statistic", False)
+        ),
+      ),
     )
     shapes = _map(
       weights,

@@ -1,5 +1,6 @@
 """Targets made from a JAX function, whose symmetry its jaxpr says."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import InputError, Weights, leaf_name
+from scalegmn_jax.base import InputError, SymmetrySpec, Weights, leaf_name
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.symmetry.measure import with_noise
 from scalegmn_jax.symmetry.trace.parameters import (
@@ -18,6 +19,15 @@ from scalegmn_jax.symmetry.trace.parameters import (
   symmetry_of,
 )
 from scalegmn_jax.targets.described import NAME, TracedNetwork, describe
+
+STATISTICS = (
+  "batch_stats",
+  "running_mean",
+  "running_var",
+  "mean_ema",
+  "var_ema",
+)
+"""Parts of the names of running statistics in flax, PyTorch and haiku."""
 
 _DECADES = 0.5
 """Multipliers of the element with which a traced symmetry is checked are
@@ -33,6 +43,8 @@ def trace(
   params: Weights,
   *inputs: Any,
   init: Callable[[jax.Array], Weights] | None = None,
+  train: Callable[..., tuple[Any, Weights]] | None = None,
+  statistics: Sequence[str] = STATISTICS,
   verify: bool = True,
 ) -> TracedNetwork:
   """Makes a target of a function, with the symmetry that it has.
@@ -54,6 +66,11 @@ def trace(
       axis of the first one is the batch.
     init: key -> params, for targets that are trained; None: `params` plus
       noise of a tenth of their standard deviations.
+    train: (params, *inputs) -> (output, params with the running statistics
+      moved), for targets with statistics that are trained.
+    statistics: parts of names; weights that have one of them in their name
+      (such as `batch_stats/BatchNorm_0/mean`) are running statistics, which
+      gradients, updates and penalties leave alone.
     verify: whether the outputs are compared for a random element of the group,
       which compiles the function.
 
@@ -71,7 +88,7 @@ def trace(
   if not arrays:
     raise InputError("trace: no inputs, expected the arguments of apply")
   jaxpr = jaxpr_of(apply, params, inputs).jaxpr
-  spec = symmetry_of(jaxpr, params)
+  spec = _with_statistics(symmetry_of(jaxpr, params), statistics)
   start = _concrete(params, parameters=True)
 
   def noisy(key):
@@ -84,6 +101,11 @@ def trace(
         "a traced target has no dropout, expected a rate of 0, or none"
       )
     return apply(weights, *(x if len(inputs) > 1 else (x,)))
+
+  def train_inputs(weights, x, activation=0, dropout=None):
+    del activation, dropout
+    assert train is not None
+    return train(weights, *(x if len(inputs) > 1 else (x,)))
 
   if init is None:
     # What `noisy` depends on; its own jaxpr takes longer than all the rest.
@@ -98,6 +120,7 @@ def trace(
     input_shape=input_shape,
     activations=(NAME,),
     description=describe(spec, params, input_shape, jaxpr, begins),
+    train=train_inputs if train else None,
   )
   if verify:
     again = jaxpr_of(apply, params, inputs)
@@ -109,6 +132,20 @@ def trace(
     given = start, _concrete(inputs, parameters=False)
     _verify(target, *_widened(apply, again, *given))
   return target
+
+
+def _with_statistics(
+  spec: SymmetrySpec, statistics: Sequence[str]
+) -> SymmetrySpec:
+  """The spec with the weights marked that are running statistics."""
+
+  def mark(path, axes):
+    parts = leaf_name(path).split("/")
+    statistic = not {*statistics}.isdisjoint(parts)
+    return dataclasses.replace(axes, statistic=statistic)
+
+  axes = jax.tree_util.tree_map_with_path(mark, spec.axes)
+  return dataclasses.replace(spec, axes=axes)
 
 
 def _concrete(tree: Any, *, parameters: bool) -> Any:

@@ -216,7 +216,7 @@ def test_fine_tuning_helps_and_the_penalty_makes_networks_small():
 
   assert measure(after(pruning.once(4))) < 0.9 * measure(after(pruning.once(0)))
   first = (pruning.Phase(0, 4, penalized=True), pruning.Phase(1, 0))
-  norms = [gauge.l1(after(first, l1).weights) for l1 in (0.0, 0.1)]
+  norms = [gauge.l1(TARGET.spec, after(first, l1).weights) for l1 in (0.0, 0.1)]
   assert norms[1] < 0.8 * norms[0]
 
 
@@ -263,7 +263,7 @@ def test_ascent():
   up = climb(1.0, one, 0.02, 0.0)
   assert likelihood(1.0, up, 0) > 0.8 * likelihood(1.0, one.weights, 0)
   small = climb(1.0, one, 0.02, 0.1)
-  assert gauge.l1(small) < 0.8 * gauge.l1(up)
+  assert gauge.l1(TARGET.spec, small) < 0.8 * gauge.l1(TARGET.spec, up)
   x = problem()[1][0]
   error = distance(
     TARGET.apply(climb(1.0, there, 0.02, 0.1), x), TARGET.apply(small, x)

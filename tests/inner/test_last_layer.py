@@ -99,8 +99,8 @@ def test_result_does_not_depend_on_gauge_and_order_of_neurons(x64):
       )
     )
     # Both are balanced; permutations and signs are left.
-    assert float(gauge.l1(after)) == pytest.approx(
-      float(gauge.l1(after_regauged)), rel=1e-9
+    assert float(gauge.l1(TARGET.spec, after)) == pytest.approx(
+      float(gauge.l1(TARGET.spec, after_regauged)), rel=1e-9
     )
     x = images()[0]
     np.testing.assert_allclose(

@@ -55,8 +55,8 @@ def test_balancing_keeps_the_function_and_balanced_l1_is_invariant(
     lambda w: (gauge.balance(spec, w), gauge.balanced_l1(spec, w))
   )
   balanced, least = balance(weights)
-  np.testing.assert_allclose(gauge.l1(balanced), least, 1e-12)
-  assert least < 0.98 * gauge.l1(weights)
+  np.testing.assert_allclose(gauge.l1(spec, balanced), least, 1e-12)
+  assert least < 0.98 * gauge.l1(spec, weights)
 
   apply, x = jax.jit(kind.apply), images(kind, 4)
   np.testing.assert_allclose(
@@ -65,7 +65,7 @@ def test_balancing_keeps_the_function_and_balanced_l1_is_invariant(
 
   g = actions.sample(jax.random.key(8), spec, decades=2)
   regauged = jax.jit(lambda g: actions.act(g, spec, weights))(g)
-  assert abs(gauge.l1(regauged) / gauge.l1(weights) - 1) > 0.5
+  assert abs(gauge.l1(spec, regauged) / gauge.l1(spec, weights) - 1) > 0.5
   np.testing.assert_allclose(balance(regauged)[1], least, 1e-6)
 
   for name in hidden(spec):
@@ -125,7 +125,7 @@ def test_twenty_sweeps_find_the_minimum(x64, random_weights, sizes):
   least = minimum(jax.tree.map(np.asarray, weights))
   ours = jax.jit(lambda w: gauge.balanced_l1(target.spec, w))(weights)
   assert -1e-9 < ours / least - 1 < 1e-6
-  assert gauge.l1(weights) / least > 1.1
+  assert gauge.l1(target.spec, weights) / least > 1.1
 
 
 def test_balanced_network_is_unique_on_the_orbit_up_to_order(
@@ -163,7 +163,7 @@ def test_only_networks_of_the_scale_group_are_balanced(
       weights,
     )
   third = jax.tree.map(lambda a: a[2], networks)
-  assert gauge.l1(third) < 0.98 * gauge.l1(weights)
+  assert gauge.l1(kind.spec, third) < 0.98 * gauge.l1(kind.spec, weights)
 
 
 def test_gradient_of_balanced_l1_is_the_gradient_of_the_minimum(
@@ -200,7 +200,7 @@ def test_public_checkpoint_is_far_from_balanced(x64, shared):
     lambda w, sweeps: gauge.balanced_l1(target.spec, w, sweeps=sweeps),
   )
   least = balanced(weights, 2000)
-  assert round(float(gauge.l1(weights))) == 3245
+  assert round(float(gauge.l1(target.spec, weights))) == 3245
   assert round(float(least)) == 1343
   np.testing.assert_allclose(balanced(weights, 20), least, 1e-6)
 

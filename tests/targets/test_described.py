@@ -60,12 +60,15 @@ def test_multipliers_and_split_axes_are_rebuilt():
     rebuilt.apply(params, x)
 
 
-def test_fractions_and_roles_are_rebuilt():
+def test_fractions_roles_and_statistics_are_rebuilt():
   spec = sg.SymmetrySpec(
     {"h": sg.Space(2, ("permutation",), ("scale", "sign"), permuted=False)},
-    {"w": sg.Axes((sg.Axis("h", (1, -2), "scales"), None))},
+    {
+      "v": sg.Axes((None,), statistic=True),
+      "w": sg.Axes((sg.Axis("h", (1, -2), "scales"), None)),
+    },
   )
-  values = describe(spec, {"w": jnp.ones((2, 3))}, (3,))
+  values = describe(spec, {"v": jnp.ones(1), "w": jnp.ones((2, 3))}, (3,))
   rebuilt = make_target(json.loads(json.dumps(values)))
   assert rebuilt.spec == spec
 
