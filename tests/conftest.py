@@ -27,7 +27,7 @@ from scalegmn_jax.base import (
 )
 from scalegmn_jax.graph.batch import dataset, schema
 from scalegmn_jax.symmetry import spec as specs
-from scalegmn_jax.targets import activations
+from scalegmn_jax.targets import activations, traced
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 
@@ -258,6 +258,50 @@ def kind(request) -> TargetNetwork:
 def residual_mlp() -> TargetNetwork:
   """A residual MLP with relu, in which several kernels write to one space."""
   return residual()
+
+
+@pytest.fixture(scope="session")
+def normalized() -> TargetNetwork:
+  """A residual MLP with BatchNorm, of the shapes that haiku stores."""
+  n, shape = 6, (1, 6)
+
+  def draw(key, *shape):
+    return jax.random.normal(key, shape, float) * shape[0] ** -0.5
+
+  def init(key):
+    keys = iter(jax.random.split(key, 9))
+    return {
+      "params": {
+        "in": draw(next(keys), 3, n),
+        "inner": draw(next(keys), n, n),
+        "out": {"kernel": draw(next(keys), n, 4), "bias": draw(next(keys), 4)},
+        "norms": [
+          {"scale": 1 + draw(next(keys), *shape), "bias": draw(next(keys), n)}
+          for _ in range(2)
+        ],
+      },
+      "batch_stats": [
+        {"mean": 0.3 * draw(key, *shape), "var": 1 + draw(key, *shape) ** 2}
+        for key in jax.random.split(next(keys))
+      ],
+    }
+
+  def apply(weights, x):
+    params, stats = weights["params"], weights["batch_stats"]
+
+    def norm(i, x):
+      x = (x - stats[i]["mean"]) / jnp.sqrt(stats[i]["var"] + 1e-3)
+      return x * params["norms"][i]["scale"] + params["norms"][i]["bias"][None]
+
+    h = jax.nn.relu(norm(0, x @ params["in"]))
+    h = jax.nn.relu(h + norm(1, h @ params["inner"]))
+    return h @ params["out"]["kernel"] + params["out"]["bias"][None]
+
+  with jax.enable_x64(True):
+    params = init(jax.random.key(0))
+    return traced.trace(
+      apply, params, jnp.ones((1, 3)), init=init, verify=False
+    )
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.finetune.data import Inputs
 from experiments.runner import interrupt, progress
-from scalegmn_jax.base import Networks
+from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.baselines import constant
 from scalegmn_jax.eval import keep_better, scores
 from scalegmn_jax.inner import finetune, last_layer
@@ -69,7 +69,8 @@ class Evaluator(NamedTuple):
     keep_better: (before, after) -> the better version of each network on
       validation images.
     solve_last_layer: networks -> networks with the last layer solved for on
-      training images; None if the config has no such rows.
+      training images; None if there are no such rows.
+    left_out: sentences on rows of the config that there are not.
   """
 
   train: tuple[jax.Array, jax.Array]
@@ -79,6 +80,7 @@ class Evaluator(NamedTuple):
   accuracy_at_sparsity: Callable[[Networks], np.ndarray]
   keep_better: Callable[[Networks, Networks], Networks]
   solve_last_layer: Edit | None
+  left_out: Sequence[str] = ()
 
 
 def make_evaluator(config: ConfigDict, inputs: Inputs) -> Evaluator:
@@ -87,11 +89,8 @@ def make_evaluator(config: ConfigDict, inputs: Inputs) -> Evaluator:
   score = scores.make_scorer(target, l1=l1)
   prune = scores.accuracy_at_sparsity(target, SHARES)
   choose = keep_better.keep_better(finetune_losses(target, l1=l1))
-  steps = config.baselines.get("last_layer_steps", 0)
-  solve = last_layer.last_layer_solver(
-    target, l1=l1, steps=steps, check=interrupt.check
-  )
   train, val, test = inputs.images.device_splits()
+  solve_last_layer, left_out = _last_layer(config, target, train)
   return Evaluator(
     train=train,
     val=val,
@@ -99,10 +98,25 @@ def make_evaluator(config: ConfigDict, inputs: Inputs) -> Evaluator:
     scores=lambda networks: score(networks, *test),
     accuracy_at_sparsity=lambda networks: prune(networks, *test),
     keep_better=lambda before, after: choose(before, after, *val),
-    solve_last_layer=(lambda networks: solve(networks, *train))
-    if steps
-    else None,
+    solve_last_layer=solve_last_layer,
+    left_out=left_out,
   )
+
+
+def _last_layer(
+  config: ConfigDict, target: TargetNetwork, data: tuple[jax.Array, jax.Array]
+) -> tuple[Edit | None, list[str]]:
+  """`Evaluator.solve_last_layer` and `Evaluator.left_out`."""
+  steps = config.baselines.get("last_layer_steps", 0)
+  if not steps:
+    return None, []
+  try:
+    solve = last_layer.last_layer_solver(
+      target, l1=config.loss.l1, steps=steps, check=interrupt.check
+    )
+  except InputError as error:
+    return None, [f"No rows of the last layer: {error}"]
+  return lambda networks: solve(networks, *data), []
 
 
 class Setting(NamedTuple):

@@ -96,7 +96,8 @@ def plan(config: ConfigDict) -> Plan:
     comparison = methods.compare(setting, edit, edits)
     ood = methods.ood_rows(evaluator, populations, edit, partial.of("ood"))
     errors = symmetry_errors(config, inputs, trained, params[training.OPERATOR])
-    return outcome(config, inputs, comparison, ood, errors)
+    result = outcome(config, inputs, comparison, ood, errors)
+    return result._replace(lines=[*result.lines, *evaluator.left_out])
 
   return Plan(trained.jobs, evaluate)
 

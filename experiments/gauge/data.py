@@ -126,6 +126,7 @@ def other_architectures(
     # One optimizer and one initializer compile faster than all of them.
     other.zoo.optimizer = ("adam",)
     other.zoo.initializer = ("glorot_normal",)
+    build.start_from_target(other, ())
     others[name] = other, build.build_target(other, images)
   return others
 

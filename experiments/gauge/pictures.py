@@ -24,6 +24,7 @@ IMAGE_SCALES = (1, 1.5, 2, 3, 4)
 CAUSES = {
   "gauge": look.BLUE,
   "unread": look.ORANGE,
+  "statistics": look.SKY,
   "inputs": look.GREEN,
   "seldom": look.VERMILION,
   "joint": look.PURPLE,

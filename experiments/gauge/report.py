@@ -21,8 +21,11 @@ FORMS = {
 when its structural zeros are not counted as weights."""
 
 DIRECTIONS = {
-  "layers": ("per layer", "{}"),
+  "layers": ("per space", "{}"),
   "directions": ("directions", "{:,}"),
+  "before": ("before a scale", "{:,}"),
+  "after": ("after a scale", "{:,}"),
+  "summed": ("taken by sums", "{:,}"),
   "weights": ("weights", "{:,}"),
   "share": ("per weight", "{:.2%}"),
   "rank": ("rank", "{:,}"),
@@ -38,6 +41,7 @@ SPACES = {
   "dimension": ("null space", "{:,}"),
   "gauge": ("gauge", "{:,}"),
   "unread": ("unread", "{:,}"),
+  "statistics": ("statistics", "{:,}"),
   "inputs": ("inputs", "{:,}"),
   "seldom": ("seldom", "{:,}"),
   "joint": ("joint", "{:,}"),
@@ -100,7 +104,10 @@ def direction_table(rows: Rows) -> Table:
   return Table(
     "gauge directions; ‖J t‖ / ‖t‖ of the worst tangent t, in units of the "
     "median over random directions (for a network without gauge directions, t "
-    "are the scalings, which change its function)",
+    "are the scalings, which change its function). Before and after a scale: "
+    "of neurons before and after the γ of a normalization. Taken by sums: how "
+    "many more there would be if no two layers wrote to the same neurons, as "
+    "they do in a residual stream",
     DIRECTIONS,
     rows,
     ("directions", "weights", "share", "sensitivity"),
@@ -112,11 +119,12 @@ def null_space_table(results: Sequence[NullSpaceResult]) -> Table:
   """Null spaces by cause."""
   return Table(
     "the null space of J by cause, each in addition to the causes before it: "
-    "gauge; weights that no output depends on; constant or dependent inputs of "
-    "a layer; neurons that are seldom active; several neurons jointly",
+    "gauge; weights that no output depends on; running statistics, scale and "
+    "bias of a neuron; constant or dependent inputs of a layer; neurons that "
+    "are seldom active; several neurons jointly",
     SPACES,
     [result.row for result in results],
-    ("dimension", "gauge", "unread", "inputs", "seldom", "joint"),
+    ("dimension", "gauge", "unread", "statistics", "inputs", "seldom", "joint"),
     "network: inputs",
   )
 
@@ -226,8 +234,10 @@ def _direction_lines(rows: Rows) -> list[str]:
     if mlp["tied"] is not None:
       line += f"; weight sharing keeps {mlp['tied']} of them"
     lines.append(line)
-  gauge = [row["sensitivity"] for row in rows if row["directions"]]
-  others = [row["sensitivity"] for row in rows if not row["directions"]]
+  lines += [_account_line(row) for row in by_form.values() if _attributed(row)]
+  measured = [row for row in rows if row["sensitivity"] is not None]
+  gauge = [row["sensitivity"] for row in measured if row["directions"]]
+  others = [row["sensitivity"] for row in measured if not row["directions"]]
   if gauge:
     line = (
       f"Along a tangent, outputs change at most {max(gauge):.1g} times as much "
@@ -237,6 +247,29 @@ def _direction_lines(rows: Rows) -> list[str]:
       line += f"; {min(others):.1g} times if scalings are no symmetry"
     lines.append(line)
   return lines
+
+
+def _attributed(row: Row) -> bool:
+  """Whether normalizations or sums account for directions of a network."""
+  return bool(row["before"] or row["summed"])
+
+
+def _account_line(row: Row) -> str:
+  line = (
+    f"{label(row)}: {row['directions']} gauge directions of "
+    f"{row['weights']:,} weights ({row['share']:.2%})"
+  )
+  if row["before"]:
+    line += (
+      f"; {row['before']} are of neurons before a scale, such as the γ of a "
+      "normalization, which divides them out"
+    )
+  if row["summed"]:
+    line += (
+      f"; there would be {row['summed']} more if no two layers wrote to the "
+      "same neurons, as they do in a residual stream"
+    )
+  return line
 
 
 def _null_space_lines(results: Sequence[NullSpaceResult]) -> list[str]:

@@ -18,7 +18,7 @@ from scalegmn_jax.inner.finetune import FineTuner
 from scalegmn_jax.inner.objective import kl_divergence, target_probs
 from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import gauge
-from scalegmn_jax.symmetry.spec import output_size
+from scalegmn_jax.symmetry.spec import keep_statistics, output_size
 
 
 def best_network(networks: Networks, objectives: jax.Array) -> Networks:
@@ -69,7 +69,10 @@ def mean_objectives(
 
 
 def constant_operator(target: TargetNetwork) -> Operator:
-  """θ' = θ + φ: the same update for all networks. The initial φ is zero."""
+  """θ' = θ + φ: the same update for all networks. The initial φ is zero.
+
+  Running statistics are not updated.
+  """
   shapes = jax.eval_shape(target.init, jax.random.key(0))
 
   def init(key):
@@ -78,7 +81,8 @@ def constant_operator(target: TargetNetwork) -> Operator:
 
   def apply(params, weights, activation: jax.Array | int = 0):
     del activation
-    return jax.tree.map(jnp.add, weights, params)
+    edited = jax.tree.map(jnp.add, weights, params)
+    return keep_statistics(target.spec, weights, edited)
 
   return Operator(init, apply)
 

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import Functional, Operator, Params, TargetNetwork
 from scalegmn_jax.gmn import layers
+from scalegmn_jax.symmetry.spec import keep_statistics
 
 
 def flat_operator(
   target: TargetNetwork, *, width: int, step: float = 0.01
 ) -> Operator:
   """An operator without symmetry: θ' = θ + α MLP(θ) on the flat weights.
+
+  It reads running statistics, but does not update them.
 
   Args:
     target: the architecture.
@@ -29,7 +32,8 @@ def flat_operator(
   def apply(params, weights, activation: jax.Array | int = 0):
     del activation
     flat, unravel = jax.flatten_util.ravel_pytree(weights)
-    return unravel(flat + params["step"] * mlp(params, flat))
+    edited = unravel(flat + params["step"] * mlp(params, flat))
+    return keep_statistics(target.spec, weights, edited)
 
   return Operator(init, apply)
 

@@ -1,8 +1,8 @@
 """Importance scores of weights, by which pruning selects.
 
-Kernels are pruned; biases, one or two percent of the weights, are neither
-pruned nor counted. Pruning keeps the entries with the highest scores in the
-whole network, not layer by layer.
+Kernels are pruned; biases, one or two percent of the weights, scales and
+running statistics are neither pruned nor counted. Pruning keeps the entries
+with the highest scores in the whole network, not layer by layer.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Network, TargetNetwork, Weights
+from scalegmn_jax.base import Network, SymmetrySpec, TargetNetwork, Weights
 from scalegmn_jax.inner.objective import evaluate_network
 from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.symmetry.spec import leaves
 
 Score = Callable[[Network, jax.Array, jax.Array], Weights]
 """(network, images, labels) -> the importance of each weight, at least 0."""
@@ -87,17 +88,31 @@ def snip(target: TargetNetwork, *, images: int) -> Score:
   return score
 
 
-def kernels(weights: Weights) -> int:
+def _are_kernels(spec: SymmetrySpec, weights: Weights) -> list[bool]:
+  """Whether each weight, in order, is a kernel: a matrix, not one number per
+  neuron."""
+  return [
+    weight.ndim > 1
+    and not axes.statistic
+    and all(axis.kind != "scales" for axis in axes.acting())
+    for _, weight, axes in leaves(spec, weights)
+  ]
+
+
+def kernels(spec: SymmetrySpec, weights: Weights) -> int:
   """Number of kernel entries of one network."""
-  return sum(w.size for w in jax.tree.leaves(weights) if w.ndim > 1)
+  are_kernels = _are_kernels(spec, weights)
+  sizes = [w.size for w in jax.tree.leaves(weights)]
+  return sum(n for n, k in zip(sizes, are_kernels, strict=True) if k)
 
 
 def keep_highest(
-  scores: Weights, kept: Weights, count: jax.Array | int
+  spec: SymmetrySpec, scores: Weights, kept: Weights, count: jax.Array | int
 ) -> Weights:
   """A mask that removes the kernel entries with the lowest scores.
 
   Args:
+    spec: the symmetry.
     scores: at least 0, a pytree like the weights. The mask is invariant if the
       scores are.
     kept: the previous mask; entries that are 0 there are pruned first.
@@ -105,19 +120,23 @@ def keep_highest(
       ones are pruned.
 
   Returns:
-    A pytree like the weights: 1 for kept entries and for biases, 0 for pruned
-    entries.
+    A pytree like the weights: 1 for kept entries and for other weights than
+    kernels, 0 for pruned entries.
   """
-  ordered = jax.tree.map(lambda s, k: jnp.where(k > 0, s, -1), scores, kept)
-  leaves, structure = jax.tree.flatten(ordered)
-  flat = jnp.concatenate([s.ravel() for s in leaves if s.ndim > 1])
+  are_kernels = _are_kernels(spec, scores)
+  ordered, structure = jax.tree.flatten(
+    jax.tree.map(lambda s, k: jnp.where(k > 0, s, -1), scores, kept)
+  )
+  flat = jnp.concatenate(
+    [s.ravel() for s, k in zip(ordered, are_kernels, strict=True) if k]
+  )
   rank = (
     jnp.zeros(flat.size, int).at[jnp.argsort(flat)].set(jnp.arange(flat.size))
   )
   mask = (rank >= count).astype(flat.dtype)
   masks, start = [], 0
-  for s in leaves:
-    if s.ndim > 1:
+  for s, is_kernel in zip(ordered, are_kernels, strict=True):
+    if is_kernel:
       masks.append(mask[start : start + s.size].reshape(s.shape))
       start += s.size
     else:

@@ -30,6 +30,7 @@ from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner.objective import evaluate_network
 from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.symmetry.spec import keep_statistics
 
 PruneSettings = Mapping[str, float]
 """{setting: value} for the settings in `PruneMethod.axes`."""
@@ -166,7 +167,7 @@ def pruner(
       count, images, labels = shared
       network, kept = network_and_mask
       scores = score(network, images, labels)
-      mask = importance.keep_highest(scores, kept, count)
+      mask = importance.keep_highest(target.spec, scores, kept, count)
       balanced = gauge.balance(target.spec, network.weights, network.activation)
       return jax.tree.map(jnp.multiply, balanced, mask), mask
 
@@ -182,7 +183,8 @@ def pruner(
     on_epoch: Callable[..., Any] = lambda count: None,
     partial: Partial = NOTHING,
   ) -> Weights:
-    entries, size = importance.kernels(networks.take(0).weights), networks.size
+    entries = importance.kernels(target.spec, networks.take(0).weights)
+    size = networks.size
     masks = jax.tree.map(jnp.ones_like, networks.weights)
     before = 0
     for number, phase in enumerate(method.phases):
@@ -231,7 +233,8 @@ def ascent(
   The value is the prediction of a metanetwork, such as the accuracy of the
   network. Adam starts from the balanced network; a step whose result is not
   finite ends the ascent. If the value is invariant, the function of the result
-  does not depend on the gauge of the network.
+  does not depend on the gauge of the network. Running statistics stay those of
+  the balanced network.
 
   Args:
     target: the architecture.
@@ -253,7 +256,8 @@ def ascent(
     def step(state, _):
       weights, inner = state
       updates, inner = adam.update(jax.grad(loss)(weights), inner, weights)
-      new = (optax.apply_updates(weights, updates), inner)
+      moved = optax.apply_updates(weights, updates)
+      new = (keep_statistics(target.spec, weights, moved), inner)
       finite = jnp.isfinite(optax.tree.norm(new[0]))
       return jax.tree.map(
         lambda a, b: jnp.where(finite, a, b), new, state

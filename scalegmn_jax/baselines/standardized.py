@@ -18,21 +18,26 @@ from scalegmn_jax.base import (
   MetaNetwork,
   Operator,
   Params,
+  TargetNetwork,
   Weights,
 )
 from scalegmn_jax.graph.batch.dataset import GraphDataset
+from scalegmn_jax.symmetry.spec import keep_statistics
 
 
 def standardized_operator(
-  operator: Operator, weights: Weights, *, per: str
+  operator: Operator, target: TargetNetwork, weights: Weights, *, per: str
 ) -> Operator:
   """An operator f on standardized weights: θ' = μ + σ f((θ - μ)/σ).
 
   μ and σ are constant entries of φ: φ alone determines the function, and one
   compiled program serves all sets of training networks.
 
+  Running statistics are not updated: variances stay positive.
+
   Args:
     operator: f.
+    target: the architecture.
     weights: weights of the training networks, leaves [B, ...].
     per: "tensor" for one μ and σ per weight tensor, which preserves permutation
       symmetry, or "entry" for one per entry.
@@ -42,7 +47,8 @@ def standardized_operator(
     mean, std = _mean_and_std(params, weights)
     standard = jax.tree.map(lambda w, m, s: (w - m) / s, weights, mean, std)
     edited = operator.apply(params["model"], standard, activation)
-    return jax.tree.map(lambda w, m, s: m + s * w, edited, mean, std)
+    edited = jax.tree.map(lambda w, m, s: m + s * w, edited, mean, std)
+    return keep_statistics(target.spec, weights, edited)
 
   return Operator(_init(operator, weights, per), apply)
 

@@ -52,7 +52,7 @@ def operator_with_symmetry(
     arguments = {**model, "symmetry": symmetry}
     arguments.pop("backward", None)  # has no effect without multipliers
     baseline = metanetworks.operator(target, **arguments)
-  return standardized.standardized_operator(baseline, weights, per=per)
+  return standardized.standardized_operator(baseline, target, weights, per=per)
 
 
 def functional_with_symmetry(

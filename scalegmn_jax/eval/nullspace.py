@@ -9,6 +9,7 @@ Shapes: N images, K outputs, D weights; columns of J are in the order of
 `jax.flatten_util.ravel_pytree`. All functions need 64 bit numbers.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,8 +20,9 @@ import numpy as np
 import optax
 import scipy.linalg
 
-from scalegmn_jax.base import SymmetrySpec, TargetNetwork, Weights
-from scalegmn_jax.symmetry.spec import ends
+from scalegmn_jax.base import Axis, SymmetrySpec, TargetNetwork, Weights
+from scalegmn_jax.symmetry.gauge import parts
+from scalegmn_jax.symmetry.spec import leaves
 from scalegmn_jax.symmetry.tangents import generators, tangent
 from scalegmn_jax.targets import unroll
 
@@ -67,7 +69,7 @@ def triangles(
 
 
 class NullSpace(NamedTuple):
-  """The dimension of the null space of J as the sum of five causes.
+  """The dimension of the null space of J as the sum of six causes.
 
   Each number counts the dimensions that its cause adds to the previous causes.
 
@@ -77,6 +79,8 @@ class NullSpace(NamedTuple):
     unread: single weights without effect on the outputs: incoming and outgoing
       weights of a neuron that is never active, incoming weights of a neuron
       without outgoing weights.
+    statistics: directions of the running statistics, scale and bias of a
+      neuron: a normalization computes the same for other values of them.
     inputs: directions of incoming weights without effect in the whole layer:
       the inputs of the layer are constant or linearly dependent.
     seldom: directions of incoming weights without effect in one neuron: the
@@ -90,6 +94,7 @@ class NullSpace(NamedTuple):
   dimension: int
   gauge: int
   unread: int
+  statistics: int
   inputs: int
   seldom: int
   joint: int
@@ -121,29 +126,34 @@ def null_space(
   tangents = tangent_rows(spec, weights, activation)
 
   # Per neuron: (columns of J, basis of the directions without effect).
-  unread, inputs, seldom, dead = [], [], [], 0
-  for layer in _incoming(spec, weights).values():
-    blocks = [triangle[:, columns] for columns in layer]
+  unread, statistics, inputs, seldom, dead = [], [], [], [], 0
+  for layer in _incoming(spec, weights):
+    blocks = [triangle[:, columns] for columns in layer.columns]
     common = _null(np.concatenate(blocks), tolerance)
-    for columns, block in zip(layer, blocks, strict=True):
+    for columns, block in zip(layer.columns, blocks, strict=True):
       zero = np.linalg.norm(block, axis=0) <= tolerance
       coordinates = np.eye(len(zero))[:, zero]
-      both = scipy.linalg.orth(np.hstack([coordinates, common]))
+      own = np.eye(len(zero))[:, layer.own]
+      own = own @ _null(block[:, layer.own], tolerance)
       unread.append((columns, coordinates))
-      inputs.append((columns, both))
+      for cause, more in ((statistics, (own,)), (inputs, (own, common))):
+        basis = scipy.linalg.orth(np.hstack([coordinates, *more]))
+        cause.append((columns, basis))
       seldom.append((columns, _null(block, tolerance)))
       dead += int(zero.all())
   gauge = rank(tangents)
   dimension = int((values <= tolerance).sum())
-  sums = [_sum(tangents, parts) for parts in (unread, inputs, seldom)]
+  causes = (unread, statistics, inputs, seldom)
+  sums = [_sum(tangents, cause) for cause in causes]
   added = np.diff([gauge, *sums, dimension]).tolist()
   return NullSpace(
     dimension=dimension,
     gauge=gauge,
     unread=added[0],
-    inputs=added[1],
-    seldom=added[2],
-    joint=added[3],
+    statistics=added[1],
+    inputs=added[2],
+    seldom=added[3],
+    joint=added[4],
     dead=dead,
     singular_values=values,
     tolerance=tolerance,
@@ -183,19 +193,66 @@ def rank(rows: np.ndarray, left: np.ndarray | None = None) -> int:
   return int(np.linalg.matrix_rank(units, tol=1e-10)) if len(units) else 0
 
 
-def _incoming(spec: SymmetrySpec, weights: Weights) -> dict[str, np.ndarray]:
-  """{space: [n, m]}: the columns of J that belong to the incoming weights of
-  each neuron, in the same order for all neurons of a space."""
-  columns, start = {}, 0
-  for name, weight, receiver, _ in ends(spec, weights):
-    if receiver is None:
-      raise ValueError(f"weight {name} has no receiving axis")
+class _Layer(NamedTuple):
+  """The incoming weights of the n neurons of a layer.
+
+  Neurons of attention are pairs of a head and a dimension.
+
+  Attributes:
+    columns: [n, m], the columns of J that belong to each neuron, in the same
+      order for all neurons.
+    own: [m], whether they belong to weights with one number per neuron, in a
+      layer with running statistics.
+  """
+
+  columns: np.ndarray
+  own: np.ndarray
+
+
+def _incoming(spec: SymmetrySpec, weights: Weights) -> list[_Layer]:
+  """The layers of a network; each weight is in one of them.
+
+  A weight that no neuron receives is a neuron of its own.
+  """
+  found: dict[tuple[str, ...], list[np.ndarray]] = {}
+  normalized, start = set(), 0
+  for name, weight, axes in leaves(spec, weights):
     numbers = np.arange(start, start + weight.size).reshape(weight.shape)
     start += weight.size
-    rows = np.moveaxis(numbers, receiver[0], 0)
-    rows = rows.reshape(weight.shape[receiver[0]], -1)
-    columns.setdefault(receiver[1], []).append(rows)
-  return {name: np.hstack(parts) for name, parts in columns.items()}
+    for part, entries in parts(spec, numbers, axes.axes):
+      receivers = _receivers(spec, entries)
+      layer = tuple(entries[i].space for i in receivers) or (name,)
+      shape = [part.shape[i] for i in receivers]
+      rows = np.moveaxis(part, receivers, range(len(receivers)))
+      found.setdefault(layer, []).append(rows.reshape(math.prod(shape), -1))
+      if axes.statistic:
+        normalized.add(layer)
+  return [
+    _Layer(
+      np.hstack(blocks),
+      np.repeat(
+        [layer in normalized and rows.shape[1] == 1 for rows in blocks],
+        [rows.shape[1] for rows in blocks],
+      ),
+    )
+    for layer, blocks in found.items()
+  ]
+
+
+def _receivers(spec: SymmetrySpec, entries: Sequence[Axis | None]) -> list[int]:
+  """Axes of the neurons that a weight belongs to, by the order of spaces.
+
+  Neurons on which no group acts have no weights of their own beside others:
+  positions of a position embedding.
+  """
+  order = list(spec.spaces)
+  found = [
+    i
+    for i, axis in enumerate(entries)
+    if axis is not None and axis.kind != "sends"
+  ]
+  hidden = [i for i in found if not spec.spaces[entries[i].space].fixed]
+  return sorted(hidden or found, key=lambda i: order.index(entries[i].space))
 
 
 def _null(matrix: np.ndarray, tolerance: float) -> np.ndarray:

@@ -9,14 +9,13 @@ operator it shows what one pass over the data adds.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from scalegmn_jax import batched
 from scalegmn_jax.base import (
-  Axis,
   InputError,
   Networks,
   TargetNetwork,
@@ -71,13 +70,15 @@ def last_layer_solver(
     in memory at a time.
 
   Raises:
-    InputError: when called, if the output space has weights other than a
-      kernel and a bias, or no kernel.
+    InputError: the output space has weights other than a kernel and a bias, or
+      the outputs are not linear in them.
   """
+  place = _find(target)
 
   def solve_one(weights, network, images, labels):
     weights = gauge.balance(target.spec, weights, network.activation)
-    inputs, layer, replace = _split(target, weights, network.activation, images)
+    layer, replace = _split(place, weights)
+    inputs = _inputs(target, layer, replace, network.activation, images)
     probs = target_probs(target.apply, network, images, labels, layer.shape[1])
     solved = proximal_newton(
       inputs, probs, layer, l1=l1, steps=steps, sweeps=sweeps
@@ -177,44 +178,83 @@ def _center(w: jax.Array) -> jax.Array:
   return w - median[:, None]
 
 
-def _split(
-  target: TargetNetwork,
-  weights: Weights,
-  activation: jax.Array | int,
-  images: jax.Array,
-) -> tuple[jax.Array, jax.Array, Callable[[jax.Array], Weights]]:
-  """Splits a network before its last layer.
+class _Place(NamedTuple):
+  """Where the last layer is among the weights of a target.
 
-  Returns:
-    (inputs [N, d + 1] of the last layer, the last layer [d + 1, K] with the
-    bias as its last row, function: another last layer -> weights). Without a
-    bias there is one column and row less.
+  Attributes:
+    kernel: number of its kernel.
+    axis: of the kernel, the outputs.
+    bias: numbers of its bias, if it has one.
   """
+
+  kernel: int
+  axis: int
+  bias: list[int]
+
+
+def _find(target: TargetNetwork) -> _Place:
+  """Finds the last layer.
+
+  Raises:
+    InputError: see `last_layer_solver`.
+  """
+  weights = jax.eval_shape(target.init, jax.random.key(0))
   leaves = specs.leaves(target.spec, weights)
   output = specs.output_name(target.spec)
-  places = {
-    i: position
+  axes_of = {
+    i: [j for j, a in enumerate(axes.axes) if getattr(a, "space", "") == output]
     for i, (_, _, axes) in enumerate(leaves)
-    for position, axis in enumerate(axes.axes)
-    if isinstance(axis, Axis) and axis.space == output
+    if any(axis.space == output for axis in axes.acting())
   }
-  last = list(places)
-  if len(last) not in (1, 2):
-    names = ", ".join(leaves[i][0] for i in last) or "none"
+  last = sorted(axes_of, key=lambda i: -leaves[i][1].ndim)
+  single = all(len(axes) == 1 for axes in axes_of.values())
+  kernels = [i for i in last if leaves[i][1].ndim > 1]
+  if len(kernels) != 1 or len(last) > 2 or not single:
+    names = ", ".join(leaves[i][0] for i in axes_of) or "none"
     raise InputError(
       f"weights of space {output!r}: {names}; expected a kernel and at most a "
       "bias"
     )
-  kernel, *bias = sorted(last, key=lambda i: -leaves[i][1].ndim)
+  place = _Place(last[0], axes_of[last[0]][0], last[1:])
+
+  def transposed(weights, x):
+    layer, replace = _split(place, weights)
+    apply = jax.linear_transpose(
+      lambda layer: target.apply(replace(layer), x, 0), layer
+    )
+    return apply(jnp.zeros((1, layer.shape[1]), layer.dtype))
+
+  dtype = jax.tree.leaves(weights)[0].dtype
+  image = jax.ShapeDtypeStruct((1, *target.input_shape), dtype)
+  try:
+    jax.eval_shape(transposed, weights, image)
+  except Exception as error:
+    reason = " ".join(str(error).split())[:120]
+    raise InputError(
+      f"weight {leaves[place.kernel][0]}: expected outputs [N, K] that are "
+      f"linear in the last layer ({type(error).__name__}: {reason})"
+    ) from error
+  return place
+
+
+def _split(
+  place: _Place, weights: Weights
+) -> tuple[jax.Array, Callable[[jax.Array], Weights]]:
+  """Splits the weights of a network.
+
+  Returns:
+    (the last layer [d + 1, K] with the bias as its last row, function: another
+    last layer -> weights). Without a bias there is one row less.
+  """
   flat, structure = jax.tree.flatten(weights)
-  place = places[kernel]
-  outputs_last = jnp.moveaxis(flat[kernel], place, -1)
+  kernel, axis, bias = place
+  outputs_last = jnp.moveaxis(flat[kernel], axis, -1)
 
   def replace(layer):
     new = list(flat)
     rows = len(layer) - len(bias)
     shaped = layer[:rows].reshape(outputs_last.shape)
-    new[kernel] = jnp.moveaxis(shaped, -1, place)
+    new[kernel] = jnp.moveaxis(shaped, -1, axis)
     for i in bias:
       new[i] = layer[-1]
     return jax.tree.unflatten(structure, new)
@@ -225,6 +265,17 @@ def _split(
       *(flat[i][None] for i in bias),
     ]
   )
+  return layer, replace
+
+
+def _inputs(
+  target: TargetNetwork,
+  layer: jax.Array,
+  replace: Callable[[jax.Array], Weights],
+  activation: jax.Array | int,
+  images: jax.Array,
+) -> jax.Array:
+  """The inputs [N, d + 1] of the last layer, 1 for the bias."""
 
   def inputs_of(image):
     # Output 0 is linear in column 0 of the layer; its gradient is the input.
@@ -235,4 +286,4 @@ def _split(
     return jax.grad(first_output)(layer[:, 0])
 
   size = min(_IMAGES, len(images))
-  return jax.lax.map(inputs_of, images, batch_size=size), layer, replace
+  return jax.lax.map(inputs_of, images, batch_size=size)

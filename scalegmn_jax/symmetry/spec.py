@@ -107,6 +107,16 @@ def trained(spec: SymmetrySpec, weights: Weights) -> list[Any]:
   return [w for _, w, axes in leaves(spec, weights) if not axes.statistic]
 
 
+def keep_statistics(
+  spec: SymmetrySpec, weights: Weights, edited: Weights
+) -> Weights:
+  """`edited`, with the running statistics of `weights`."""
+  return jax.tree.map(
+    lambda axes, old, new: old if axes.statistic else new,
+    spec.axes, weights, edited,
+  )  # fmt: skip
+
+
 End = tuple[int, str]
 """(position of an axis, its space)."""
 

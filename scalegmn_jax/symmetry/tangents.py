@@ -3,12 +3,14 @@
 The scale group is continuous. Its multipliers are q = e^{τξ}, and the tangent
 t = d/dτ (e^{τξ}·θ) at τ = 0 satisfies J t = 0, where J is the Jacobian of the
 network's outputs in its weights, on any inputs. There is one direction per
-hidden neuron with the scale group; the channels of a convolution are neurons,
-its positions are not (Kuipers et al. 2025, arXiv:2510.08300). The sign and
-permutation groups are discrete and have no directions.
+hidden neuron with the scale group, or per positive multiplier of a neuron; the
+channels of a convolution are neurons, its positions are not (Kuipers et al.
+2025, arXiv:2510.08300). The sign and permutation groups are discrete and have
+no directions.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +45,61 @@ def _scales(space: Space, activation: int) -> tuple[int, ...]:
   if space.multipliers or space.groups[activation] == "scale":
     return space.scales
   return ()
+
+
+class Accounts(NamedTuple):
+  """How many gauge directions normalizations add, and sums of layers take.
+
+  A *scale* is a weight with one number per neuron that multiplies it, such as
+  the γ of a normalization. Neurons have a multiplier before it (kernel and
+  running mean up, γ down) and one after it (γ and β up, next kernel down).
+
+  Attributes:
+    before: directions of multipliers before a scale.
+    after: directions of multipliers after a scale; those between two scales are
+      in both numbers.
+    summed: how many more directions there would be if every layer wrote to
+      neurons of its own instead of adding to those of other layers, as in a
+      residual stream.
+  """
+
+  before: int
+  after: int
+  summed: int
+
+
+def accounts(spec: SymmetrySpec, activation: int = 0) -> Accounts:
+  """Attributes gauge directions to scales and sums, see `Accounts`.
+
+  Args:
+    spec: the symmetry.
+    activation: index of the network's activation (a Python integer).
+  """
+  before, after = set(), set()
+  writers: dict[tuple[str, int], int] = {}
+  for axes in jax.tree.leaves(spec.axes):
+    entries = set(axes.acting())
+    reads = any(axis.kind == "sends" for axis in entries)
+    for axis in entries:
+      space = spec.spaces[axis.space]
+      if space.fixed or axis.kind == "sends":
+        continue
+      is_scale = axis.kind == "scales"
+      for m in _scales(space, activation):
+        multiplier, power = (axis.space, m), axis.powers[m]
+        if is_scale and power:
+          (after if power > 0 else before).add(multiplier)
+        if power > 0 and (is_scale or reads):
+          writers[multiplier] = writers.get(multiplier, 0) + 1
+
+  def count(times):
+    return sum(spec.spaces[name].size * n for (name, _), n in times)
+
+  return Accounts(
+    before=count((multiplier, 1) for multiplier in before),
+    after=count((multiplier, 1) for multiplier in after),
+    summed=count((multiplier, n - 1) for multiplier, n in writers.items()),
+  )
 
 
 def generators(

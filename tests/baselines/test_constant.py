@@ -21,3 +21,16 @@ def test_constant_operator_adds_the_same_update():
       weights,
       operator.apply(shifted, weights, jnp.array(0)),
     )
+
+
+def test_running_statistics_get_no_update(normalized):
+  weights = normalized.init(jax.random.key(0))
+  params = jax.tree.map(lambda w: jnp.full_like(w, -9), weights)
+  operator = constant.constant_operator(normalized)
+  edited = operator.apply(params, weights)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    edited["batch_stats"],
+    weights["batch_stats"],
+  )
+  assert (edited["params"]["in"] == weights["params"]["in"] - 9).all()

@@ -1,15 +1,18 @@
 """Pruning: masks, sparsity, and invariance of the scores."""
 
+import functools
+
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scalegmn_jax.base import Networks
+from scalegmn_jax.base import Network, Networks
 from scalegmn_jax.baselines import importance, pruning
 from scalegmn_jax.inner import objective
 from scalegmn_jax.symmetry import actions, gauge
+from scalegmn_jax.symmetry.spec import leaves
 from scalegmn_jax.targets.mlp import mlp
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -20,7 +23,7 @@ KEY = jax.random.key(2)
 MAGNITUDE = importance.magnitude(TARGET)
 SNIP = importance.snip(TARGET, images=32)
 STORED = importance.magnitude_as_stored
-KEEP = jax.jit(importance.keep_highest)
+KEEP = jax.jit(functools.partial(importance.keep_highest, TARGET.spec))
 SCORE = jax.jit(MAGNITUDE)
 SETTINGS = {"rate": 0.01, "l1": 0.01}
 
@@ -127,7 +130,7 @@ def test_the_mask_keeps_the_highest_kernel_entries():
   networks, data = problem()
   scores = SCORE(network(networks), *data)
   ones = jax.tree.map(jnp.ones_like, scores)
-  total = importance.kernels(scores)
+  total = importance.kernels(TARGET.spec, scores)
   assert total == 4 * 12 + 12 * 11 + 11 * 3
   values, _ = entries(scores)
   for count in (0, 1, 100, total):
@@ -272,3 +275,47 @@ def test_ascent():
   # A NaN gradient leaves the balanced network unchanged.
   stuck = climb(jnp.nan, one, 0.02, 0.1)
   assert distance(stuck, gauge.balance(TARGET.spec, one.weights, 0)) == 0
+
+
+def test_only_kernels_are_pruned(normalized):
+  """Not the scales and statistics of a normalization, also as matrices."""
+  keys = jax.random.split(jax.random.key(0), 2)
+  networks = Networks(jax.vmap(normalized.init)(keys), jnp.zeros(2, jnp.int32))
+  one = network(networks).weights
+  kernels = 3 * 6 + 6 * 6 + 6 * 4
+  assert importance.kernels(normalized.spec, one) == kernels
+  run = pruning.pruner(normalized, batch_size=16)
+  _, data = problem()
+  data = data[0][:, :3], data[1]
+  method = pruning.PruneMethod(
+    pruning.once(0), importance.magnitude(normalized)
+  )
+  weights = run(method, networks, 1.0, {}, KEY, data)
+  balanced = gauge.balance_networks(normalized)(networks).weights
+  for name, after, _ in leaves(normalized.spec, weights):
+    if name.rpartition("/")[2] in ("in", "inner", "kernel"):
+      assert not after.any(), name
+    else:
+      assert after.all(), name
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    weights["batch_stats"],
+    balanced["batch_stats"],
+  )
+
+
+def test_ascent_keeps_running_statistics(normalized):
+  one = Network(normalized.init(jax.random.key(0)), jnp.array(0))
+
+  def value(params, weights, activation):
+    return -sum(jnp.square(w + 1).sum() for w in jax.tree.leaves(weights))
+
+  climb = pruning.ascent(normalized, value, steps=2)
+  after = climb((), one, 0.1, 0.0)
+  balanced = gauge.balance(normalized.spec, one.weights)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12),
+    after["batch_stats"],
+    balanced["batch_stats"],
+  )
+  assert distance(after["params"], balanced["params"]) > 0.01

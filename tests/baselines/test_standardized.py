@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.base import Operator
-from scalegmn_jax.baselines import flat, standardized
+from scalegmn_jax.baselines import flat, standardized, symmetry_levels
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.batch import pack
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
 from scalegmn_jax.training.optimizer import make_optimizer
+from tests.gmn.parameters import random_params
 
 TARGET = mlp.mlp((4, 6, 3), ("relu", "tanh"))
 PER = ("entry", "tensor")
@@ -36,7 +37,7 @@ def random_weights():
 def test_standardized_operators_start_at_the_identity(per):
   weights = random_weights()
   operator = standardized.standardized_operator(
-    flat.flat_operator(TARGET, width=8, step=0.0), weights, per=per
+    flat.flat_operator(TARGET, width=8, step=0.0), TARGET, weights, per=per
   )
   params = jax.jit(operator.init)(jax.random.key(0))
   edited = jax.vmap(lambda w: operator.apply(params, w))(weights)
@@ -165,3 +166,30 @@ def test_batches_are_standardized_by_id(mixed_dataset):
       if used.size:
         np.testing.assert_allclose(np.square(used).mean(), 1, 1e-5)
     np.testing.assert_array_equal(values == 0, before[name] == 0)
+
+
+def test_standardized_operators_keep_running_statistics(normalized):
+  keys = jax.random.split(jax.random.key(0), 4)
+  weights = jax.vmap(normalized.init)(keys)
+  operator = symmetry_levels.operator_with_symmetry(
+    "permutation", {"width": 2, "depth": 1, "step": 0.5}, normalized, weights
+  )
+  params = random_params(operator)
+  one = jax.tree.map(lambda w: w[0], weights)
+  edited = jax.jit(operator.apply)(params, one)
+  assert (edited["params"]["in"] != one["params"]["in"]).all()
+  jax.tree.map(
+    np.testing.assert_array_equal, edited["batch_stats"], one["batch_stats"]
+  )
+
+
+def test_flat_operators_keep_running_statistics(normalized):
+  weights = normalized.init(jax.random.key(0))
+  operator = flat.flat_operator(normalized, width=2, step=1.0)
+  edited = operator.apply(operator.init(jax.random.key(1)), weights)
+  assert (edited["params"]["in"] != weights["params"]["in"]).all()
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    edited["batch_stats"],
+    weights["batch_stats"],
+  )

@@ -7,7 +7,7 @@ import pytest
 
 from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.baselines import statistics
-from scalegmn_jax.symmetry import actions
+from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.targets import mlp
 
 TARGET = mlp.mlp((4, 6, 3))
@@ -41,6 +41,28 @@ def test_statistics_of_each_tensor():
   with_activation = statistics.layer_statistics(networks, activations=2)
   np.testing.assert_array_equal(with_activation[:, :-2], result)
   np.testing.assert_array_equal(with_activation[:, -1], networks.activation)
+
+
+def test_balanced_statistics_do_not_depend_on_scales_at_a_normalization(
+  x64, normalized
+):
+  """Multipliers before and after it: the running mean is scaled, too."""
+  keys = jax.random.split(jax.random.key(0), 3)
+  weights = jax.vmap(normalized.init)(keys)
+  g = {
+    name: actions.Element(e.permutation, jnp.abs(e.multiplier))
+    for name, e in actions.sample(keys[0], normalized.spec).items()
+  }
+  scaled = jax.vmap(lambda w: actions.act(g, normalized.spec, w))(weights)
+  balance = gauge.balance_networks(normalized)
+
+  def of(weights, fix=lambda networks: networks):
+    networks = fix(Networks(weights, jnp.zeros(3, int)))
+    return statistics.layer_statistics(networks)
+
+  np.testing.assert_allclose(of(scaled, balance), of(weights, balance), 2e-3)
+  assert np.abs(of(scaled) - of(weights)).max() > 1
+  assert (of(scaled, balance)[:, ::7] != of(scaled)[:, ::7]).mean() > 0.5
 
 
 def test_statistics_are_invariant_to_permutations_but_not_to_scaling():

@@ -10,6 +10,7 @@ from scalegmn_jax.symmetry import tangents
 from scalegmn_jax.targets import unroll
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
+from tests.graph.traced import network as traced_network
 
 MLP = mlp((5, 8, 3))
 SIZE = 8 * 6 + 3 * 9
@@ -39,7 +40,9 @@ def null_space(target, weights, x, activation=0):
 
 
 def causes(result):
-  return result[1:6]
+  """Those of a network without running statistics."""
+  assert result.statistics == 0
+  return result.gauge, result.unread, *result[4:7]
 
 
 def test_triangle_has_the_norms_of_the_jacobian(x64, random_weights, gaussian):
@@ -160,3 +163,24 @@ def test_sharing_leaves_one_direction_per_channel(x64, random_weights, pool):
   dense = unroll.unrolled(target)
   assert tangents.rank(dense.target.spec, dense.unroll(weights)) == 43
   assert nullspace.tied_directions(target, weights) == 7
+
+
+def test_a_normalization_adds_statistics_to_the_null_space(x64, normalized):
+  """Per channel: mean against bias, variance against scale."""
+  weights = normalized.init(jax.random.key(0))
+  x = np.random.default_rng(0).normal(size=(300, 3))
+  result = null_space(normalized, weights, x)
+  assert (result.gauge, result.unread, result.statistics) == (18, 0, 2 * 12)
+  # What is left: neurons that are always active.
+  assert result.dimension == 18 + 24 + result.joint
+
+
+@pytest.mark.parametrize("name", ("resnet", "vit", "fused_attention", "gpt"))
+def test_every_weight_is_of_one_layer(x64, name):
+  target, weights = traced_network(name)
+  layers = nullspace._incoming(target.spec, weights)
+  columns = np.concatenate([layer.columns.ravel() for layer in layers])
+  size = sum(w.size for w in jax.tree.leaves(weights))
+  np.testing.assert_array_equal(np.sort(columns), np.arange(size))
+  # Not one layer for all, nor one for each weight.
+  assert 2 < len(layers) < len(jax.tree.leaves(weights)) + 2

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import cnn as configs
 from experiments.finetune import methods, report
 from experiments.finetune.plan import label
 from experiments.runner import pictures
 from scalegmn_jax.base import Networks
-from scalegmn_jax.targets import mlp
+from scalegmn_jax.targets import mlp, traced
 
 
 def test_epochs_after_an_edit_add_to_its_seconds():
@@ -33,6 +34,26 @@ def test_pretraining_starts_from_a_network_with_many_outputs():
   np.testing.assert_array_equal(
     best.weights[0]["kernel"], weights[0]["kernel"][:1]
   )
+
+
+def test_a_target_without_a_last_layer_is_left_out():
+  """One line instead of rows; nothing where the config has no such rows."""
+
+  def apply(params, x):
+    return jnp.tanh(jax.nn.relu(x @ params["in"]) @ params["out"])
+
+  params = {"in": jnp.ones((3, 4)), "out": jnp.ones((4, 2))}
+  bent = traced.trace(apply, params, jnp.ones((1, 3)), verify=False)
+  config = configs.get_config("tiny")
+  config.baselines.last_layer_steps = 2
+  data = jnp.ones((5, 3)), jnp.zeros(5, int)
+  solve, (line,) = methods._last_layer(config, bent, data)
+  assert solve is None
+  assert line.startswith("No rows of the last layer: weight out: expected out")
+  solve, none = methods._last_layer(config, mlp.mlp((3, 4, 2)), data)
+  assert solve is not None and not none
+  config.baselines.last_layer_steps = 0
+  assert methods._last_layer(config, bent, data) == (None, [])
 
 
 ADAM = {"method": "adam", "schedule": "constant"}

@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 
 from configs import gauge as configs
-from experiments.gauge import data, plan, report
+from experiments.gauge import data, directions, plan, report
 from experiments.gauge.l1 import L1Norms, ZooNorms, final_norms, l1_norms
 from experiments.runner import experiment
 from scalegmn_jax.base import InputError, Networks
+from scalegmn_jax.data.images import Images
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.targets.cnn import cnn
+from scalegmn_jax.targets.traced import trace
+from tests.graph.traced import network
 
 VALUES = [
   ({"target.name": "mlp"}, "config.target.name is 'mlp'"),
@@ -81,6 +84,53 @@ def test_unrolled_networks_follow_their_cnns():
   assert data.as_networks(subjects[0]).size == 1
 
 
+def row_of(target, weights):
+  """The row of a network, and the lines about it."""
+  shape = target.input_shape
+  x = np.random.default_rng(0).normal(size=(20, *shape))
+  images = Images(*[x, np.zeros(20, int)] * 3, sets=(2,))
+  subject = data.GaugeSubject("a", target, weights)
+  config = configs.get_config("tiny")
+  with jax.numpy_rank_promotion("allow"):
+    (row,) = directions.direction_rows(config, [subject], images)
+  return row, report._direction_lines([row])
+
+
+def test_directions_of_a_normalized_network(x64, normalized):
+  """Six channels have two multipliers before γ and one after both."""
+  row, lines = row_of(normalized, normalized.init(jax.random.key(0)))
+  assert row["layers"] == "18"
+  assert row["tested"] == row["rank"] == row["svd_rank"] == 18
+  assert (row["before"], row["after"], row["summed"]) == (12, 6, 6)
+  assert row["sensitivity"] < 1e-12
+  assert lines[0] == (
+    "a: 18 gauge directions of 130 weights (13.85%); 12 are of neurons before "
+    "a scale, such as the γ of a normalization, which divides them out; there "
+    "would be 6 more if no two layers wrote to the same neurons, as they do in "
+    "a residual stream"
+  )
+
+
+def test_scalings_are_no_symmetry_of_a_sine(x64):
+  row, lines = row_of(*network("siren"))
+  assert row["layers"] == "0+0" and row["rank"] == 0
+  assert row["tested"] == 9 and row["sensitivity"] > 0.1
+  assert not lines
+
+
+def test_a_network_without_hidden_neurons_has_no_tangents():
+  weights = {"w": np.ones((3, 4))}
+  target = trace(lambda p, x: x @ p["w"], weights, np.ones((2, 3)))
+  subject = data.GaugeSubject("linear", target, weights)
+  config = configs.get_config("tiny")
+  assert directions._sensitivity(config, subject, np.ones((2, 3))) == (0, None)
+
+
+def test_many_spaces_are_listed_in_runs():
+  spaces = dict(enumerate([16, 16, 8, 0, 0, 0, 4]))
+  assert directions._listed(spaces) == "2x16+8+3x0+4"
+
+
 def direction_row(form, directions, weights, sensitivity=1e-6, tied=None):
   return {
     "network": "zoo",
@@ -88,6 +138,8 @@ def direction_row(form, directions, weights, sensitivity=1e-6, tied=None):
     "directions": directions,
     "weights": weights,
     "share": directions / weights,
+    "before": 0,
+    "summed": 0,
     "sensitivity": sensitivity,
     "tied": tied,
   }
@@ -104,7 +156,7 @@ def test_conclusions():
       {"network": "zoo", **keys}, L1Norms(layers, layers / 2), 0.3
     )
 
-  directions = [
+  rows = [
     direction_row("trained", 5, 100),
     direction_row("mlp", 40, 1000, tied=5),
     direction_row("untied", 40, 500),
@@ -117,7 +169,7 @@ def test_conclusions():
   ]
   final = final_norms([norms(80, step=1), norms(60, step=3)])
   assert [n.keys["step"] for n in final] == [3]
-  lines = report.conclusions(directions, [], final, operators, 1e-3)
+  lines = report.conclusions(rows, [], final, operators, 1e-3)
   assert lines[0] == (
     "zoo: 5 gauge directions of 100 weights (5.00%), as an MLP 40 of 1,000 "
     "(4.00%), or of 500 without structural zeros (8.00%); weight sharing keeps "

@@ -189,6 +189,31 @@ def test_a_last_layer_without_a_bias(x64):
   assert (after < before).all()
 
 
+def test_the_last_layer_after_a_normalization(x64, normalized):
+  """Its kernel and bias change, and nothing else of the balanced network."""
+  keys = jax.random.split(jax.random.key(0), 2)
+  stacked = Networks(jax.vmap(normalized.init)(keys), jnp.zeros(2, int))
+  x, labels = images()
+  x = x[:, :3]
+  solve = last_layer.last_layer_solver(normalized, l1=L1, steps=6)
+  solved = solve(stacked, x, labels)
+  balanced = gauge.balance_networks(normalized)(stacked)
+  changed = {
+    name
+    for name, value in measure.relative_error(
+      normalized.spec, solved.weights, balanced.weights
+    ).items()
+    if value > 1e-12
+  }
+  assert changed == {"params/out/kernel", "params/out/bias"}
+  losses = finetune_losses(normalized, l1=L1)
+  before, after = (
+    jax.lax.map(lambda n: losses(n, x, labels).objective, z)
+    for z in (stacked, solved)
+  )
+  assert (after < before).all()
+
+
 def test_non_finite_networks_do_not_affect_others(x64):
   stacked = networks()
   spoilt = jax.tree.map(lambda w: w.at[1].set(jnp.nan), stacked.weights)
@@ -210,10 +235,34 @@ def test_outputs_with_other_weights_are_refused():
   bent = TARGET._replace(
     spec=SymmetrySpec(TARGET.spec.spaces, (axes[0], axes[1] | skip))
   )
-  stacked = networks(dtype=jnp.float32)
-  first, last = stacked.weights
-  weights = first, last | {"skip": jnp.ones((4, 5, 4))}
+
+  def init(key):
+    first, last = TARGET.init(key)
+    return first, last | {"skip": jnp.ones((5, 4))}
+
   with pytest.raises(InputError, match="1/bias, 1/kernel, 1/skip; expected"):
-    last_layer.last_layer_solver(bent, l1=L1)(
-      stacked._replace(weights=weights), *images()
-    )
+    last_layer.last_layer_solver(bent._replace(init=init), l1=L1)
+
+
+NOT_LINEAR = {
+  "activation": lambda p, x: jnp.tanh(x @ p["out"] + p["gain"][None]),
+  "twice": lambda p, x: x @ p["out"] @ p["out"].T @ p["out"] + p["gain"][None],
+  "shape": lambda p, x: (x @ p["out"] + p["gain"][None])[:, None],
+  "scale": lambda p, x: x @ p["out"] * p["gain"][None],
+}
+
+
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_outputs_that_are_not_linear_are_refused(name):
+  params = {
+    "in": jnp.ones((5, 7)), "out": jnp.ones((7, 4)), "gain": jnp.ones(4),
+  }  # fmt: skip
+  bent = sg.trace(
+    lambda p, x: NOT_LINEAR[name](p, jax.nn.relu(x @ p["in"])),
+    params,
+    jnp.ones((1, 5)),
+    verify=False,
+  )
+  with pytest.raises(InputError, match="weight out: expected outputs") as error:
+    last_layer.last_layer_solver(bent, l1=L1)
+  assert "\n" not in str(error.value)

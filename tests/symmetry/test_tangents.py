@@ -4,11 +4,13 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from scalegmn_jax.base import Axes, Axis, Space, SymmetrySpec
 from scalegmn_jax.symmetry import actions, tangents
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
+from tests.graph.traced import network
 
 RELU, TANH, GELU = 0, 2, 3
 """Indices among the activations of the fixture `kind`."""
@@ -163,3 +165,62 @@ def test_neurons_without_the_scale_group_fix_their_neighbours():
   assert tangents.rank(spec, alone) == 1
   both = jax.tree.map(jnp.zeros_like, weights)
   assert tangents.rank(spec, both) == 0
+
+
+@pytest.mark.parametrize(
+  ("name", "directions", "dependent", "accounts"),
+  [
+    ("mlp", [4], 0, (0, 0, 0)),
+    # A kernel and a scale write to each stream.
+    ("preactivation", [8], 0, (4, 4, 4)),
+    ("scanned", [4, 5], 0, (0, 0, 4)),
+    # Before three normalizations of 4 channels and after them. The streams of
+    # 4 and of 6 channels have two writers.
+    ("resnet", [8, 8, 8, 6], 0, (12, 12, 10)),
+    # After two normalizations: of a stream that nothing scales before. To scale
+    # all heads is to scale all their dimensions, of queries and of values.
+    ("vit", [8, 4, 3, 0, 3], 2, (0, 8, 0)),
+  ],
+)
+def test_what_normalizations_add_and_sums_take(
+  x64, name, directions, dependent, accounts
+):
+  target, weights = network(name)
+  assert list(tangents.directions(target.spec).values()) == directions
+  assert tangents.accounts(target.spec) == accounts
+  rates = tangents.generators(target.spec)
+  rank = np.linalg.matrix_rank(rows(target.spec, weights, rates))
+  assert tangents.rank(target.spec, weights) == rank
+  assert rank == sum(directions) - dependent
+
+
+def test_a_network_without_ties_has_the_directions_that_sums_take(
+  residual_mlp, kind
+):
+  """8-9-8 with a skip from the first to the last; and as a chain."""
+  chain = tangents.directions(mlp((3, 8, 9, 8, 2)).spec)
+  tied = tangents.directions(residual_mlp.spec)
+  taken = tangents.accounts(residual_mlp.spec).summed
+  assert sum(chain.values()) == sum(tied.values()) + taken == 25
+
+
+def test_tangents_move_running_statistics(x64, normalized):
+  """Before a normalization, the mean with the kernel; outputs stay."""
+  spec, weights = normalized.spec, normalized.init(jax.random.key(1))
+  assert tangents.accounts(spec) == (12, 6, 6)
+  x = jax.random.normal(jax.random.key(2), (20, 3))
+  rates = tangents.generators(spec)
+
+  @jax.jit
+  def along(rate):
+    t = tangents.tangent(spec, weights, rate)
+    change = jax.jvp(lambda w: normalized.apply(w, x), (weights,), (t,))[1]
+    return t["batch_stats"], jnp.abs(change).max()
+
+  means = 0
+  for i in range(18):
+    stats, change = along({n: r[i] for n, r in rates.items()})
+    assert change < 1e-13
+    assert not any(s["var"].any() for s in stats)
+    means += any(s["mean"].any() for s in stats)
+  assert means == 12
