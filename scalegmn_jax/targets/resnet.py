@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import TargetNetwork, Weights, random_array
-from scalegmn_jax.targets.activations import ACTIVATIONS, add_bias
+from scalegmn_jax.targets.activations import ACTIVATIONS, add_bias, scale
 from scalegmn_jax.targets.arguments import (
   one_activation,
   positive_integer,
@@ -167,7 +167,9 @@ def _bias(layer: Layer, x: jax.Array) -> tuple[jax.Array, Layer]:
 def _running(layer: Layer, x: jax.Array) -> tuple[jax.Array, Layer]:
   """BatchNorm in inference."""
   gain = layer["scale"] * jax.lax.rsqrt(layer["variance"] + _EPS)
-  return add_bias(add_bias(x, -layer["mean"]) * gain, layer["bias"]), layer
+  return add_bias(
+    scale(add_bias(x, -layer["mean"]), gain), layer["bias"]
+  ), layer
 
 
 def _batch(layer: Layer, x: jax.Array) -> tuple[jax.Array, Layer]:

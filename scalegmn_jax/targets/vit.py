@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import InputError, TargetNetwork, random_array
-from scalegmn_jax.targets.activations import ACTIVATIONS, add_bias
+from scalegmn_jax.targets.activations import ACTIVATIONS, add_bias, scale
 from scalegmn_jax.targets.arguments import (
   one_activation,
   positive_integer,
@@ -164,4 +164,4 @@ def _layer_norm(layer: Layer, x: jax.Array) -> jax.Array:
   """Normalizes over the last axis."""
   x = x - x.mean(-1, keepdims=True)
   x = x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + _EPS)
-  return add_bias(x * layer["scale"], layer["bias"])
+  return add_bias(scale(x, layer["scale"]), layer["bias"])
