@@ -1,4 +1,5 @@
-"""Gauge freedom of CNNs and of the MLPs that compute the same maps.
+"""Gauge freedom of CNNs, of the MLPs that compute the same maps, of ResNets
+with BatchNorm and of vision transformers.
 
   python -m experiments.run --config=configs/gauge.py
 
@@ -19,6 +20,15 @@ Variants, after a colon, separated by commas:
 from ml_collections import ConfigDict
 
 from configs import common
+
+RESNET = {
+  "name": "resnet",
+  "widths": (4, 8),
+  "blocks": 1,
+  "activation": "relu",
+  "batch_norm": True,
+  "residual": True,
+}
 
 ARCHITECTURES = {
   "cnn, flatten": {
@@ -47,6 +57,13 @@ ARCHITECTURES = {
   },
   "mlp, sine": {
     "name": "mlp", "hidden": (16, 16), "activation": "sine", "omega": 3.0,
+  },
+  "resnet": RESNET,
+  "resnet, no shortcuts": {**RESNET, "residual": False},
+  "resnet, no BatchNorm": {**RESNET, "batch_norm": False},
+  "vit": {
+    "name": "vit", "patch": 2, "width": 8, "heads": 2, "depth": 1, "mlp": 16,
+    "activation": "gelu",
   },
 }  # fmt: skip
 

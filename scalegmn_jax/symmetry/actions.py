@@ -7,7 +7,6 @@ unchanged (Kalogeropoulos et al. 2024, arXiv:2406.10685, section 3). Neurons
 with several multipliers multiply a weight by a product of their powers.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -209,17 +208,12 @@ def _along_parts(
 ) -> jax.Array:
   """Transforms a weight along an axis that several spaces index."""
   before, after = weight.shape[:position], weight.shape[position + 1 :]
-  parts, start = [], 0
-  for segment in axis.segments:
-    sizes = specs.segment_sizes(spec, segment)
-    stop = start + math.prod(sizes)
-    part = weight[(slice(None),) * position + (slice(start, stop),)]
-    part = part.reshape(*before, *sizes, *after)
-    for i, entry in enumerate(segment):
-      if isinstance(entry, Axis):
+  parts = []
+  for part, entries in specs.segments(spec, weight, position, axis):
+    for i, entry in enumerate(entries):
+      if entry is not None:
         part = along(part, position + i, entry)
-    parts.append(part.reshape(*before, stop - start, *after))
-    start = stop
+    parts.append(part.reshape(*before, -1, *after))
   on_host = not any(isinstance(part, jax.Array) for part in parts)
   module: Any = np if on_host else jnp
   return module.concatenate(parts, axis=position)

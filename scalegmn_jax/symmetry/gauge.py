@@ -26,7 +26,7 @@ from scalegmn_jax.base import (
   full_precision,
 )
 from scalegmn_jax.symmetry import actions
-from scalegmn_jax.symmetry.spec import leaves, segment_sizes, trained
+from scalegmn_jax.symmetry.spec import leaves, segments, trained
 
 
 def scale_axes(
@@ -152,15 +152,9 @@ def parts(
   if not split:
     yield weight, entries
     return
-  at, start = split[0], 0
-  for segment in entries[at].segments:
-    sizes = segment_sizes(spec, segment)
-    stop = start + math.prod(sizes)
-    part = weight[(slice(None),) * at + (slice(start, stop),)]
-    part = part.reshape(*weight.shape[:at], *sizes, *weight.shape[at + 1 :])
-    middle = tuple(e if isinstance(e, Axis) else None for e in segment)
+  at = split[0]
+  for part, middle in segments(spec, weight, at, entries[at]):
     yield from parts(spec, part, entries[:at] + middle + entries[at + 1 :])
-    start = stop
 
 
 def _check_ends(spec: SymmetrySpec, name: str, ends: tuple[Axis, ...]) -> None:

@@ -6,7 +6,7 @@ learning models and their internal representations" (2022, arXiv:2205.14258).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -196,6 +196,30 @@ def segment_sizes(
     part if isinstance(part, int) else spec.spaces[part.space].size
     for part in segment
   )
+
+
+def segments(
+  spec: SymmetrySpec, weight: Any, position: int, split: Split
+) -> Iterator[tuple[Any, tuple[Axis | None, ...]]]:
+  """(part, entries of its factors) of a weight along a split axis.
+
+  Args:
+    spec: the symmetry.
+    weight: an array of jax or numpy.
+    position: of the axis, in place of which a part has one for each factor.
+    split: the entry of the axis.
+  """
+  start = 0
+  for segment in split.segments:
+    sizes = segment_sizes(spec, segment)
+    stop = start + math.prod(sizes)
+    part = weight[(slice(None),) * position + (slice(start, stop),)]
+    shape = (*weight.shape[:position], *sizes, *weight.shape[position + 1 :])
+    yield (
+      part.reshape(shape),
+      tuple(e if isinstance(e, Axis) else None for e in segment),
+    )
+    start = stop
 
 
 def _check_structure(spec: SymmetrySpec, weights: Weights) -> None:
