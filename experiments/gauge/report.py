@@ -234,7 +234,7 @@ def _direction_lines(rows: Rows) -> list[str]:
     if mlp["tied"] is not None:
       line += f"; weight sharing keeps {mlp['tied']} of them"
     lines.append(line)
-  lines += [_account_line(row) for row in by_form.values() if _attributed(row)]
+  lines += _account_lines(rows)
   measured = [row for row in rows if row["sensitivity"] is not None]
   gauge = [row["sensitivity"] for row in measured if row["directions"]]
   others = [row["sensitivity"] for row in measured if not row["directions"]]
@@ -249,35 +249,51 @@ def _direction_lines(rows: Rows) -> list[str]:
   return lines
 
 
-def _attributed(row: Row) -> bool:
-  """Whether normalizations or sums account for directions of a network."""
-  return bool(row["before"] or row["summed"])
-
-
-def _account_line(row: Row) -> str:
-  line = (
-    f"{label(row)}: {row['directions']} gauge directions of "
-    f"{row['weights']:,} weights ({row['share']:.2%})"
-  )
-  if row["before"]:
-    line += (
-      f"; {row['before']} are of neurons before a scale, such as the γ of a "
-      "normalization, which divides them out"
+def _account_lines(rows: Rows) -> list[str]:
+  """What normalizations add to the directions, and what sums of layers take."""
+  lines = []
+  for row in rows:
+    causes = []
+    scale = "a scale, such as the γ of a normalization"
+    if row["before"]:
+      causes.append(f"{row['before']} of neurons before {scale}")
+      scale = "it"
+    if row["after"]:
+      causes.append(f"{row['after']} of neurons after {scale}")
+    if row["summed"]:
+      causes.append(
+        f"{row['summed']} more if no two layers wrote to the same neurons"
+      )
+    if causes:
+      rank = row["rank"]
+      independent = "" if rank == row["directions"] else f" (rank {rank})"
+      lines.append(
+        f"{label(row)}: {row['directions']} gauge directions{independent} of "
+        f"{row['weights']:,} weights ({row['share']:.2%}): {', '.join(causes)}"
+      )
+  if any(row["before"] or row["summed"] for row in rows):
+    lines.append(
+      "A BatchNorm adds one direction per channel, which its γ divides out; "
+      "layers that write to one residual stream share one direction per channel"
     )
-  if row["summed"]:
-    line += (
-      f"; there would be {row['summed']} more if no two layers wrote to the "
-      "same neurons, as they do in a residual stream"
-    )
-  return line
+  return lines
 
 
 def _null_space_lines(results: Sequence[NullSpaceResult]) -> list[str]:
-  excess = {label(r.keys): r.final.dimension - r.final.gauge for r in results}
-  lines = []
-  if equal := [name for name, more in excess.items() if not more]:
+  equal, larger, lines = [], [], []
+  for result in results:
+    name, space = label(result.keys), result.final
+    if more := space.dimension - space.gauge:
+      known = space.statistics
+      larger.append(
+        f"{name} by {more}"
+        + (f" ({known} of running statistics, scales, biases)" if known else "")
+      )
+    else:
+      equal.append(name)
+  if equal:
     lines.append(f"The null space of J is the gauge for {'; '.join(equal)}")
-  if larger := [f"{name} by {more}" for name, more in excess.items() if more]:
+  if larger:
     lines.append(
       f"The null space of J is larger than the gauge for {'; '.join(larger)}"
     )

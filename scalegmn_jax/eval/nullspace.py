@@ -221,9 +221,9 @@ def _incoming(spec: SymmetrySpec, weights: Weights) -> list[_Layer]:
     start += weight.size
     for part, entries in parts(spec, numbers, axes.axes):
       receivers = _receivers(spec, entries)
-      layer = tuple(entries[i].space for i in receivers) or (name,)
+      layer = tuple(receivers.values()) or (name,)
       shape = [part.shape[i] for i in receivers]
-      rows = np.moveaxis(part, receivers, range(len(receivers)))
+      rows = np.moveaxis(part, list(receivers), range(len(receivers)))
       found.setdefault(layer, []).append(rows.reshape(math.prod(shape), -1))
       if axes.statistic:
         normalized.add(layer)
@@ -239,20 +239,24 @@ def _incoming(spec: SymmetrySpec, weights: Weights) -> list[_Layer]:
   ]
 
 
-def _receivers(spec: SymmetrySpec, entries: Sequence[Axis | None]) -> list[int]:
-  """Axes of the neurons that a weight belongs to, by the order of spaces.
+def _receivers(
+  spec: SymmetrySpec, entries: Sequence[Axis | None]
+) -> dict[int, str]:
+  """{axis: space} of the neurons that a weight belongs to, by order of spaces.
 
   Neurons on which no group acts have no weights of their own beside others:
   positions of a position embedding.
   """
   order = list(spec.spaces)
-  found = [
-    i
+  found = {
+    i: axis.space
     for i, axis in enumerate(entries)
     if axis is not None and axis.kind != "sends"
-  ]
-  hidden = [i for i in found if not spec.spaces[entries[i].space].fixed]
-  return sorted(hidden or found, key=lambda i: order.index(entries[i].space))
+  }
+  hidden = {i: n for i, n in found.items() if not spec.spaces[n].fixed}
+  return dict(
+    sorted((hidden or found).items(), key=lambda item: order.index(item[1]))
+  )
 
 
 def _null(matrix: np.ndarray, tolerance: float) -> np.ndarray:

@@ -104,10 +104,9 @@ def test_directions_of_a_normalized_network(x64, normalized):
   assert (row["before"], row["after"], row["summed"]) == (12, 6, 6)
   assert row["sensitivity"] < 1e-12
   assert lines[0] == (
-    "a: 18 gauge directions of 130 weights (13.85%); 12 are of neurons before "
-    "a scale, such as the γ of a normalization, which divides them out; there "
-    "would be 6 more if no two layers wrote to the same neurons, as they do in "
-    "a residual stream"
+    "a: 18 gauge directions of 130 weights (13.85%): 12 of neurons before a "
+    "scale, such as the γ of a normalization, 6 of neurons after it, 6 more if "
+    "no two layers wrote to the same neurons"
   )
 
 
@@ -138,7 +137,9 @@ def direction_row(form, directions, weights, sensitivity=1e-6, tied=None):
     "directions": directions,
     "weights": weights,
     "share": directions / weights,
+    "rank": directions,
     "before": 0,
+    "after": 0,
     "summed": 0,
     "sensitivity": sensitivity,
     "tied": tied,
