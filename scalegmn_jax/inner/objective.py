@@ -14,6 +14,7 @@ import jax.scipy.special
 
 from scalegmn_jax import batched
 from scalegmn_jax.base import Network, Networks, TargetNetwork, Weights
+from scalegmn_jax.symmetry.spec import keep_statistics
 
 
 def output_labels(network: Network, labels: jax.Array) -> jax.Array:
@@ -73,6 +74,8 @@ def training_divergence(
 ) -> tuple[jax.Array, Weights]:
   """(`kl_divergence`, weights) of one network in training.
 
+  Running statistics have no gradient, also where `train` does not move them.
+
   Args:
     target: the architecture.
     network: the network.
@@ -83,8 +86,11 @@ def training_divergence(
   Returns:
     The divergence, and the weights, see `TargetNetwork.train`.
   """
+  weights = keep_statistics(
+    target.spec, jax.lax.stop_gradient(network.weights), network.weights
+  )
   logits, moved = target.in_training(
-    network.weights, images, network.activation, dropout=dropout
+    weights, images, network.activation, dropout=dropout
   )
   probs = target_probs(target.apply, network, images, labels, logits.shape[-1])
   return kl_divergence(logits, probs), moved

@@ -27,7 +27,7 @@ from scalegmn_jax.base import (
 from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner.objective import evaluate_network, training_divergence
 from scalegmn_jax.partial import NOTHING, Partial, Result
-from scalegmn_jax.symmetry.spec import output_size
+from scalegmn_jax.symmetry.spec import output_size, trained
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 INITIALIZERS = (
@@ -324,7 +324,7 @@ def zoo_trainer(
     # A target of one's own need not have dropout.
     dropout = (settings.dropout, key) if ranges.dropout[1] else None
     ce, moved = training_divergence(target, network, images, labels, dropout)
-    kernels = [w for w in jax.tree.leaves(network.weights) if w.ndim > 1]
+    kernels = [w for w in trained(target.spec, network.weights) if w.ndim > 1]
     return ce + settings.l2 * sum((w * w).sum() for w in kernels), moved
 
   fit = fits.fit(

@@ -79,3 +79,19 @@ def test_losses_compute_under_strict_promotion_of_types():
   with jax.numpy_dtype_promotion("strict"):
     shapes = jax.eval_shape(losses, taught, images(), LABELS)
   assert {shape.dtype for shape in shapes} == {jnp.dtype(jnp.float32)}
+
+
+def test_running_statistics_have_no_gradient(normalized):
+  """Of a target without a function of its training, too."""
+  weights = normalized.init(jax.random.key(0))
+  x = jax.random.normal(jax.random.key(1), (5, 3))
+  labels = jnp.arange(5) % 4
+
+  def loss(weights):
+    one = Network(weights, jnp.array(0))
+    return objective.training_divergence(normalized, one, x, labels)
+
+  gradient, moved = jax.jit(jax.grad(loss, has_aux=True))(weights)
+  assert not any(g.any() for g in jax.tree.leaves(gradient["batch_stats"]))
+  assert all(g.any() for g in jax.tree.leaves(gradient["params"]))
+  jax.tree.map(np.testing.assert_array_equal, moved, weights)
