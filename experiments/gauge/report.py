@@ -41,7 +41,7 @@ SPACES = {
   "dimension": ("null space", "{:,}"),
   "gauge": ("gauge", "{:,}"),
   "unread": ("unread", "{:,}"),
-  "statistics": ("statistics", "{:,}"),
+  "statistics": ("stats", "{:,}"),
   "inputs": ("inputs", "{:,}"),
   "seldom": ("seldom", "{:,}"),
   "joint": ("joint", "{:,}"),
