@@ -1,5 +1,4 @@
-"""Gauge freedom of CNNs, of the MLPs that compute the same maps, of ResNets
-with BatchNorm and of vision transformers.
+"""Gauge freedom of CNNs and of the MLPs that compute the same maps.
 
   python -m experiments.run --config=configs/gauge.py
 
@@ -14,21 +13,14 @@ Variants, after a colon, separated by commas:
               from --config.data.path (or downloaded), the zoo from
               --config.zoo.path (public files) or generated, one more network
               from --config.gauge.network_path, a .npy file of its weights.
+  traced      more networks: ResNets with and without BatchNorm and shortcuts,
+              and a vision transformer, whose symmetry is traced.
   tiny        the same path in seconds, for tests.
 """
 
 from ml_collections import ConfigDict
 
 from configs import common
-
-RESNET = {
-  "name": "resnet",
-  "widths": (4, 8),
-  "blocks": 1,
-  "activation": "relu",
-  "batch_norm": True,
-  "residual": True,
-}
 
 ARCHITECTURES = {
   "cnn, flatten": {
@@ -58,6 +50,18 @@ ARCHITECTURES = {
   "mlp, sine": {
     "name": "mlp", "hidden": (16, 16), "activation": "sine", "omega": 3.0,
   },
+}  # fmt: skip
+
+RESNET = {
+  "name": "resnet",
+  "widths": (4, 8),
+  "blocks": 1,
+  "activation": "relu",
+  "batch_norm": True,
+  "residual": True,
+}
+
+TRACED = {
   "resnet": RESNET,
   "resnet, no shortcuts": {**RESNET, "residual": False},
   "resnet, no BatchNorm": {**RESNET, "batch_norm": False},
@@ -107,6 +111,10 @@ def _cifar10_gs(config):
   config.gauge.tested = 64
 
 
+def _traced(config):
+  config.gauge.architectures = ConfigDict(ARCHITECTURES | TRACED)
+
+
 def _tiny(config):
   common.tiny_sections(config)
   config.target.channels = (2, 3)
@@ -118,4 +126,4 @@ def _tiny(config):
   config.gauge.largest = 500
 
 
-VARIANTS = {"cifar10_gs": _cifar10_gs, "tiny": _tiny}
+VARIANTS = {"cifar10_gs": _cifar10_gs, "traced": _traced, "tiny": _tiny}

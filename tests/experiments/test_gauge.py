@@ -9,8 +9,8 @@ from experiments.gauge import data, directions, plan, report
 from experiments.gauge.l1 import L1Norms, ZooNorms, final_norms, l1_norms
 from experiments.runner import experiment
 from scalegmn_jax.base import InputError, Networks
-from scalegmn_jax.data.images import Images
-from scalegmn_jax.symmetry import measure
+from scalegmn_jax.data import images
+from scalegmn_jax.symmetry import measure, tangents
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.traced import trace
 from tests.graph.traced import network
@@ -88,11 +88,11 @@ def row_of(target, weights):
   """The row of a network, and the lines about it."""
   shape = target.input_shape
   x = np.random.default_rng(0).normal(size=(20, *shape))
-  images = Images(*[x, np.zeros(20, int)] * 3, sets=(2,))
+  inputs = images.Images(*[x, np.zeros(20, int)] * 3, sets=(2,))
   subject = data.GaugeSubject("a", target, weights)
   config = configs.get_config("tiny")
   with jax.numpy_rank_promotion("allow"):
-    (row,) = directions.direction_rows(config, [subject], images)
+    (row,) = directions.direction_rows(config, [subject], inputs)
   return row, report._direction_lines([row])
 
 
@@ -123,6 +123,31 @@ def test_a_network_without_hidden_neurons_has_no_tangents():
   subject = data.GaugeSubject("linear", target, weights)
   config = configs.get_config("tiny")
   assert directions._sensitivity(config, subject, np.ones((2, 3))) == (0, None)
+
+
+def test_traced_architectures():
+  """BatchNorm doubles the directions; shortcuts share those of a stream."""
+  config = configs.get_config("traced")
+  experiment.load_experiment(config)
+  others = data.other_architectures(config, images.load("digits"))
+  starts = {name: other.zoo.initializer for name, (other, _) in others.items()}
+  assert starts["mlp"] == ("glorot_normal",)
+  assert starts["resnet"] == starts["vit"] == ("target",)
+  assert others["vit"][0].zoo.dropout == (0.0, 0.0)
+  counts = {
+    name: (
+      sum(tangents.directions(target.spec).values()),
+      *tangents.accounts(target.spec),
+    )
+    for name, (_, target) in others.items()
+    if name.startswith("resnet")
+  }
+  # Channels of kernels: 4 + 4 + 4 and 8 + 8, and 8 of a shortcut.
+  assert counts == {
+    "resnet, no shortcuts": (56, 28, 28, 0),
+    "resnet": (60, 36, 24, 12),
+    "resnet, no BatchNorm": (24, 0, 0, 12),
+  }
 
 
 def test_many_spaces_are_listed_in_runs():
