@@ -66,16 +66,6 @@ def _cifar10_gs(config):
   config.train.seeds = (0, 1, 2)
 
 
-def _resnet(config):
-  common.resnet(config)
-  config.train.seeds = (0, 1, 2)
-
-
-def _vit(config):
-  common.vit(config)
-  config.train.seeds = (0, 1, 2)
-
-
 def _paper(config):
   _cifar10_gs(config)
   config.zoo.step = 86
@@ -101,8 +91,8 @@ def _tiny(config):
 VARIANTS = {
   "mixed": _mixed,
   "cifar10_gs": _cifar10_gs,
-  "resnet": _resnet,
-  "vit": _vit,
+  "resnet": common.resnet,
+  "vit": common.vit,
   "paper": _paper,
   "tiny": _tiny,
 }
