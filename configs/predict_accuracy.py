@@ -66,6 +66,21 @@ def _cifar10_gs(config):
   config.train.seeds = (0, 1, 2)
 
 
+def _resnet(config):
+  common.resnet(config)
+  _one_direction(config)
+
+
+def _vit(config):
+  common.vit(config)
+  _one_direction(config)
+
+
+def _one_direction(config):
+  config.model.bidirectional = False  # half of the time
+  config.methods = tuple(m for m in config.methods if m != "bidirectional")
+
+
 def _paper(config):
   _cifar10_gs(config)
   config.zoo.step = 86
@@ -91,8 +106,8 @@ def _tiny(config):
 VARIANTS = {
   "mixed": _mixed,
   "cifar10_gs": _cifar10_gs,
-  "resnet": common.resnet,
-  "vit": common.vit,
+  "resnet": _resnet,
+  "vit": _vit,
   "paper": _paper,
   "tiny": _tiny,
 }
