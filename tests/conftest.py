@@ -33,7 +33,7 @@ from scalegmn_jax.targets.mlp import mlp
 
 # Without this, adding a [K] array that should be [N] to an [N, K] array passes.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests are many small programs that run once, so compiling dominates. The runs
+# Tests are many small programs that run once, so compiling dominates. Most runs
 # in .ci/run compile with the optimizations that users have.
 jax.config.update("jax_disable_most_optimizations", True)
 if jax.__version_info__ < (0, 11):
