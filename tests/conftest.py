@@ -70,6 +70,13 @@ def compiled_once(tmp_path_factory):
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation_stays():
+  """No module compiles the programs of later ones with all optimizations."""
+  yield
+  assert jax.config.values["jax_disable_most_optimizations"]
+
+
 class Bucket(MemoryFileSystem):
   """An object store in memory, for gs:// and s3://.
 
