@@ -1,5 +1,7 @@
 """Neurons in slots, and weights between slots."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ KEY = jax.random.key(0)
 TARGET = mlp.mlp((3, 5, 4, 2), ("relu", "tanh"))
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def slots_and_signs(weights, activation):
   """(assignments, signs) of the hidden layers of a network."""
   spec, topology = TARGET.spec, topology_of(TARGET)
