@@ -227,6 +227,11 @@ class Carrier(NamedTuple):
     x = jnp.moveaxis(x, self.axes, tuple(range(len(self.axes))))
     return pool(x.reshape(*x.shape[: len(self.axes)], -1))
 
+  def product(self, values: Mapping[Stage, jax.Array]) -> jax.Array:
+    """The product of powers of values, `pooled`, of the stages of `terms`."""
+    factors = [_power(values[stage], p) for stage, p in self.terms.items()]
+    return math.prod(factors[1:], start=factors[0])
+
   def at_vertices(self, stage: Stage, x: jax.Array) -> jax.Array:
     """The inverse of `pooled`, [n]: one number for several vertices."""
     x = x.reshape(
@@ -297,37 +302,29 @@ class _Row(NamedTuple):
   terms: Mapping[Stage, Any]
 
 
-def of_one_element(
-  topology: Topology,
-  group: str,
-  values: Mapping[Stage, jax.Array],
-  pool: Callable[[jax.Array], jax.Array],
+def element_sizes(
+  topology: Topology, sizes: Mapping[Stage, jax.Array]
 ) -> dict[Stage, jax.Array]:
-  """Sizes or signs of stages as those of one element of the group.
+  """The sizes of stages as those of one element of the group: s → |q| s.
 
-  A network is multiplied by them without a change of its function.
+  A network is scaled by them without a change of its function.
 
   Args:
     topology: the graph.
-    group: "scale" or "sign".
-    values: {stage: [n]} → q x, found for each stage by itself; 0 for those that
-      are not known.
-    pool: [..., m] → [...], the value of vertices with the same multiplier.
+    sizes: {stage: [n]}, of each stage by itself, see `vertex_sizes`; 0 for
+      those that are not known.
 
   Returns:
-    {stage: [n]} → q x. The values of stages that depend on others (see
-    `carriers`) are products of the values of these; vertices with the same
-    multiplier have the same value.
+    {stage: [n]}. The sizes of stages that depend on others are products of the
+    sizes of these, and vertices with the same multiplier have the same size.
   """
-  result, pooled = dict(values), {}
-  for stage, carrier in carriers(topology, group).items():
+  result, shared = dict(sizes), {}
+  for stage, carrier in carriers(topology, "scale").items():
     if stage in carrier.terms:
-      x = carrier.pooled(stage, values[stage], pool)
+      shared[stage] = carrier.pooled(stage, sizes[stage], canonical.norm)
     else:
-      factors = [_power(pooled[s], c) for s, c in carrier.terms.items()]
-      x = math.prod(factors[1:], start=factors[0])
-    pooled[stage] = x
-    result[stage] = carrier.at_vertices(stage, x)
+      shared[stage] = carrier.product(shared)
+    result[stage] = carrier.at_vertices(stage, shared[stage])
   return result
 
 

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from scalegmn_jax.base import SymmetrySpec, Weights
 from scalegmn_jax.graph.parts import Stage
-from scalegmn_jax.graph.sizes import carriers, of_one_element
+from scalegmn_jax.graph.sizes import carriers
 from scalegmn_jax.graph.topology import Topology
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.symmetry import spec as specs
@@ -97,36 +97,46 @@ def canonical_signs(
   dtype = leaves[0].dtype
   found = carriers(topology, "sign")
   signs = {s: jnp.ones(s.size, dtype) for s in topology.stages}
-  signs |= {s: 1 - signed[s].astype(dtype) for s in found}
   independent = [s for s, carrier in found.items() if s in carrier.terms]
+  dependent = [s for s in found if s not in independent]
+  # One sign for all vertices with the same multiplier.
+  shared = {}
+  for stage, carrier in found.items():
+    zeros = 1 - signed[stage].astype(dtype)
+    shared[stage] = carrier.pooled(stage, zeros, lambda x: x[..., 0])
+    signs[stage] = zeros
 
-  def ends(part, forward):
-    """(stage, its axes), those of the other end last."""
-    pair = (part.receiver, part.receivers), (part.sender, part.senders)
-    return pair if forward else pair[::-1]
+  def total(stage, forward):
+    """The sum of the weights at one side of the vertices of a stage, [n]."""
+    t = jnp.zeros_like(signs[stage])
+    for part in topology.parts:
+      end, other = (
+        (part.receiver, part.receivers),
+        (part.sender, part.senders),
+      )[:: 1 if forward else -1]
+      if end[0] != stage:
+        continue
+      block = part.take(leaves[part.leaf])
+      if other[0] is not None:
+        block = block * part.along(signs[other[0]], other[1])
+      t = t + _sum(block, end[1])
+    return t
 
-  for forward, walk in ((True, independent), (False, independent[::-1])):
+  for forward, walk in (
+    (True, list(found)),
+    (False, independent[::-1]),
+    (True, dependent),
+  ):
     for stage in walk:
-      t = jnp.zeros_like(signs[stage])
-      for part in topology.parts:
-        (end, axes), (other, others) = ends(part, forward)
-        if end != stage:
-          continue
-        block = part.take(leaves[part.leaf])
-        if other is not None:
-          block = block * part.along(signs[other], others)
-        t = t + _sum(block, axes)
       carrier = found[stage]
-      t = carrier.at_vertices(stage, carrier.pooled(stage, t, _total))
-      signs[stage] = jnp.where(signs[stage] == 0, jnp.sign(t), signs[stage])
-  # Vertices with the same multiplier have the same sign.
-  signs = {stage: signs[stage] for stage in found}
-  return of_one_element(topology, "sign", signs, lambda x: x[..., 0])
-
-
-def _total(t: jax.Array) -> jax.Array:
-  """[..., m] -> [...]."""
-  return t.sum(-1)
+      if stage in dependent:
+        shared[stage] = carrier.product(shared)
+      else:
+        t = carrier.pooled(stage, total(stage, forward), lambda x: x.sum(-1))
+        old = shared[stage]
+        shared[stage] = jnp.where(old == 0, jnp.sign(t), old)
+      signs[stage] = carrier.at_vertices(stage, shared[stage])
+  return {stage: signs[stage] for stage in found}
 
 
 def _sum(block: jax.Array, axes: Sequence[int]) -> jax.Array:

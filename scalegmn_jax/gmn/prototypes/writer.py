@@ -35,7 +35,7 @@ from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
 from scalegmn_jax.graph.parts import Stage
-from scalegmn_jax.graph.sizes import of_one_element
+from scalegmn_jax.graph.sizes import element_sizes
 from scalegmn_jax.graph.topology import Topology
 from scalegmn_jax.symmetry import canonical
 from scalegmn_jax.symmetry import spec as specs
@@ -152,7 +152,7 @@ def fix_gauge(
     stage: jnp.where(features.scaled, features.sizes, 1)[rows, 0]
     for stage, rows in hidden_stages(topology).items()
   }
-  sizes = of_one_element(topology, "scale", sizes, canonical.norm)
+  sizes = element_sizes(topology, sizes)
   inverse = {stage: canonical.inverse(size) for stage, size in sizes.items()}
   fixed = convert.scale(topology, weights, inverse, sizes)
   return FixedGauge(fixed, sizes, inverse)
