@@ -1,4 +1,4 @@
-"""Fine-tuning a zoo of small CNNs with an operator.
+"""Fine-tuning a zoo of small image classifiers with an operator.
 
   python -m experiments.run --config=configs/cnn.py
 
@@ -10,6 +10,9 @@ Variants, after a colon, separated by commas:
               --config.zoo.path (public files) or generated. 50 minutes of one
               core, most of them for 150 epochs of Adam.
   tanh        networks with tanh.
+  resnet      ResNets with BatchNorm and eight layers on grayscale CIFAR-10 at
+              16x16.
+  vit         vision transformers on the digits.
   tiny        the same path in under a minute, for tests.
 """
 
@@ -38,6 +41,25 @@ def _cifar10_gs(config):
   config.eval.test_networks = 6
 
 
+def _resnet(config):
+  common.resnet(config)
+  config.train.eval_every = 500
+  config.ood.size = 0
+  config.baselines.epochs = (1, 5, 10, 25, 50)
+  config.baselines.learning_rates = (1e-3, 3e-3, 1e-2)
+  config.baselines.constant_epochs = 50
+  config.eval.val_networks = 4
+  config.eval.test_networks = 8
+
+
+def _vit(config):
+  common.vit(config)
+  config.ood.size = 0
+  config.baselines.learning_rates = (1e-3, 3e-3, 1e-2)
+  config.eval.val_networks = 8
+  config.eval.test_networks = 16
+
+
 def _tanh(config):
   config.target.activation = ("tanh",)
   config.train.learning_rate = 5e-3
@@ -45,12 +67,14 @@ def _tanh(config):
 
 def _tiny(config):
   common.tiny(config)
-  config.target.channels = (4, 4)
+  common.tiny_target(config)
 
 
 VARIANTS = {
   "full": common.full,
   "cifar10_gs": _cifar10_gs,
   "tanh": _tanh,
+  "resnet": _resnet,
+  "vit": _vit,
   "tiny": _tiny,
 }

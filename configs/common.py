@@ -158,6 +158,54 @@ def cifar10_gs(config: ConfigDict) -> None:
   config.zoo.initializer = ("glorot_normal", "he_normal", "normal")
 
 
+def resnet(config: ConfigDict) -> None:
+  """ResNets with BatchNorm and eight layers, on CIFAR-10-GS at 16x16."""
+  config.target = ConfigDict()
+  config.target.name = "resnet"
+  config.target.activation = ("relu",)
+  config.target.widths = (8, 16, 16)
+  config.target.blocks = 1
+  config.target.batch_norm = True
+  config.target.residual = True
+  config.data.name = "cifar10_gs"
+  config.data.side = 16
+  config.data.limit = (3000, 1000, 2000)
+  _own_init(config)
+  config.zoo.size = 256
+  config.zoo.epochs = (1, 2, 4, 8)
+  config.zoo.batch_size = 64
+  config.zoo.learning_rate = (1e-3, 3e-2)
+  config.zoo.l2 = (1e-8, 1e-3)
+  config.zoo.train_fraction = (0.25, 0.5, 1.0)
+  config.zoo.optimizer = ("adam", "sgd")
+
+
+def vit(config: ConfigDict) -> None:
+  """Vision transformers with two blocks, on 8x8 digits."""
+  config.target = ConfigDict()
+  config.target.name = "vit"
+  config.target.activation = ("gelu",)
+  config.target.patch = 2
+  config.target.width = 16
+  config.target.heads = 2
+  config.target.depth = 2
+  config.target.mlp = 32
+  _own_init(config)
+  config.zoo.size = 512
+  config.zoo.learning_rate = (5e-4, 1e-2)
+  config.zoo.l2 = (1e-8, 1e-3)
+  config.zoo.train_fraction = (0.1, 0.25, 0.5, 1.0)
+  config.zoo.optimizer = ("adam",)
+
+
+def _own_init(config: ConfigDict) -> None:
+  """Networks that start from the `init` of their target, without dropout."""
+  for section in ("zoo", "ood"):
+    if section in config:
+      config[section].initializer = ("target",)
+      config[section].dropout = (0.0, 0.0)
+
+
 def inr_zoo(config: ConfigDict) -> None:
   """SIRENs, and a zoo with one SIREN per image."""
   config.target = ConfigDict()
@@ -353,6 +401,19 @@ def tiny_amortized(config: ConfigDict) -> None:
   config.train.batch_images = 32
   config.baselines.learning_rates = (3e-3, 1e-2)
   config.baselines.epochs = (1, 2)
+
+
+_TINY_TARGETS = {
+  "cnn": {"channels": (4, 4)},
+  "mlp": {"hidden": (6, 6)},
+  "resnet": {"widths": (2, 3)},
+  "vit": {"width": 4, "depth": 1, "mlp": 6},
+}
+
+
+def tiny_target(config: ConfigDict) -> None:
+  """Small target networks."""
+  config.target.update(_TINY_TARGETS[config.target.name])
 
 
 def tiny_zoo(config: ConfigDict) -> None:

@@ -47,7 +47,7 @@ def _fashion_mnist(config):
 
 def _tiny(config):
   common.tiny(config)
-  config.target.hidden = (6, 6)
+  common.tiny_target(config)
 
 
 VARIANTS = {

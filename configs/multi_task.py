@@ -69,7 +69,7 @@ def _compress(config):
 
 def _tiny(config):
   common.tiny(config)
-  config.target.channels = (4, 4)
+  common.tiny_target(config)
   config.model.depth = 0
   config.model.class_combinations = True
   config.train.restarts = 2

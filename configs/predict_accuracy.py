@@ -9,6 +9,9 @@ Variants, after a colon, separated by commas:
               tanh, from a zoo of short runs that is generated;
               --config.zoo.more="('folder',)" adds zoos, and
               --config.target.activation="('relu',)" selects one activation.
+  resnet      ResNets with BatchNorm and eight layers on grayscale CIFAR-10 at
+              16x16.
+  vit         vision transformers on the digits.
   paper       the public zoo at --config.zoo.path, split as in the papers by
               the file at --config.zoo.split, at the published size of the
               metanetwork; for a GPU.
@@ -63,6 +66,16 @@ def _cifar10_gs(config):
   config.train.seeds = (0, 1, 2)
 
 
+def _resnet(config):
+  common.resnet(config)
+  config.train.seeds = (0, 1, 2)
+
+
+def _vit(config):
+  common.vit(config)
+  config.train.seeds = (0, 1, 2)
+
+
 def _paper(config):
   _cifar10_gs(config)
   config.zoo.step = 86
@@ -80,7 +93,7 @@ def _tiny(config):
   common.tiny_zoo(config)
   common.tiny_training(config)
   config.train.steps = 30
-  config.target.channels = (4, 4)
+  common.tiny_target(config)
   config.methods = ("forward", "mlp", "statistics", "constant")
   config.train.learning_rates = ()
 
@@ -88,6 +101,8 @@ def _tiny(config):
 VARIANTS = {
   "mixed": _mixed,
   "cifar10_gs": _cifar10_gs,
+  "resnet": _resnet,
+  "vit": _vit,
   "paper": _paper,
   "tiny": _tiny,
 }

@@ -32,7 +32,9 @@ from scalegmn_jax.targets import torch_networks
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.targets.registry import make_target, register_target
+from scalegmn_jax.targets.resnet import resnet
 from scalegmn_jax.targets.traced import trace
+from scalegmn_jax.targets.vit import vit
 from scalegmn_jax.trained import TrainedFunctional, TrainedOperator
 
 try:
@@ -69,10 +71,12 @@ __all__ = [
   "operator",
   "pretrained",
   "register_target",
+  "resnet",
   "save_functional",
   "save_network",
   "save_operator",
   "torch_networks",
   "trace",
   "train",
+  "vit",
 ]

@@ -322,7 +322,7 @@ class TargetNetwork(NamedTuple):
       rebuilds the target; JSON values. Empty for a user-defined target.
     train: as `apply`, in training: -> (outputs, weights in which the running
       statistics have moved towards those of the inputs). None for a target
-      without statistics.
+      that is trained by `apply`.
   """
 
   init: Callable[[jax.Array], Weights]
@@ -332,6 +332,14 @@ class TargetNetwork(NamedTuple):
   activations: tuple[str, ...]
   description: Mapping[str, Any]
   train: Callable[..., tuple[jax.Array, Weights]] | None = None
+
+  def in_training(
+    self, weights: Weights, *args: Any, **kwargs: Any
+  ) -> tuple[jax.Array, Weights]:
+    """(outputs, weights), see `train`; the same weights if there is none."""
+    if self.train is None:
+      return self.apply(weights, *args, **kwargs), weights
+    return self.train(weights, *args, **kwargs)
 
   def __repr__(self) -> str:
     name = self.description.get("name", "user-defined")

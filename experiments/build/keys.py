@@ -102,6 +102,15 @@ def _target(prefix: str) -> dict[str, Key]:
     "omega": Key(
       real(0, 1e4, above=True), "factor before the activation (sine)"
     ),
+    "widths": Key(LAYER_SIZES, "channels of each stage of a ResNet"),
+    "blocks": Key(whole(1, 1000), "residual blocks per stage"),
+    "batch_norm": Key(FLAG, "BatchNorm after each convolution"),
+    "residual": Key(FLAG, "shortcuts around the blocks"),
+    "patch": Key(whole(1, 1024), "height and width of the patches of a ViT"),
+    "width": Key(whole(1, 2**20), "neurons of the stream of a ViT"),
+    "heads": Key(whole(1, 1024), "of attention; divides the width"),
+    "depth": Key(whole(1, 1000), "blocks of a ViT"),
+    "mlp": Key(whole(1, 2**20), "hidden neurons of each block of a ViT"),
   }
   return {f"{prefix}.{name}": key for name, key in keys.items()}
 

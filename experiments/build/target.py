@@ -39,7 +39,7 @@ def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
   shape = data.train_x.shape[1:]
   if ":" in arguments["name"]:
     return _own_target(arguments["name"], shape, max(data.sets))
-  if arguments["name"] == "cnn":
+  if arguments["name"] in ("cnn", "resnet", "vit"):
     arguments |= {"input_shape": shape, "classes": max(data.sets)}
   elif arguments["name"] == "mlp":
     hidden = arguments.pop("hidden")
@@ -48,16 +48,16 @@ def build_target(config: ConfigDict, data: images.Images) -> TargetNetwork:
 
 
 def start_from_target(config: ConfigDict, chosen: Collection[str]) -> None:
-  """Lets networks of a target of one's own start from its `init`.
+  """Lets networks of other targets than chains start from their `init`.
 
-  Its parameters are not only kernels and biases, which the other initializers
-  know. It has no dropout.
+  Their parameters are not only kernels and biases, which the other initializers
+  know. They have no dropout.
 
   Args:
     config: of an experiment, changed.
     chosen: keys that keep their values, such as "zoo.dropout".
   """
-  if ":" not in config.get("target", {}).get("name", ""):
+  if config.get("target", {}).get("name", "mlp") in ("cnn", "mlp"):
     return
   values = {"initializer": (generate.OWN,), "dropout": (0.0, 0.0)}
   for section in ("zoo", "ood"):

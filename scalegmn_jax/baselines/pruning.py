@@ -27,7 +27,7 @@ from scalegmn_jax.base import (
 )
 from scalegmn_jax.baselines import importance
 from scalegmn_jax.inner import fit as fits
-from scalegmn_jax.inner.objective import evaluate_network
+from scalegmn_jax.inner.objective import training_divergence
 from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import gauge
 
@@ -143,9 +143,9 @@ def pruner(
 
   def loss(network, images, labels, hyper, key):
     del key
-    ce, _, _ = evaluate_network(target.apply, network, images, labels)
+    ce, moved = training_divergence(target, network, images, labels)
     # In the balanced gauge, plain and balanced norm have the same gradient.
-    return ce + hyper.l1 * gauge.l1(target.spec, network.weights)
+    return ce + hyper.l1 * gauge.l1(target.spec, network.weights), moved
 
   def masked_adam(hyper):
     return optax.chain(

@@ -16,7 +16,7 @@ from scalegmn_jax.base import (
 )
 from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner import tune_grid
-from scalegmn_jax.inner.losses import finetune_losses
+from scalegmn_jax.inner.objective import training_divergence
 from scalegmn_jax.partial import NOTHING, Partial, Result
 from scalegmn_jax.symmetry import gauge
 
@@ -72,6 +72,7 @@ def fine_tuner(
   The penalty is the plain L1 norm; in the balanced gauge its gradient equals
   the gradient of the balanced norm. The balanced start helps gradient descent
   more than the choice of the penalty. All networks share the minibatches.
+  Running statistics are moved by the images, see `TargetNetwork.train`.
 
   Args:
     target: the architecture.
@@ -92,7 +93,6 @@ def fine_tuner(
       f"optimizer is {optimizer!r} and schedule is {schedule!r}, expected one "
       f"of {', '.join(OPTIMIZERS)} and one of {', '.join(SCHEDULES)}"
     )
-  losses = finetune_losses(target, l1=l1, penalty="plain")
 
   def loss(network, images, labels, hyper, key):
     del hyper
@@ -105,7 +105,8 @@ def fine_tuner(
         drawn.class_to_output,
         drawn.teacher,
       )
-    return losses(network, images, labels).objective
+    ce, moved = training_divergence(target, network, images, labels)
+    return ce + l1 * gauge.l1(target.spec, network.weights), moved
 
   def transformation(hyper):
     def rate(count):

@@ -23,7 +23,11 @@ function of one network."""
 
 
 class LossFn(Protocol):
-  """The training loss of one network."""
+  """The training loss of one network, and its weights.
+
+  The weights are those of the network, except for running statistics, which
+  may have moved, see `TargetNetwork.train`.
+  """
 
   def __call__(
     self,
@@ -33,8 +37,9 @@ class LossFn(Protocol):
     hyper: Hyper,
     key: jax.Array,
     /,
-  ) -> jax.Array:
-    """(network, images [N, ...], labels [N], settings, key) -> scalar."""
+  ) -> tuple[jax.Array, Weights]:
+    """(network, images [N, ...], labels [N], settings, key) -> (scalar,
+    weights)."""
     ...
 
 
@@ -108,11 +113,11 @@ def fit(
     def loss_of(weights):
       return loss(network._replace(weights=weights), images, labels, hyper, key)
 
-    gradient = jax.grad(loss_of)(state.weights)
+    gradient, moved = jax.grad(loss_of, has_aux=True)(state.weights)
     updates, inner = optimizer(hyper).update(
       gradient, state.optimizer, state.weights
     )
-    new = FitState(optax.apply_updates(state.weights, updates), inner)
+    new = FitState(optax.apply_updates(moved, updates), inner)
     finite = jnp.isfinite(optax.tree.norm(new.weights))
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
 

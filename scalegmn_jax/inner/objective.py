@@ -6,13 +6,14 @@ own teacher (see `base.Network`).
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.scipy.special
 
 from scalegmn_jax import batched
-from scalegmn_jax.base import Network, Networks
+from scalegmn_jax.base import Network, Networks, TargetNetwork, Weights
 
 
 def output_labels(network: Network, labels: jax.Array) -> jax.Array:
@@ -61,6 +62,32 @@ def kl_divergence(logits: jax.Array, probs: jax.Array) -> jax.Array:
   terms = jax.scipy.special.xlogy(probs, probs)
   terms = terms - probs * jax.nn.log_softmax(logits)
   return terms.sum() / jnp.maximum(probs.sum(), 1)
+
+
+def training_divergence(
+  target: TargetNetwork,
+  network: Network,
+  images: jax.Array,
+  labels: jax.Array,
+  dropout: Any = None,
+) -> tuple[jax.Array, Weights]:
+  """(`kl_divergence`, weights) of one network in training.
+
+  Args:
+    target: the architecture.
+    network: the network.
+    images: [N, ...].
+    labels: [N], classes of the image set.
+    dropout: see `TargetNetwork.apply`.
+
+  Returns:
+    The divergence, and the weights, see `TargetNetwork.train`.
+  """
+  logits, moved = target.in_training(
+    network.weights, images, network.activation, dropout=dropout
+  )
+  probs = target_probs(target.apply, network, images, labels, logits.shape[-1])
+  return kl_divergence(logits, probs), moved
 
 
 def accuracy(logits: jax.Array, probs: jax.Array) -> jax.Array:

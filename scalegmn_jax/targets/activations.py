@@ -76,7 +76,16 @@ def activate(
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
   """x [..., D] + bias [D]."""
-  return x + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+  return x + _along_last(bias, x)
+
+
+def scale(x: jax.Array, gain: jax.Array) -> jax.Array:
+  """x [..., D] times gain [D]."""
+  return x * _along_last(gain, x)
+
+
+def _along_last(vector: jax.Array, x: jax.Array) -> jax.Array:
+  return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
 def drop(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scalegmn_jax.base import InputError
+from scalegmn_jax.targets.activations import ACTIVATIONS
 
 
 def positive_integer(name: str, value: Any) -> int:
@@ -70,6 +71,24 @@ def activation_names(activation: str | Sequence[str]) -> tuple[str, ...]:
       f"activation is {activation!r}, expected a name or several names"
     )
   return tuple(activation)
+
+
+def one_activation(name: str, activation: Any) -> str:
+  """The name of the only activation of a target.
+
+  Args:
+    name: of the function and its argument, for the error message.
+    activation: a name, or a sequence of one.
+
+  Raises:
+    InputError: no such activation, or several.
+  """
+  names = activation_names(activation)
+  if len(names) != 1 or names[0] not in ACTIVATIONS:
+    raise InputError(
+      f"{name} {activation!r}, expected one of {', '.join(ACTIVATIONS)}"
+    )
+  return names[0]
 
 
 def _is_positive(value: Any) -> bool:

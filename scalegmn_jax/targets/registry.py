@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scalegmn_jax.base import InputError, TargetNetwork
-from scalegmn_jax.targets import cnn, described, mlp
+from scalegmn_jax.targets import cnn, described, mlp, resnet, vit
 
 _TARGETS: dict[str, Callable[..., TargetNetwork]] = {
   "cnn": cnn.cnn,
   "mlp": mlp.mlp,
+  "resnet": resnet.resnet,
+  "vit": vit.vit,
   described.NAME: described.described,
 }
 

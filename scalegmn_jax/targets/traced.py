@@ -96,14 +96,12 @@ def trace(
 
   def apply_inputs(weights, x, activation=0, dropout=None):
     del activation  # a traced function has its own
-    if dropout is not None:
-      raise InputError(
-        "a traced target has no dropout, expected a rate of 0, or none"
-      )
+    _refuse_dropout(dropout)
     return apply(weights, *(x if len(inputs) > 1 else (x,)))
 
   def train_inputs(weights, x, activation=0, dropout=None):
-    del activation, dropout
+    del activation
+    _refuse_dropout(dropout)
     assert train is not None
     return train(weights, *(x if len(inputs) > 1 else (x,)))
 
@@ -132,6 +130,13 @@ def trace(
     given = start, _concrete(inputs, parameters=False)
     _verify(target, *_widened(apply, again, *given))
   return target
+
+
+def _refuse_dropout(dropout: Any) -> None:
+  if dropout is not None:
+    raise InputError(
+      "a traced target has no dropout, expected a rate of 0, or none"
+    )
 
 
 def _with_statistics(

@@ -25,7 +25,7 @@ from scalegmn_jax.base import (
   random_array,
 )
 from scalegmn_jax.inner import fit as fits
-from scalegmn_jax.inner.objective import evaluate_network
+from scalegmn_jax.inner.objective import evaluate_network, training_divergence
 from scalegmn_jax.partial import NOTHING, Partial, Result
 from scalegmn_jax.symmetry.spec import output_size
 
@@ -323,10 +323,9 @@ def zoo_trainer(
   def loss(network, images, labels, settings, key):
     # A target of one's own need not have dropout.
     dropout = (settings.dropout, key) if ranges.dropout[1] else None
-    apply = functools.partial(target.apply, dropout=dropout)
-    ce, _, _ = evaluate_network(apply, network, images, labels)
+    ce, moved = training_divergence(target, network, images, labels, dropout)
     kernels = [w for w in jax.tree.leaves(network.weights) if w.ndim > 1]
-    return ce + settings.l2 * sum((w * w).sum() for w in kernels)
+    return ce + settings.l2 * sum((w * w).sum() for w in kernels), moved
 
   fit = fits.fit(
     loss,

@@ -95,7 +95,8 @@ def cached_inrs(
   def loss(network, x, rows, settings, key):
     del key
     rendered = target.apply(network.weights, x, network.activation)
-    return jnp.mean((rendered - settings.pixels[rows]) ** 2)
+    error = jnp.mean((rendered - settings.pixels[rows]) ** 2)
+    return error, network.weights
 
   steps = epochs * (count // batch_size)
   rate = optax.cosine_decay_schedule(learning_rate, steps)
@@ -113,7 +114,9 @@ def cached_inrs(
   @jax.jit
   def errors(networks, settings):
     return batched.map_networks(
-      lambda network, s: loss(network, xy, numbers, s, None), networks, settings
+      lambda network, s: loss(network, xy, numbers, s, None)[0],
+      networks,
+      settings,
     )
 
   key = jax.random.key(seed)

@@ -58,7 +58,8 @@ def trained(name, target, weights):
 
     def loss(network, x, y, hyper, key):
       logits = target.apply(network.weights, x, 0)
-      return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+      ce = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+      return ce.mean(), network.weights
 
     trainer = fit.fit(loss, optax.adam, batch_size=8)
     rate = jnp.full(1, 0.02)

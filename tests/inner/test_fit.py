@@ -18,7 +18,8 @@ B, N = 4, 26
 def loss(network, images, labels, hyper, key):
   dropout = (hyper["dropout"], key)
   logits = TARGET.apply(network.weights, images, network.activation, dropout)
-  return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+  ce = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  return ce.mean(), network.weights
 
 
 def adam(hyper):
@@ -84,7 +85,7 @@ def network(tree, i):
 
 def gradient_of(weights, *rest):
   """Gradient of the loss of a network with the second activation."""
-  return jax.grad(lambda w: loss(Networks(w, 1), *rest))(weights)
+  return jax.grad(lambda w: loss(Networks(w, 1), *rest)[0])(weights)
 
 
 def differ(a, b):
@@ -245,7 +246,7 @@ def test_a_network_is_trained_on_its_classes_with_its_labels(task):
 
   def own_loss(network, images, labels, hyper, key):
     del hyper, key
-    return objective.evaluate_network(TARGET.apply, network, images, labels)[0]
+    return objective.training_divergence(TARGET, network, images, labels)
 
   trainer = fit.fit(own_loss, sgd, batch_size=8)
 
@@ -263,6 +264,28 @@ def test_a_network_is_trained_on_its_classes_with_its_labels(task):
   relabelled = trained(images, classes[2][labels], same)
   assert not differ(network(result, slice(2, 3)),
                     network(relabelled, slice(2, 3))).any()  # fmt: skip
+
+
+def test_running_statistics_move_and_get_no_gradient(x64):
+  """One weight is trained, one follows the mean of the inputs."""
+
+  def own_loss(network, images, labels, hyper, key):
+    del labels, hyper, key
+    w = network.weights
+    moved = w | {"mean": 0.5 * w["mean"] + 0.5 * images.mean()}
+    return (w["weight"] * images).mean(), moved
+
+  trainer = fit.fit(own_loss, optax.sgd, batch_size=2)
+  weights = {"weight": jnp.array([1.0]), "mean": jnp.array([4.0])}
+  rate = jnp.array([0.5])
+  images = jnp.array([[2.0], [4.0]])
+  networks = Networks(None, jnp.zeros(1, int))
+  keys = jax.random.split(jax.random.key(0), 1)
+  state = trainer.epoch(
+    trainer.init(weights, rate), rate, networks, keys, images, jnp.zeros(2, int)
+  )
+  assert float(state.weights["weight"][0]) == 1 - 0.5 * 3
+  assert float(state.weights["mean"][0]) == 0.5 * 4 + 0.5 * 3
 
 
 @pytest.mark.parametrize("vmap_size", [1, None])
