@@ -149,7 +149,7 @@ def operator(
     del model["dtype"]  # files and folders of earlier versions have none
   connectivity, read = _graph_of(target, options, classes)
   if prototypes and classes:
-    check_outputs(target.spec, connectivity.topology.shapes)
+    check_outputs(connectivity.topology)
   reader = writer = None
   if classes:
     reader = ClassReader(

@@ -177,29 +177,31 @@ def find_signs(
   return slots.canonical_signs(topology, fixed, signed)
 
 
-def check_outputs(spec: SymmetrySpec, shapes: Weights) -> None:
+def check_outputs(topology: Topology) -> None:
   """Checks that the outputs of prototypes can be one per class.
 
   Args:
-    spec: the symmetry.
-    shapes: of the weights.
+    topology: of the network.
 
   Raises:
-    InputError: a group acts on the outputs, a weight reads them, or they are a
-      part of an axis only.
+    InputError: no kernel ends at the last space, a group acts on it, a weight
+      reads it, or it is a part of an axis only.
   """
-  output = specs.output_name(spec)
-  if not spec.spaces[output].fixed:
+  spec, output = topology.spec, specs.output_name(topology.spec)
+  ends = {block.part.receiver.spaces for block in topology.blocks}
+  if not spec.spaces[output].fixed or (output,) not in ends:
     raise InputError(
-      f"classes: a group acts on the last space {output!r}, expected outputs"
+      f"classes: no kernel ends at outputs in an order of their own, the last "
+      f"space is {output!r}"
     )
-  for name, _, axes in specs.leaves(spec, shapes):
+  for name, _, axes in specs.leaves(spec, topology.shapes):
     for axis in axes.acting():
-      whole = axis in axes.axes and axis.kind == "receives"
-      if axis.space == output and not whole:
+      if axis.space == output and (
+        axis.kind != "receives" or axis not in axes.axes
+      ):
         raise InputError(
-          f"classes: weight {name} reads the outputs or has them on a part of "
-          "an axis, expected weights that end at outputs"
+          f"classes: weight {name} reads the outputs {output!r} or has them on "
+          "a part of an axis, expected weights that end at outputs"
         )
 
 
