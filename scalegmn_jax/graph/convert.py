@@ -100,9 +100,9 @@ def scale(
   for part in topology.parts:
     block = part.take(leaves[part.leaf])
     if part.receiver in receiving:
-      block *= part.along(receiving[part.receiver], part.receivers)
+      block = block * part.along(receiving[part.receiver], part.receivers)
     if part.sender in sending:
-      block *= part.along(sending[part.sender], part.senders)
+      block = block * part.along(sending[part.sender], part.senders)
     scaled[part.leaf] = part.put_block(scaled[part.leaf], block)
   return jax.tree.unflatten(
     structure,

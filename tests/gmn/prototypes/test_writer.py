@@ -12,7 +12,9 @@ from scalegmn_jax.gmn.prototypes import slots, writer
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.symmetry import actions
+from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets import mlp
+from tests.graph.traced import network
 
 TARGET = mlp.mlp((3, 5, 4, 2), ("relu", "tanh"))
 CONNECTIVITY = NetworkConnectivity(topology_of(TARGET))
@@ -80,6 +82,25 @@ def test_prototypes_begin_with_a_mean_of_rows_of_norm_one():
   assert normal.shape == (2, 3, 16, 4)
   assert normal.std**2 / 3 * 16 == pytest.approx(1)
   assert writer.prototype_params(spec, (4,), bias, 2, 3).std == 0
+
+
+def test_prototypes_of_a_vision_transformer_begin_like_a_network(x64):
+  target, weights = network("vit")
+  found = {}
+  for name, weight, axes in specs.leaves(target.spec, weights):
+    normal = writer.prototype_params(target.spec, weight.shape, axes, 1, 1)
+    assert normal.shape == (1, 1, *weight.shape)
+    found[name] = normal.mean, round(normal.std**-2) if normal.std else 0
+  ones, zeros = dict.fromkeys(("g1", "g2"), (1, 0)), (0, 0)
+  kernels = {
+    "patch": 48, "position": 5, "q": 4, "k": 4, "v": 4, "o": 6, "w1": 4,
+    "w2": 5, "head": 4,
+  }  # fmt: skip
+  assert found == {
+    **ones,
+    **dict.fromkeys(("class", "b1", "b2"), zeros),
+    **{name: (0, fan_in) for name, fan_in in kernels.items()},
+  }
 
 
 @pytest.mark.parametrize("activation", [0, 1])
