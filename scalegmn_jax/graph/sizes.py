@@ -307,7 +307,9 @@ def element_sizes(
 ) -> dict[Stage, jax.Array]:
   """The sizes of stages as those of one element of the group: s → |q| s.
 
-  A network is scaled by them without a change of its function.
+  A network is scaled by them without a change of its function. A stage of two
+  spaces, as heads and their dimensions, has a size for each pair: activations
+  that can be multiplied along both spaces are multiplied one by one.
 
   Args:
     topology: the graph.

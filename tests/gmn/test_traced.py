@@ -271,5 +271,5 @@ def test_batches_need_plain_networks_and_refuse_others_by_name(name):
 
 def test_outputs_in_an_order_of_their_own_are_whole_axes():
   target, _ = network("gpt")
-  with pytest.raises(InputError, match="^classes: no kernel ends at outputs"):
+  with pytest.raises(InputError, match="^classes: no kernel ends at the last"):
     metanetworks.operator(target, prototypes=1, classes=3, probes=2)

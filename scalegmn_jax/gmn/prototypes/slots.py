@@ -102,12 +102,11 @@ def canonical_signs(
   # One sign for all vertices with the same multiplier.
   shared = {}
   for stage, carrier in found.items():
-    zeros = 1 - signed[stage].astype(dtype)
-    shared[stage] = carrier.pooled(stage, zeros, lambda x: x[..., 0])
-    signs[stage] = zeros
+    signs[stage] = 1 - signed[stage].astype(dtype)
+    shared[stage] = carrier.pooled(stage, signs[stage], lambda x: x[..., 0])
 
   def total(stage, forward):
-    """The sum of the weights at one side of the vertices of a stage, [n]."""
+    """Σ_j σ_j W_ji of the weights that a stage receives, or sends, [n]."""
     t = jnp.zeros_like(signs[stage])
     for part in topology.parts:
       end, other = (

@@ -191,8 +191,7 @@ def check_outputs(topology: Topology) -> None:
   ends = {block.part.receiver.spaces for block in topology.blocks}
   if not spec.spaces[output].fixed or (output,) not in ends:
     raise InputError(
-      f"classes: no kernel ends at outputs in an order of their own, the last "
-      f"space is {output!r}"
+      f"classes: no kernel ends at the last space {output!r}, expected outputs"
     )
   for name, _, axes in specs.leaves(spec, topology.shapes):
     for axis in axes.acting():
@@ -222,7 +221,13 @@ def slot_shape(
 
 
 def incoming(spec: SymmetrySpec, shape: Sequence[int], axes: Axes) -> int:
-  """Number of weights into one neuron, of a weight of some shape."""
+  """How many numbers of one weight tensor each receiving neuron has.
+
+  Args:
+    spec: the symmetry.
+    shape: of the weight.
+    axes: of the weight.
+  """
 
   def positions(sends, hidden):
     return [
@@ -263,6 +268,7 @@ def prototype_params(
   """
   shape_of_all = (activations, count, *shape)
   entries = list(axes.acting())
+  # A vector of which nothing is known may be a scale as well: no zeros.
   if any(axis.kind == "scales" for axis in entries) or (
     not entries and len(shape) < 2
   ):
