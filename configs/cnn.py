@@ -43,21 +43,23 @@ def _cifar10_gs(config):
 
 def _resnet(config):
   common.resnet(config)
+  config.train.steps = 1500
   config.train.eval_every = 500
   config.ood.size = 0
-  config.baselines.epochs = (1, 5, 10, 25, 50)
+  config.baselines.epochs = (1, 5, 10, 25)
   config.baselines.learning_rates = (1e-3, 3e-3, 1e-2)
-  config.baselines.constant_epochs = 50
+  config.baselines.constant_epochs = 25
   config.eval.val_networks = 4
   config.eval.test_networks = 8
 
 
 def _vit(config):
   common.vit(config)
+  config.train.steps = 4000
   config.ood.size = 0
   config.baselines.learning_rates = (1e-3, 3e-3, 1e-2)
-  config.eval.val_networks = 8
-  config.eval.test_networks = 16
+  config.eval.val_networks = 6
+  config.eval.test_networks = 12
 
 
 def _tanh(config):

@@ -169,9 +169,9 @@ def resnet(config: ConfigDict) -> None:
   config.target.residual = True
   config.data.name = "cifar10_gs"
   config.data.side = 16
-  config.data.limit = (3000, 1000, 2000)
+  config.data.limit = (2000, 500, 1000)
   _own_init(config)
-  config.zoo.size = 256
+  config.zoo.size = 192
   config.zoo.epochs = (1, 2, 4, 8)
   config.zoo.batch_size = 64
   config.zoo.learning_rate = (1e-3, 3e-2)

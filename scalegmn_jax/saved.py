@@ -329,14 +329,16 @@ def _check_sizes(
       raise ValueError(f"{name} is {model[name]}, its parameters say otherwise")
   output = specs.output_name(target.spec)
   sizes = [
-    (leaf.size, any(axis.space == output for axis in axes.acting()))
+    (leaf.size, any(axis.space == output for axis in axes.acting()), axes)
     for _, leaf, axes in specs.leaves(target.spec, shapes)
   ]
   # Prototypes hold all weights between hidden neurons.
-  hidden = sum(size for size, last in sizes if not last)
+  hidden = sum(
+    size for size, last, axes in sizes if not last and not axes.statistic
+  )
   if model.get("prototypes") and hidden > count:
     raise ValueError(f"its target has {hidden} weights, its parameters {count}")
-  total = sum(size for size, _ in sizes)
+  total = sum(size for size, *_ in sizes)
   if total > _MOST_WEIGHTS:
     raise ValueError(
       f"its target has {total} weights, expected at most {_MOST_WEIGHTS}"

@@ -33,7 +33,7 @@ from scalegmn_jax.targets.mlp import mlp
 
 # Without this, adding a [K] array that should be [N] to an [N, K] array passes.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests are many small programs that run once, so compiling dominates. The runs
+# Tests are many small programs that run once, so compiling dominates. Most runs
 # in .ci/run compile with the optimizations that users have.
 jax.config.update("jax_disable_most_optimizations", True)
 if jax.__version_info__ < (0, 11):
@@ -68,6 +68,13 @@ def compiled_once(tmp_path_factory):
   folder = tmp_path_factory.mktemp("compiled")
   jax.config.update("jax_compilation_cache_dir", str(folder))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation_stays():
+  """No module compiles the programs of later ones with all optimizations."""
+  yield
+  assert jax.config.values["jax_disable_most_optimizations"]
 
 
 class Bucket(MemoryFileSystem):

@@ -48,6 +48,8 @@ ONE_TASK = (
     "CIFAR-10-GS, CNN, tanh",
     "cnn.py:cifar10_gs,tanh",
   ),
+  Zoo("cnn-resnet", "CIFAR-10-GS 16×16, ResNet", "cnn.py:resnet"),
+  Zoo("cnn-vit", "digits, ViT", "cnn.py:vit"),
 )
 """Zoos in which all networks have the same labels."""
 
@@ -346,6 +348,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "papers": papers,
   "scaling": scaling,
   "predict_accuracy": functools.partial(experiment_table, "predict_accuracy"),
+  "predict_accuracy_resnet": functools.partial(
+    experiment_table, "predict_accuracy-resnet"
+  ),
+  "predict_accuracy_vit": functools.partial(
+    experiment_table, "predict_accuracy-vit"
+  ),
   "multi_arch": functools.partial(experiment_table, "multi_arch"),
   "classify_inr": functools.partial(experiment_table, "classify_inr"),
   "edit_inr": functools.partial(experiment_table, "edit_inr"),

@@ -31,12 +31,12 @@ from scalegmn_jax.gmn.options import (
   refuse_unused,
 )
 from scalegmn_jax.gmn.prototypes.label_reader import ClassReader
-from scalegmn_jax.gmn.prototypes.writer import Prototypes
+from scalegmn_jax.gmn.prototypes.writer import Prototypes, check_outputs
 from scalegmn_jax.graph.connectivity import (
   NetworkConnectivity,
   default_edge_block,
 )
-from scalegmn_jax.graph.topology import Topology, check_plain, topology_of
+from scalegmn_jax.graph.topology import Topology, topology_of
 
 FeaturizeFn = Callable[
   [Weights, jax.Array | int], tuple[Weights, GraphFeatures]
@@ -106,8 +106,9 @@ def operator(
     step: initial size of the update.
     prototypes: number of learned networks that it writes in place of the input
       network, see `prototypes.writer`; 0 for an operator that only updates. φ
-      contains the weights of the target once per prototype. Only for networks
-      of biases and kernels with one multiplier per neuron.
+      contains the weights of the target once per prototype, but for running
+      statistics: those of a network that it writes are as before training,
+      means of 0 and variances of 1.
     classes: number of classes of the images, for networks with outputs in an
       order of their own (see `base.Network.class_to_output`). The operator is
       then equivariant to the order of outputs as well, and prototypes have an
@@ -147,8 +148,8 @@ def operator(
   if dtype == Options.dtype:
     del model["dtype"]  # files and folders of earlier versions have none
   connectivity, read = _graph_of(target, options, classes)
-  if prototypes:
-    check_plain(connectivity.topology, "prototypes")
+  if prototypes and classes:
+    check_outputs(connectivity.topology)
   reader = writer = None
   if classes:
     reader = ClassReader(

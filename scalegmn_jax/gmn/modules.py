@@ -17,6 +17,7 @@ from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
 from scalegmn_jax.symmetry import canonical
+from scalegmn_jax.symmetry import spec as specs
 
 
 def one_program(init: InitFn) -> InitFn:
@@ -158,7 +159,8 @@ class Operator(Module):
 
   Messages give Δ = α ⊙ Γ [x, b] for biases b and α ⊙ Γ e for kernels, with a
   learned α per weight that starts at `step`, so that training starts near the
-  identity. Prototypes replace weights in part.
+  identity. Running statistics stay as they are. Prototypes replace weights in
+  part.
 
   Attributes:
     body: message passing.
@@ -191,8 +193,13 @@ class Operator(Module):
     graph = features.graph._replace(nodes=nodes, edges=edges)
     updates, structure = jax.tree.flatten(convert.to_weights(topology, graph))
     alpha = self.param("step", lambda _: jnp.full(len(updates), self.step))
+    leaves = specs.leaves(topology.spec, topology.shapes)
     updates = jax.tree.unflatten(
-      structure, [a * u for a, u in zip(alpha, updates, strict=True)]
+      structure,
+      [
+        jnp.zeros_like(u) if axes.statistic else a * u
+        for a, u, (_, _, axes) in zip(alpha, updates, leaves, strict=True)
+      ],
     )
     if self.prototypes is None:
       return updates

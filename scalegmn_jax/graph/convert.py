@@ -1,5 +1,6 @@
-"""Conversion of weights to graph features and back, exact inverses."""
+"""Weights and the graph: conversion to features and back, and scaling."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jraph
 
 from scalegmn_jax.base import Weights
 from scalegmn_jax.graph.connectivity import ByKernel
+from scalegmn_jax.graph.parts import Stage
 from scalegmn_jax.graph.topology import Topology
 
 
@@ -73,4 +75,36 @@ def to_weights(topology: Topology, graph: jraph.GraphsTuple) -> Weights:
       leaf.reshape(shape.shape)
       for leaf, shape in zip(leaves, shapes, strict=True)
     ],
+  )
+
+
+def scale(
+  topology: Topology,
+  weights: Weights,
+  receiving: Mapping[Stage, jax.Array],
+  sending: Mapping[Stage, jax.Array],
+) -> Weights:
+  """Multiplies weights by numbers of the vertices at their ends.
+
+  With q and 1/q it is the action of multipliers, W → q_i W / q_j.
+
+  Args:
+    topology: the graph of the architecture.
+    weights: of one network.
+    receiving: {stage: [n]}, factors of what its vertices receive; stages that
+      are absent have the factor 1.
+    sending: {stage: [n]}, factors of what its vertices send.
+  """
+  leaves, structure = jax.tree.flatten(weights)
+  scaled: list[Any] = [None] * len(leaves)
+  for part in topology.parts:
+    block = part.take(leaves[part.leaf])
+    if part.receiver in receiving:
+      block = block * part.along(receiving[part.receiver], part.receivers)
+    if part.sender in sending:
+      block = block * part.along(sending[part.sender], part.senders)
+    scaled[part.leaf] = part.put_block(scaled[part.leaf], block)
+  return jax.tree.unflatten(
+    structure,
+    [new.reshape(old.shape) for new, old in zip(scaled, leaves, strict=True)],
   )

@@ -149,19 +149,29 @@ class Part:
     """The inverse of `take` and of `rows` along `ends`.
 
     Args:
-      leaf: the weight with all earlier parts of it, None for the first one.
+      leaf: see `put_block`.
       rows: the numbers of this part.
-
-    Returns:
-      The weight; the numbers of other parts stay as they are.
     """
     rest = [n for i, n in enumerate(self.shape) if i not in self.ends]
     block = rows.reshape([*(self.shape[i] for i in self.ends), *rest])
     block = jnp.moveaxis(block, tuple(range(len(self.ends))), self.ends)
+    return self.put_block(leaf, block)
+
+  def put_block(self, leaf: jax.Array | None, block: jax.Array) -> jax.Array:
+    """The inverse of `take`.
+
+    Args:
+      leaf: the weight with all earlier parts of it, None for the first one.
+      block: the numbers of this part, an array of `shape`.
+
+    Returns:
+      The weight, perhaps in another shape; the numbers of other parts stay as
+      they are.
+    """
     if not self.index:
       return block
     if leaf is None:
-      leaf = jnp.zeros(self.whole, rows.dtype)
+      leaf = jnp.zeros(self.whole, block.dtype)
     leaf = leaf.reshape(self.whole)
     return leaf.at[self.index].set(block.reshape(leaf[self.index].shape))
 

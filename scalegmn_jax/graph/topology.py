@@ -174,6 +174,12 @@ class Topology:
     }
 
   @property
+  def parts(self) -> list[Part]:
+    """The parts of all weights, in the order of their leaves."""
+    parts = [b.part for b in (*self.biases, *self.blocks)]
+    return sorted(parts, key=lambda part: part.leaf)
+
+  @property
   def features(self) -> FeatureSizes:
     """Numbers of ids and features."""
     return FeatureSizes(

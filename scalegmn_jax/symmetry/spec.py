@@ -117,6 +117,28 @@ def keep_statistics(
   )  # fmt: skip
 
 
+def untrained_statistic(spec: SymmetrySpec, name: str, axes: Axes) -> float:
+  """A running statistic before training: 0 for a mean, 1 for a variance.
+
+  The multipliers of a mean are those of activations, odd in them; those of a
+  variance are their squares, or none if ε is added to it. Where no multiplier
+  acts on the activations, a mean says so by its name.
+
+  Args:
+    spec: the symmetry.
+    name: of the weight.
+    axes: its entry in the spec.
+  """
+  odd = any(
+    power % 2
+    for axis in axes.acting()
+    if {*spec.spaces[axis.space].groups} - {"permutation"}
+    or spec.spaces[axis.space].multipliers
+    for power in axis.powers
+  )
+  return 0.0 if odd or name.rfind("mean") > name.rfind("var") else 1.0
+
+
 End = tuple[int, str]
 """(position of an axis, its space)."""
 

@@ -21,7 +21,7 @@ PER = ("entry", "tensor")
 def random_weights():
   """Weights with different means and sizes, leaves [5, ...]."""
   keys = jax.random.split(jax.random.key(0), 5)
-  weights = jax.vmap(TARGET.init)(keys)
+  weights = jax.jit(jax.vmap(TARGET.init))(keys)
   leaves, structure = jax.tree.flatten(weights)
   rng = np.random.default_rng(0)
   return jax.tree.unflatten(
@@ -40,7 +40,7 @@ def test_standardized_operators_start_at_the_identity(per):
     flat.flat_operator(TARGET, width=8, step=0.0), TARGET, weights, per=per
   )
   params = jax.jit(operator.init)(jax.random.key(0))
-  edited = jax.vmap(lambda w: operator.apply(params, w))(weights)
+  edited = jax.jit(jax.vmap(lambda w: operator.apply(params, w)))(weights)
   for a, b in zip(*map(jax.tree.leaves, (edited, weights)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -72,10 +72,13 @@ def test_statistics_are_not_trained(per):
     learning_rate=1.0, steps=3, warmup=1, weight_decay=0.1, clip=1.0
   )
   weights = TARGET.init(jax.random.key(1))
-  gradient = jax.grad(lambda p: functional.apply(p, weights).sum())(params)
-  state = optimizer.init(params)
+  gradient = jax.jit(jax.grad(lambda p: functional.apply(p, weights).sum()))(
+    params
+  )
+  update = jax.jit(optimizer.update)
+  state = jax.jit(optimizer.init)(params)
   for _ in range(2):  # the rate of the first step is 0
-    updates, state = optimizer.update(gradient, state, params)
+    updates, state = update(gradient, state, params)
   for name in ("mean", "std"):
     assert not any(u.any() for u in jax.tree.leaves(updates[name]))
   assert any(u.any() for u in jax.tree.leaves(updates["model"]))
@@ -98,8 +101,13 @@ def relative(a, b):
 
 def regauged(weights, decades):
   """Permuted, and scaled by 10**±decades."""
-  g = actions.sample(jax.random.key(3), TARGET.spec, 0, decades=decades)
-  return jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(weights)
+
+  @jax.jit
+  def act(weights):
+    g = actions.sample(jax.random.key(3), TARGET.spec, 0, decades=decades)
+    return jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(weights)
+
+  return act(weights)
 
 
 def test_the_permutation_only_functional_is_invariant_only_to_permutations(x64):

@@ -16,7 +16,8 @@ LOSSES = finetune_losses(TARGET, l1=0.01)
 
 def make_networks(seed):
   keys = jax.random.split(jax.random.key(seed), 6)
-  return Networks(jax.vmap(TARGET.init)(keys), jnp.zeros(6, jnp.int32))
+  weights = jax.jit(jax.vmap(TARGET.init))(keys)
+  return Networks(weights, jnp.zeros(6, jnp.int32))
 
 
 def images():
@@ -24,6 +25,7 @@ def images():
   return x, jnp.arange(30) % 4
 
 
+@jax.jit
 def objectives(networks):
   return jax.vmap(lambda n: LOSSES(n, *images()).objective)(networks)
 
@@ -50,9 +52,10 @@ def test_the_choice_does_not_depend_on_the_gauge(x64):
     lambda w: w.astype(float) if w.dtype == jnp.float32 else w,
     (make_networks(0), make_networks(1)),
   )
-  g = actions.sample(jax.random.key(3), TARGET.spec)
 
+  @jax.jit
   def regauge(networks):
+    g = actions.sample(jax.random.key(3), TARGET.spec)
     weights = jax.vmap(lambda w: actions.act(g, TARGET.spec, w))(
       networks.weights
     )

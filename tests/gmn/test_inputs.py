@@ -163,8 +163,8 @@ def test_an_eager_init_is_one_program(caplog):
 
 
 def test_parameters_of_another_model_are_refused():
-  params = metanetworks.functional(TARGET, width=3, depth=1).init(
-    jax.random.key(0)
+  params = jax.eval_shape(
+    metanetworks.functional(TARGET, width=3, depth=1).init, jax.random.key(0)
   )
   wider = metanetworks.functional(TARGET, width=4, depth=1)
   with pytest.raises(

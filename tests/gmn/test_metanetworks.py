@@ -18,14 +18,6 @@ from tests.gmn.parameters import random_params
 SMALL = {"width": 8, "depth": 2}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Compilation takes nearly all of the time here."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 TARGETS = {
   "cnn average": functools.partial(
     cnn.cnn, (6, 6, 1), (3, 4), padding="SAME", classes=3

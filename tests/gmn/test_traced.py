@@ -11,8 +11,11 @@ from scalegmn_jax.base import Axes, InputError
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.batch.schema import architecture_graph
 from scalegmn_jax.symmetry import actions
+from scalegmn_jax.symmetry import spec as specs
+from scalegmn_jax.targets import resnet
 from tests.gmn.parameters import random_params
 from tests.graph.traced import element, network, with_dead_neurons
+from tests.symmetry.trace import test_networks
 
 SMALL = {"width": 4, "depth": 2}
 
@@ -31,9 +34,11 @@ NAMES = (
 )
 
 
-def results_of(target, **options):
+def results_of(target, prototypes=0, **options):
   """weights -> (update of the operator, outputs of the functional)."""
-  operator = metanetworks.operator(target, **SMALL, **options)
+  operator = metanetworks.operator(
+    target, prototypes=prototypes, **SMALL, **options
+  )
   functional = metanetworks.functional(target, outputs=2, **SMALL, **options)
   writes, reads = random_params(operator), random_params(functional)
 
@@ -56,16 +61,17 @@ def errors(target, results, weights, other, decades=1.0):
   moved = actions.act(g, target.spec, update)
   spread = np.std([outputs, *(results(w)[1] for w in other)], axis=0).min()
   assert spread > 1e-4
-
-  def error(a, b):
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
-
-  for leaf in jax.tree.leaves(update):
+  for leaf in specs.trained(target.spec, update):
     assert np.abs(leaf).max() > 1e-3  # there is an update to measure
   return (
-    jax.tree.leaves(jax.tree.map(error, jax.device_get(at_g), moved)),
+    jax.tree.leaves(jax.tree.map(relative, jax.device_get(at_g), moved)),
     float(np.abs(outputs_at_g - outputs).max() / spread),
   )
+
+
+def relative(a, b):
+  """The relative difference of two arrays, 0 of zeros."""
+  return float(np.linalg.norm(a - b) / (np.linalg.norm(b) or 1))
 
 
 def others(weights):
@@ -85,23 +91,30 @@ def test_operators_and_functionals_have_the_symmetry(x64, name):
     assert max(updates) <= 1e-10 and outputs <= 1e-10
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_residual_networks_float32(bidirectional):
+@pytest.mark.parametrize(
+  ("bidirectional", "prototypes"), [(False, 0), (True, 0), (True, 1)]
+)
+def test_residual_networks_float32(bidirectional, prototypes):
   """With dead neurons and scales of zero, and in one direction as well."""
   target, weights = network("preactivation")
   dead = with_dead_neurons(target, weights)
   weights, dead, *more = jax.tree.map(
     np.float32, (weights, dead, *others(weights))
   )
-  results = results_of(target, bidirectional=bidirectional)
+  results = results_of(
+    target, bidirectional=bidirectional, prototypes=prototypes
+  )
   for case in (weights, dead):
     updates, outputs = errors(target, results, case, more)
     assert max(updates) <= 1e-4 and outputs <= 1e-4
 
 
-def test_gradients_are_finite_with_dead_neurons_and_scales_of_zero(x64):
+@pytest.mark.parametrize("prototypes", [0, 1])
+def test_gradients_are_finite_with_dead_neurons_and_scales_of_zero(
+  x64, prototypes
+):
   target, weights = network("preactivation")
-  operator = metanetworks.operator(target, **SMALL)
+  operator = metanetworks.operator(target, prototypes=prototypes, **SMALL)
   params = random_params(operator)
 
   @jax.jit
@@ -141,10 +154,122 @@ def test_control_other_symmetries_fail(x64, change, options):
   assert error > 1e-2 * np.std(values)
 
 
+def with_gates(params, logit):
+  """φ that replaces the same share of every weight."""
+  gates = params["prototypes"]["gates"]
+  out = jax.tree.map(jnp.zeros_like, gates["out"])
+  out = out | {"bias": jnp.full_like(out["bias"], logit)}
+  head = params["prototypes"] | {"gates": gates | {"out": out}}
+  return params | {"prototypes": head}
+
+
+# Normalizations with running statistics, an untied and a tied gauge before and
+# after them; groups; a product of branches; heads and their dimensions; both
+# ends of a concatenation.
+WRITTEN = ("resnet", "preactivation", "group_norm", "gated", "vit", "dense_net")
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_prototypes_have_the_symmetry(x64, name):
+  """Also with dead neurons. With gates of one, all networks have one function
+  afterwards: nothing of a network remains but its symmetry."""
+  target, weights = network(name)
+  operator = metanetworks.operator(
+    target, prototypes=1, width=4, depth=1, bidirectional=name != "resnet"
+  )
+  params, edit = random_params(operator), jax.jit(operator.apply)
+  for case in (weights, with_dead_neurons(target, weights)):
+    g = element(target.spec, 3, 2.0)
+    at_g = edit(params, actions.act(g, target.spec, case))
+    edited = edit(params, case)
+    moved = actions.act(g, target.spec, edited)
+    change = jax.tree.map(relative, edited, case)
+    assert min(jax.tree.leaves(change)) > 1e-3
+    assert max(jax.tree.leaves(jax.tree.map(relative, at_g, moved))) <= 1e-10
+    for _, weight, axes in specs.leaves(target.spec, edited):
+      assert not axes.statistic or weight.max() > 0
+
+  *_, inputs, _ = test_networks.draw(name)
+  replaced = with_gates(params, 99.0)
+  edited = [edit(replaced, w) for w in (weights, *others(weights)[:1])]
+  # Functions of users add vectors to arrays of a higher rank.
+  with jax.numpy_rank_promotion("allow"):
+    expected, outputs = (target.apply(w, inputs) for w in edited)
+  assert np.ptp(expected) > 1e-2
+  assert relative(outputs, expected) <= 1e-9
+
+
+@pytest.mark.parametrize(
+  ("change", "options"),
+  [(wrong_exponent, {}), (lambda t: t, {"symmetry": "permutation"})],
+  ids=["exponent", "permutation"],
+)
+def test_control_prototypes_of_other_symmetries_fail(x64, change, options):
+  target, weights = network("preactivation")
+  operator = metanetworks.operator(
+    change(target), prototypes=1, width=4, depth=0, **options
+  )
+  params, edit = random_params(operator), jax.jit(operator.apply)
+  g = element(target.spec, 3)
+  at_g = edit(params, actions.act(g, target.spec, weights))
+  moved = actions.act(g, target.spec, edit(params, weights))
+  assert max(jax.tree.leaves(jax.tree.map(relative, at_g, moved))) > 1e-2
+
+
+def test_running_statistics():
+  """Messages leave them as they are; those of a prototype are as before
+  training, and variances stay positive in between."""
+  target = resnet.resnet((8, 8, 1), 3, (4,))
+  weights = target.init(jax.random.key(0))
+  rng = np.random.default_rng(0)
+  weights = jax.tree.map(
+    lambda w, axes: jnp.float32(rng.uniform(0.01, 9, w.shape))
+    if axes.statistic else w,
+    weights, target.spec.axes,
+  )  # fmt: skip
+
+  def statistics(tree):
+    return [
+      (name, np.asarray(w))
+      for name, w, axes in specs.leaves(target.spec, tree)
+      if axes.statistic
+    ]
+
+  messages = metanetworks.operator(target, width=4, depth=1)
+  edited = jax.jit(messages.apply)(random_params(messages), weights)
+  for (_, new), (_, old) in zip(
+    statistics(edited), statistics(weights), strict=True
+  ):
+    np.testing.assert_array_equal(new, old)
+  assert relative(edited["stem"]["scale"], weights["stem"]["scale"]) > 1e-3
+
+  operator = metanetworks.operator(target, width=4, depth=0, prototypes=1)
+  params, edit = (
+    jax.jit(operator.init)(jax.random.key(1)),
+    jax.jit(operator.apply),
+  )
+  for logit in (0.0, 99.0):
+    written = edit(with_gates(params, logit), weights)
+    for name, new in statistics(written):
+      if name.endswith("variance"):
+        assert (new > 0).all()
+      if logit:
+        expected = 1.0 if name.endswith("variance") else 0.0
+        np.testing.assert_allclose(new, expected, 1e-6, 1e-6)
+  # An untrained prototype is a reasonable network.
+  x = jax.random.normal(jax.random.key(2), (20, 8, 8, 1))
+  outputs = np.asarray(target.apply(written, x))
+  assert 0.05 < outputs.std(0).mean() < 5 and np.abs(outputs).max() < 20
+
+
 @pytest.mark.parametrize("name", ["resnet", "cnn"])
-def test_what_needs_plain_networks_refuses_others_by_name(name):
+def test_batches_need_plain_networks_and_refuse_others_by_name(name):
   target, _ = network(name)
-  with pytest.raises(InputError, match="^prototypes: weight .*: (axis|space) "):
-    metanetworks.operator(target, prototypes=1)
   with pytest.raises(InputError, match="^batches of several .*: weight "):
     architecture_graph(target)
+
+
+def test_outputs_in_an_order_of_their_own_are_whole_axes():
+  target, _ = network("gpt")
+  with pytest.raises(InputError, match="^classes: no kernel ends at the last"):
+    metanetworks.operator(target, prototypes=1, classes=3, probes=2)

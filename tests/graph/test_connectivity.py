@@ -1,7 +1,5 @@
 """Connectivity, whole and in edge blocks, against gathers and segment sums."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import jraph
@@ -15,7 +13,9 @@ from scalegmn_jax.targets.mlp import mlp
 from tests.graph.traced import network
 
 
-@pytest.fixture(params=["skip", "normalized", "attention", "groups"])
+@pytest.fixture(
+  scope="module", params=["skip", "normalized", "attention", "groups"]
+)
 def some(request, residual_mlp):
   """One target per kind of graph; the last two have diagonal blocks and ties,
   and several spaces in a stage."""
@@ -93,28 +93,34 @@ def assert_close(a, b):
     np.testing.assert_allclose(x, y, 1e-12, 1e-12)
 
 
-def test_maps_and_sums_are_gathers_and_segment_sums(x64, some, edge_block):
-  topology = topology_of(some)
-  x, e = features(topology)
+def values_and_gradients(f, topology, edge_block):
+  """(f of each edge set, its gradients) in one program."""
   edge_sets = parts(topology, edge_block)
-  results = jax.jit(lambda x, e: [by_blocks(x, e, p) for p in edge_sets])(x, e)
-  assert_close(results, [by_index(topology, x, e, p) for p in edge_sets])
+
+  def loss(x, e):
+    values = [f(x, e, p) for p in edge_sets]
+    return sum(jnp.sin(y).sum() for y in jax.tree.leaves(values)), values
+
+  found = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+  (_, values), gradients = jax.jit(found)(*features(topology))
+  return values, gradients
 
 
-def test_gradients_are_the_gradients_of_gathers(x64, some, edge_block):
+@pytest.fixture(scope="module")
+def expected(some):
+  """`values_and_gradients` of gathers and segment sums, for any block."""
   topology = topology_of(some)
-  x, e = features(topology)
+  with jax.enable_x64(True):
+    return values_and_gradients(
+      lambda x, e, edges: by_index(topology, x, e, edges), topology, None
+    )
 
-  def gradients(f):
-    def loss(x, e):
-      values = [f(x, e, p) for p in parts(topology, edge_block)]
-      return sum(jnp.sin(y).sum() for y in jax.tree.leaves(values))
 
-    return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, e)
-
-  assert_close(
-    gradients(by_blocks), gradients(functools.partial(by_index, topology))
-  )
+def test_maps_sums_and_gradients_are_those_of_gathers_and_segment_sums(
+  x64, some, edge_block, expected
+):
+  found = values_and_gradients(by_blocks, topology_of(some), edge_block)
+  assert_close(found, expected)
 
 
 def test_parts_are_by_receiver(some):

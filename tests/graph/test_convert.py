@@ -105,6 +105,25 @@ def test_traced_networks_are_converted_with_their_symmetry(x64, name):
   assert_converted_with_symmetry(*network(name))
 
 
+@pytest.mark.parametrize("name", ["resnet", "fused_attention", "lstm"])
+def test_scaling_by_multipliers_is_the_action_of_the_group(x64, name):
+  target, weights = network(name)
+  topology = topology_of(target)
+  g = {
+    space: e._replace(permutation=np.arange(len(e.permutation)))
+    for space, e in element(target.spec, 1).items()
+  }
+  q = at_vertices(topology, g)[1]
+  receiving = {stage: q[rows] for stage, rows in topology.stages.items()}
+  sending = {stage: 1 / x for stage, x in receiving.items()}
+  scaled = convert.scale(topology, weights, receiving, sending)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-12),
+    scaled,
+    actions.act(g, target.spec, weights),
+  )
+
+
 def test_networks_are_converted_under_vmap(residual_mlp, random_weights):
   topology = topology_of(residual_mlp)
   networks = [random_weights(residual_mlp, i) for i in range(2)]

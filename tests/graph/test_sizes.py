@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.graph import convert
-from scalegmn_jax.graph.sizes import vertex_sizes
+from scalegmn_jax.graph.sizes import carriers, vertex_sizes
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.symmetry import spec as specs
@@ -188,3 +188,32 @@ def test_a_stage_is_sized_by_a_layer_that_is_computed_before_it(x64):
   )
   square = (weights["stem"] ** 2).sum((0, 1, 2)) + weights["n2"]["bias"] ** 2
   np.testing.assert_allclose(sizes[rows] ** 2, square, 1e-12)
+
+
+def terms(name, group, spaces):
+  """[(axes, {powers: exponent})] of the stages of some spaces, in order."""
+  found = carriers(topology_of(network(name)[0]), group)
+  return [
+    (carrier.axes, {s.powers: p for s, p in carrier.terms.items()})
+    for stage, carrier in found.items()
+    if stage.spaces == spaces
+  ]
+
+
+def test_multipliers_of_stages_depend_on_each_other(x64):
+  gate, branch = ((1, 0, 1, 0),), ((0, 1, 0, 1),)
+  for group in ("scale", "sign"):
+    # The branches of a product, and the product.
+    assert terms("gated", group, ("in/3[1]",)) == [
+      ((0,), {gate: 1}),
+      ((0,), {branch: 1}),
+      ((0,), {gate: 1, branch: 1}),
+    ]
+    # Keys and queries.
+    (_, first), (axes, second) = terms("vit", group, ("k[1]", "k[2]"))
+    (stage,) = first
+    assert axes == (0, 1)
+    assert second == {stage: -1 if group == "scale" else 1}
+  # Before a normalization of groups, channels have the sign of their group.
+  (stage,) = terms("group_norm", "sign", ("k1[3].0", "k1[3].1"))
+  assert stage == ((0,), {((0, 1), (0,)): 1})

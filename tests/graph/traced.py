@@ -19,7 +19,9 @@ def network(name):
   apply, params, inputs, _ = test_networks.draw(name)
   # Functions of users add vectors to arrays of a higher rank.
   with jax.numpy_rank_promotion("allow"):
-    target = sg.trace(apply, params, inputs, verify=False)
+    target = sg.trace(
+      apply, params, inputs, statistics=("mean", "var"), verify=False
+    )
 
   def init(key):
     del key

@@ -155,3 +155,25 @@ def test_check_compares_containers():
     specs.check,
     with_weights([{"w": zeros(2, 3)}], spec),
   )
+
+
+@pytest.mark.parametrize(
+  ("name", "axis", "expected"),
+  [
+    ("norm/mean", Axis("channels", (1, 0)), 0),
+    ("norm/moments_0", Axis("channels", (1, 0)), 0),
+    ("norm/moments_1", Axis("channels", (2, 0)), 1),
+    ("norm/variance", Axis("channels", (0, 0)), 1),
+    ("norm/running_mean", Axis("pixels", 1), 0),
+    ("mean_pool/running_var", Axis("pixels", 1), 1),
+    ("norm/mean_ema/average", None, 0),
+  ],
+)
+def test_statistics_before_training(name, axis, expected):
+  spaces = {
+    "channels": Space(4, ("permutation",), ("scale", "sign")),
+    "pixels": Space(4, ("permutation",)),
+  }
+  axes = Axes((axis,), statistic=True)
+  spec = SymmetrySpec(spaces, {"w": axes})
+  assert specs.untrained_statistic(spec, name, axes) == expected

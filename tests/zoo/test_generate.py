@@ -11,7 +11,7 @@ import pytest
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import images
 from scalegmn_jax.inner import objective
-from scalegmn_jax.targets import mlp
+from scalegmn_jax.targets import mlp, resnet
 from scalegmn_jax.zoo import cache, codec, generate, split, store
 
 SETTINGS = {
@@ -222,6 +222,30 @@ def test_networks_learn_network_specific_labels(tmp_path, digits, target):
     target.apply, others, digits.test_x, digits.test_y
   )[1]
   assert np.median(other) < 0.6
+
+
+def test_networks_keep_running_statistics(tmp_path, digits):
+  """They move in training, and what is measured uses them."""
+  target = resnet.resnet((8, 8, 1), widths=(4,))
+  ranges = generate.TrainingRanges(
+    learning_rate=(1e-2, 2e-2), dropout=(0.0, 0.0), train_fraction=(1.0,),
+    optimizer=("adam",), initializer=("target",),
+  )  # fmt: skip
+  zoo = cache.cached_zoo(
+    tmp_path, target, digits, seed=0, size=2, epochs=(0, 2), batch_size=64,
+    ranges=ranges,
+  )  # fmt: skip
+  found = codec.read_target(zoo.path)
+  assert found.description == target.description
+  networks = codec.load_networks(found, zoo, np.arange(4))
+  mean, variance = (networks.weights["stem"][n] for n in ("mean", "variance"))
+  assert (mean[::2] == 0).all() and (variance[::2] == 1).all()
+  assert (mean[1::2] != 0).all() and (variance[1::2] != 1).all()
+  last = networks.take(1)
+  logits = jax.jit(target.apply)(last.weights, digits.test_x)
+  accuracy = (np.argmax(logits, 1) == digits.test_y).mean()
+  assert accuracy == pytest.approx(zoo.metrics.test_accuracy[1])
+  assert accuracy > 0.2
 
 
 @pytest.mark.parametrize("text", ["10 0 1", "-1 -1 -1", "0 1", "one", "0 -2 1"])

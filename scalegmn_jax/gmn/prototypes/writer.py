@@ -18,16 +18,26 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Axes, Params, SymmetrySpec, Weights
+from scalegmn_jax.base import (
+  Axes,
+  Axis,
+  InputError,
+  Params,
+  SymmetrySpec,
+  Weights,
+)
 from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.gmn.modules import Module
 from scalegmn_jax.gmn.prototypes import slots
 from scalegmn_jax.gmn.prototypes.label_reader import ClassReader
+from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
+from scalegmn_jax.graph.parts import Stage
+from scalegmn_jax.graph.sizes import element_sizes
 from scalegmn_jax.graph.topology import Topology
-from scalegmn_jax.symmetry import canonical, gauge
+from scalegmn_jax.symmetry import canonical
 from scalegmn_jax.symmetry import spec as specs
 
 
@@ -95,25 +105,40 @@ class FixedGauge(NamedTuple):
 
   Attributes:
     weights: W_ji s_j / s_i.
-    sizes: {hidden space: s [n]}.
-    inverse: {hidden space: 1/s [n]}, 0 where s is 0.
+    sizes: {hidden stage: s [n]}.
+    inverse: {hidden stage: 1/s [n]}, 0 where s is 0.
   """
 
   weights: Weights
-  sizes: dict[str, jax.Array]
-  inverse: dict[str, jax.Array]
+  sizes: dict[Stage, jax.Array]
+  inverse: dict[Stage, jax.Array]
 
-  def restore(self, spec: SymmetrySpec, weights: Weights) -> Weights:
-    """Moves other weights from the fixed gauge to the gauge of the network."""
-    return gauge.scale_axes(spec, weights, self.sizes, self.inverse)
+  def restore(
+    self,
+    topology: Topology,
+    weights: Weights,
+    signs: Mapping[Stage, jax.Array],
+  ) -> Weights:
+    """Moves other weights from the fixed gauge to the gauge of the network.
+
+    Args:
+      topology: of the network.
+      weights: other weights of this gauge.
+      signs: {stage: σ [n]}, where signs act.
+    """
+    receiving, sending = (
+      {s: x * signs[s] if s in signs else x for s, x in factors.items()}
+      for factors in (self.sizes, self.inverse)
+    )
+    return convert.scale(topology, weights, receiving, sending)
 
 
-def hidden_spaces(topology: Topology) -> dict[str, slice]:
-  """The vertices of every space that a group acts on."""
+def hidden_stages(topology: Topology) -> dict[Stage, slice]:
+  """The vertices of every stage that a group acts on."""
   return {
-    name: rows
-    for name, rows in topology.spaces.items()
-    if not topology.spec.spaces[name].fixed
+    stage: rows
+    for stage, rows in topology.stages.items()
+    if topology.is_hidden(rows)
   }
 
 
@@ -121,40 +146,62 @@ def fix_gauge(
   topology: Topology, features: GraphFeatures, weights: Weights
 ) -> FixedGauge:
   """Divides out the positive multipliers of a network."""
-  # Where signs act the sizes are not a gauge but part of the function: with
-  # them a prototype would be another function in each network.
+  # Where signs alone act the sizes are not a gauge but part of the function:
+  # with them a prototype would be another function in each network.
   sizes = {
-    name: jnp.where(features.scaled, features.sizes, 1)[rows, 0]
-    for name, rows in hidden_spaces(topology).items()
+    stage: jnp.where(features.scaled, features.sizes, 1)[rows, 0]
+    for stage, rows in hidden_stages(topology).items()
   }
-  inverse = {name: canonical.inverse(size) for name, size in sizes.items()}
-  fixed = gauge.scale_axes(topology.spec, weights, inverse, sizes)
+  sizes = element_sizes(topology, sizes)
+  inverse = {stage: canonical.inverse(size) for stage, size in sizes.items()}
+  fixed = convert.scale(topology, weights, inverse, sizes)
   return FixedGauge(fixed, sizes, inverse)
 
 
-def assign(
+def find_signs(
   topology: Topology, features: GraphFeatures, fixed: Weights
-) -> dict[str, jax.Array]:
-  """Assigns the hidden neurons to slots, with signs where signs act.
+) -> dict[Stage, jax.Array]:
+  """Signs of the vertices that signs act on, see `slots.canonical_signs`.
 
   Args:
     topology: of the network.
     features: of the network.
     fixed: its weights in the fixed gauge.
-
-  Returns:
-    {hidden space: A [n, n]} → q πA for permutations π and signs q.
   """
-  spec = topology.spec
-  assigned = slots.assign_slots(spec, fixed)
-  if "sign" in topology.groups:
-    signed = {
-      name: features.groups[1][rows, 0]
-      for name, rows in hidden_spaces(topology).items()
-    }
-    for name, sign in slots.canonical_signs(spec, fixed, signed).items():
-      assigned[name] *= sign[:, None]
-  return assigned
+  if not topology.acted_on("sign").any():
+    return {}
+  signed = {
+    stage: features.groups[1][rows, 0]
+    for stage, rows in hidden_stages(topology).items()
+  }
+  return slots.canonical_signs(topology, fixed, signed)
+
+
+def check_outputs(topology: Topology) -> None:
+  """Checks that the outputs of prototypes can be one per class.
+
+  Args:
+    topology: of the network.
+
+  Raises:
+    InputError: no kernel ends at the last space, a group acts on it, a weight
+      reads it, or it is a part of an axis only.
+  """
+  spec, output = topology.spec, specs.output_name(topology.spec)
+  ends = {block.part.receiver.spaces for block in topology.blocks}
+  if not spec.spaces[output].fixed or (output,) not in ends:
+    raise InputError(
+      f"classes: no kernel ends at the last space {output!r}, expected outputs"
+    )
+  for name, _, axes in specs.leaves(spec, topology.shapes):
+    for axis in axes.acting():
+      if axis.space == output and (
+        axis.kind != "receives" or axis not in axes.axes
+      ):
+        raise InputError(
+          f"classes: weight {name} reads the outputs {output!r} or has them on "
+          "a part of an axis, expected weights that end at outputs"
+        )
 
 
 def slot_shape(
@@ -168,26 +215,69 @@ def slot_shape(
     slot_counts: {space: number of slots}, where it differs from the neurons.
   """
   return tuple(
-    n if axis is None else slot_counts.get(axis.space, n)
-    for n, axis in zip(shape, axes.single(), strict=True)
+    slot_counts.get(axis.space, n) if isinstance(axis, Axis) else n
+    for n, axis in zip(shape, axes.axes, strict=True)
   )
 
 
+def incoming(spec: SymmetrySpec, shape: Sequence[int], axes: Axes) -> int:
+  """How many numbers of one weight tensor each receiving neuron has.
+
+  Args:
+    spec: the symmetry.
+    shape: of the weight.
+    axes: of the weight.
+  """
+
+  def positions(sends, hidden):
+    return [
+      i
+      for i, axis in enumerate(axes.axes)
+      if any(
+        (a.kind == "sends") == sends
+        and (not hidden or not spec.spaces[a.space].fixed)
+        for a in Axes((axis,)).acting()
+      )
+    ]
+
+  # Positions, on which nothing acts, do not receive if neurons do.
+  receiving = positions(False, True) or positions(False, False)
+  sending = positions(True, False)
+  if receiving:
+    sending = [i for i in range(len(shape)) if i not in receiving]
+  elif not sending:
+    sending = range(len(shape) - 1)
+  return math.prod(shape[i] for i in sending)
+
+
 def prototype_params(
-  shape: Sequence[int], activations: int, count: int
+  spec: SymmetrySpec,
+  shape: Sequence[int],
+  axes: Axes,
+  activations: int,
+  count: int,
 ) -> layers.Normal:
   """Initial prototypes of one weight: [A, N, *shape].
 
   Args:
+    spec: the symmetry.
     shape: of the weight between slots.
+    axes: of the weight.
     activations: A, the number of activations of the target.
     count: N.
   """
+  shape_of_all = (activations, count, *shape)
+  entries = list(axes.acting())
+  # A vector of which nothing is known may be a scale as well: no zeros.
+  if any(axis.kind == "scales" for axis in entries) or (
+    not entries and len(shape) < 2
+  ):
+    return layers.Normal(shape_of_all, mean=1.0)
   # The mean of the prototypes begins with rows of norm one, like a network in
   # the fixed gauge. Smaller rows vanish under the penalty.
-  fan_in = math.prod(shape[:-1])
+  fan_in = incoming(spec, shape, axes)
   std = (count / fan_in) ** 0.5 if fan_in > 1 else 0.0
-  return layers.Normal((activations, count, *shape), std=std)
+  return layers.Normal(shape_of_all, std=std)
 
 
 def mix(
@@ -218,7 +308,8 @@ class Prototypes(Module):
   according to its features. Gates that say how much of each weight is replaced
   depend on its features. With class combinations, changes of the prototypes are
   learned as well, one per class and one per pair of classes at one output: a
-  network of few classes needs few weights.
+  network of few classes needs few weights. Running statistics are not learned:
+  they are those of a network before training.
 
   Attributes:
     count: N, the number of prototypes.
@@ -260,18 +351,22 @@ class Prototypes(Module):
     replaced = gates(self.make("gates", params), summary)
 
     fixed = fix_gauge(topology, features, weights)
-    assigned = assign(topology, features, fixed.weights)
+    assigned = slots.assign_slots(spec, fixed.weights)
+    signs = find_signs(topology, features, fixed.weights)
     slot_counts = {}
     if shares is not None:
       output = specs.output_name(spec)
       assigned[output], slot_counts[output] = shares, shares.shape[1]
     written = []
     activations = len(topology.groups)
-    for i, (_, leaf, axes) in enumerate(leaves):
+    for i, (name, leaf, axes) in enumerate(leaves):
       shape = slot_shape(leaf.shape, axes, slot_counts)
-      prototypes = self.make(
-        f"prototypes_{i}", prototype_params(shape, activations, self.count)
-      )
+      if axes.statistic:
+        start = specs.untrained_statistic(spec, name, axes)
+        written.append(jnp.full(shape, start, x.dtype))
+        continue
+      params = prototype_params(spec, shape, axes, activations, self.count)
+      prototypes = self.make(f"prototypes_{i}", params)
       changes = None
       if pairs is not None:
         changes = self.make(
@@ -280,6 +375,6 @@ class Prototypes(Module):
       written.append(mix(prototypes[activation], mixed, changes, pairs))
     placed = slots.place(spec, jax.tree.unflatten(structure, written), assigned)
     return (
-      fixed.restore(spec, placed),
+      fixed.restore(topology, placed, signs),
       jax.tree.unflatten(structure, list(replaced)),
     )

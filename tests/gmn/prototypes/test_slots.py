@@ -1,14 +1,17 @@
 """Neurons in slots, and weights between slots."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from scalegmn_jax.gmn.prototypes import slots
+from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.sizes import vertex_sizes
 from scalegmn_jax.graph.topology import topology_of
-from scalegmn_jax.symmetry import actions, canonical, gauge
+from scalegmn_jax.symmetry import actions, canonical
 from scalegmn_jax.targets import mlp
 
 KEY = jax.random.key(0)
@@ -17,21 +20,23 @@ KEY = jax.random.key(0)
 TARGET = mlp.mlp((3, 5, 4, 2), ("relu", "tanh"))
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def slots_and_signs(weights, activation):
   """(assignments, signs) of the hidden layers of a network."""
   spec, topology = TARGET.spec, topology_of(TARGET)
   sizes = vertex_sizes(topology, weights)
   hidden = {
-    name: sizes[rows]
-    for name, rows in topology.spaces.items()
-    if not spec.spaces[name].fixed
+    stage: sizes[rows]
+    for stage, rows in topology.stages.items()
+    if topology.is_hidden(rows)
   }
-  inverse = jax.tree.map(canonical.inverse, hidden)
-  fixed = gauge.scale_axes(spec, weights, inverse, hidden)
+  inverse = {stage: canonical.inverse(s) for stage, s in hidden.items()}
+  fixed = convert.scale(topology, weights, inverse, hidden)
   signed = {n: jnp.full(len(s), activation == 1) for n, s in hidden.items()}
-  return slots.assign_slots(spec, fixed), slots.canonical_signs(
-    spec, fixed, signed
-  )
+  signs = slots.canonical_signs(topology, fixed, signed)
+  return slots.assign_slots(spec, fixed), {
+    stage.spaces[0]: sign for stage, sign in signs.items()
+  }
 
 
 def test_neurons_are_ranked_by_outgoing_weights():

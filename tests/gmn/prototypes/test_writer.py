@@ -8,11 +8,13 @@ import pytest
 from scalegmn_jax.base import Axes, Axis
 from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn.features import featurize
-from scalegmn_jax.gmn.prototypes import writer
+from scalegmn_jax.gmn.prototypes import slots, writer
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.symmetry import actions
+from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets import mlp
+from tests.graph.traced import network
 
 TARGET = mlp.mlp((3, 5, 4, 2), ("relu", "tanh"))
 CONNECTIVITY = NetworkConnectivity(topology_of(TARGET))
@@ -69,10 +71,36 @@ def test_slots_of_outputs_are_classes():
 
 
 def test_prototypes_begin_with_a_mean_of_rows_of_norm_one():
-  normal = writer.prototype_params((16, 4), activations=2, count=3)
+  spec = TARGET.spec
+  kernel, bias = (
+    Axes((Axis("input", -1), Axis("hidden_1", 1))),
+    Axes((Axis("hidden_1", 1),)),
+  )
+  normal = writer.prototype_params(
+    spec, (16, 4), kernel, activations=2, count=3
+  )
   assert normal.shape == (2, 3, 16, 4)
   assert normal.std**2 / 3 * 16 == pytest.approx(1)
-  assert writer.prototype_params((4,), 2, 3).std == 0  # biases
+  assert writer.prototype_params(spec, (4,), bias, 2, 3).std == 0
+
+
+def test_prototypes_of_a_vision_transformer_begin_like_a_network(x64):
+  target, weights = network("vit")
+  found = {}
+  for name, weight, axes in specs.leaves(target.spec, weights):
+    normal = writer.prototype_params(target.spec, weight.shape, axes, 1, 1)
+    assert normal.shape == (1, 1, *weight.shape)
+    found[name] = normal.mean, round(normal.std**-2) if normal.std else 0
+  ones, zeros = dict.fromkeys(("g1", "g2"), (1, 0)), (0, 0)
+  kernels = {
+    "patch": 48, "position": 5, "q": 4, "k": 4, "v": 4, "o": 6, "w1": 4,
+    "w2": 5, "head": 4,
+  }  # fmt: skip
+  assert found == {
+    **ones,
+    **dict.fromkeys(("class", "b1", "b2"), zeros),
+    **{name: (0, fan_in) for name, fan_in in kernels.items()},
+  }
 
 
 @pytest.mark.parametrize("activation", [0, 1])
@@ -84,8 +112,11 @@ def test_gauge_and_slots_follow_the_network(x64, activation):
   def parts(weights):
     features = featurize(CONNECTIVITY, weights, activation)
     fixed = writer.fix_gauge(place, features, weights)
-    assigned = writer.assign(place, features, fixed.weights)
-    return fixed, assigned, fixed.restore(TARGET.spec, fixed.weights)
+    assigned = slots.assign_slots(TARGET.spec, fixed.weights)
+    signs = writer.find_signs(place, features, fixed.weights)
+    for stage, sign in signs.items():
+      assigned[stage.spaces[0]] *= sign[:, None]
+    return fixed, assigned, fixed.restore(place, fixed.weights, {})
 
   weights = TARGET.init(jax.random.key(0))
   weights = jax.tree.map(lambda w: w.astype(float), weights)
@@ -96,11 +127,12 @@ def test_gauge_and_slots_follow_the_network(x64, activation):
   transformed, assigned_at_g, _ = parts(actions.act(g, TARGET.spec, weights))
   for a, b in zip(*map(jax.tree.leaves, (restored, weights)), strict=True):
     np.testing.assert_allclose(a, b, 1e-12)
-  assert set(assigned) == {"hidden_1", "hidden_2"} == set(transformed.sizes)
+  sizes = {stage.spaces[0]: s for stage, s in transformed.sizes.items()}
+  assert set(assigned) == {"hidden_1", "hidden_2"} == set(sizes)
   for name, (permutation, q) in g.items():
     sign = q[:, None] if activation else 1
     np.testing.assert_array_equal(
       assigned_at_g[name], assigned[name][permutation] * sign
     )
     if activation:  # signs are not divided out
-      np.testing.assert_array_equal(transformed.sizes[name], 1)
+      np.testing.assert_array_equal(sizes[name], 1)
