@@ -101,7 +101,7 @@ def scale(
     block = part.take(leaves[part.leaf])
     if part.receiver in receiving:
       block = block * part.along(receiving[part.receiver], part.receivers)
-    if part.sender in sending:
+    if part.sender is not None and part.sender in sending:
       block = block * part.along(sending[part.sender], part.senders)
     scaled[part.leaf] = part.put_block(scaled[part.leaf], block)
   return jax.tree.unflatten(
