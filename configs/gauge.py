@@ -112,7 +112,7 @@ def _cifar10_gs(config):
 
 
 def _traced(config):
-  config.gauge.architectures = ConfigDict(ARCHITECTURES | TRACED)
+  config.gauge.architectures = ConfigDict(TRACED)
 
 
 def _tiny(config):
