@@ -13,7 +13,7 @@ Variants, after a colon, separated by commas:
               from --config.data.path (or downloaded), the zoo from
               --config.zoo.path (public files) or generated, one more network
               from --config.gauge.network_path, a .npy file of its weights.
-  traced      more networks: ResNets with and without BatchNorm and shortcuts,
+  traced      other networks: ResNets with and without BatchNorm and shortcuts,
               and a vision transformer, whose symmetry is traced.
   tiny        the same path in seconds, for tests.
 """

@@ -9,7 +9,8 @@ from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.baselines import constant
 from scalegmn_jax.eval import scores
 from scalegmn_jax.inner import finetune, losses
-from scalegmn_jax.targets import mlp
+from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.targets import mlp, resnet
 
 TARGET = mlp.mlp((4, 6, 3))
 
@@ -113,3 +114,24 @@ def test_supervision_by_other_networks_gives_their_mean():
   means = np.stack([p[np.asarray(y) == k].mean(0) for k in range(3)])
   expected = [[0.75, 0.25, 0], [0.25, 0.75, 0], [0, 0, 1]]
   np.testing.assert_allclose(means, expected, atol=0.12)
+
+
+def test_running_statistics_follow_the_images():
+  """Without a step of the other weights they move to those of the images."""
+  target = resnet.resnet((3, 3, 1), 2, widths=(2,))
+  x = 5 + jax.random.normal(jax.random.key(1), (32, 3, 3, 1))
+  weights = target.init(jax.random.key(0))
+  networks = Networks(
+    jax.tree.map(lambda w: w[None], weights), jnp.zeros(1, jnp.int32)
+  )
+  still = finetune.fine_tuner(
+    target, optimizer="adam", schedule="constant", l1=1e-3, batch_size=32
+  )
+  after = still.run(
+    networks, jnp.zeros(1), [150], jax.random.key(2), (x, jnp.arange(32) % 2)
+  )[150]
+  after = jax.tree.map(lambda w: w[0], after)
+  balanced = gauge.balance(target.spec, weights)
+  expected = target.in_training(balanced, x)[0]
+  np.testing.assert_allclose(target.apply(after, x), expected, 1e-3, 1e-4)
+  assert not np.allclose(target.apply(balanced, x), expected, rtol=0.1)
