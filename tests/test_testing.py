@@ -1,6 +1,7 @@
 """The public assertions pass exactly for functions with the symmetry."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def test_equivariant_function_is_exact_in_float64(x64, random_weights):
   "change",
   [
     lambda update, weights: update + 1e-3,
-    lambda update, weights: update * gauge.l1(weights),
+    lambda update, weights: update * gauge.l1(SPEC, weights),
   ],
   ids=["constant", "gauge"],
 )
@@ -183,12 +184,14 @@ def test_measure_of_invariance_is_in_units_of_the_spread(stacked):
   @jax.jit
   def measure(key):
     return testing.invariance_error(
-      lambda w: jnp.stack([gauge.l1(w), 1000 * gauge.l1(w)]), SPEC, stacked, key
+      lambda w: gauge.l1(SPEC, w) * jnp.array([1, 1000]), SPEC, stacked, key
     )
 
   result = measure(KEY)
   np.testing.assert_allclose(result.error[0], result.error[1], 1e-4)
-  spread = np.asarray(jax.vmap(gauge.l1)(stacked)).std()
+  spread = np.asarray(
+    jax.vmap(functools.partial(gauge.l1, SPEC))(stacked)
+  ).std()
   np.testing.assert_allclose(result.spread, [spread, 1000 * spread], 1e-3)
 
 

@@ -254,7 +254,17 @@ def update_error(edit: batched.EditFn, target: TargetNetwork) -> ErrorFn:
       for before, after in ((network, edited), (regauged, regauged_edited))
     )
     errors = _pulled_back_error(target.spec, g, update, update_at_g)
-    return jnp.stack(list(errors.values())).max()
+    # Running statistics that are written as they were have no update.
+    same = [
+      (a == 0).all() & (b == 0).all()
+      for a, b in zip(*map(jax.tree.leaves, (update, update_at_g)), strict=True)
+    ]
+    return jnp.stack(
+      [
+        jnp.where(zero, 0, error)
+        for zero, error in zip(same, errors.values(), strict=True)
+      ]
+    ).max()
 
   return _error_of_edits(error, edit, target)
 

@@ -1,5 +1,7 @@
 """Symmetry errors of metanetworks on networks of several activations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,9 +80,11 @@ def output_error(f, networks):
 
 
 def test_output_errors_are_in_units_of_the_spread(networks):
+  norm = functools.partial(gauge.l1, TARGET.spec)
+
   def l1(weights, activation):
     del activation
-    return jnp.stack([gauge.l1(weights), 100 * gauge.l1(weights)])
+    return norm(weights) * jnp.array([1, 100])
 
   def invariant(weights, activation):
     return outputs(weights, activation)[0]
@@ -88,9 +92,9 @@ def test_output_errors_are_in_units_of_the_spread(networks):
   assert output_error(invariant, networks) < 1e-4
   error = output_error(l1, networks)
   assert error > 0.1
-  values = np.asarray(jax.vmap(gauge.l1)(networks.weights))
+  values = np.asarray(jax.vmap(norm)(networks.weights))
   _, regauged = measure.regauge_networks(TARGET)(networks, KEY)
-  values_at_g = np.asarray(jax.vmap(gauge.l1)(regauged.weights))
+  values_at_g = np.asarray(jax.vmap(norm)(regauged.weights))
   expected = np.abs(values_at_g - values).max() / values.std()
   np.testing.assert_allclose(error, expected, 1e-4)
 
@@ -98,3 +102,15 @@ def test_output_errors_are_in_units_of_the_spread(networks):
 def test_a_constant_functional_has_no_output_error(networks):
   error = output_error(lambda w, a: 0 * outputs(w, a)[0] + 1, networks)
   assert np.isnan(error)
+
+
+def test_weights_without_an_update_have_no_error(networks):
+  def kernels_only(params, weights, activation=0):
+    edited = equivariant(params, weights, activation)
+    return tuple(
+      new | {"bias": old["bias"]}
+      for new, old in zip(edited, weights, strict=True)
+    )
+
+  edit = batched.edit_networks(Operator(init, kernels_only))
+  assert (measure.update_error(edit, TARGET)(0.1, networks, KEY) < 1e-4).all()
