@@ -358,6 +358,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "prune_network": functools.partial(experiment_table, "prune", 1),
   "ablation": functools.partial(experiment_table, "ablation"),
   "gauge": functools.partial(experiment_table, "gauge"),
+  "gauge_traced": functools.partial(experiment_table, "gauge-tiny-traced"),
   "gauge_null_space": functools.partial(experiment_table, "gauge", 1),
   "gauge_norms": functools.partial(experiment_table, "gauge", 2),
   "gauge_operators": functools.partial(experiment_table, "gauge", 3),
