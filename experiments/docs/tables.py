@@ -348,6 +348,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "papers": papers,
   "scaling": scaling,
   "predict_accuracy": functools.partial(experiment_table, "predict_accuracy"),
+  "predict_accuracy_resnet": functools.partial(
+    experiment_table, "predict_accuracy-resnet"
+  ),
   "predict_accuracy_vit": functools.partial(
     experiment_table, "predict_accuracy-vit"
   ),

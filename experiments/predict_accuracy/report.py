@@ -200,7 +200,7 @@ def _lines(
         "networks)"
       )
   key = (config.data.name, tuple(config.target.activation))
-  if key in PAPER:
+  if config.target.name == "cnn" and key in PAPER:
     lines.append(
       "Published for ScaleGMN on the public zoo of 30,000 networks: τ "
       f"{PAPER[key]:.3f}"
