@@ -128,6 +128,7 @@ def test_a_network_without_hidden_neurons_has_no_tangents():
 def test_traced_architectures():
   """BatchNorm doubles the directions; shortcuts share those of a stream."""
   config = configs.get_config("traced")
+  config.gauge.architectures.update(configs.ARCHITECTURES)
   experiment.load_experiment(config)
   others = data.other_architectures(config, images.load("digits"))
   starts = {name: other.zoo.initializer for name, (other, _) in others.items()}
