@@ -249,29 +249,6 @@ def topology_of(
   )
 
 
-def check_plain(topology: Topology, what: str) -> None:
-  """Checks that every weight is a bias or a kernel, and every neuron a vertex.
-
-  Args:
-    topology: the graph.
-    what: reads graphs of such networks only, for the message.
-
-  Raises:
-    InputError: a weight has split axes, several receiving or sending axes, or
-      exponents other than 1 and -1.
-  """
-  for name, shape, axes in specs.leaves(topology.spec, topology.shapes):
-    try:
-      powers = [axis.power for axis in axes.single() if axis is not None]
-    except InputError as error:
-      raise InputError(f"{what}: weight {name}: {error}") from None
-    if sorted(powers) not in ([-1, 1], [1]) or powers == [1] and shape.ndim > 1:
-      raise InputError(
-        f"{what}: weight {name} has {shape.ndim} axes of powers {powers}, "
-        "expected a bias with one axis (power 1) or a kernel (powers -1 and 1)"
-      )
-
-
 _INPUT, _HIDDEN, _OUTPUT = 0, 1, 2
 """Ranks of stages, in the order of their vertices."""
 

@@ -365,7 +365,7 @@ def test_rebuilt_target_computes_the_same(random_weights, images):
   ("description", "message"),
   [
     ({}, "unknown target network None"),
-    ({"name": "vit"}, "unknown target network 'vit', expected one of cnn, mlp"),
+    ({"name": "gpt"}, "unknown target network 'gpt', expected one of cnn, mlp"),
     ({"name": ["cnn"]}, "unknown target network"),
     ({"name": "cnn", "depth": 3}, "'depth'"),
     ({"name": "mlp"}, "'sizes'"),

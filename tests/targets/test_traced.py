@@ -11,7 +11,7 @@ import pytest
 
 import scalegmn_jax as sg
 from scalegmn_jax import base, testing
-from scalegmn_jax.eval import nullspace, weight_range
+from scalegmn_jax.eval import weight_range
 from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import traced
 
@@ -323,16 +323,6 @@ def test_ranges_of_traced_networks(residual):
   # Biases begin at 0 in training, kernels do not.
   assert found["params/BatchNorm_1/bias"][0] == 0
   assert found["params/Conv_1/kernel"][0] > 0
-
-
-def test_what_needs_one_multiplier_refuses_by_name(residual):
-  target, _ = residual
-  weights = target.init(jax.random.key(0))
-  message = r"weight batch_stats/\S+: space '\S+' has \d multipliers per neuron"
-  with pytest.raises(sg.InputError, match=message):
-    nullspace.null_space(target.spec, weights, np.eye(2))
-  with pytest.raises(sg.InputError, match=message):
-    sg.operator(target, width=2, depth=1, prototypes=1)
 
 
 def test_a_hundred_layers_take_seconds():

@@ -28,9 +28,9 @@ from scalegmn_jax.graph.topology import (
   Block,
   FeatureSizes,
   Topology,
-  check_plain,
   topology_of,
 )
+from scalegmn_jax.symmetry import spec as specs
 
 
 class TypeSchema(NamedTuple):
@@ -127,10 +127,11 @@ def architecture_graph(target: TargetNetwork) -> ArchitectureGraph:
 
   Raises:
     InputError: the target has no hidden neurons, no graph (see `topology_of`),
-      or weights that are neither biases nor kernels (see `check_plain`).
+      or weights that are neither biases nor kernels between neurons with one
+      multiplier.
   """
   topology = topology_of(target)
-  check_plain(topology, "batches of several architectures")
+  _check_plain(topology)
   hidden = topology.hidden
   if hidden.start == hidden.stop:
     raise InputError(
@@ -145,6 +146,22 @@ def architecture_graph(target: TargetNetwork) -> ArchitectureGraph:
   for depth, space in enumerate(spaces):
     position[space] = depth
   return ArchitectureGraph(target, topology, kind, position)
+
+
+def _check_plain(topology: Topology) -> None:
+  """InputError unless every weight is a bias or a kernel, and every neuron a
+  vertex."""
+  what = "batches of several architectures"
+  for name, shape, axes in specs.leaves(topology.spec, topology.shapes):
+    try:
+      powers = [axis.power for axis in axes.single() if axis is not None]
+    except InputError as error:
+      raise InputError(f"{what}: weight {name}: {error}") from None
+    if sorted(powers) not in ([-1, 1], [1]) or powers == [1] and shape.ndim > 1:
+      raise InputError(
+        f"{what}: weight {name} has {shape.ndim} axes of powers {powers}, "
+        "expected a bias with one axis (power 1) or a kernel (powers -1 and 1)"
+      )
 
 
 def schema_of(architectures: Sequence[ArchitectureGraph]) -> TypeSchema:

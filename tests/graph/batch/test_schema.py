@@ -9,6 +9,7 @@ from scalegmn_jax.graph import topology
 from scalegmn_jax.graph.batch.schema import architecture_graph, schema_of
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
+from scalegmn_jax.targets.resnet import resnet
 
 
 def test_one_architecture_has_the_ids_of_its_topology():
@@ -75,3 +76,9 @@ def test_networks_without_hidden_neurons_are_refused():
     architecture_graph(mlp((3, 2)))
   with pytest.raises(InputError, match="no architectures"):
     schema_of([])
+
+
+def test_several_multipliers_are_refused_by_name():
+  message = r"batches .*: weight \S+: space '\S+' has \d multipliers per neuron"
+  with pytest.raises(InputError, match=message):
+    architecture_graph(resnet((4, 4, 1), widths=(2,)))
