@@ -138,7 +138,7 @@ def resnet(
   target = trace(
     apply,
     jax.eval_shape(init, jax.random.key(0)),
-    jax.ShapeDtypeStruct((2, *input_shape), float),
+    jax.eval_shape(lambda: jnp.zeros((2, *input_shape))),
     init=init,
     train=train if batch_norm else None,
     statistics=("mean", "variance"),

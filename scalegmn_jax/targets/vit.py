@@ -140,7 +140,7 @@ def vit(
   target = trace(
     apply,
     jax.eval_shape(init, jax.random.key(0)),
-    jax.ShapeDtypeStruct((2, *input_shape), float),
+    jax.eval_shape(lambda: jnp.zeros((2, *input_shape))),
     init=init,
     verify=False,
   )
