@@ -43,7 +43,8 @@ def test_symmetry(x64, target, count):
 @pytest.mark.parametrize("target", [RESNET, vit()])
 def test_description_rebuilds_the_target(target):
   again = make_target(target.description)
-  assert again.spec == target.spec
+  assert again.spec.spaces == target.spec.spaces
+  assert again.spec.axes == target.spec.axes
   weights, x = target.init(jax.random.key(2)), images(target)
   np.testing.assert_array_equal(
     again.apply(weights, x), target.apply(weights, x)
