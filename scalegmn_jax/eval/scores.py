@@ -17,7 +17,7 @@ from scalegmn_jax.base import (
 )
 from scalegmn_jax.inner.objective import evaluate_network
 from scalegmn_jax.symmetry import gauge
-from scalegmn_jax.symmetry.spec import trained
+from scalegmn_jax.symmetry.spec import keep_statistics, trained
 
 Array = np.ndarray | jax.Array
 
@@ -113,11 +113,8 @@ def _zero(
   where: Callable[[jax.Array], jax.Array],
 ) -> Weights:
   """Sets trained weights to zero."""
-  return jax.tree.map(
-    lambda axes, w: w if axes.statistic else jnp.where(where(w), 0, w),
-    spec.axes,
-    weights,
-  )
+  zeroed = jax.tree.map(lambda w: jnp.where(where(w), 0, w), weights)
+  return keep_statistics(spec, weights, zeroed)
 
 
 def score_row(
