@@ -145,7 +145,8 @@ def _with_statistics(
   """The spec with the weights marked that are running statistics."""
 
   def mark(path, axes):
-    parts = leaf_name(path).split("/")
+    # Names of PyTorch have dots in them.
+    parts = leaf_name(path).replace(".", "/").split("/")
     statistic = not {*statistics}.isdisjoint(parts)
     return dataclasses.replace(axes, statistic=statistic)
 

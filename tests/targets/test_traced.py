@@ -325,6 +325,21 @@ def test_ranges_of_traced_networks(residual):
   assert found["params/Conv_1/kernel"][0] > 0
 
 
+@pytest.mark.parametrize(
+  "name",
+  ["batch_stats/norm/var", "layer1.0.bn1.running_var", "net/~/norm/~/var_ema"],
+)
+def test_running_statistics_are_known_by_name(name):
+  def apply(p, x):
+    x = x @ p["w"] * jax.lax.rsqrt(p[name] + 1e-5).reshape(1, -1)
+    return jax.nn.relu(x) @ p["v"]
+
+  params = {"w": jnp.ones((3, 4)), name: jnp.ones(4), "v": jnp.ones((4, 2))}
+  target = sg.trace(apply, params, jnp.ones((2, 3)), verify=False)
+  found = {n for n, axes in target.spec.axes.items() if axes.statistic}
+  assert found == {name}
+
+
 def test_a_hundred_layers_take_seconds():
   layers = 100
 
