@@ -14,7 +14,8 @@ from scalegmn_jax.base import (
   SymmetrySpec,
   TargetNetwork,
 )
-from scalegmn_jax.graph.topology import BOTH, check_plain, topology_of
+from scalegmn_jax.graph.batch.schema import architecture_graph
+from scalegmn_jax.graph.topology import BOTH, topology_of
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
 from scalegmn_jax.targets.traced import trace
@@ -199,16 +200,16 @@ def one_weight(shape, *axes, groups=("scale",)):
     ),
   ],
 )
-def test_what_reads_plain_weights_only_refuses_others_by_name(target, message):
-  topology = topology_of(target)
-  assert_ranges_are_right(topology)
-  with pytest.raises(InputError, match=f"^prototypes: {message}") as error:
-    check_plain(topology, "prototypes")
+def test_batches_of_architectures_refuse_other_weights_by_name(target, message):
+  assert_ranges_are_right(topology_of(target))
+  message = f"^batches of several architectures: {message}"
+  with pytest.raises(InputError, match=message) as error:
+    architecture_graph(target)
   assert "\n" not in str(error.value)
 
 
 def test_plain_weights_are_not_refused(target):
-  check_plain(topology_of(target), "prototypes")
+  architecture_graph(target)
 
 
 def test_a_space_without_a_group_for_each_activation_is_refused():
