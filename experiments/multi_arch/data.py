@@ -23,6 +23,10 @@ from scalegmn_jax.zoo import parts as zoo_parts
 from scalegmn_jax.zoo.split import select_rows, split_zoo
 
 
+PART = "part"
+"""The column of metrics with the part of a network: train, val or test."""
+
+
 class MultiArchData(NamedTuple):
   """All networks of a run, numbered from 0 to N - 1.
 
@@ -145,11 +149,19 @@ def _split(
   *,
   trained: bool,
 ) -> dict[str, np.ndarray]:
-  """{part: rows} of one zoo."""
+  """{part: rows} of one zoo; its column `part` decides, if it has one."""
   skip_bad = config.zoo.skip_bad
   if not trained:
     rows = select_rows(files, "last", target.activations, skip_bad)
     return {"unseen": rows}
+  if PART in files.metrics:  # an architecture may have one training run
+    part = store.column(files, PART)
+    last = select_rows(files, "last", target.activations, skip_bad)
+    every = select_rows(files, None, target.activations, skip_bad)
+    return {
+      name: rows[part[rows] == name]
+      for name, rows in (("train", every), ("val", last), ("test", last))
+    }
   split = split_zoo(
     files,
     activations=target.activations,

@@ -16,8 +16,30 @@ from scalegmn_jax.io import input_errors, replace_file
 SUFFIXES = (".pt", ".pth", ".pth.tar", ".ckpt", ".bin")
 
 
-def load(path: Path) -> Any:
+class StandIn:
+  """In place of an object of a class that a file names.
+
+  No code of the class is found, imported or run.
+
+  Attributes:
+    args: what the object would be made of.
+    state: its attributes, as the file has them.
+  """
+
+  def __init__(self, *args: Any):
+    self.args, self.state = args, {}
+
+  def __setstate__(self, state: Any) -> None:
+    self.state = state
+
+
+def load(path: Path, *, stand_ins: bool = False) -> Any:
   """The content of a file: tensors, numbers and texts in containers.
+
+  Args:
+    path: the file.
+    stand_ins: whether objects of other classes, such as the config of a
+      training, become a `StandIn`; otherwise they are refused.
 
   Raises:
     InputError: no such file, a damaged one or one with other objects, or
@@ -27,8 +49,9 @@ def load(path: Path) -> Any:
   with input_errors(path, "a file of torch.save(model.state_dict())"):
     _check_zip(path)
     try:
+      known = [*_SCALARS, *(_stand_ins(torch, path) if stand_ins else ())]
       # Accuracies of a checkpoint are often scalars of numpy.
-      with torch.serialization.safe_globals(_SCALARS):
+      with torch.serialization.safe_globals(known):
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
       raise
@@ -109,6 +132,23 @@ _SCALARS = [
   *{type(np.dtype(dtype)) for dtype in _DTYPES},
 ]
 """What makes a scalar of numpy: no code, and no data but a number."""
+
+_SCALAR_NAMES = {
+  entry[1]
+  if isinstance(entry, tuple)
+  else f"{entry.__module__}.{entry.__name__}"
+  for entry in _SCALARS
+}
+
+
+def _stand_ins(torch: Any, path: Path) -> list[tuple[type, str]]:
+  """(stand-in, name) of each class and function that a file names."""
+  # PyTorch maps a class to one name, so that each name has a class of its own.
+  return [
+    (type("StandIn", (StandIn,), {}), name)
+    for name in torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    if name not in _SCALAR_NAMES
+  ]
 
 
 def _check_zip(path: Path) -> None:

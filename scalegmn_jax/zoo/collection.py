@@ -11,15 +11,19 @@ together from other zoos by hand.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from scalegmn_jax.base import InputError, TargetNetwork
+from scalegmn_jax import processes
+from scalegmn_jax.base import InputError, TargetNetwork, Weights
 from scalegmn_jax.data.images import Images
-from scalegmn_jax.io import write_text
+from scalegmn_jax.io import sync_folder, write_text
 from scalegmn_jax.zoo import cache, codec, parts, store
 
 
@@ -56,6 +60,43 @@ def read_collection(folder: str | os.PathLike[str]) -> list[Member]:
   if not members:
     raise InputError(f"{folder}: no zoo with {store.TARGET}, expected some")
   return members
+
+
+def write_collection(
+  folder: str | os.PathLike[str],
+  members: Iterable[tuple[TargetNetwork, Weights, pd.DataFrame]],
+) -> None:
+  """Writes a collection, which appears whole or not at all.
+
+  Args:
+    folder: absent or empty.
+    members: (target, weights with leaves [B, ...], B rows of metrics) of each
+      architecture, see `codec.write_networks`.
+
+  Raises:
+    InputError: the folder is not empty, a target without description, or
+      networks and metrics that do not fit.
+  """
+  folder = store.check_new(folder)
+  # A sibling: a rename is atomic within one file system only.
+  temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
+  try:
+    for number, (target, weights, metrics) in enumerate(members):
+      parts.describe(target)
+      codec.write_networks(
+        temporary / f"{number:05d}", target, weights, metrics
+      )
+    if not processes.is_first():
+      return
+    try:
+      os.replace(temporary, folder)
+    except OSError as error:
+      raise InputError(
+        f"{folder}: cannot be written: {error.strerror}"
+      ) from None
+    sync_folder(folder.parent)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def cached_collection(

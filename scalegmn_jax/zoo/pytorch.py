@@ -17,8 +17,9 @@ read.
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ import safetensors.numpy
 
 from scalegmn_jax.base import InputError, Networks, TargetNetwork, Weights
 from scalegmn_jax.files.formats import SAFETENSORS
-from scalegmn_jax.zoo import codec, state_dict
+from scalegmn_jax.zoo import codec, state_dict, store
 from scalegmn_jax.zoo.checkpoints import (
   PathLike,
   keeps_order,
@@ -41,7 +42,24 @@ FILE = "file"
 """The column of metrics that names the file of each network."""
 
 _ACTIVATION = "config.activation"
+_SHOWN = 5  # names of files in a line
 _LOG = logging.getLogger(__name__)
+
+
+class Checkpoint(NamedTuple):
+  """What a file says about a network.
+
+  Attributes:
+    state: the state dict.
+    columns: numbers and texts for the metrics of a zoo, by column.
+  """
+
+  state: state_dict.StateDict
+  columns: Mapping[str, Any] = {}
+
+
+Read = Callable[[Path], Checkpoint]
+"""A file -> its content; raises InputError for a file that has none."""
 
 
 def layers(path: PathLike, key: str | None = None) -> tuple[str, ...]:
@@ -86,7 +104,7 @@ def read_network(
     InputError: see `layers` and `state_dict.to_weights`.
   """
   kernels = state_dict.kernels(target)
-  arrays = _read(Path(path), kernels, order, key, eps)
+  arrays, _ = _read(Path(path), kernels, order, _reader(key), eps)
   return jax.tree.map(jnp.asarray, arrays)
 
 
@@ -174,8 +192,8 @@ def read_networks(
   """
   files = list_files(paths)
   index = _activations(target, activation, paths, files)
-  kernels = state_dict.kernels(target)
-  arrays = [_read(file, kernels, order, key, eps) for file in files]
+  kernels, read = state_dict.kernels(target), _reader(key)
+  arrays = [_read(file, kernels, order, read, eps)[0] for file in files]
   return Networks(_stack(arrays), jnp.array(index, jnp.int32))
 
 
@@ -190,13 +208,64 @@ def convert(
   key: str | None = None,
   eps: float = EPS,
   skip_bad: bool = False,
+  read: Read | None = None,
+  transform: Callable[[Weights], Weights] = lambda weights: weights,
+  on_file: Callable[[], Any] = lambda: None,
 ) -> None:
   """Converts networks saved by PyTorch to zoo files.
 
   Args:
     paths: see `read_networks`.
     target: the architecture.
-    folder: the zoo to write; absent or empty.
+    folder: the zoo to write; absent or empty. It appears whole or not at all.
+    activation: see `read_networks`; not if metrics have "config.activation".
+    order: see `read_networks`.
+    metrics: see `read_checkpoints`.
+    key: see `read_networks`.
+    eps: see `read_networks`.
+    skip_bad: see `read_checkpoints`.
+    read: see `read_checkpoints`.
+    transform: the weights of all networks, stacked -> the weights that are
+      written.
+    on_file: see `read_checkpoints`.
+
+  Raises:
+    InputError: see `read_checkpoints`; a folder that is not empty.
+  """
+  store.check_new(folder)
+  weights, metrics = read_checkpoints(
+    paths,
+    target,
+    activation,
+    order,
+    metrics,
+    key=key,
+    eps=eps,
+    skip_bad=skip_bad,
+    read=read,
+    on_file=on_file,
+  )
+  codec.write_networks(folder, target, transform(weights), metrics)
+
+
+def read_checkpoints(
+  paths: PathLike | Sequence[PathLike],
+  target: TargetNetwork,
+  activation: str | Sequence[str] | Mapping[str, str] | None = None,
+  order: Sequence[str] | None = None,
+  metrics: pd.DataFrame | None = None,
+  *,
+  key: str | None = None,
+  eps: float = EPS,
+  skip_bad: bool = False,
+  read: Read | None = None,
+  on_file: Callable[[], Any] = lambda: None,
+) -> tuple[Weights, pd.DataFrame]:
+  """Reads networks and their metrics, for a zoo.
+
+  Args:
+    paths: see `read_networks`.
+    target: the architecture.
     activation: see `read_networks`; not if metrics have "config.activation".
     order: see `read_networks`.
     metrics: columns of the zoo's metrics, such as "test_accuracy", one row per
@@ -208,11 +277,18 @@ def convert(
       on one side.
     key: see `read_networks`.
     eps: see `read_networks`.
-    skip_bad: leaves out networks with NaN or infinity, and says how many.
+    skip_bad: leaves out files that cannot be read, do not fit the target, or
+      hold NaN or infinity, and says how many.
+    read: reads a file; `key` is not used then. Columns that the files have and
+      `metrics` has not are added to it.
+    on_file: called once per file; may raise `Interrupted`.
+
+  Returns:
+    (weights with leaves [B, ...], B rows of metrics).
 
   Raises:
-    InputError: see `read_networks`; a folder that is not empty; metrics that do
-      not fit, or do not say which file they are of.
+    InputError: see `read_networks`; metrics that do not fit, or do not say
+      which file they are of; no good file.
   """
   files = list_files(paths)
   metrics = _metrics_of(metrics, paths, files)
@@ -225,44 +301,82 @@ def convert(
     paths, activation = files, list(metrics[_ACTIVATION])
   index = _activations(target, activation, paths, files)
   kernels = state_dict.kernels(target)
-  arrays, kept, bad = [], [], []
+  read = read or _reader(key)
+  arrays, found, kept = [], [], []
+  bad: list[tuple[Path, InputError]] = []
   for i, file in enumerate(files):
+    on_file()
     try:
-      arrays.append(_read(file, kernels, order, key, eps))
-      kept.append(i)
-    except state_dict.NotFiniteError:
+      network, columns = _read(file, kernels, order, read, eps)
+    except InputError as error:
       if not skip_bad:
         raise
-      bad.append(file.name)
-  if bad:
-    _LOG.warning(
-      "%d of %d networks are skipped, they hold NaN or infinity: %s%s",
-      len(bad), len(files), ", ".join(bad[:5]), ", ..." * (len(bad) > 5),
-    )  # fmt: skip
-  if not kept:
-    raise InputError(f"{files[0]}: NaN or infinity, as in all other networks")
+      bad.append((file, error))
+    else:
+      arrays.append(network)
+      found.append(columns)
+      kept.append(i)
+  _tell_bad(bad, len(files))
   columns = {
     "modeldir": [file.as_posix() for file in files],
     "step": 0,
   } | {name: metrics[name].to_numpy() for name in metrics}
   columns[_ACTIVATION] = np.array(target.activations)[index]
-  codec.write_networks(
-    folder, target, _stack(arrays), pd.DataFrame(columns).iloc[kept]
-  )
+  frame = pd.DataFrame(columns).iloc[kept]
+  read_columns = pd.DataFrame(found, index=frame.index)
+  new = [name for name in read_columns if name not in metrics]
+  return _stack(arrays), frame.assign(**{n: read_columns[n] for n in new})
+
+
+def _reader(key: str | None) -> Read:
+  """Reads the state dict in a file, see `load_state_dict`."""
+  return lambda path: Checkpoint(load_state_dict(path, key))
+
+
+def _tell_bad(bad: Sequence[tuple[Path, InputError]], count: int) -> None:
+  """Counts files that are left out on the log.
+
+  Args:
+    bad: each of them with the reason.
+    count: number of all files.
+
+  Raises:
+    InputError: there are no others.
+  """
+  if len(bad) == count:
+    raise InputError(f"all {count} files are bad, the first: {bad[0][1]}")
+  for what, is_kind in (
+    ("networks are skipped, they hold NaN or infinity", True),
+    ("files are skipped, they cannot be read", False),
+  ):
+    some = [
+      (file, error)
+      for file, error in bad
+      if isinstance(error, state_dict.NotFiniteError) is is_kind
+    ]
+    if some:
+      _LOG.warning(
+        "%d of %d %s: %s%s%s",
+        len(some), count, what,
+        ", ".join(file.name for file, _ in some[:_SHOWN]),
+        ", ..." * (len(some) > _SHOWN),
+        "" if is_kind else f"; the first: {some[0][1]}",
+      )  # fmt: skip
 
 
 def _read(
   path: Path,
   kernels: Sequence[state_dict.Kernel],
   order: Sequence[str] | None,
-  key: str | None,
+  read: Read,
   eps: float,
-) -> tuple[dict[str, np.ndarray], ...]:
-  """The weights in a file, on the host."""
-  state = load_state_dict(path, key)
-  return state_dict.to_arrays(
+) -> tuple[tuple[dict[str, np.ndarray], ...], Mapping[str, Any]]:
+  """(weights, columns) of a file, on the host."""
+  state, columns = read(path)
+  arrays = state_dict.to_arrays(
     state, kernels, order, path, has_order=keeps_order(path), eps=eps
   )
+  return arrays, columns
 
 
 def _stack(arrays: Sequence[tuple[dict[str, np.ndarray], ...]]) -> Weights:

@@ -96,6 +96,21 @@ def read_zoo(path: str | os.PathLike[str]) -> ZooFiles:
   return ZooFiles(weights, metrics, layout, path)
 
 
+def check_new(path: str | os.PathLike[str]) -> pathlib.Path:
+  """The full path of a zoo that will be written.
+
+  Args:
+    path: the folder.
+
+  Raises:
+    InputError: it exists and is not an empty folder.
+  """
+  path = pathlib.Path(os.path.expanduser(path)).resolve()
+  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    raise base.InputError(f"{path}: exists, expected no folder or an empty one")
+  return path
+
+
 def write_zoo(
   path: str | os.PathLike[str],
   weights: np.ndarray,
@@ -122,7 +137,7 @@ def write_zoo(
   """
   if not processes.is_first():
     return
-  path = _new_path(path)
+  path = check_new(path)
   weights = np.asarray(weights)
   _check_weights(weights, layout, f"{path}: weights", np.float32)
   metrics = _new_metrics(path, metrics, len(weights))
@@ -161,24 +176,12 @@ def complete_zoo(
   """
   if not processes.is_first():
     return
-  folder, path = pathlib.Path(folder), _new_path(path)
+  folder, path = pathlib.Path(folder), check_new(path)
   weights = formats.read_npy(folder / WEIGHTS)
   _check_weights(weights, layout, str(folder / WEIGHTS), np.float32)
   metrics = _new_metrics(path, metrics, len(weights))
   with _refused(path):
     _complete(folder, path, metrics, layout, description)
-
-
-def _new_path(path: str | os.PathLike[str]) -> pathlib.Path:
-  """The path of a zoo that will be written.
-
-  Raises:
-    InputError: there is something already.
-  """
-  path = pathlib.Path(os.path.expanduser(path)).resolve()
-  if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-    raise base.InputError(f"{path}: exists, expected no folder or an empty one")
-  return path
 
 
 def _new_metrics(

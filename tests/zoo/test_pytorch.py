@@ -432,8 +432,30 @@ def test_skipped_networks(saved, tmp_path, caplog):
   assert caplog.messages == [
     "1 of 2 networks are skipped, they hold NaN or infinity: 0.safetensors"
   ]
-  with pytest.raises(InputError, match="NaN or infinity, as in all"):
+  with pytest.raises(
+    InputError, match="all 1 files are bad, the first: .*l2.b"
+  ):
     pytorch.convert(paths[:1], target, tmp_path / "new", skip_bad=True)
+
+
+def test_skipped_files(saved, tmp_path, caplog):
+  target = mlp((3, 4, 2))
+  other = saved(random(chain(("0",), [(2, 3)])), "a.safetensors")
+  paths = [other, saved(spoiled(), "b.safetensors")]
+  pytorch.convert(paths, target, tmp_path / "zoo", skip_bad=True)
+  assert len(store.read_zoo(tmp_path / "zoo").weights) == 1
+  (line,) = caplog.messages
+  assert line.startswith(
+    "1 of 2 files are skipped, they cannot be read: a.safetensors; the first: "
+  )
+  assert line.endswith("expected 2, the layers of the target network")
+
+
+def test_a_zoo_in_the_way_is_noticed_before_files_are_read(tmp_path):
+  (tmp_path / "zoo").mkdir()
+  (tmp_path / "zoo" / "file").touch()
+  with pytest.raises(InputError, match="zoo: exists, expected no folder"):
+    pytorch.convert(tmp_path / "absent", mlp((3, 2)), tmp_path / "zoo")
 
 
 def test_files_that_do_not_fit(saved, tmp_path):

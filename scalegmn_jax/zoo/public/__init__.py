@@ -1,0 +1,1 @@
+"""Zoos of other programs as zoo files: a module per recipe, see `recipes`."""
