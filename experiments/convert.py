@@ -21,7 +21,8 @@ options of a recipe are in brackets.
 """
 
 import sys
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from experiments.runner import interrupt
 
@@ -32,7 +33,7 @@ from absl import flags
 
 from experiments.runner import command, progress
 from scalegmn_jax.base import InputError
-from scalegmn_jax.zoo import store
+from scalegmn_jax.zoo import codec, store
 from scalegmn_jax.zoo.public import recipes
 
 _NUMBERS = {"axes": int, "omegas": float}
@@ -79,12 +80,30 @@ def main(argv: list[str]) -> None:
   source = recipes.open_zoo(given["recipe"], given["path"], **options)
   with progress.bar("read", source.count) as advance:
     source.write(to, given["skip_bad"], advance)
-  zoos = [store.read_zoo(file.parent) for file in to.rglob(store.WEIGHTS)]
-  count = sum(len(files.weights) for files in zoos)
-  several = f", {len(zoos)} architectures" * (len(zoos) > 1)
-  progress.console.print(
-    f"{count} networks written to {given['to']}{several}", soft_wrap=True
-  )
+  say = progress.console.print
+  folders = sorted(file.parent for file in to.rglob(store.WEIGHTS))
+  count = sum(len(store.read_zoo(folder).weights) for folder in folders)
+  if folders == [to]:
+    say(f"{count} networks written to {given['to']}", soft_wrap=True)
+    target = " ".join(keys(codec.read_target(to).description))
+    say(f"read by --config.zoo.path={given['to']} {target}", soft_wrap=True)
+  else:
+    say(
+      f"{count} networks of {len(folders)} architectures written to "
+      f"{given['to']}",
+      soft_wrap=True,
+    )
+
+
+def keys(description: Mapping[str, Any]) -> list[str]:
+  """The keys of a config whose target is that of a zoo."""
+  if description.get("activation") != ["sine"]:
+    return ["--config.target.name=zoo"]
+  hidden = tuple(description["sizes"][1:-1])  # the configs of INRs
+  return [
+    f'--config.target.hidden="{hidden}"',
+    f"--config.target.omega={description['omega']}",
+  ]
 
 
 def _numbers(name: str, texts: list[str], kind: type) -> tuple:

@@ -76,8 +76,8 @@ def _target(prefix: str) -> dict[str, Key]:
   keys = {
     "name": Key(
       text(),
-      "architecture, see scalegmn_jax.targets.make_target; or module:function "
-      "of one's own, (input_shape, classes) -> target",
+      "architecture, see scalegmn_jax.targets.make_target; module:function of "
+      "one's own, (input_shape, classes) -> target; zoo: as zoo.path says",
     ),
     "activation": Key(
       either(activation, some_of(ACTIVATIONS)),

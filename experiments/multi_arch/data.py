@@ -22,7 +22,6 @@ from scalegmn_jax.zoo import codec, collection, store
 from scalegmn_jax.zoo import parts as zoo_parts
 from scalegmn_jax.zoo.split import select_rows, split_zoo
 
-
 PART = "part"
 """The column of metrics with the part of a network: train, val or test."""
 

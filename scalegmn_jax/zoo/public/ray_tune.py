@@ -108,10 +108,13 @@ def model_zoo(path: Path, *, steps: str = "") -> Source:
   }
   metrics["config.activation"] = [activations[f.parents[1]] for f in files]
 
+  # The checkpoints of a training follow each other.
+  results_of = functools.lru_cache(maxsize=1)(_results)
+
   def read(file: Path) -> pytorch.Checkpoint:
     trial = file.parents[1]
     _check_known(trial, params[trial])
-    result = _results(trial).get(_step(file.parent))
+    result = results_of(trial).get(_step(file.parent))
     if result is None:
       raise InputError(
         f"{trial / RESULTS}: no line with training_iteration "
@@ -201,12 +204,11 @@ def _target(params: Mapping[Path, Mapping[str, Any]]) -> TargetNetwork:
   size, widths, kernels, pools = _TYPES[name]
   activations = {_ACTIVATIONS[v["model::nlin"]] for v in known.values()}
   return cnn(
-    (*size, channels), widths, kernels, 1, 0, "flatten", 10,
+    (*size, channels), widths, kernels, 1, "VALID", "flatten", 10,
     tuple(sorted(activations)), pools, dense=(20,),
   )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=4)  # checkpoints of a training follow each other
 def _results(trial: Path) -> dict[int, dict[str, float]]:
   """{epoch: metrics} of a training."""
   file, results = trial / RESULTS, {}

@@ -167,10 +167,8 @@ def converted(
 
   def transform(weights: Weights) -> Weights:
     *layers, last = weights
-    last = {
-      "bias": last["bias"] * scale + shift,
-      "kernel": last["kernel"] * scale,
-    }
+    bias, kernel = np.asarray(last["bias"]), np.asarray(last["kernel"])
+    last = {"bias": bias * scale + shift, "kernel": kernel * scale}
     return convention.to_target(target, (*layers, last))
 
   return transform
