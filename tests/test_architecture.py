@@ -56,6 +56,7 @@ GUARDED = {
     "scalegmn_jax/zoo/pytorch.py",
   ),
   "torch": ("scalegmn_jax/files/pickled.py",),
+  "h5py": ("scalegmn_jax/zoo/public/vectorized.py",),
   "flax": (
     "scalegmn_jax/files/",
     "scalegmn_jax/gmn/modules.py",
