@@ -96,6 +96,13 @@ def load_multi_arch(config: ConfigDict) -> MultiArchData:
     name: np.concatenate([np.zeros(0, int), *arrays])
     for name, arrays in parts.items()
   }
+  if not (len(numbers["train"]) and len(numbers["val"])) or (
+    len(numbers["test"]) < 2
+  ):
+    raise InputError(
+      f"{config.zoo.path}: {', '.join(f'{len(n)} {k}' for k, n in numbers.items())}"
+      " networks, expected some for train and val, and two or more for test"
+    )
   in_train = np.zeros(start, bool)
   in_train[numbers["train"]] = True
   counts = ", ".join(f"{len(n)} {name}" for name, n in numbers.items())

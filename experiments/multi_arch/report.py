@@ -46,6 +46,11 @@ PADDING = 1000
 """Number of batches over which the share of padding is measured."""
 
 
+_CONSTANT = ("architecture", "constant")
+"""Methods whose predictions depend on the architecture alone."""
+
+_LEGEND = 40  # architectures of a picture that has a legend
+
 _TITLES = {
   "test": "held-out networks",
   "unseen": "unseen architectures",
@@ -236,11 +241,7 @@ def _scatter(
 ) -> Figure:
   """Predicted against true accuracy by architecture, for the first seed."""
   # Predictions that depend on the architecture alone are left out.
-  methods = [
-    method
-    for method, p in predictions.items()
-    if any(len(np.unique(v[0])) > len(data.names) for v in p.values.values())
-  ]
+  methods = [m for m in predictions if m not in _CONSTANT] or [*predictions]
   parts = [part for part in EVALUATED if len(data.true(part)) > 1]
   figure = Figure(figsize=(look.PAGE, 2.1 * len(methods) + 0.2))
   counts = {"training": len(data.parts["train"])}
@@ -274,8 +275,9 @@ def _scatter(
   for axis in axes[0]:
     for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
       handles.setdefault(name, handle)
-  axes[0, -1].legend(
-    handles.values(), handles.keys(), loc="upper left",
-    bbox_to_anchor=(1.02, 1), borderaxespad=0,
-  )  # fmt: skip
+  if len(handles) <= _LEGEND:
+    axes[0, -1].legend(
+      handles.values(), handles.keys(), loc="upper left",
+      bbox_to_anchor=(1.02, 1), borderaxespad=0,
+    )  # fmt: skip
   return figure

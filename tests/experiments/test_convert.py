@@ -146,7 +146,13 @@ def test_the_target_of_a_zoo_has_to_fit_the_images(tmp_path):
 def test_collections_with_parts_are_split_by_them(tmp_path):
   """One training run per architecture, as in the CNN Wild Park."""
   members = []
-  for width, part in ((2, "train"), (3, "train"), (4, "val"), (5, "test")):
+  for width, part in (
+    (2, "train"),
+    (3, "train"),
+    (4, "val"),
+    (5, "test"),
+    (6, "test"),
+  ):
     target = cnn((8, 8, 1), (width,), classes=3)
     rows = np.random.default_rng(0).normal(
       size=(2, codec.layout_of(target).size)
@@ -167,8 +173,22 @@ def test_collections_with_parts_are_split_by_them(tmp_path):
     for name, rows in data.parts.items()
   }
   assert found == {
-    "train": [1, 2, 1, 3], "val": [4], "test": [5], "unseen": []
+    "train": [1, 2, 1, 3], "val": [4], "test": [5, 6], "unseen": []
   }  # fmt: skip
+
+  for member in (tmp_path / "zoos").iterdir():
+    files = store.read_zoo(member)
+    metrics = files.metrics.assign(part="train")
+    target = codec.read_target(member)
+    weights = codec.to_weights(target, np.asarray(files.weights))
+    codec.write_networks(
+      tmp_path / "train" / member.name, target, weights, metrics
+    )
+  config.zoo.path = str(tmp_path / "train")
+  with pytest.raises(
+    InputError, match="10 train, 0 val, 0 test, 0 unseen netw"
+  ):
+    load_multi_arch(config)
 
 
 @pytest.mark.parametrize(

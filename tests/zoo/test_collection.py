@@ -107,6 +107,35 @@ def test_broken_descriptions(folder, text, message):
     collection.read_collection(folder)
 
 
+def network(target):
+  """(target, weights, metrics) of one network of zeros."""
+  row = np.zeros((1, codec.layout_of(target).size), np.float32)
+  metrics = store.pd.DataFrame(
+    {"modeldir": ["a"], "step": [0], "config.activation": ["relu"]}
+  )
+  return target, codec.to_weights(target, row), metrics
+
+
+def test_written_collections_are_read(tmp_path):
+  collection.write_collection(tmp_path / "all", map(network, TARGETS))
+  read = collection.read_collection(tmp_path / "all")
+  assert [m.target.description for m in read] == [
+    t.description for t in TARGETS
+  ]
+  with pytest.raises(InputError, match="all: exists, expected no folder or an"):
+    collection.write_collection(tmp_path / "all", map(network, TARGETS))
+
+
+def test_a_collection_is_written_whole_or_not_at_all(tmp_path):
+  def members():
+    yield network(TARGETS[0])
+    yield network(TARGETS[1]._replace(description={}))
+
+  with pytest.raises(InputError, match="target has an empty description"):
+    collection.write_collection(tmp_path / "all", members())
+  assert not list(tmp_path.iterdir())
+
+
 def test_missing_collection(tmp_path):
   with pytest.raises(InputError, match="no such folder"):
     collection.read_collection(tmp_path / "none")
