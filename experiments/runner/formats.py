@@ -75,6 +75,7 @@ EXPERIMENTS = {"mixed": "multi_arch"}
 
 ADDED: dict[str, Any] = {
   "model.dtype": "float32",
+  "probes.count": 128,
   "target.dense": (),
   "target.pool_size": 1,
   "target.pool_type": "max",
@@ -82,6 +83,7 @@ ADDED: dict[str, Any] = {
   "targets.cnn.pool_size": 1,
   "targets.cnn.pool_type": "max",
   "tracker": "",
+  "train.budget": "operations",
   "train.seeds": (),
   "zoo.axes": (),
   "zoo.offset": 0.0,
