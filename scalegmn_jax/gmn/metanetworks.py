@@ -107,6 +107,7 @@ def operator(
   classes: int = 0,
   probes: int = PROBES,
   class_combinations: bool = False,
+  basis: int = 0,
 ) -> Operator:
   """A ScaleGMN that edits networks: θ' = θ + Δ(θ), equivariant.
 
@@ -125,12 +126,17 @@ def operator(
       then equivariant to the order of outputs as well, and prototypes have an
       output per class, see `prototypes.label_reader`. 0: output k is class k.
     probes: number of learned inputs on which the outputs of a network show its
-      classes; requires `prototypes` and `classes`. They begin as noise, or as
-      images, which is far better, with `prototypes.data_init.init_from_data`.
+      classes, or the factors of its basis; requires `prototypes`, and `classes`
+      or `basis`. They begin as noise, or as images, which is far better, with
+      `prototypes.data_init.init_from_data`.
     class_combinations: networks have some of the classes, or several classes at
       one output, and the prototypes depend on the combination; requires
       `prototypes` and `classes`. φ contains the weights of the target once more
       for every class and for every pair of classes.
+    basis: number of learned changes of the prototypes, each with a factor that
+      is read from the answers of the network to the probes, see `probes`; so
+      what is written depends on what the network computes. Requires
+      `prototypes`. φ contains the weights of the target once more for each.
 
   Raises:
     InputError: an argument is out of its range, or has no effect in this
@@ -143,6 +149,7 @@ def operator(
   at_least("prototypes", prototypes, 0)
   at_least("classes", classes, 0)
   at_least("probes", probes, 1)
+  at_least("basis", basis, 0)
   if class_combinations and classes < 2:
     raise InputError(
       f"class_combinations is True with classes={classes}, expected at least 2 "
@@ -153,36 +160,44 @@ def operator(
     "classes": classes,
     "probes": probes,
     "class_combinations": class_combinations,
+    "basis": basis,
   }
   refuse_unused(vars(options) | writing, acting_groups(target.spec))
   model = vars(options) | {"step": step} | writing
   if dtype == Options.dtype:
     del model["dtype"]  # files and folders of earlier versions have none
+  if not basis:
+    del model["basis"]
   connectivity, read = _graph_of(target, options, classes)
   if prototypes and classes:
     check_outputs(connectivity.topology)
-  reader = writer = None
+  reader = writer = prober = None
+  if basis:
+    check_target(target, connectivity.topology.shapes)
+    prober = Prober(dtype, probes, target.input_shape, FEATURES * width)
   if classes:
     reader = ClassReader(
       dtype, target.apply, target.input_shape, classes, probes,
       class_combinations,
     )  # fmt: skip
   if prototypes:
-    writer = Prototypes(dtype, prototypes, reader)
+    writer = Prototypes(dtype, prototypes, reader, basis, prober)
   body = _body(options, writes=True)
   module: Any = modules.Operator(dtype, body, step, writer)
 
   @one_program
   def init(key):
     ones, features = read(_ones(connectivity.topology.shapes), 0)
-    return module.init(key, connectivity, features, ones, 0)["params"]
+    asked = ask(target, ones, 0)
+    return module.init(key, connectivity, features, ones, 0, asked)["params"]
 
   @full_precision
   def apply(params, weights, activation: jax.Array | int = 0):
     wide, features = read(weights, activation)
     updates = module.apply(
-      {"params": params}, connectivity, features, wide, activation
-    )
+      {"params": params}, connectivity, features, wide, activation,
+      ask(target, wide, activation),
+    )  # fmt: skip
 
     def add(weight, wide, update):
       return (wide + update).astype(jnp.result_type(weight))

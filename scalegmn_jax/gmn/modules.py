@@ -165,8 +165,8 @@ class Operator(Module):
   Attributes:
     body: message passing.
     step: initial α.
-    prototypes: (connectivity, features, x, weights, activation) -> (weights,
-      gates), see `prototypes.writer.Prototypes`; None to update only.
+    prototypes: (connectivity, features, x, weights, activation, ask) ->
+      (weights, gates), see `prototypes.writer.Prototypes`; None to update only.
   """
 
   body: Body
@@ -180,6 +180,7 @@ class Operator(Module):
     features: GraphFeatures,
     weights: Weights,
     activation: jax.Array | int,
+    ask: Any = None,
   ) -> Weights:
     topology = connectivity.topology
     x, e = self.body(connectivity, features)
@@ -204,7 +205,7 @@ class Operator(Module):
     if self.prototypes is None:
       return updates
     written, gates = self.prototypes(
-      connectivity, features, x, weights, activation
+      connectivity, features, x, weights, activation, ask
     )
     return jax.tree.map(
       lambda g, new, w, u: g * (new - w) + (1 - g) * u,

@@ -88,12 +88,16 @@ def unused(
   m = {
     **{field.name: field.default for field in dataclasses.fields(Options)},
     **{"prototypes": 0, "classes": 0},
-    **{"probes": PROBES, "class_combinations": False},
+    **{"probes": PROBES, "class_combinations": False, "basis": 0},
     **model,
   }
   without_labels = (
     (m["prototypes"] == 0, "with prototypes=0"),
     (m["classes"] == 0, "with classes=0"),
+  )
+  without_answers = (
+    (m["prototypes"] == 0, "with prototypes=0"),
+    (m["classes"] == 0 and m["basis"] == 0, "with classes=0 and basis=0"),
   )
   without_messages = ((alone, "with probes and depth=0"),)
   without_backward = (
@@ -108,7 +112,8 @@ def unused(
       ("backward", Options.backward, without_backward),
       ("symmetry", Options.symmetry, without_messages),
       ("edge_block", Options.edge_block, without_messages),
-      ("probes", PROBES, without_labels),
+      ("probes", PROBES, without_answers),
+      ("basis", 0, without_answers[:1]),
       ("class_combinations", False, without_labels),
     )
     if m[name] != default and any(idle for idle, _ in conditions)
