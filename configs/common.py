@@ -308,6 +308,7 @@ def amortized(config: ConfigDict) -> None:
   config.model.classes = 0
   config.model.probes = 128
   config.model.class_combinations = False
+  config.model.basis = 0
   train(config)
   config.train.learning_rate = 3e-2
   config.train.batch_images = 128

@@ -74,6 +74,7 @@ EXPERIMENTS = {"mixed": "multi_arch"}
 """Renamed experiments: {format 1: format 2}."""
 
 ADDED: dict[str, Any] = {
+  "model.basis": 0,
   "model.dtype": "float32",
   "probes.count": 128,
   "target.dense": (),

@@ -31,43 +31,38 @@ at an output that has none of it, 0."""
 
 
 def init_from_data(
-  operator: Operator,
-  target: TargetNetwork,
-  networks: Networks,
-  images: np.ndarray,
-  seed: int,
-  *,
-  prototypes: int,
-  classes: int,
-  probes: int,
-  basis: int = 0,
+  operator: Operator, networks: Networks, images: np.ndarray, seed: int
 ) -> Operator:
   """The same operator with another `init`: part of φ is computed from data.
 
-  With classes, probes begin as images, drawn at random. Each class begins as a cluster of
-  probes (spectral, by how often networks put two of them at the same output),
-  so that no two classes begin alike. If there are several prototypes, each
-  begins as a cluster of networks (k-means of their `label_reader.confidence`),
-  so that networks with different labels do not share one. No labels are used.
+  With classes, probes begin as images, drawn at random. Each class begins as a
+  cluster of probes (spectral, by how often networks put two of them at the same
+  output), so that no two classes begin alike. If there are several prototypes,
+  each begins as a cluster of networks (k-means of their
+  `label_reader.confidence`), so that networks with different labels do not
+  share one. No labels are used.
 
   With a basis, its probes begin as in `probes.init_from_inputs`. Without
   classes, each prototype begins as a training network, drawn at random.
 
   Args:
-    operator: from `metanetworks.operator`.
-    target: the architecture of the networks.
+    operator: from `metanetworks.operator`. Without prototypes, or without
+      classes and basis, it is returned unchanged.
     networks: training networks [B].
     images: training images [N, ...], or other inputs of the networks.
     seed: of the random draws.
-    prototypes, classes, probes, basis: the arguments with which the operator
-      was made. Without prototypes, or without classes and basis, it is returned
-      unchanged.
 
   Raises:
-    InputError: fewer images than probes, probes than classes, or networks than
-      prototypes.
+    InputError: an operator that another function made; fewer images than
+      probes, probes than classes, or networks than prototypes.
   """
-  if prototypes and basis:
+  target, model = operator.target, operator.model
+  if target is None or model is None:
+    raise InputError("operator: expected one of metanetworks.operator")
+  prototypes, classes, probes = (
+    model[name] for name in ("prototypes", "classes", "probes")
+  )
+  if prototypes and model.get("basis"):
     operator = init_from_inputs(
       operator, images, seed, probes=probes, path=("prototypes", PROBER)
     )

@@ -143,7 +143,6 @@ class FixedGauge(NamedTuple):
     )
     return convert.scale(topology, weights, receiving, sending)
 
-
   def between_slots(
     self,
     topology: Topology,

@@ -39,9 +39,7 @@ def begin(networks, images, target=TARGET, **arguments):
   """(operator, the same with `init` from data)."""
   arguments = {"classes": 4, "probes": PROBES} | arguments
   plain = sg.operator(target, width=4, depth=1, **arguments)
-  return plain, data_init.init_from_data(
-    plain, target, networks, images, 0, **arguments
-  )
+  return plain, data_init.init_from_data(plain, networks, images, 0)
 
 
 def test_each_kind_of_network_begins_with_its_own_prototype(networks, images):
