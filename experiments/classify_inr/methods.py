@@ -14,12 +14,11 @@ from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.inr.data import InrSplit, fold_phases, shift_phases
 from experiments.inr.methods import jobs_by_method
+from experiments.readers import READERS, Reading
 from experiments.runner.experiment import TrainingJob
 from scalegmn_jax import devices
 from scalegmn_jax.base import Functional, Params, Weights
-from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.batched import ReadFn
-from scalegmn_jax.gmn import probes
 from scalegmn_jax.saved import save_functional
 from scalegmn_jax.symmetry import measure, phase
 from scalegmn_jax.training import augmentation
@@ -31,54 +30,56 @@ class Method(NamedTuple):
   """How a functional reads INRs and is trained.
 
   Attributes:
-    symmetry: one of `symmetry_levels.SYMMETRIES`.
+    reader: one of `readers.READERS`.
     augmented: whether training networks are augmented.
     phases: "folded"; "fitted", as the fit left them; or "shifted" by up to half
       a turn, at random in training and as fitted in the test.
-    reads: "messages", "probes", whose answers have no phases, or "both".
   """
 
-  symmetry: str
+  reader: str
   augmented: bool
   phases: str = "folded"
-  reads: str = "messages"
 
 
 METHODS = {
-  "plain": Method("target", False),
-  "augmented": Method("target", True),
-  "unfolded": Method("target", True, "fitted"),
-  "shifted": Method("target", True, "shifted"),
-  "probes": Method("target", True, "fitted", "probes"),
-  "both": Method("target", True, reads="both"),
-  "permutation": Method("permutation", True),
-  "mlp": Method("mlp", True),
+  "plain": Method("scalegmn", False),
+  "augmented": Method("scalegmn", True),
+  "unfolded": Method("scalegmn", True, "fitted"),
+  "shifted": Method("scalegmn", True, "shifted"),
+  **{
+    # Answers to probes have no phases.
+    name: Method(name, True, "fitted" if name == "probes" else "folded")
+    for name in READERS
+    if name not in ("scalegmn", "forward", "bidirectional")
+  },
 }
 
 SYMMETRY_NETWORKS = 64
 """Test networks on which symmetry errors are measured."""
 
 
+def _reading(config: ConfigDict, inrs: InrSplit) -> Reading:
+  """What the functionals of a run are made for: a logit per class."""
+  # Baselines standardize their input: by the weights as they will read them.
+  folded = fold_phases(inrs.target, inrs.train.networks).weights
+  # Probes begin as random points of the images.
+  points = np.random.RandomState(config.seed).uniform(
+    inrs.grid.min(0), inrs.grid.max(0), (config.probes.count, 2)
+  )
+  return Reading(
+    inrs.target, folded, points, int(inrs.train.pictures.label.max()) + 1,
+    config.model.to_dict(), config.probes.count, config.seed,
+  )  # fmt: skip
+
+
 def make_functionals(
   config: ConfigDict, inrs: InrSplit
 ) -> dict[str, Functional]:
   """{method: functional with a logit per class}."""
-  # Baselines standardize their input: by the weights as they will read them.
-  folded = fold_phases(inrs.target, inrs.train.networks).weights
-  # Probes begin as random points of the images.
-  low, high = inrs.grid.min(0), inrs.grid.max(0)
-  points = np.random.RandomState(config.seed).uniform(
-    low, high, (config.probes.count, 2)
-  )
+  reading = _reading(config, inrs)
   functionals = {}
   for name in tuple(config.methods):
-    model = _model(config, inrs, name)
-    functional = symmetry_levels.functional_with_symmetry(
-      METHODS[name].symmetry, model, inrs.target, folded
-    )
-    functional = probes.init_from_inputs(
-      functional, points, config.seed, probes=model["probes"]
-    )
+    functional = READERS[METHODS[name].reader].make(reading)
     if METHODS[name].phases == "folded":
       functional = phase.fold_before(
         functional, inrs.target.spec, config.target.omega
@@ -117,7 +118,10 @@ def make_jobs(
         "val_accuracy": scores.correct.mean(),
       }
 
+    arguments = READERS[METHODS[method].reader].arguments
+
     def save(folder, params):
+      assert arguments is not None
       networks = inrs.train.networks
       if METHODS[method].phases == "folded":
         networks = fold_phases(inrs.target, networks)
@@ -126,29 +130,17 @@ def make_jobs(
         inrs.train.pictures.pixels.shape[1:],
       )  # fmt: skip
       save_functional(
-        folder / name, inrs.target, _model(config, inrs, method), params,
+        folder / name, inrs.target, arguments(_reading(config, inrs)), params,
         about=about,
       )  # fmt: skip
 
     return TrainingJob(
       functionals[method], objective, data, validate,
       config.steps.get(method, config.train.steps),
-      config.seed, save if METHODS[method].symmetry == "target" else None,
-      learning_rate,
+      config.seed, None if arguments is None else save, learning_rate,
     )  # fmt: skip
 
   return jobs_by_method(config, make_job)
-
-
-def _model(config: ConfigDict, inrs: InrSplit, method: str) -> dict[str, Any]:
-  """Arguments of `metanetworks.functional`."""
-  reads = METHODS[method].reads
-  model = config.model.to_dict()
-  model["outputs"] = int(inrs.train.pictures.label.max()) + 1
-  model["probes"] = config.probes.count if reads != "messages" else 0
-  if reads == "probes":
-    model["depth"] = 0
-  return model
 
 
 def _augment(

@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.predict_accuracy.methods import PROBING
+from experiments.readers import PROBING
 from experiments.runner import progress
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.data.images import Images

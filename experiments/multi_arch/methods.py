@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 
 from experiments.multi_arch.data import MultiArchData
 from experiments.predict_accuracy.methods import (
-  PROBING,
   count_parameters,
   predict_seeds,
 )
+from experiments.readers import PROBING
 from scalegmn_jax.base import BatchFunctional, Params
 from scalegmn_jax.baselines import standardized, statistics
 from scalegmn_jax.data.images import Images

@@ -17,7 +17,8 @@ from experiments.multi_arch.data import (
   load_multi_arch,
   make_targets,
 )
-from experiments.predict_accuracy.methods import PROBING, regression_validation
+from experiments.predict_accuracy.methods import regression_validation
+from experiments.readers import PROBING
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import BatchFunctional, Params

@@ -13,35 +13,17 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.predict_accuracy.data import AccuracyData, LabelledNetworks
+from experiments.readers import READERS, Reading
 from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
 from scalegmn_jax import batched
-from scalegmn_jax.base import Functional, Networks, Params, TargetNetwork
-from scalegmn_jax.baselines import statistics, symmetry_levels
+from scalegmn_jax.base import Networks, Params, TargetNetwork
+from scalegmn_jax.baselines import statistics
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import regression_metrics
-from scalegmn_jax.gmn import probes
 from scalegmn_jax.saved import save_functional
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training.objectives import REGRESSION
-
-READERS: Mapping[str, Mapping[str, Any]] = {
-  "bidirectional": {"bidirectional": True},
-  "forward": {"bidirectional": False},
-  "probes": {"bidirectional": False, "depth": 0},
-  "both": {"bidirectional": False},
-}
-"""{method that is invariant: arguments of its functional}."""
-
-PROBING = ("probes", "both")
-"""Methods that read answers to probes, alone or beside messages."""
-
-SYMMETRY = {
-  **dict.fromkeys(READERS, "target"),
-  "permutation": "permutation",
-  "mlp": "mlp",
-}
-"""{method that is a metanetwork: its symmetry}, see `symmetry_levels`."""
 
 
 class AccuracyPredictions(NamedTuple):
@@ -63,44 +45,30 @@ class AccuracyPredictions(NamedTuple):
   selected: Sequence[float | str | None] = ()
 
 
-def _model_arguments(config: ConfigDict, method: str) -> dict[str, Any]:
-  """Keyword arguments of the functional of a method."""
-  return {
-    **config.model.to_dict(),
-    **READERS.get(method, {}),
-    "probes": config.probes.count if method in PROBING else 0,
-  }
-
-
-def build_functional(
+def reading_of(
   config: ConfigDict,
-  method: str,
   target: TargetNetwork,
   train: LabelledNetworks,
   images: Images,
-) -> Functional:
-  """The functional of a method, a key of `SYMMETRY`.
+) -> Reading:
+  """What the functionals of a run are made for.
 
   Args:
     config: of the run.
-    method: a key of `SYMMETRY`.
     target: the architecture.
     train: the training networks.
     images: their images; probes begin as training images.
   """
-  model = _model_arguments(config, method)
-  functional = symmetry_levels.functional_with_symmetry(
-    SYMMETRY[method], model, target, train.networks.weights
-  )
-  return probes.init_from_inputs(
-    functional, images.train_x, config.seed, probes=model["probes"]
-  )
+  return Reading(
+    target, train.networks.weights, images.train_x, 1, config.model.to_dict(),
+    config.probes.count, config.seed,
+  )  # fmt: skip
 
 
 def vary_job(
   config: ConfigDict,
   method: str,
-  target: TargetNetwork,
+  reading: Reading,
   networks: Networks,
   job: TrainingJob,
 ) -> list[dict[str, TrainingJob]]:
@@ -110,8 +78,12 @@ def vary_job(
   networks, are.
   """
 
-  def save(name: str) -> Callable[[Path, Params], Any]:
-    model = _model_arguments(config, method)
+  target, arguments = reading.target, READERS[method].arguments
+
+  def save(name: str) -> Callable[[Path, Params], Any] | None:
+    if arguments is None:
+      return None
+    model = arguments(reading)
 
     def write(folder, params):
       objective = f"{config.loss.name} of the test accuracy"
@@ -130,7 +102,7 @@ def vary_job(
       groups[-1][name] = job._replace(
         seed=seed,
         learning_rate=rate,
-        save=save(name) if method in READERS else None,
+        save=save(name),
       )
   return groups
 

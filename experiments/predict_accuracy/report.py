@@ -9,19 +9,15 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from experiments.predict_accuracy.data import AccuracyData, LabelledNetworks
-from experiments.predict_accuracy.methods import PROBING, AccuracyPredictions
+from experiments.predict_accuracy.methods import AccuracyPredictions
+from experiments.readers import PROBING, READERS
 from experiments.runner import pictures as look
 from experiments.runner import select
 from experiments.runner.experiment import Outcome, Table
 from scalegmn_jax.eval import regression_metrics
 
 LABELS = {
-  "bidirectional": "ScaleGMN, bidirectional",
-  "forward": "ScaleGMN, forward",
-  "probes": "probes",
-  "both": "ScaleGMN, forward, and probes",
-  "permutation": "permutation-only GMN",
-  "mlp": "flat MLP",
+  **{name: reader.label for name, reader in READERS.items()},
   "statistics": "layer statistics",
   "balanced statistics": "layer statistics, balanced",
   "constant": "constant: training mean",

@@ -223,8 +223,9 @@ def functional(
   """A ScaleGMN that reads networks: θ -> [outputs], invariant.
 
   It reads by messages, by answers to probes, or by both. What it reads by
-  probes alone is invariant under every symmetry of the function, and any
-  target can be read that computes on an array of real numbers.
+  probes alone is invariant under every symmetry of the function, any target can
+  be read that computes on an array of real numbers, and φ fits all of them with
+  inputs of this shape and as many outputs.
 
   Args:
     target: the architecture.

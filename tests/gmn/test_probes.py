@@ -77,6 +77,17 @@ def test_probes_alone_need_no_graph():
   assert functional.apply(params, weights).shape == (2,)
 
 
+def test_parameters_of_probes_alone_fit_every_architecture():
+  """With inputs and outputs of the same shapes."""
+  first, second = (
+    metanetworks.functional(TARGETS[name], depth=0, **SMALL)
+    for name in ("cnn", "resnet")
+  )
+  params = first.init(jax.random.key(0))
+  weights = TARGETS["resnet"].init(jax.random.key(1))
+  assert jnp.isfinite(second.apply(params, weights)).all()
+
+
 def test_without_probes_parameters_are_as_before():
   functional = metanetworks.functional(TARGETS["cnn"], width=4)
   params = jax.eval_shape(functional.init, jax.random.key(0))
