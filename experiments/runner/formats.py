@@ -84,9 +84,14 @@ ADDED: dict[str, Any] = {
   "tracker": "",
   "train.seeds": (),
   "zoo.axes": (),
+  "zoo.epochs_per_call": 1,
+  "zoo.init": "siren",
   "zoo.offset": 0.0,
   "zoo.omega": (),
+  "zoo.schedule": "cosine",
+  "zoo.shared_init": False,
   "zoo.skip_bad": False,
+  "zoo.stop_psnr": 0.0,
 }
 """{key: default} of the keys that format 1 does not have.
 
