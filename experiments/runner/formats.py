@@ -74,7 +74,14 @@ EXPERIMENTS = {"mixed": "multi_arch"}
 """Renamed experiments: {format 1: format 2}."""
 
 ADDED: dict[str, Any] = {
+  "edit": "dilation",
   "model.dtype": "float32",
+  "ood.name": "",
+  "ood.path": "",
+  "ood.test_images": 200,
+  "ood.zoo": "",
+  "refit.learning_rates": (1e-3, 3e-3, 1e-2),
+  "refit.steps": (),
   "target.dense": (),
   "target.pool_size": 1,
   "target.pool_type": "max",

@@ -108,6 +108,52 @@ class _Settings(NamedTuple):
   pixels: jax.Array
 
 
+def pixel_fit(
+  target: TargetNetwork,
+  optimizer: Callable[[Any], optax.GradientTransformation],
+  *,
+  batch_size: int,
+  vmap_size: int | None = None,
+  passes: int = 1,
+  stop: float | None = None,
+) -> fits.Fit:
+  """A trainer of networks on pictures, each network on a picture of its own.
+
+  The settings of a network have an attribute `pixels` [P, C]. In place of
+  images and labels `Fit.epoch` gets the coordinates [P, 2] and the numbers [P]
+  of the pixels. The loss is the mean squared error.
+
+  Args:
+    target: 2 inputs and C outputs.
+    optimizer: settings of one network -> its optimizer.
+    batch_size: pixels per step.
+    vmap_size: networks trained side by side, see `inner.fit.fit`.
+    passes: over the pixels in one call, see `inner.fit.fit`.
+    stop: the mean squared error at which a network stops, see `inner.fit.fit`.
+  """
+
+  def loss(network, x, rows, settings, key):
+    del key
+    return _error(target, network, x, settings.pixels[rows]), network.weights
+
+  return fits.fit(
+    loss,
+    optimizer,
+    batch_size=batch_size,
+    vmap_size=vmap_size,
+    passes=passes,
+    stop=stop,
+  )
+
+
+def _error(
+  target: TargetNetwork, network: Network, x: jax.Array, pixels: jax.Array
+) -> jax.Array:
+  """The mean squared error of a network at coordinates x [P, 2]."""
+  rendered = target.apply(network.weights, x, network.activation)
+  return jnp.mean((rendered - pixels) ** 2)
+
+
 def cached_inrs(
   folder: Path,
   target: TargetNetwork,
@@ -186,16 +232,10 @@ def cached_inrs(
   xy = jnp.asarray(pics.coordinates(height, width))
   numbers = jnp.arange(count)
 
-  def loss(network, x, rows, settings, key):
-    del key
-    rendered = target.apply(network.weights, x, network.activation)
-    error = jnp.mean((rendered - settings.pixels[rows]) ** 2)
-    return error, network.weights
-
   steps = epochs * (count // batch_size)
   rate = SCHEDULES[schedule](learning_rate, steps)
-  trainer = fits.fit(
-    loss,
+  trainer = pixel_fit(
+    target,
     lambda _: optax.adam(rate),
     batch_size=batch_size,
     vmap_size=vmap_size,
@@ -211,7 +251,7 @@ def cached_inrs(
   @jax.jit
   def errors(networks, settings):
     return batched.map_networks(
-      lambda network, s: loss(network, xy, numbers, s, None)[0],
+      lambda network, s: _error(target, network, xy, s.pixels[numbers]),
       networks,
       settings,
     )
@@ -454,8 +494,7 @@ def _measured_psnr(
 
   def error(grid: jax.Array, item: tuple[Network, jax.Array]) -> jax.Array:
     network, pixels = item
-    rendered = target.apply(network.weights, grid, network.activation)
-    return jnp.mean((rendered - pixels) ** 2)
+    return _error(target, network, grid, pixels)
 
   pixels = pictures.pixels.reshape(size, height * width, channels)
   errors = batched.apply_batched(error)(
