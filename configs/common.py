@@ -302,6 +302,12 @@ def full_model(config: ConfigDict) -> None:
   model_edge_block(config)
 
 
+def probes(config: ConfigDict) -> None:
+  """What methods with probes read."""
+  config.probes = ConfigDict()
+  config.probes.count = 128
+
+
 def train(config: ConfigDict) -> None:
   """The training of the metanetwork, without the number of steps."""
   config.train = ConfigDict()

@@ -136,6 +136,15 @@ _ZOO_TRAINING = {
   ),
 }
 
+PROBES = Key(BATCH, "learned inputs whose outputs the methods with probes read")
+"""The key `probes.count`."""
+
+BUDGET = Key(
+  one_of("operations", "steps"),
+  "what all metanetworks have as much of as the first one",
+)
+"""The key `train.budget`."""
+
 KEYS: dict[str, Key] = {
   "experiment": Key(text(), "a folder of experiments/, or a.dotted.module"),
   "seed": Key(SEED, "of all random draws that have no seed of their own"),

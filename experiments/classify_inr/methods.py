@@ -19,6 +19,7 @@ from scalegmn_jax import devices
 from scalegmn_jax.base import Functional, Params, Weights
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.batched import ReadFn
+from scalegmn_jax.gmn import probes
 from scalegmn_jax.saved import save_functional
 from scalegmn_jax.symmetry import measure, phase
 from scalegmn_jax.training import augmentation
@@ -34,11 +35,13 @@ class Method(NamedTuple):
     augmented: whether training networks are augmented.
     phases: "folded"; "fitted", as the fit left them; or "shifted" by up to half
       a turn, at random in training and as fitted in the test.
+    reads: "messages", "probes", whose answers have no phases, or "both".
   """
 
   symmetry: str
   augmented: bool
   phases: str = "folded"
+  reads: str = "messages"
 
 
 METHODS = {
@@ -46,6 +49,8 @@ METHODS = {
   "augmented": Method("target", True),
   "unfolded": Method("target", True, "fitted"),
   "shifted": Method("target", True, "shifted"),
+  "probes": Method("target", True, "fitted", "probes"),
+  "both": Method("target", True, reads="both"),
   "permutation": Method("permutation", True),
   "mlp": Method("mlp", True),
 }
@@ -60,10 +65,19 @@ def make_functionals(
   """{method: functional with a logit per class}."""
   # Baselines standardize their input: by the weights as they will read them.
   folded = fold_phases(inrs.target, inrs.train.networks).weights
+  # Probes begin as random points of the images.
+  low, high = inrs.grid.min(0), inrs.grid.max(0)
+  points = np.random.RandomState(config.seed).uniform(
+    low, high, (config.probes.count, 2)
+  )
   functionals = {}
   for name in tuple(config.methods):
+    model = _model(config, inrs, name)
     functional = symmetry_levels.functional_with_symmetry(
-      METHODS[name].symmetry, _model(config, inrs), inrs.target, folded
+      METHODS[name].symmetry, model, inrs.target, folded
+    )
+    functional = probes.init_from_inputs(
+      functional, points, config.seed, probes=model["probes"]
     )
     if METHODS[name].phases == "folded":
       functional = phase.fold_before(
@@ -112,11 +126,13 @@ def make_jobs(
         inrs.train.pictures.pixels.shape[1:],
       )  # fmt: skip
       save_functional(
-        folder / name, inrs.target, _model(config, inrs), params, about=about
-      )
+        folder / name, inrs.target, _model(config, inrs, method), params,
+        about=about,
+      )  # fmt: skip
 
     return TrainingJob(
-      functionals[method], objective, data, validate, config.train.steps,
+      functionals[method], objective, data, validate,
+      config.steps.get(method, config.train.steps),
       config.seed, save if METHODS[method].symmetry == "target" else None,
       learning_rate,
     )  # fmt: skip
@@ -124,10 +140,15 @@ def make_jobs(
   return jobs_by_method(config, make_job)
 
 
-def _model(config: ConfigDict, inrs: InrSplit) -> dict[str, Any]:
+def _model(config: ConfigDict, inrs: InrSplit, method: str) -> dict[str, Any]:
   """Arguments of `metanetworks.functional`."""
-  classes = int(inrs.train.pictures.label.max()) + 1
-  return config.model.to_dict() | {"outputs": classes}
+  reads = METHODS[method].reads
+  model = config.model.to_dict()
+  model["outputs"] = int(inrs.train.pictures.label.max()) + 1
+  model["probes"] = config.probes.count if reads != "messages" else 0
+  if reads == "probes":
+    model["depth"] = 0
+  return model
 
 
 def _augment(

@@ -21,6 +21,8 @@ LABELS = {
   "augmented": "ScaleGMN, augmented",
   "unfolded": "ScaleGMN, augmented, phases not folded",
   "shifted": "ScaleGMN, augmented, phases shifted at random",
+  "probes": "probes, augmented",
+  "both": "ScaleGMN and probes, augmented",
   "permutation": "permutation-only GMN, augmented",
   "mlp": "flat MLP, augmented",
 }

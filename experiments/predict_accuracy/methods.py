@@ -18,16 +18,26 @@ from experiments.runner.experiment import TrainingJob
 from scalegmn_jax import batched
 from scalegmn_jax.base import Functional, Networks, Params, TargetNetwork
 from scalegmn_jax.baselines import statistics, symmetry_levels
+from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import regression_metrics
+from scalegmn_jax.gmn import probes
 from scalegmn_jax.saved import save_functional
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training.objectives import REGRESSION
 
-SCALEGMN = ("bidirectional", "forward")
-"""Methods that are a ScaleGMN."""
+READERS: Mapping[str, Mapping[str, Any]] = {
+  "bidirectional": {"bidirectional": True},
+  "forward": {"bidirectional": False},
+  "probes": {"bidirectional": False, "depth": 0},
+  "both": {"bidirectional": False},
+}
+"""{method that is invariant: arguments of its functional}."""
+
+PROBING = ("probes", "both")
+"""Methods that read answers to probes, alone or beside messages."""
 
 SYMMETRY = {
-  **dict.fromkeys(SCALEGMN, "target"),
+  **dict.fromkeys(READERS, "target"),
   "permutation": "permutation",
   "mlp": "mlp",
 }
@@ -55,10 +65,11 @@ class AccuracyPredictions(NamedTuple):
 
 def _model_arguments(config: ConfigDict, method: str) -> dict[str, Any]:
   """Keyword arguments of the functional of a method."""
-  model = config.model.to_dict()
-  if method in SCALEGMN:
-    model["bidirectional"] = method == "bidirectional"
-  return model
+  return {
+    **config.model.to_dict(),
+    **READERS.get(method, {}),
+    "probes": config.probes.count if method in PROBING else 0,
+  }
 
 
 def build_functional(
@@ -66,13 +77,23 @@ def build_functional(
   method: str,
   target: TargetNetwork,
   train: LabelledNetworks,
+  images: Images,
 ) -> Functional:
-  """The functional of a method, a key of `SYMMETRY`."""
-  return symmetry_levels.functional_with_symmetry(
-    SYMMETRY[method],
-    _model_arguments(config, method),
-    target,
-    train.networks.weights,
+  """The functional of a method, a key of `SYMMETRY`.
+
+  Args:
+    config: of the run.
+    method: a key of `SYMMETRY`.
+    target: the architecture.
+    train: the training networks.
+    images: their images; probes begin as training images.
+  """
+  model = _model_arguments(config, method)
+  functional = symmetry_levels.functional_with_symmetry(
+    SYMMETRY[method], model, target, train.networks.weights
+  )
+  return probes.init_from_inputs(
+    functional, images.train_x, config.seed, probes=model["probes"]
   )
 
 
@@ -85,7 +106,7 @@ def vary_job(
 ) -> list[dict[str, TrainingJob]]:
   """Copies of a job: for each seed, {name: job} of each learning rate.
 
-  Jobs of a ScaleGMN save their functional, and what `networks`, the training
+  Jobs of invariant functionals save them, and what `networks`, the training
   networks, are.
   """
 
@@ -109,7 +130,7 @@ def vary_job(
       groups[-1][name] = job._replace(
         seed=seed,
         learning_rate=rate,
-        save=save(name) if method in SCALEGMN else None,
+        save=save(name) if method in READERS else None,
       )
   return groups
 

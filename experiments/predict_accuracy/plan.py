@@ -39,6 +39,8 @@ KEYS: dict[str, Key] = {
     "rows of the table; metanetworks get the FLOPs of the first one",
   ),
   "loss.name": Key(keys.REGRESSION_LOSS, "of the prediction"),
+  "probes.count": keys.PROBES,
+  "train.budget": keys.BUDGET,
   "train.seeds": Key(keys.SEEDS, "of φ; config.seed: of the zoo and its split"),
   "zoo.more": Key(
     several(text(), 0), "folders of more networks of the same architecture"
@@ -105,7 +107,7 @@ def plan(config: ConfigDict) -> Plan:
   train_data = devices.replicate((data.train.networks, data.train.accuracies))
 
   functionals = {
-    method: methods.build_functional(config, method, target, data.train)
+    method: methods.build_functional(config, method, target, data.train, images)
     for method in config.methods
     if method in methods.SYMMETRY
   }
@@ -119,7 +121,7 @@ def plan(config: ConfigDict) -> Plan:
   jobs: dict[str, list[dict[str, TrainingJob]]] = {}
   for method, functional in functionals.items():
     steps = config.train.steps
-    if functional is not reference:
+    if functional is not reference and config.train.budget == "operations":
       steps = symmetry_levels.equal_steps(
         steps, reference, functional, objective, train_data,
         at_least=config.train.warmup + 1,
@@ -148,7 +150,7 @@ def plan(config: ConfigDict) -> Plan:
         predict = functools.partial(
           methods.predict_with_functional, read, best, networks
         )
-        if method in methods.SCALEGMN:
+        if method in methods.READERS:
           error = measure.output_error(read, target)
           key = jax.random.key(config.seed)
           errors[method] = float(error(best[0].params, networks, key))

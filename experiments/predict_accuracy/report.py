@@ -18,6 +18,8 @@ from scalegmn_jax.eval import regression_metrics
 LABELS = {
   "bidirectional": "ScaleGMN, bidirectional",
   "forward": "ScaleGMN, forward",
+  "probes": "probes",
+  "both": "ScaleGMN, forward, and probes",
   "permutation": "permutation-only GMN",
   "mlp": "flat MLP",
   "statistics": "layer statistics",
