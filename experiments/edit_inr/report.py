@@ -126,10 +126,10 @@ def outcome(
     f"The INRs render their images to {psnr:.1f} dB",
   ]
   if "worth" in best:
-    lines.append(
-      f"{label(best)} is worth {best['worth']} steps of tuned Adam"
-      + (f", in 1/{best['faster']:.3g} of the time" if "faster" in best else "")
-    )
+    line = f"{label(best)} is worth {best['worth']} steps of tuned Adam"
+    if "faster" in best:
+      line += f", which take {best['faster']:.3g} times as long"
+    lines.append(line)
   examples = inr_report.first_of_each_class(inrs.test)
   gallery = {
     "image": inrs.test.pictures.pixels,
