@@ -50,7 +50,8 @@ def check(config: ConfigDict) -> None:
 
 def preview(config: ConfigDict) -> list[Work]:
   """The work of a run; finds mistakes before it begins."""
-  return inr_methods.preview(config, metanetworks.operator)
+  parts = inr_methods.preview(config, metanetworks.operator)
+  return parts + ([refit.preview(config)] if config.refit.steps else [])
 
 
 def label(row: Mapping[str, Any]) -> str:

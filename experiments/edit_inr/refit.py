@@ -17,7 +17,9 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.bench.machine import median_seconds
+from experiments.build import work
 from experiments.edit_inr.data import EditData
+from experiments.inr.data import make_target
 from experiments.runner import progress
 from scalegmn_jax.base import Networks
 from scalegmn_jax.inner import fit as fits
@@ -136,6 +138,21 @@ def refit(
       for end, rate in zip(steps, chosen, strict=True)
     ],
     seconds,
+  )
+
+
+def preview(config: ConfigDict) -> build.Work:
+  """The work of `refit`, if the grid of learning rates does not grow."""
+  c, images = config.refit, build.build_images(config)
+  target = make_target(config, images)
+  height, width, _ = images.train_x.shape[1:]
+  unseen = config.ood.test_images if config.ood.name else 0
+  networks = len(c.learning_rates) * VAL_NETWORKS + config.zoo.test_images
+  steps = max(c.steps) * (networks + unseen)
+  return build.Work(
+    "Adam",
+    f"{steps:,} steps of one network",
+    lambda: 3 * steps * height * width * work.image_flops(target),
   )
 
 
