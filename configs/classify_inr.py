@@ -11,6 +11,8 @@ Variants, after a colon, separated by commas:
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
   fashion_mnist  Fashion-MNIST, 28x28; images as for mnist.
   large          MNIST by SIRENs 2-128-128-128-1.
+  dws            after mnist or fashion_mnist: fitted as the public INRs of DWS.
+  shared_init    one initialization for all networks instead of one each.
   tiny           the same path in seconds, for tests.
 """
 
@@ -103,5 +105,7 @@ VARIANTS = {
   "mnist": _mnist,
   "fashion_mnist": _fashion_mnist,
   "large": _large,
+  "dws": common.inr_dws,
+  "shared_init": common.inr_shared_init,
   "tiny": _tiny,
 }

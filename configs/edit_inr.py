@@ -3,14 +3,18 @@
   python -m experiments.run --config=configs/edit_inr.py
 
 SIRENs are fitted, one per image; an operator edits their weights so that they
-render the dilated image. The operator in operator.npz edits weights with folded
-phases (scalegmn_jax.symmetry.phase.fold).
+render the dilated image, or another edit. The operator in operator.npz edits
+weights with folded phases (scalegmn_jax.symmetry.phase.fold).
 
 Variants, after a colon, separated by commas:
   (none)         8x8 digits from scikit-learn, no download.
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
   fashion_mnist  Fashion-MNIST, 28x28; images as for mnist.
+  full           after mnist or fashion_mnist: rows of Adam from each network's
+                 own weights, and a column of the other image set.
   large          MNIST by SIRENs 2-128-128-128-1.
+  dws            after mnist or fashion_mnist: fitted as the public INRs of DWS.
+  shared_init    one initialization for all networks instead of one each.
   tiny           the same path in seconds, for tests.
 """
 
@@ -30,6 +34,7 @@ def get_config(variants: str = ""):
   config.train.weight_decay = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 100
+  config.edit = "dilation"
   config.methods = (
     "forward", "bidirectional", "permutation", "mlp", "constant",
   )  # fmt: skip
@@ -39,6 +44,16 @@ def get_config(variants: str = ""):
   config.learning_rates.permutation = (3e-3,)
   config.learning_rates.mlp = (3e-4, 1e-3, 3e-3)
   config.learning_rates.constant = (1e-3, 1e-2)
+  # Rows of Adam, from each network's own weights.
+  config.refit = ConfigDict()
+  config.refit.steps = ()
+  config.refit.learning_rates = (1e-3, 3e-3, 1e-2)
+  # Networks of images that no operator is trained on.
+  config.ood = ConfigDict()
+  config.ood.name = ""
+  config.ood.path = ""
+  config.ood.zoo = ""
+  config.ood.test_images = 200
   return common.compose(config, VARIANTS, variants, __file__)
 
 
@@ -52,6 +67,12 @@ def _mnist(config):
 def _fashion_mnist(config):
   _mnist(config)
   config.data.name = "fashion_mnist"
+
+
+def _full(config):
+  config.refit.steps = (5, 10, 25, 50, 100)
+  unseen = {"mnist": "fashion_mnist", "fashion_mnist": "mnist"}
+  config.ood.name = unseen.get(config.data.name, "")
 
 
 def _large(config):
@@ -80,6 +101,9 @@ def _tiny(config):
 VARIANTS = {
   "mnist": _mnist,
   "fashion_mnist": _fashion_mnist,
+  "full": _full,
   "large": _large,
+  "dws": common.inr_dws,
+  "shared_init": common.inr_shared_init,
   "tiny": _tiny,
 }

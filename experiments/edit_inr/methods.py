@@ -70,8 +70,8 @@ def make_jobs(
     edit: {method: the operator mapped over networks}.
     render: networks -> the images that they render.
   """
-  target, dilated = data.inrs.target, data.dilated
-  grid, pixels = data.inrs.grid, dilated["train"]
+  target, edited = data.inrs.target, data.edited
+  grid, pixels = data.inrs.grid, edited["train"]
   device_data = devices.replicate(
     (
       data.networks["train"],
@@ -88,13 +88,13 @@ def make_jobs(
     def validate(params):
       rendered = render(edit[method](params, data.networks["val"]))
       return {
-        "val_objective": float(_image_errors(rendered, dilated["val"]).mean())
+        "val_objective": float(_image_errors(rendered, edited["val"]).mean())
       }
 
     def save(folder, params):
       about = build.about(
-        config, target, data.networks["train"], "squared error of the dilation",
-        dilated["train"].shape[1:],
+        config, target, data.networks["train"],
+        f"squared error of the {config.edit}", edited["train"].shape[1:],
       )  # fmt: skip
       save_operator(
         folder / name, target, _model(config, method), params, about=about
@@ -113,32 +113,42 @@ def _image_errors(images: np.ndarray, expected: np.ndarray) -> np.ndarray:
   return ((images - expected) ** 2).mean((1, 2, 3))
 
 
-def mean_image(data: EditData) -> np.ndarray:
-  """The mean dilated training image, once per test network.
+def mean_image(data: EditData) -> dict[str, np.ndarray]:
+  """{population: the mean edited training image, once per network}.
 
-  It has the least error among all constant images.
+  It has the least error among all single images, which is as far as one
+  network in place of all could get.
   """
-  dilated = data.dilated
-  return np.broadcast_to(dilated["train"].mean(0), dilated["test"].shape)
+  mean = data.edited["train"].mean(0)
+  return {
+    name: np.broadcast_to(mean, population.edited.shape)
+    for name, population in data.populations.items()
+  }
 
 
 def image_row(
-  images: np.ndarray, dilated: np.ndarray, dilated_inr: np.ndarray
+  data: EditData, images: Mapping[str, np.ndarray], edited_inr: np.ndarray
 ) -> dict[str, Any]:
   """The numbers of a row: errors of the images that networks render.
 
   Args:
-    images: [B, H, W, C].
-    dilated: the dilated images.
-    dilated_inr: dilations of the images that the unedited networks render.
+    data: the populations and their edited images.
+    images: {population: [B, H, W, C]}.
+    edited_inr: edits of the images that the unedited test networks render.
   """
-  errors = _image_errors(images, dilated)
-  return {
-    "mse": float(errors.mean()),
-    "std": float(errors.std()),
-    "psnr": float(pictures.psnr(errors).mean()),
-    "mse_inr": float(_image_errors(images, dilated_inr).mean()),
+  errors = {
+    name: _image_errors(images[name], population.edited)
+    for name, population in data.populations.items()
   }
+  row = {
+    "mse": float(errors["test"].mean()),
+    "std": float(errors["test"].std()),
+    "psnr": float(pictures.psnr(errors["test"]).mean()),
+    "mse_inr": float(_image_errors(images["test"], edited_inr).mean()),
+  }
+  if "unseen" in errors:
+    row["mse_unseen"] = float(errors["unseen"].mean())
+  return row
 
 
 def operator_row(
