@@ -29,6 +29,8 @@ def get_config(variants: str = ""):
   common.inr_zoo(config)
   common.inr_digits(config)
   common.full_model(config)
+  config.probes = ConfigDict()
+  config.probes.basis = 256
   common.train(config)
   config.train.batch_networks = 16
   config.train.weight_decay = 1e-3
@@ -36,14 +38,19 @@ def get_config(variants: str = ""):
   config.train.eval_every = 100
   config.edit = "dilation"
   config.methods = (
-    "forward", "bidirectional", "permutation", "mlp", "constant",
+    "forward", "bidirectional", "basis", "both", "permutation", "mlp",
+    "constant",
   )  # fmt: skip
   config.learning_rates = ConfigDict()
   config.learning_rates.forward = (3e-3,)
   config.learning_rates.bidirectional = (3e-3,)
+  config.learning_rates.basis = (3e-4, 1e-3)
+  config.learning_rates.both = (3e-4, 1e-3)
   config.learning_rates.permutation = (3e-3,)
   config.learning_rates.mlp = (3e-4, 1e-3, 3e-3)
   config.learning_rates.constant = (1e-3, 1e-2)
+  config.steps = ConfigDict()  # of methods that take others than train.steps
+  config.steps.basis = 4000
   # Rows of Adam, from each network's own weights.
   config.refit = ConfigDict()
   config.refit.steps = ()
@@ -62,6 +69,7 @@ def _mnist(config):
   config.data.name = "mnist"
   config.train.steps = 1500
   config.train.eval_every = 250
+  config.steps.basis = 12_000
 
 
 def _fashion_mnist(config):
@@ -93,7 +101,9 @@ def _tiny(config):
   common.tiny_inr_zoo(config)
   common.tiny_training(config)
   config.train.steps = 30
-  config.methods = ("bidirectional", "mlp", "constant")
+  config.steps.basis = 30
+  config.methods = ("bidirectional", "basis", "mlp", "constant")
+  config.learning_rates.basis = (1e-3,)
   config.learning_rates.mlp = (1e-3,)
   config.learning_rates.constant = (1e-3,)
 

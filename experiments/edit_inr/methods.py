@@ -1,6 +1,6 @@
 """Operators that edit INRs, their training and their measurement."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,11 +18,25 @@ from scalegmn_jax.baselines import constant, symmetry_levels
 from scalegmn_jax.batched import EditFn
 from scalegmn_jax.data import pictures
 from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.gmn.prototypes import data_init
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import rendering_objective
 
-SCALEGMN = ("forward", "bidirectional")
+SCALEGMN: Mapping[str, Mapping[str, Any]] = {
+  "forward": {"bidirectional": False},
+  "bidirectional": {"bidirectional": True},
+  "basis": {"bidirectional": False, "depth": 0},
+  "both": {"bidirectional": False},
+}
+"""{method: arguments of `metanetworks.operator` that differ from the config's}.
+Two of them write a learned network in a basis, see `WRITING`."""
+
+WRITING = ("basis", "both")
+"""Methods that write what answers to probes say, alone or beside messages."""
+
+CHOICE = "choice"
+"""The row of what is best for each network, see `choose`."""
 
 METHODS = (*SCALEGMN, "permutation", "mlp", "constant")
 
@@ -41,7 +55,11 @@ def make_operators(config: ConfigDict, data: EditData) -> dict[str, Operator]:
     if method == "constant":
       return constant.constant_operator(target)
     if method in SCALEGMN:
-      return metanetworks.operator(target, **_model(config, method))
+      operator = metanetworks.operator(target, **_model(config, data, method))
+      # Probes begin as pixels, prototypes as training networks.
+      return data_init.init_from_data(
+        operator, data.networks["train"], data.inrs.grid, config.seed
+      )
     return symmetry_levels.operator_with_symmetry(
       method, config.model.to_dict(), target, weights
     )
@@ -49,9 +67,16 @@ def make_operators(config: ConfigDict, data: EditData) -> dict[str, Operator]:
   return {method: make(method) for method in tuple(config.methods)}
 
 
-def _model(config: ConfigDict, method: str) -> dict[str, Any]:
+def _model(config: ConfigDict, data: EditData, method: str) -> dict[str, Any]:
   """Arguments of `metanetworks.operator` for a ScaleGMN."""
-  return config.model.to_dict() | {"bidirectional": method == "bidirectional"}
+  model = {**config.model.to_dict(), **SCALEGMN[method]}
+  if method in WRITING:
+    model |= {
+      "prototypes": 1,
+      "basis": config.probes.basis,
+      "probes": len(data.inrs.grid),
+    }
+  return model
 
 
 def make_jobs(
@@ -97,11 +122,12 @@ def make_jobs(
         f"squared error of the {config.edit}", edited["train"].shape[1:],
       )  # fmt: skip
       save_operator(
-        folder / name, target, _model(config, method), params, about=about
+        folder / name, target, _model(config, data, method), params, about=about
       )
 
     return TrainingJob(
-      operators[method], objective, device_data, validate, config.train.steps,
+      operators[method], objective, device_data, validate,
+      config.steps.get(method, config.train.steps),
       config.seed, save if method in SCALEGMN else None, learning_rate,
     )  # fmt: skip
 
@@ -111,6 +137,24 @@ def make_jobs(
 def _image_errors(images: np.ndarray, expected: np.ndarray) -> np.ndarray:
   """Mean squared error of each image: two [B, H, W, C] give [B]."""
   return ((images - expected) ** 2).mean((1, 2, 3))
+
+
+def choose(candidates: Sequence[np.ndarray], wanted: np.ndarray) -> np.ndarray:
+  """The images of the candidate that is best for each network.
+
+  What is wanted is the edit of what the network itself renders, so that the
+  choice needs no image; it is the same for all networks of one function.
+
+  Args:
+    candidates: images [B, H, W, C] of each.
+    wanted: edits of the images that the unedited networks render.
+
+  Returns:
+    Images [B, H, W, C].
+  """
+  images = np.stack(candidates)
+  errors = [_image_errors(i, wanted) for i in images]
+  return images[np.argmin(errors, 0), np.arange(len(wanted))]
 
 
 def mean_image(data: EditData) -> dict[str, np.ndarray]:

@@ -27,6 +27,9 @@ from scalegmn_jax.partial import NOTHING, Partial
 
 KEYS = {
   **inr_methods.keys_of(methods.METHODS),
+  "probes.basis": Key(
+    whole(1, 10**5), "changes with factors read from the answers at all pixels"
+  ),
   "edit": Key(one_of(*pictures.EDITS), "of the images that networks render"),
   "refit.steps": Key(
     several(whole(1, 10**6), 0), "rows of Adam on each network; (): none"
@@ -74,7 +77,7 @@ def plan(config: ConfigDict) -> Plan:
     original = {k: render(p.networks) for k, p in populations.items()}
     edited_inr = data.edit(original["test"])
 
-    def row(method, images):
+    def row(method, images) -> dict[str, Any]:
       return {"method": method} | methods.image_row(data, images, edited_inr)
 
     rows = [
@@ -82,6 +85,7 @@ def plan(config: ConfigDict) -> Plan:
       row("mean_image", methods.mean_image(data)),
     ]
     images = {"original": original["test"]}
+    found = {}
     for method in operators:
       progress.console.print(f"measure {label({'method': method})}")
       best = select_best(jobs[method], params)
@@ -102,8 +106,22 @@ def plan(config: ConfigDict) -> Plan:
           "learning_rate": best.job.learning_rate,
         }
       )
+      found[method] = edited
       if method in methods.SCALEGMN:
         images[method] = edited["test"]
+    candidates = {m: found[m] for m in found if m in methods.SCALEGMN}
+    if len(candidates) > 1:
+      candidates["original"] = original
+      chosen = {
+        k: methods.choose(
+          [c[k] for c in candidates.values()], data.edit(before)
+        )
+        for k, before in original.items()
+      }
+      seconds = sum(
+        r.get("seconds", 0) for r in rows if r["method"] in candidates
+      )
+      rows.append(row(methods.CHOICE, chosen) | {"seconds": seconds})
     if config.refit.steps:
       progress.console.print("measure Adam")
       adam = refit.refit(config, data, render, partial.of(refit.METHOD))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.edit_inr import refit
+from experiments.edit_inr import methods, refit
 from experiments.edit_inr.data import EditData
 from experiments.inr import report as inr_report
 from experiments.runner.experiment import Outcome, Table
@@ -20,6 +20,9 @@ LABELS = {
   "mean_image": "best single picture",
   "forward": "ScaleGMN, forward",
   "bidirectional": "ScaleGMN, bidirectional",
+  "basis": "basis, read by probes",
+  "both": "ScaleGMN, forward, and basis",
+  methods.CHOICE: "best ScaleGMN or original, for each",
   "permutation": "permutation-only GMN",
   "mlp": "flat MLP",
   "constant": "constant update",

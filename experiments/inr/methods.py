@@ -33,6 +33,7 @@ def keys_of(methods: Iterable[str]) -> Keys:
   return {
     "methods": Key(some_of(tuple(methods)), "rows of the table"),
     "learning_rates.*": Key(keys.RATES, "candidates; validation selects one"),
+    "steps.*": Key(whole(1), "of a method that takes others than train.steps"),
     # Seeds would not be told apart from learning rates in the table.
     "train.seeds": Key(EMPTY, "none: the seed is config.seed"),
     "zoo.train_images": Key(whole(1), "the first training images"),

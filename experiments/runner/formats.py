@@ -81,6 +81,7 @@ ADDED: dict[str, Any] = {
   "ood.path": "",
   "ood.test_images": 200,
   "ood.zoo": "",
+  "probes.basis": 256,
   "probes.count": 128,
   "refit.learning_rates": (1e-3, 3e-3, 1e-2),
   "refit.steps": (),

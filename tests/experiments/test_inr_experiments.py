@@ -9,6 +9,7 @@ import pytest
 
 from configs import classify_inr, edit_inr
 from experiments.edit_inr import data as edit_data
+from experiments.edit_inr import methods as edit_methods
 from experiments.edit_inr import plan as edit_plan
 from experiments.edit_inr import report as edit_report
 from experiments.inr import data as inr_data
@@ -184,3 +185,11 @@ def test_gallery_has_a_picture_for_each_network():
   assert len(images) == 6
   np.testing.assert_array_equal(images[1], pixels[1, ..., 0])
   np.testing.assert_array_equal(images[5], np.minimum(2 * pixels[2, ..., 0], 1))
+
+
+def test_the_best_candidate_of_each_network():
+  wanted = np.zeros((3, 2, 2, 1))
+  first = np.array([0.1, 0.5, 0.3]).reshape(3, 1, 1, 1) + wanted
+  second = np.array([0.2, 0.1, -0.1]).reshape(3, 1, 1, 1) + wanted
+  chosen = edit_methods.choose([first, second], wanted)
+  np.testing.assert_allclose(chosen[:, 0, 0, 0], [0.1, 0.1, -0.1])
