@@ -11,6 +11,8 @@ Variants, after a colon, separated by commas:
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
   fashion_mnist  Fashion-MNIST, 28x28; images as for mnist.
   large          MNIST by SIRENs 2-128-128-128-1.
+  dws            after mnist or fashion_mnist: fitted as the public INRs of DWS.
+  shared_init    one initialization for all networks instead of one each.
   tiny           the same path in seconds, for tests.
 """
 
@@ -27,19 +29,26 @@ def get_config(variants: str = ""):
   common.full_model(config)
   config.model.bidirectional = False  # outputs depend on the forward pass alone
   config.model.depth = 3  # as many layers as the SIRENs have
+  common.probes(config)
   common.train(config)
   config.train.batch_networks = 32
   config.train.weight_decay = 1e-2
   config.train.steps = 1000
   config.train.eval_every = 100
-  config.methods = ("plain", "augmented", "unfolded", "permutation", "mlp")
+  config.methods = (
+    "plain", "augmented", "unfolded", "probes", "both", "permutation", "mlp",
+  )  # fmt: skip
   config.learning_rates = ConfigDict()
   config.learning_rates.plain = (3e-3,)
   config.learning_rates.augmented = (3e-3,)
   config.learning_rates.unfolded = (3e-3,)
   config.learning_rates.shifted = (3e-3,)
+  config.learning_rates.probes = (3e-3,)
+  config.learning_rates.both = (3e-3,)
   config.learning_rates.permutation = (3e-3,)
   config.learning_rates.mlp = (3e-4, 1e-3)
+  config.steps = ConfigDict()  # of methods that take others than train.steps
+  config.steps.probes = 10_000
   config.augment = ConfigDict()  # see scalegmn_jax.training.augmentation
   config.augment.rotation = 10.0
   config.augment.scale = 1.1
@@ -56,9 +65,12 @@ def _mnist(config):
   config.target.omega = 12.0
   config.zoo.epochs = 100
   config.zoo.learning_rate = 2e-2
-  config.methods = ("plain", "augmented", "permutation", "mlp")
+  config.methods = (
+    "plain", "augmented", "probes", "both", "permutation", "mlp",
+  )  # fmt: skip
   config.train.steps = 2000
   config.train.eval_every = 250
+  config.steps.probes = 20_000
 
 
 def _fashion_mnist(config):
@@ -84,7 +96,8 @@ def _tiny(config):
   common.tiny_inr_zoo(config)
   common.tiny_training(config)
   config.train.steps = 30
-  config.methods = ("shifted", "permutation", "mlp")
+  config.steps.probes = 30
+  config.methods = ("shifted", "both", "permutation", "mlp")
   config.learning_rates.mlp = (1e-3,)
 
 
@@ -92,5 +105,7 @@ VARIANTS = {
   "mnist": _mnist,
   "fashion_mnist": _fashion_mnist,
   "large": _large,
+  "dws": common.inr_dws,
+  "shared_init": common.inr_shared_init,
   "tiny": _tiny,
 }

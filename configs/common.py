@@ -227,8 +227,35 @@ def inr_zoo(config: ConfigDict) -> None:
   config.zoo.epochs = 50
   config.zoo.batch_size = 0
   config.zoo.learning_rate = 1e-2
+  # How they are initialized and trained, see scalegmn_jax.zoo.inrs.cached_inrs.
+  config.zoo.init = "siren"
+  config.zoo.shared_init = False
+  config.zoo.schedule = "cosine"
+  config.zoo.stop_psnr = 0.0
+  config.zoo.epochs_per_call = 1
   config.zoo.save_every = 512
   config.zoo.vmap_size = 0
+
+
+def inr_dws(config: ConfigDict) -> None:
+  """SIRENs fitted as the public MNIST and Fashion-MNIST INRs of DWS are.
+
+  Source: the class `INR` of github.com/AvivNavon/DWSNets, nn/inr.py, and its
+  issue 6.
+  """
+  config.target.omega = 30.0
+  config.zoo.init = "dws"
+  config.zoo.epochs = 1000
+  config.zoo.batch_size = 0
+  config.zoo.learning_rate = 5e-4
+  config.zoo.schedule = "constant"
+  config.zoo.stop_psnr = 40.0
+  config.zoo.epochs_per_call = 50
+
+
+def inr_shared_init(config: ConfigDict) -> None:
+  """SIRENs that all start from the same weights."""
+  config.zoo.shared_init = True
 
 
 def inr_images(config: ConfigDict) -> None:
@@ -275,6 +302,12 @@ def full_model(config: ConfigDict) -> None:
   model_edge_block(config)
 
 
+def probes(config: ConfigDict) -> None:
+  """What methods with probes read."""
+  config.probes = ConfigDict()
+  config.probes.count = 128
+
+
 def train(config: ConfigDict) -> None:
   """The training of the metanetwork, without the number of steps."""
   config.train = ConfigDict()
@@ -302,6 +335,7 @@ def amortized(config: ConfigDict) -> None:
   config.model.classes = 0
   config.model.probes = 128
   config.model.class_combinations = False
+  config.model.basis = 0
   train(config)
   config.train.learning_rate = 3e-2
   config.train.batch_images = 128

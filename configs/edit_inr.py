@@ -3,14 +3,18 @@
   python -m experiments.run --config=configs/edit_inr.py
 
 SIRENs are fitted, one per image; an operator edits their weights so that they
-render the dilated image. The operator in operator.npz edits weights with folded
-phases (scalegmn_jax.symmetry.phase.fold).
+render the dilated image, or another edit. The operator in operator.npz edits
+weights with folded phases (scalegmn_jax.symmetry.phase.fold).
 
 Variants, after a colon, separated by commas:
   (none)         8x8 digits from scikit-learn, no download.
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
   fashion_mnist  Fashion-MNIST, 28x28; images as for mnist.
+  full           after mnist or fashion_mnist: rows of Adam from each network's
+                 own weights, and a column of the other image set.
   large          MNIST by SIRENs 2-128-128-128-1.
+  dws            after mnist or fashion_mnist: fitted as the public INRs of DWS.
+  shared_init    one initialization for all networks instead of one each.
   tiny           the same path in seconds, for tests.
 """
 
@@ -25,20 +29,38 @@ def get_config(variants: str = ""):
   common.inr_zoo(config)
   common.inr_digits(config)
   common.full_model(config)
+  config.probes = ConfigDict()
+  config.probes.basis = 256
   common.train(config)
   config.train.batch_networks = 16
   config.train.weight_decay = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 100
+  config.edit = "dilation"
   config.methods = (
-    "forward", "bidirectional", "permutation", "mlp", "constant",
+    "forward", "bidirectional", "basis", "both", "permutation", "mlp",
+    "constant",
   )  # fmt: skip
   config.learning_rates = ConfigDict()
   config.learning_rates.forward = (3e-3,)
   config.learning_rates.bidirectional = (3e-3,)
+  config.learning_rates.basis = (3e-4, 1e-3)
+  config.learning_rates.both = (3e-4, 1e-3)
   config.learning_rates.permutation = (3e-3,)
   config.learning_rates.mlp = (3e-4, 1e-3, 3e-3)
   config.learning_rates.constant = (1e-3, 1e-2)
+  config.steps = ConfigDict()  # of methods that take others than train.steps
+  config.steps.basis = 4000
+  # Rows of Adam, from each network's own weights.
+  config.refit = ConfigDict()
+  config.refit.steps = ()
+  config.refit.learning_rates = (1e-3, 3e-3, 1e-2)
+  # Networks of images that no operator is trained on.
+  config.ood = ConfigDict()
+  config.ood.name = ""
+  config.ood.path = ""
+  config.ood.zoo = ""
+  config.ood.test_images = 200
   return common.compose(config, VARIANTS, variants, __file__)
 
 
@@ -47,11 +69,18 @@ def _mnist(config):
   config.data.name = "mnist"
   config.train.steps = 1500
   config.train.eval_every = 250
+  config.steps.basis = 12_000
 
 
 def _fashion_mnist(config):
   _mnist(config)
   config.data.name = "fashion_mnist"
+
+
+def _full(config):
+  config.refit.steps = (5, 10, 25, 50, 100)
+  unseen = {"mnist": "fashion_mnist", "fashion_mnist": "mnist"}
+  config.ood.name = unseen.get(config.data.name, "")
 
 
 def _large(config):
@@ -72,7 +101,9 @@ def _tiny(config):
   common.tiny_inr_zoo(config)
   common.tiny_training(config)
   config.train.steps = 30
-  config.methods = ("bidirectional", "mlp", "constant")
+  config.steps.basis = 30
+  config.methods = ("bidirectional", "basis", "mlp", "constant")
+  config.learning_rates.basis = (1e-3,)
   config.learning_rates.mlp = (1e-3,)
   config.learning_rates.constant = (1e-3,)
 
@@ -80,6 +111,9 @@ def _tiny(config):
 VARIANTS = {
   "mnist": _mnist,
   "fashion_mnist": _fashion_mnist,
+  "full": _full,
   "large": _large,
+  "dws": common.inr_dws,
+  "shared_init": common.inr_shared_init,
   "tiny": _tiny,
 }

@@ -64,6 +64,7 @@ def get_config(variants: str = ""):
   config.zoo.fractions = (0.6, 0.15, 0.25)
   config.zoo.unseen = 4
   common.model(config)
+  common.probes(config)
   common.train(config)
   config.train.seeds = (0,)
   config.train.batch_networks = 16
@@ -74,6 +75,8 @@ def get_config(variants: str = ""):
   config.train.eval_every = 100
   config.methods = (
     "scalegmn",
+    "probes",
+    "both",
     "permutation",
     "statistics",
     "architecture",
@@ -101,7 +104,7 @@ def _tiny(config):
     ((4, 4), (1, 3), (4, 1), "flatten"),
     ((6,), (3,), (4,), "average"),
   )
-  config.methods = ("scalegmn", "architecture")
+  config.methods = ("scalegmn", "both", "architecture")
   config.zoo.size = 12
   config.zoo.save_every = 12
   config.zoo.epochs = (2,)

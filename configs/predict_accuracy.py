@@ -34,7 +34,9 @@ def get_config(variants: str = ""):
   config.zoo.step = -1
   config.zoo.fractions = (0.6, 0.15, 0.25)
   common.full_model(config)
+  common.probes(config)
   common.train(config)
+  config.train.budget = "operations"
   config.train.seeds = (0,)
   config.train.learning_rates = (3e-3, 1e-2)
   config.train.batch_networks = 16
@@ -44,6 +46,8 @@ def get_config(variants: str = ""):
   config.methods = (
     "bidirectional",
     "forward",
+    "probes",
+    "both",
     "permutation",
     "mlp",
     "statistics",
@@ -102,7 +106,7 @@ def _tiny(config):
   common.tiny_training(config)
   config.train.steps = 30
   common.tiny_target(config)
-  config.methods = ("forward", "mlp", "statistics", "constant")
+  config.methods = ("forward", "both", "mlp", "statistics", "constant")
   config.train.learning_rates = ()
 
 

@@ -157,11 +157,7 @@ def train(
   ):  # fmt: skip
     if value < 1:
       raise InputError(f"{name} is {value}, expected at least 1")
-  initialized = init_from_data(
-    operator, target, data.networks, data.images, seed,
-    prototypes=model["prototypes"], classes=model["classes"],
-    probes=model["probes"],
-  )  # fmt: skip
+  initialized = init_from_data(operator, data.networks, data.images, seed)
   begin, end = ramp
   objective = amortized_objective(
     operator, losses, batch_networks=batch_networks, batch_images=batch_images,

@@ -320,7 +320,7 @@ def _check_sizes(
   """
   count = sum(array.size for array in arrays.values())
   limits = {"width": count, "outputs": count, "depth": len(arrays)}
-  if model.get("prototypes"):
+  if model.get("prototypes", 1):  # functionals have probes without prototypes
     limits |= {"prototypes": count, "classes": count, "probes": count}
     if model.get("class_combinations"):  # a parameter per pair of classes
       limits["classes"] = math.isqrt(2 * count)

@@ -60,6 +60,7 @@ GUARDED = {
   "flax": (
     "scalegmn_jax/files/",
     "scalegmn_jax/gmn/modules.py",
+    "scalegmn_jax/gmn/probes.py",
     "scalegmn_jax/gmn/prototypes/label_reader.py",
     "scalegmn_jax/gmn/prototypes/writer.py",
     "scalegmn_jax/saved.py",

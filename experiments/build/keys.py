@@ -136,6 +136,9 @@ _ZOO_TRAINING = {
   ),
 }
 
+PROBES = Key(BATCH, "learned inputs whose outputs the methods with probes read")
+"""The key `probes.count`."""
+
 KEYS: dict[str, Key] = {
   "experiment": Key(text(), "a folder of experiments/, or a.dotted.module"),
   "seed": Key(SEED, "of all random draws that have no seed of their own"),
@@ -212,8 +215,11 @@ KEYS: dict[str, Key] = {
   "model.classes": Key(
     whole(0, 10**6), "of the images, if networks permute them; else 0"
   ),
-  "model.probes": Key(BATCH, "inputs whose outputs reveal the classes"),
+  "model.probes": Key(BATCH, "inputs whose outputs are read"),
   "model.class_combinations": Key(FLAG, "networks may merge or lack classes"),
+  "model.basis": Key(
+    whole(0, 10**5), "changes of prototypes, with factors read from probes"
+  ),
   # Its training.
   "train.seeds": Key(SEEDS, "of φ, one training each; (): config.seed"),
   "train.restarts": Key(

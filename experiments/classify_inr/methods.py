@@ -14,10 +14,10 @@ from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.inr.data import InrSplit, fold_phases, shift_phases
 from experiments.inr.methods import jobs_by_method
+from experiments.readers import READERS, Reading
 from experiments.runner.experiment import TrainingJob
 from scalegmn_jax import devices
 from scalegmn_jax.base import Functional, Params, Weights
-from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.batched import ReadFn
 from scalegmn_jax.saved import save_functional
 from scalegmn_jax.symmetry import measure, phase
@@ -30,41 +30,56 @@ class Method(NamedTuple):
   """How a functional reads INRs and is trained.
 
   Attributes:
-    symmetry: one of `symmetry_levels.SYMMETRIES`.
+    reader: one of `readers.READERS`.
     augmented: whether training networks are augmented.
     phases: "folded"; "fitted", as the fit left them; or "shifted" by up to half
       a turn, at random in training and as fitted in the test.
   """
 
-  symmetry: str
+  reader: str
   augmented: bool
   phases: str = "folded"
 
 
 METHODS = {
-  "plain": Method("target", False),
-  "augmented": Method("target", True),
-  "unfolded": Method("target", True, "fitted"),
-  "shifted": Method("target", True, "shifted"),
-  "permutation": Method("permutation", True),
-  "mlp": Method("mlp", True),
+  "plain": Method("scalegmn", False),
+  "augmented": Method("scalegmn", True),
+  "unfolded": Method("scalegmn", True, "fitted"),
+  "shifted": Method("scalegmn", True, "shifted"),
+  **{
+    # Answers to probes have no phases.
+    name: Method(name, True, "fitted" if name == "probes" else "folded")
+    for name in READERS
+    if name not in ("scalegmn", "forward", "bidirectional")
+  },
 }
 
 SYMMETRY_NETWORKS = 64
 """Test networks on which symmetry errors are measured."""
 
 
+def _reading(config: ConfigDict, inrs: InrSplit) -> Reading:
+  """What the functionals of a run are made for: a logit per class."""
+  # Baselines standardize their input: by the weights as they will read them.
+  folded = fold_phases(inrs.target, inrs.train.networks).weights
+  # Probes begin as random points of the images.
+  points = np.random.RandomState(config.seed).uniform(
+    inrs.grid.min(0), inrs.grid.max(0), (config.probes.count, 2)
+  )
+  return Reading(
+    inrs.target, folded, points, int(inrs.train.pictures.label.max()) + 1,
+    config.model.to_dict(), config.probes.count, config.seed,
+  )  # fmt: skip
+
+
 def make_functionals(
   config: ConfigDict, inrs: InrSplit
 ) -> dict[str, Functional]:
   """{method: functional with a logit per class}."""
-  # Baselines standardize their input: by the weights as they will read them.
-  folded = fold_phases(inrs.target, inrs.train.networks).weights
+  reading = _reading(config, inrs)
   functionals = {}
   for name in tuple(config.methods):
-    functional = symmetry_levels.functional_with_symmetry(
-      METHODS[name].symmetry, _model(config, inrs), inrs.target, folded
-    )
+    functional = READERS[METHODS[name].reader].make(reading)
     if METHODS[name].phases == "folded":
       functional = phase.fold_before(
         functional, inrs.target.spec, config.target.omega
@@ -103,7 +118,10 @@ def make_jobs(
         "val_accuracy": scores.correct.mean(),
       }
 
+    arguments = READERS[METHODS[method].reader].arguments
+
     def save(folder, params):
+      assert arguments is not None
       networks = inrs.train.networks
       if METHODS[method].phases == "folded":
         networks = fold_phases(inrs.target, networks)
@@ -112,22 +130,17 @@ def make_jobs(
         inrs.train.pictures.pixels.shape[1:],
       )  # fmt: skip
       save_functional(
-        folder / name, inrs.target, _model(config, inrs), params, about=about
-      )
+        folder / name, inrs.target, arguments(_reading(config, inrs)), params,
+        about=about,
+      )  # fmt: skip
 
     return TrainingJob(
-      functionals[method], objective, data, validate, config.train.steps,
-      config.seed, save if METHODS[method].symmetry == "target" else None,
-      learning_rate,
+      functionals[method], objective, data, validate,
+      config.steps.get(method, config.train.steps),
+      config.seed, None if arguments is None else save, learning_rate,
     )  # fmt: skip
 
   return jobs_by_method(config, make_job)
-
-
-def _model(config: ConfigDict, inrs: InrSplit) -> dict[str, Any]:
-  """Arguments of `metanetworks.functional`."""
-  classes = int(inrs.train.pictures.label.max()) + 1
-  return config.model.to_dict() | {"outputs": classes}
 
 
 def _augment(

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.build import Work
+from experiments.build import Work, keys
 from experiments.build.schema import Key, real
 from experiments.classify_inr import methods, report
 from experiments.inr import methods as inr_methods
@@ -21,6 +21,7 @@ from scalegmn_jax.partial import NOTHING, Partial
 
 KEYS = {
   **inr_methods.keys_of(methods.METHODS),
+  "probes.count": keys.PROBES,
   "augment.rotation": Key(real(0, 360), "greatest angle, degrees"),
   "augment.scale": Key(
     real(0, 100, above=True), "greatest factor of the coordinates"

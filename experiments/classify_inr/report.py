@@ -8,8 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
+from experiments.classify_inr.methods import METHODS
 from experiments.inr import report as inr_report
 from experiments.inr.data import InrSplit, make_renderer
+from experiments.readers import READERS
 from experiments.runner import pictures as look
 from experiments.runner import select
 from experiments.runner.experiment import Outcome, Table
@@ -21,8 +23,10 @@ LABELS = {
   "augmented": "ScaleGMN, augmented",
   "unfolded": "ScaleGMN, augmented, phases not folded",
   "shifted": "ScaleGMN, augmented, phases shifted at random",
-  "permutation": "permutation-only GMN, augmented",
-  "mlp": "flat MLP, augmented",
+  **{
+    name: f"{READERS[name].label}, augmented"
+    for name in METHODS.keys() & READERS.keys()
+  },
 }
 
 COLUMNS = {

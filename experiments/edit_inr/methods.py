@@ -1,6 +1,6 @@
 """Operators that edit INRs, their training and their measurement."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,11 +18,25 @@ from scalegmn_jax.baselines import constant, symmetry_levels
 from scalegmn_jax.batched import EditFn
 from scalegmn_jax.data import pictures
 from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.gmn.prototypes import data_init
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import rendering_objective
 
-SCALEGMN = ("forward", "bidirectional")
+SCALEGMN: Mapping[str, Mapping[str, Any]] = {
+  "forward": {"bidirectional": False},
+  "bidirectional": {"bidirectional": True},
+  "basis": {"bidirectional": False, "depth": 0},
+  "both": {"bidirectional": False},
+}
+"""{method: arguments of `metanetworks.operator` that differ from the config's}.
+Two of them write a learned network in a basis, see `WRITING`."""
+
+WRITING = ("basis", "both")
+"""Methods that write what answers to probes say, alone or beside messages."""
+
+CHOICE = "choice"
+"""The row of what is best for each network, see `choose`."""
 
 METHODS = (*SCALEGMN, "permutation", "mlp", "constant")
 
@@ -41,7 +55,11 @@ def make_operators(config: ConfigDict, data: EditData) -> dict[str, Operator]:
     if method == "constant":
       return constant.constant_operator(target)
     if method in SCALEGMN:
-      return metanetworks.operator(target, **_model(config, method))
+      operator = metanetworks.operator(target, **_model(config, data, method))
+      # Probes begin as pixels, prototypes as training networks.
+      return data_init.init_from_data(
+        operator, data.networks["train"], data.inrs.grid, config.seed
+      )
     return symmetry_levels.operator_with_symmetry(
       method, config.model.to_dict(), target, weights
     )
@@ -49,9 +67,16 @@ def make_operators(config: ConfigDict, data: EditData) -> dict[str, Operator]:
   return {method: make(method) for method in tuple(config.methods)}
 
 
-def _model(config: ConfigDict, method: str) -> dict[str, Any]:
+def _model(config: ConfigDict, data: EditData, method: str) -> dict[str, Any]:
   """Arguments of `metanetworks.operator` for a ScaleGMN."""
-  return config.model.to_dict() | {"bidirectional": method == "bidirectional"}
+  model = {**config.model.to_dict(), **SCALEGMN[method]}
+  if method in WRITING:
+    model |= {
+      "prototypes": 1,
+      "basis": config.probes.basis,
+      "probes": len(data.inrs.grid),
+    }
+  return model
 
 
 def make_jobs(
@@ -70,8 +95,8 @@ def make_jobs(
     edit: {method: the operator mapped over networks}.
     render: networks -> the images that they render.
   """
-  target, dilated = data.inrs.target, data.dilated
-  grid, pixels = data.inrs.grid, dilated["train"]
+  target, edited = data.inrs.target, data.edited
+  grid, pixels = data.inrs.grid, edited["train"]
   device_data = devices.replicate(
     (
       data.networks["train"],
@@ -88,20 +113,21 @@ def make_jobs(
     def validate(params):
       rendered = render(edit[method](params, data.networks["val"]))
       return {
-        "val_objective": float(_image_errors(rendered, dilated["val"]).mean())
+        "val_objective": float(_image_errors(rendered, edited["val"]).mean())
       }
 
     def save(folder, params):
       about = build.about(
-        config, target, data.networks["train"], "squared error of the dilation",
-        dilated["train"].shape[1:],
+        config, target, data.networks["train"],
+        f"squared error of the {config.edit}", edited["train"].shape[1:],
       )  # fmt: skip
       save_operator(
-        folder / name, target, _model(config, method), params, about=about
+        folder / name, target, _model(config, data, method), params, about=about
       )
 
     return TrainingJob(
-      operators[method], objective, device_data, validate, config.train.steps,
+      operators[method], objective, device_data, validate,
+      config.steps.get(method, config.train.steps),
       config.seed, save if method in SCALEGMN else None, learning_rate,
     )  # fmt: skip
 
@@ -113,32 +139,60 @@ def _image_errors(images: np.ndarray, expected: np.ndarray) -> np.ndarray:
   return ((images - expected) ** 2).mean((1, 2, 3))
 
 
-def mean_image(data: EditData) -> np.ndarray:
-  """The mean dilated training image, once per test network.
+def choose(candidates: Sequence[np.ndarray], wanted: np.ndarray) -> np.ndarray:
+  """The images of the candidate that is best for each network.
 
-  It has the least error among all constant images.
+  What is wanted is the edit of what the network itself renders, so that the
+  choice needs no image; it is the same for all networks of one function.
+
+  Args:
+    candidates: images [B, H, W, C] of each.
+    wanted: edits of the images that the unedited networks render.
+
+  Returns:
+    Images [B, H, W, C].
   """
-  dilated = data.dilated
-  return np.broadcast_to(dilated["train"].mean(0), dilated["test"].shape)
+  images = np.stack(candidates)
+  errors = [_image_errors(i, wanted) for i in images]
+  return images[np.argmin(errors, 0), np.arange(len(wanted))]
+
+
+def mean_image(data: EditData) -> dict[str, np.ndarray]:
+  """{population: the mean edited training image, once per network}.
+
+  It has the least error among all single images, which is as far as one
+  network in place of all could get.
+  """
+  mean = data.edited["train"].mean(0)
+  return {
+    name: np.broadcast_to(mean, population.edited.shape)
+    for name, population in data.populations.items()
+  }
 
 
 def image_row(
-  images: np.ndarray, dilated: np.ndarray, dilated_inr: np.ndarray
+  data: EditData, images: Mapping[str, np.ndarray], edited_inr: np.ndarray
 ) -> dict[str, Any]:
   """The numbers of a row: errors of the images that networks render.
 
   Args:
-    images: [B, H, W, C].
-    dilated: the dilated images.
-    dilated_inr: dilations of the images that the unedited networks render.
+    data: the populations and their edited images.
+    images: {population: [B, H, W, C]}.
+    edited_inr: edits of the images that the unedited test networks render.
   """
-  errors = _image_errors(images, dilated)
-  return {
-    "mse": float(errors.mean()),
-    "std": float(errors.std()),
-    "psnr": float(pictures.psnr(errors).mean()),
-    "mse_inr": float(_image_errors(images, dilated_inr).mean()),
+  errors = {
+    name: _image_errors(images[name], population.edited)
+    for name, population in data.populations.items()
   }
+  row = {
+    "mse": float(errors["test"].mean()),
+    "std": float(errors["test"].std()),
+    "psnr": float(pictures.psnr(errors["test"]).mean()),
+    "mse_inr": float(_image_errors(images["test"], edited_inr).mean()),
+  }
+  if "unseen" in errors:
+    row["mse_unseen"] = float(errors["unseen"].mean())
+  return row
 
 
 def operator_row(

@@ -1,6 +1,7 @@
 """Editing of implicit representations.
 
-An operator turns the network of an image into the network of its dilation.
+An operator turns the network of an image into the network of its dilation, or
+of another edit.
 """
 
 import functools
@@ -9,9 +10,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.build import Work
+from experiments.build import Work, keys
+from experiments.build.schema import Key, either, one_of, path, several, whole
 from experiments.edit_inr import data as edit_data
-from experiments.edit_inr import methods, report
+from experiments.edit_inr import methods, refit, report
 from experiments.inr import methods as inr_methods
 from experiments.inr.data import make_renderer
 from experiments.runner import progress
@@ -23,7 +25,24 @@ from scalegmn_jax.data import pictures
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
 
-KEYS = inr_methods.keys_of(methods.METHODS)
+KEYS = {
+  **inr_methods.keys_of(methods.METHODS),
+  "probes.basis": Key(
+    whole(1, 10**5), "changes with factors read from the answers at all pixels"
+  ),
+  "edit": Key(one_of(*pictures.EDITS), "of the images that networks render"),
+  "refit.steps": Key(
+    several(whole(1, 10**6), 0), "rows of Adam on each network; (): none"
+  ),
+  "refit.learning_rates": Key(keys.RATES, "candidates; validation selects one"),
+  "ood.name": Key(
+    either(one_of(""), keys.KEYS["data.name"].kind),
+    "image set that no operator is trained on; '': none",
+  ),
+  "ood.path": Key(path("download"), "folder or file of these images"),
+  "ood.zoo": Key(path("fit them"), "folder of an existing zoo of these images"),
+  "ood.test_images": Key(whole(1), "the first test images"),
+}
 """Keys of this experiment, see `build.schema`."""
 
 
@@ -34,7 +53,8 @@ def check(config: ConfigDict) -> None:
 
 def preview(config: ConfigDict) -> list[Work]:
   """The work of a run; finds mistakes before it begins."""
-  return inr_methods.preview(config, metanetworks.operator)
+  parts = inr_methods.preview(config, metanetworks.operator)
+  return parts + ([refit.preview(config)] if config.refit.steps else [])
 
 
 def label(row: Mapping[str, Any]) -> str:
@@ -53,25 +73,28 @@ def plan(config: ConfigDict) -> Plan:
   def evaluate(
     params: Mapping[str, Params], partial: Partial = NOTHING
   ) -> Outcome:
-    networks, dilated = data.networks["test"], data.dilated["test"]
-    original = render(networks)
-    dilated_inr = pictures.dilated(original)
+    populations = data.populations
+    original = {k: render(p.networks) for k, p in populations.items()}
+    edited_inr = data.edit(original["test"])
 
-    def image_row(method, images):
-      row = methods.image_row(images, dilated, dilated_inr)
-      return {"method": method} | row
+    def row(method, images) -> dict[str, Any]:
+      return {"method": method} | methods.image_row(data, images, edited_inr)
 
     rows = [
-      image_row("original", original),
-      image_row("mean_image", methods.mean_image(data)),
+      row("original", original),
+      row("mean_image", methods.mean_image(data)),
     ]
-    images = {"original": original}
+    images = {"original": original["test"]}
+    found = {}
     for method in operators:
       progress.console.print(f"measure {label({'method': method})}")
       best = select_best(jobs[method], params)
-      edited = render(edit[method](best.params, networks))
+      edited = {
+        k: render(edit[method](best.params, p.networks))
+        for k, p in populations.items()
+      }
       rows.append(
-        image_row(method, edited)
+        row(method, edited)
         | partial.remember_row(
           method,
           functools.partial(
@@ -83,8 +106,27 @@ def plan(config: ConfigDict) -> Plan:
           "learning_rate": best.job.learning_rate,
         }
       )
+      found[method] = edited
       if method in methods.SCALEGMN:
-        images[method] = edited
+        images[method] = edited["test"]
+    candidates = {m: found[m] for m in found if m in methods.SCALEGMN}
+    if len(candidates) > 1:
+      candidates["original"] = original
+      chosen = {
+        k: methods.choose(
+          [c[k] for c in candidates.values()], data.edit(before)
+        )
+        for k, before in original.items()
+      }
+      seconds = sum(
+        r.get("seconds", 0) for r in rows if r["method"] in candidates
+      )
+      rows.append(row(methods.CHOICE, chosen) | {"seconds": seconds})
+    if config.refit.steps:
+      progress.console.print("measure Adam")
+      adam = refit.refit(config, data, render, partial.of(refit.METHOD))
+      rows += [row(refit.METHOD, r.images) | dict(r.keys) for r in adam.rows]
+      rows = report.with_worth(rows, adam.step_seconds)
     return report.outcome(config, data, rows, images)
 
   all_jobs = {k: v for group in jobs.values() for k, v in group.items()}

@@ -82,13 +82,9 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
   (seed,) = select.seeds(config)
   operator = data_init.init_from_data(
     metanetworks.operator(target, **config.model),
-    target,
     zoos.train,
     images.train_x,
     seed,
-    prototypes=config.model.prototypes,
-    classes=config.model.classes,
-    probes=config.model.probes,
   )
   device_data = devices.replicate((zoos.train, images.train_x, images.train_y))
   validate_networks = validation.validation_metrics(

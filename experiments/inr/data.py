@@ -94,8 +94,9 @@ def _fit(
     {part: c[f"{part}_images"] for part in pictures.PARTS},
     {"train": c.views, "val": 1, "test": 1},
   )
-  epochs = parts.count_parts(len(selected.label), c.save_every) * c.epochs
-  with progress.bar("fit networks", epochs) as advance:
+  calls = c.epochs // c.epochs_per_call
+  total = parts.count_parts(len(selected.label), c.save_every) * calls
+  with progress.bar("fit networks", total) as advance:
     return inrs.cached_inrs(
       build.zoo_cache(config),
       target,
@@ -104,6 +105,11 @@ def _fit(
       batch_size=c.batch_size,
       learning_rate=c.learning_rate,
       seed=config.seed,
+      init=c.init,
+      shared_init=c.shared_init,
+      schedule=c.schedule,
+      stop_psnr=c.stop_psnr,
+      epochs_per_call=c.epochs_per_call,
       save_every=c.save_every,
       vmap_size=build.default_grad_chunk(c.vmap_size),
       on_epoch=advance,

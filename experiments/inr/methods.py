@@ -8,9 +8,11 @@ from experiments import build
 from experiments.build import keys, work
 from experiments.build.schema import (
   EMPTY,
+  FLAG,
   Key,
   Keys,
   either,
+  one_of,
   real,
   several,
   some_of,
@@ -19,7 +21,7 @@ from experiments.build.schema import (
 from experiments.inr.data import make_target
 from experiments.runner.experiment import TrainingJob
 from scalegmn_jax.base import InputError, MetaNetwork
-from scalegmn_jax.zoo import store
+from scalegmn_jax.zoo import inrs, store
 
 
 def keys_of(methods: Iterable[str]) -> Keys:
@@ -31,6 +33,7 @@ def keys_of(methods: Iterable[str]) -> Keys:
   return {
     "methods": Key(some_of(tuple(methods)), "rows of the table"),
     "learning_rates.*": Key(keys.RATES, "candidates; validation selects one"),
+    "steps.*": Key(whole(1), "of a method that takes others than train.steps"),
     # Seeds would not be told apart from learning rates in the table.
     "train.seeds": Key(EMPTY, "none: the seed is config.seed"),
     "zoo.train_images": Key(whole(1), "the first training images"),
@@ -40,6 +43,19 @@ def keys_of(methods: Iterable[str]) -> Keys:
     "zoo.epochs": Key(whole(1), "of the fit"),
     "zoo.batch_size": Key(whole(0), "pixels per step; 0: all"),
     "zoo.learning_rate": Key(keys.RATE, "of the fit"),
+    "zoo.init": Key(
+      one_of(*inrs.INITS), "initialization, see zoo.inrs.cached_inrs"
+    ),
+    "zoo.shared_init": Key(FLAG, "one initialization for all networks"),
+    "zoo.schedule": Key(
+      one_of(*inrs.SCHEDULES), "of the learning rate of the fit"
+    ),
+    "zoo.stop_psnr": Key(
+      real(0, 1000), "dB at which a network is left as it is; 0: never"
+    ),
+    "zoo.epochs_per_call": Key(
+      whole(1), "epochs of one compiled call, a divisor of zoo.epochs"
+    ),
     "zoo.offset": Key(
       real(-1e6, 1e6), "added to outputs; 0.5 in the public data sets"
     ),

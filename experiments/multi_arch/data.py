@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.readers import PROBING
 from experiments.runner import progress
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
 from scalegmn_jax.data.images import Images
@@ -113,8 +114,12 @@ def load_multi_arch(config: ConfigDict) -> MultiArchData:
   return MultiArchData(
     [architecture_name(m.target) for m in members],
     GraphDataset(
-      schema, architectures, networks, [{"value": a} for a in accuracies]
-    ),
+      schema,
+      architectures,
+      networks,
+      [{"value": a} for a in accuracies],
+      with_weights=not set(config.methods).isdisjoint(PROBING),
+    ),  # fmt: skip
     networks,
     np.concatenate(accuracies),
     numbers,

@@ -12,12 +12,14 @@ from experiments.predict_accuracy.methods import (
   count_parameters,
   predict_seeds,
 )
+from experiments.readers import PROBING
 from scalegmn_jax.base import BatchFunctional, Params
 from scalegmn_jax.baselines import standardized, statistics
-from scalegmn_jax.gmn import batches
+from scalegmn_jax.data.images import Images
+from scalegmn_jax.gmn import batches, probes
 from scalegmn_jax.graph.batch.pack import GraphBatch
 
-METANETWORKS = ("scalegmn", "permutation")
+METANETWORKS = ("scalegmn", "probes", "both", "permutation")
 """Methods that are metanetworks."""
 
 EVALUATED = ("test", "unseen")
@@ -42,11 +44,30 @@ class MultiArchPredictions(NamedTuple):
 
 
 def build_functional(
-  config: ConfigDict, method: str, data: MultiArchData
+  config: ConfigDict, method: str, data: MultiArchData, images: Images | None
 ) -> BatchFunctional:
-  """The functional of a method, one of `METANETWORKS`."""
+  """The functional of a method, one of `METANETWORKS`.
+
+  Args:
+    config: of the run.
+    method: the method.
+    data: the networks.
+    images: their images, for methods with probes, which begin as training
+      images.
+  """
   schema = data.dataset.schema
   model = config.model.to_dict()
+  if method == "probes":
+    model["depth"] = 0
+  if method in PROBING:
+    assert images is not None
+    targets = [a.target for a in data.dataset.architectures]
+    functional = batches.functional(
+      schema, probes=config.probes.count, targets=targets, **model
+    )
+    return probes.init_from_inputs(
+      functional, images.train_x, config.seed, probes=config.probes.count
+    )
   if method == "scalegmn":
     return batches.functional(schema, **model)
   model.pop("backward", None)  # has no effect without multipliers

@@ -18,6 +18,7 @@ from experiments.multi_arch.data import (
   make_targets,
 )
 from experiments.predict_accuracy.methods import regression_validation
+from experiments.readers import PROBING
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax.base import BatchFunctional, Params
@@ -53,6 +54,7 @@ KEYS: dict[str, Key] = {
   ),
   "methods": Key(some_of(report.LABELS), "rows of the table"),
   "loss.name": Key(keys.REGRESSION_LOSS, "of the prediction"),
+  "probes.count": keys.PROBES,
   "train.seeds": Key(
     keys.SEEDS, "of φ; config.seed: of the zoos and their splits"
   ),
@@ -127,8 +129,11 @@ def plan(config: ConfigDict) -> Plan:
     {part: data.parts[part] for part in ("val", *methods.EVALUATED)},
     batch_size,
   )
+  images = None
+  if not set(config.methods).isdisjoint(PROBING):
+    images = build.build_images(config)
   functionals = {
-    method: methods.build_functional(config, method, data)
+    method: methods.build_functional(config, method, data, images)
     for method in config.methods
     if method in methods.METANETWORKS
   }
@@ -172,10 +177,11 @@ def _training_jobs(
   loaders: Mapping[int, dataset.BatchLoader],
   data: MultiArchData,
 ) -> dict[str, dict[str, TrainingJob]]:
-  """{method: {name: job}}, one job per seed, all with the same compute.
+  """{method: {name: job}}, one job per seed.
 
-  The first functional takes `config.train.steps` steps; the others take as many
-  as cost the same number of operations.
+  The first functional takes `config.train.steps` steps. The others take as many
+  as cost the same number of operations; those with probes, whose operations are
+  counted for one network of a batch only, take the same number of steps.
   """
 
   def objective(functional: BatchFunctional) -> Objective:
@@ -186,7 +192,7 @@ def _training_jobs(
   jobs = {}
   for method, functional in functionals.items():
     steps = config.train.steps
-    if functional is not reference:
+    if functional is not reference and method not in PROBING:
       steps = symmetry_levels.equal_steps(
         steps, reference, functional, objective, batch,
         at_least=config.train.warmup + 1,

@@ -16,6 +16,8 @@ from scalegmn_jax.graph.batch.dataset import BatchLoader
 
 LABELS = {
   "scalegmn": "ScaleGMN, mixed batches",
+  "probes": "probes",
+  "both": "ScaleGMN, mixed batches, and probes",
   "permutation": "permutation-only GMN",
   "statistics": "pooled layer statistics",
   "architecture": "constant: mean of the architecture",

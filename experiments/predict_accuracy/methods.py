@@ -13,25 +13,17 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.predict_accuracy.data import AccuracyData, LabelledNetworks
+from experiments.readers import READERS, Reading
 from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
 from scalegmn_jax import batched
-from scalegmn_jax.base import Functional, Networks, Params, TargetNetwork
-from scalegmn_jax.baselines import statistics, symmetry_levels
+from scalegmn_jax.base import Networks, Params, TargetNetwork
+from scalegmn_jax.baselines import statistics
+from scalegmn_jax.data.images import Images
 from scalegmn_jax.eval import regression_metrics
 from scalegmn_jax.saved import save_functional
 from scalegmn_jax.symmetry import gauge
 from scalegmn_jax.training.objectives import REGRESSION
-
-SCALEGMN = ("bidirectional", "forward")
-"""Methods that are a ScaleGMN."""
-
-SYMMETRY = {
-  **dict.fromkeys(SCALEGMN, "target"),
-  "permutation": "permutation",
-  "mlp": "mlp",
-}
-"""{method that is a metanetwork: its symmetry}, see `symmetry_levels`."""
 
 
 class AccuracyPredictions(NamedTuple):
@@ -53,44 +45,45 @@ class AccuracyPredictions(NamedTuple):
   selected: Sequence[float | str | None] = ()
 
 
-def _model_arguments(config: ConfigDict, method: str) -> dict[str, Any]:
-  """Keyword arguments of the functional of a method."""
-  model = config.model.to_dict()
-  if method in SCALEGMN:
-    model["bidirectional"] = method == "bidirectional"
-  return model
-
-
-def build_functional(
+def reading_of(
   config: ConfigDict,
-  method: str,
   target: TargetNetwork,
   train: LabelledNetworks,
-) -> Functional:
-  """The functional of a method, a key of `SYMMETRY`."""
-  return symmetry_levels.functional_with_symmetry(
-    SYMMETRY[method],
-    _model_arguments(config, method),
-    target,
-    train.networks.weights,
-  )
+  images: Images,
+) -> Reading:
+  """What the functionals of a run are made for.
+
+  Args:
+    config: of the run.
+    target: the architecture.
+    train: the training networks.
+    images: their images; probes begin as training images.
+  """
+  return Reading(
+    target, train.networks.weights, images.train_x, 1, config.model.to_dict(),
+    config.probes.count, config.seed,
+  )  # fmt: skip
 
 
 def vary_job(
   config: ConfigDict,
   method: str,
-  target: TargetNetwork,
+  reading: Reading,
   networks: Networks,
   job: TrainingJob,
 ) -> list[dict[str, TrainingJob]]:
   """Copies of a job: for each seed, {name: job} of each learning rate.
 
-  Jobs of a ScaleGMN save their functional, and what `networks`, the training
+  Jobs of invariant functionals save them, and what `networks`, the training
   networks, are.
   """
 
-  def save(name: str) -> Callable[[Path, Params], Any]:
-    model = _model_arguments(config, method)
+  target, arguments = reading.target, READERS[method].arguments
+
+  def save(name: str) -> Callable[[Path, Params], Any] | None:
+    if arguments is None:
+      return None
+    model = arguments(reading)
 
     def write(folder, params):
       objective = f"{config.loss.name} of the test accuracy"
@@ -109,7 +102,7 @@ def vary_job(
       groups[-1][name] = job._replace(
         seed=seed,
         learning_rate=rate,
-        save=save(name) if method in SCALEGMN else None,
+        save=save(name),
       )
   return groups
 

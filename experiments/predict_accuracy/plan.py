@@ -11,6 +11,7 @@ from experiments import build
 from experiments.build import keys, work
 from experiments.build.schema import (
   Key,
+  one_of,
   path,
   several,
   some_of,
@@ -19,10 +20,11 @@ from experiments.build.schema import (
 )
 from experiments.predict_accuracy import methods, report
 from experiments.predict_accuracy.data import load_accuracy_data
+from experiments.readers import READERS, Reading
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax import batched, devices
-from scalegmn_jax.base import Params
+from scalegmn_jax.base import Functional, Params
 from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
@@ -39,6 +41,12 @@ KEYS: dict[str, Key] = {
     "rows of the table; metanetworks get the FLOPs of the first one",
   ),
   "loss.name": Key(keys.REGRESSION_LOSS, "of the prediction"),
+  "probes.count": keys.PROBES,
+  "train.budget": Key(
+    one_of("operations", "steps", *READERS),
+    "metanetworks have as many operations as the first one, or as this one; or "
+    "as many steps",
+  ),
   "train.seeds": Key(keys.SEEDS, "of φ; config.seed: of the zoo and its split"),
   "zoo.more": Key(
     several(text(), 0), "folders of more networks of the same architecture"
@@ -61,8 +69,10 @@ def check(config: ConfigDict) -> None:
   build.need(
     config,
     "methods",
-    lambda v: not set(v).isdisjoint(methods.SYMMETRY),
-    f"at least one of {', '.join(methods.SYMMETRY)}",
+    lambda v: (
+      config.train.budget != "operations" or not set(v).isdisjoint(READERS)
+    ),
+    f"at least one of {', '.join(READERS)}, whose operations all others get",
   )
   build.need(
     config,
@@ -81,7 +91,7 @@ def preview(config: ConfigDict) -> list[build.Work]:
   if config.zoo.split:
     order = Path(config.zoo.split)
     build.need(config, "zoo.split", lambda _: order.is_file(), "a CSV file")
-  trained = [m for m in config.methods if m in methods.SYMMETRY]
+  trained = [m for m in config.methods if m in READERS]
   seeds, rates = select.seeds(config), select.learning_rates(config)
   return [
     work.image_work(config, images),
@@ -97,6 +107,18 @@ def preview(config: ConfigDict) -> list[build.Work]:
   ]
 
 
+def _reference(
+  config: ConfigDict, functionals: Mapping[str, Functional], reading: Reading
+) -> Functional | None:
+  """The functional whose operations all have; None: they have its steps."""
+  budget = config.train.budget
+  if budget == "steps":
+    return None
+  if budget == "operations":
+    return next(iter(functionals.values()))
+  return functionals.get(budget) or READERS[budget].make(reading)
+
+
 def plan(config: ConfigDict) -> Plan:
   """One job per metanetwork, seed and learning rate."""
   images = build.build_images(config)
@@ -104,13 +126,14 @@ def plan(config: ConfigDict) -> Plan:
   data = load_accuracy_data(config, target, images)
   train_data = devices.replicate((data.train.networks, data.train.accuracies))
 
+  reading = methods.reading_of(config, target, data.train, images)
   functionals = {
-    method: methods.build_functional(config, method, target, data.train)
+    method: READERS[method].make(reading)
     for method in config.methods
-    if method in methods.SYMMETRY
+    if method in READERS
   }
   read_fns = {m: batched.read_networks(f) for m, f in functionals.items()}
-  reference = next(iter(functionals.values()))
+  reference = _reference(config, functionals, reading)
   objective = functools.partial(
     regression_objective,
     batch_networks=config.train.batch_networks,
@@ -119,7 +142,7 @@ def plan(config: ConfigDict) -> Plan:
   jobs: dict[str, list[dict[str, TrainingJob]]] = {}
   for method, functional in functionals.items():
     steps = config.train.steps
-    if functional is not reference:
+    if reference is not None and functional is not reference:
       steps = symmetry_levels.equal_steps(
         steps, reference, functional, objective, train_data,
         at_least=config.train.warmup + 1,
@@ -133,7 +156,7 @@ def plan(config: ConfigDict) -> Plan:
       seed=0,
     )
     jobs[method] = methods.vary_job(
-      config, method, target, data.train.networks, job
+      config, method, reading, data.train.networks, job
     )
 
   def evaluate(
@@ -148,7 +171,7 @@ def plan(config: ConfigDict) -> Plan:
         predict = functools.partial(
           methods.predict_with_functional, read, best, networks
         )
-        if method in methods.SCALEGMN:
+        if READERS[method].arguments is not None:
           error = measure.output_error(read, target)
           key = jax.random.key(config.seed)
           errors[method] = float(error(best[0].params, networks, key))

@@ -1,6 +1,6 @@
 """Tables, text and picture of the experiment `predict_accuracy`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.typing
@@ -10,16 +10,14 @@ from ml_collections import ConfigDict
 
 from experiments.predict_accuracy.data import AccuracyData, LabelledNetworks
 from experiments.predict_accuracy.methods import AccuracyPredictions
+from experiments.readers import PROBING, READERS
 from experiments.runner import pictures as look
 from experiments.runner import select
 from experiments.runner.experiment import Outcome, Table
 from scalegmn_jax.eval import regression_metrics
 
 LABELS = {
-  "bidirectional": "ScaleGMN, bidirectional",
-  "forward": "ScaleGMN, forward",
-  "permutation": "permutation-only GMN",
-  "mlp": "flat MLP",
+  **{name: reader.label for name, reader in READERS.items()},
   "statistics": "layer statistics",
   "balanced statistics": "layer statistics, balanced",
   "constant": "constant: training mean",
@@ -167,23 +165,35 @@ def _by_group(
   )
 
 
+def _pairs(methods: Iterable[str]) -> list[tuple[str, str]]:
+  """The pairs of methods that are compared: the first one with all others, and
+  so are those with probes."""
+  first, *others = methods
+  leading = [first, *(m for m in PROBING if m in others)]
+  return [
+    (one, other)
+    for number, one in enumerate(leading)
+    for other in (first, *others)
+    if other not in leading[: number + 1]
+  ]
+
+
 def _lines(
   config: ConfigDict,
   test: LabelledNetworks,
   predictions: Mapping[str, AccuracyPredictions],
   errors: Mapping[str, float],
 ) -> list[str]:
-  first, *others = predictions
   lines = []
-  for other in others:
+  for one, other in _pairs(predictions):
     d = regression_metrics.paired_difference(
       regression_metrics.kendall_tau,
-      predictions[first].values,
+      predictions[one].values,
       predictions[other].values,
       test.accuracies,
     )
     lines.append(
-      f"{LABELS[first]} vs {LABELS[other]}: τ {d.value:+.3f} [{d.low:+.3f}, "
+      f"{LABELS[one]} vs {LABELS[other]}: τ {d.value:+.3f} [{d.low:+.3f}, "
       f"{d.high:+.3f}] on the same networks"
     )
   lines += [

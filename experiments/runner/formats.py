@@ -74,7 +74,17 @@ EXPERIMENTS = {"mixed": "multi_arch"}
 """Renamed experiments: {format 1: format 2}."""
 
 ADDED: dict[str, Any] = {
+  "model.basis": 0,
+  "edit": "dilation",
   "model.dtype": "float32",
+  "ood.name": "",
+  "ood.path": "",
+  "ood.test_images": 200,
+  "ood.zoo": "",
+  "probes.basis": 256,
+  "probes.count": 128,
+  "refit.learning_rates": (1e-3, 3e-3, 1e-2),
+  "refit.steps": (),
   "target.dense": (),
   "target.pool_size": 1,
   "target.pool_type": "max",
@@ -82,11 +92,17 @@ ADDED: dict[str, Any] = {
   "targets.cnn.pool_size": 1,
   "targets.cnn.pool_type": "max",
   "tracker": "",
+  "train.budget": "operations",
   "train.seeds": (),
   "zoo.axes": (),
+  "zoo.epochs_per_call": 1,
+  "zoo.init": "siren",
   "zoo.offset": 0.0,
   "zoo.omega": (),
+  "zoo.schedule": "cosine",
+  "zoo.shared_init": False,
   "zoo.skip_bad": False,
+  "zoo.stop_psnr": 0.0,
 }
 """{key: default} of the keys that format 1 does not have.
 

@@ -147,14 +147,7 @@ def training_jobs(
     device_data = devices.replicate((train, images.train_x, images.train_y))
     for seed in select.seeds(config):
       initialized = data_init.init_from_data(
-        operator,
-        target,
-        train,
-        images.train_x,
-        seed,
-        prototypes=config.model.prototypes,
-        classes=config.model.classes,
-        probes=config.model.probes,
+        operator, train, images.train_x, seed
       )
       for steps in c.steps:
         jobs[_job_name(count, steps, seed)] = TrainingJob(

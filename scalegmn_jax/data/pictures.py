@@ -3,7 +3,7 @@
 Letters: N pictures, H rows, W columns, C channels, P = H·W pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +93,33 @@ def coordinates(height: int, width: int) -> np.ndarray:
 def dilated(pixels: np.ndarray) -> np.ndarray:
   """Grey dilation of [N, H, W, C]: the maximum over 3 x 3 pixels."""
   return scipy.ndimage.grey_dilation(pixels, size=(1, 3, 3, 1), mode="nearest")
+
+
+def eroded(pixels: np.ndarray) -> np.ndarray:
+  """Grey erosion of [N, H, W, C]: the minimum over 3 x 3 pixels."""
+  return scipy.ndimage.grey_erosion(pixels, size=(1, 3, 3, 1), mode="nearest")
+
+
+ANGLE = 30.0
+"""Degrees by which `rotated` rotates."""
+
+
+def rotated(pixels: np.ndarray) -> np.ndarray:
+  """[N, H, W, C], rotated counterclockwise by `ANGLE` around the centre.
+
+  Values between pixels are interpolated linearly, those outside are zero.
+  """
+  return scipy.ndimage.rotate(
+    pixels, ANGLE, axes=(2, 1), reshape=False, order=1
+  )
+
+
+EDITS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+  "dilation": dilated,
+  "erosion": eroded,
+  "rotation": rotated,
+}
+"""{name of an edit: pixels [N, H, W, C] -> the edited pixels}."""
 
 
 def psnr(error: np.ndarray | float) -> np.ndarray:

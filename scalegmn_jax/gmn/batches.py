@@ -1,17 +1,30 @@
 """Metanetworks that read several architectures side by side."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from scalegmn_jax.base import BatchFunctional, InputError, full_precision
-from scalegmn_jax.gmn import modules
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from scalegmn_jax.base import (
+  BatchFunctional,
+  InputError,
+  TargetNetwork,
+  full_precision,
+)
 from scalegmn_jax.gmn.features import (
   Backward,
   featurize_batch,
   resolve_backward,
 )
+from scalegmn_jax.gmn.metanetworks import read_module
 from scalegmn_jax.gmn.modules import one_program
 from scalegmn_jax.gmn.options import Options, at_least, refuse_unused
+from scalegmn_jax.gmn.probes import Ask, ask, check_target
 from scalegmn_jax.graph.batch import pack
+from scalegmn_jax.graph.batch.pack import GraphBatch
 from scalegmn_jax.graph.batch.schema import TypeSchema
 
 
@@ -25,6 +38,8 @@ def functional(
   symmetry: str = Options.symmetry,
   backward: str | Backward = Options.backward,
   dtype: str = Options.dtype,
+  probes: int = 0,
+  targets: Sequence[TargetNetwork] = (),
 ) -> BatchFunctional:
   """A ScaleGMN that reads networks of several architectures side by side.
 
@@ -36,6 +51,12 @@ def functional(
     outputs: numbers per network.
     width, depth, bidirectional, symmetry, backward, dtype: see
       `options.Options`.
+    probes: see `metanetworks.functional`. Networks answer one after the other,
+      each by its own architecture; all have inputs of one shape and as many
+      outputs. Batches need `dataset.GraphDataset(..., with_weights=True)`.
+    targets: with probes, the architectures of the dataset in its order; the
+      compiled program grows with their number. Parameters do not depend on
+      them: other architectures can be read with the same φ.
 
   Returns:
     A `BatchFunctional` whose apply is (φ, `GraphBatch`) -> [G, outputs], a row
@@ -51,24 +72,104 @@ def functional(
     backward=backward, dtype=dtype,
   )  # fmt: skip
   at_least("outputs", outputs, 1)
+  at_least("probes", probes, 0)
+  alone = probes > 0 and depth == 0
   # Without a single group there are several, "scale" as a rule among them.
-  refuse_unused(vars(options), {schema.group or "scale"})
+  refuse_unused(vars(options), {schema.group or "scale"}, alone=alone)
   backward_fn = resolve_backward(backward)
-  body = modules.Body(dtype, width, depth, bidirectional, False)
-  module: Any = modules.Functional(dtype, body, outputs)
+  input_shape = _input_shape(targets) if probes else ()
+  module = read_module(options, input_shape, outputs, probes)
 
-  def features_of(batch):
+  def graph_of(batch):
+    if alone:
+      return None, None
     return featurize_batch(batch, symmetry=symmetry, backward=backward_fn)
 
   @one_program
   def init(key):
     batch = pack.blank_batch(schema)
-    return module.init(key, *features_of(batch))["params"]
+    asked = _ask_nobody(targets) if probes else None
+    return module.init(key, *graph_of(batch), asked)["params"]
 
   @full_precision
   def apply(params, batch):
     if batch.schema != schema:
       raise InputError("the batch has another schema than the metanetwork")
-    return module.apply({"params": params}, *features_of(batch))
+    asked = _ask_each(targets, batch) if probes else None
+    return module.apply({"params": params}, *graph_of(batch), asked)
 
   return BatchFunctional(init, apply)
+
+
+def _input_shape(targets: Sequence[TargetNetwork]) -> tuple[int, ...]:
+  """The shape of the inputs of all targets.
+
+  Raises:
+    InputError: no targets, targets that cannot be probed, or that differ in the
+      shape of their inputs or in the number of their outputs.
+  """
+  if not targets:
+    raise InputError("probes: no targets, expected those of the dataset")
+  found = set()
+  for target in targets:
+    check_target(target, jax.eval_shape(target.init, jax.random.key(0)))
+    found.add((tuple(target.input_shape), _answers(target)))
+  if len(found) > 1:
+    raise InputError(
+      "probes: targets with inputs of shape and numbers of outputs "
+      f"{', '.join(map(str, sorted(found)))}: expected one of each"
+    )
+  return found.pop()[0]
+
+
+def _answers(target: TargetNetwork) -> int:
+  """Numbers with which a network answers one probe."""
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+  probe = jax.ShapeDtypeStruct((1, *target.input_shape), jnp.float32)
+  return jax.eval_shape(lambda w, x: ask(target, w, 0)(x), shapes, probe).size
+
+
+def _ask_nobody(targets: Sequence[TargetNetwork]) -> Ask:
+  """How the graph of padding answers, for `init`."""
+  count = _answers(targets[0])
+  return lambda inputs: jnp.zeros((1, len(inputs) * count), inputs.dtype)
+
+
+def _ask_each(targets: Sequence[TargetNetwork], batch: GraphBatch) -> Ask:
+  """How the networks of a batch answer: inputs [P, ...] -> [G, P K]."""
+  values: Any = batch.graph.globals
+  if "weights" not in values:
+    raise InputError(
+      "probes: the batch holds no weights, expected one of a GraphDataset with "
+      "with_weights=True"
+    )
+  names = batch.schema.activations
+
+  def branch(target):
+    shapes = jax.eval_shape(target.init, jax.random.key(0))
+    zeros, to_weights = ravel_pytree(
+      jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    )
+    known = target.activations
+    index = np.array([known.index(n) if n in known else 0 for n in names])
+
+    def answer(row, activation, inputs):
+      weights = to_weights(row[: zeros.size].astype(zeros.dtype))
+      return ask(target, weights, jnp.asarray(index)[activation])(inputs)
+
+    return answer
+
+  branches = [branch(target) for target in targets]
+
+  def answer_all(inputs):
+    # Computed again for gradients: a branch would keep what each of the others
+    # would have to.
+    @jax.checkpoint
+    def one(network):
+      row, architecture, activation = network
+      return jax.lax.switch(architecture, branches, row, activation, inputs)
+
+    networks = (values[n] for n in ("weights", "architecture", "activation"))
+    return jax.lax.map(one, tuple(networks))
+
+  return answer_all

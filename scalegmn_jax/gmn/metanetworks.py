@@ -1,6 +1,6 @@
 """Operators and functionals: pairs of pure functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -30,13 +30,14 @@ from scalegmn_jax.gmn.options import (
   at_least,
   refuse_unused,
 )
+from scalegmn_jax.gmn.probes import FEATURES, Prober, ask, check_target
 from scalegmn_jax.gmn.prototypes.label_reader import ClassReader
 from scalegmn_jax.gmn.prototypes.writer import Prototypes, check_outputs
 from scalegmn_jax.graph.connectivity import (
   NetworkConnectivity,
   default_edge_block,
 )
-from scalegmn_jax.graph.topology import Topology, topology_of
+from scalegmn_jax.graph.topology import topology_of
 
 FeaturizeFn = Callable[
   [Weights, jax.Array | int], tuple[Weights, GraphFeatures]
@@ -60,6 +61,7 @@ def _graph_of(
   """The connectivity of a target, and how its networks are read."""
   backward = resolve_backward(options.backward)
   topology = topology_of(target, exchangeable_outputs=classes > 0)
+  checked = _checked(target, topology.shapes)
   if options.symmetry == "permutation":
     topology = topology.permutation_only()
   edge_block = options.edge_block or default_edge_block(
@@ -68,17 +70,26 @@ def _graph_of(
   connectivity = NetworkConnectivity(topology, edge_block)
 
   def read(weights, activation):
-    inputs.check_weights(topology.shapes, weights)
-    inputs.check_activation(target.activations, activation)
-    weights = inputs.computed(weights)
+    weights, _ = checked(weights, activation)
     return weights, featurize(connectivity, weights, activation, backward)
 
   return connectivity, read
 
 
-def _ones(topology: Topology) -> Any:
+def _checked(target: TargetNetwork, shapes: Weights) -> Any:
+  """As a `FeaturizeFn`, without features."""
+
+  def read(weights, activation):
+    inputs.check_weights(shapes, weights)
+    inputs.check_activation(target.activations, activation)
+    return inputs.computed(weights), None
+
+  return read
+
+
+def _ones(shapes: Weights) -> Any:
   """Weights of the right shapes, for `init`: φ depends on shapes alone."""
-  return jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), topology.shapes)
+  return jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), shapes)
 
 
 def operator(
@@ -96,6 +107,7 @@ def operator(
   classes: int = 0,
   probes: int = PROBES,
   class_combinations: bool = False,
+  basis: int = 0,
 ) -> Operator:
   """A ScaleGMN that edits networks: θ' = θ + Δ(θ), equivariant.
 
@@ -114,12 +126,17 @@ def operator(
       then equivariant to the order of outputs as well, and prototypes have an
       output per class, see `prototypes.label_reader`. 0: output k is class k.
     probes: number of learned inputs on which the outputs of a network show its
-      classes; requires `prototypes` and `classes`. They begin as noise, or as
-      images, which is far better, with `prototypes.data_init.init_from_data`.
+      classes, or the factors of its basis; requires `prototypes`, and `classes`
+      or `basis`. They begin as noise, or as images, which is far better, with
+      `prototypes.data_init.init_from_data`.
     class_combinations: networks have some of the classes, or several classes at
       one output, and the prototypes depend on the combination; requires
       `prototypes` and `classes`. φ contains the weights of the target once more
       for every class and for every pair of classes.
+    basis: number of learned changes of the prototypes, each with a factor that
+      is read from the answers of the network to the probes, see `probes`; so
+      what is written depends on what the network computes. Requires
+      `prototypes`. φ contains the weights of the target once more for each.
 
   Raises:
     InputError: an argument is out of its range, or has no effect in this
@@ -132,6 +149,7 @@ def operator(
   at_least("prototypes", prototypes, 0)
   at_least("classes", classes, 0)
   at_least("probes", probes, 1)
+  at_least("basis", basis, 0)
   if class_combinations and classes < 2:
     raise InputError(
       f"class_combinations is True with classes={classes}, expected at least 2 "
@@ -142,36 +160,44 @@ def operator(
     "classes": classes,
     "probes": probes,
     "class_combinations": class_combinations,
+    "basis": basis,
   }
   refuse_unused(vars(options) | writing, acting_groups(target.spec))
   model = vars(options) | {"step": step} | writing
   if dtype == Options.dtype:
     del model["dtype"]  # files and folders of earlier versions have none
+  if not basis:
+    del model["basis"]
   connectivity, read = _graph_of(target, options, classes)
   if prototypes and classes:
     check_outputs(connectivity.topology)
-  reader = writer = None
+  reader = writer = prober = None
+  if basis:
+    check_target(target, connectivity.topology.shapes)
+    prober = Prober(dtype, probes, target.input_shape, FEATURES * width)
   if classes:
     reader = ClassReader(
       dtype, target.apply, target.input_shape, classes, probes,
       class_combinations,
     )  # fmt: skip
   if prototypes:
-    writer = Prototypes(dtype, prototypes, reader)
+    writer = Prototypes(dtype, prototypes, reader, basis, prober)
   body = _body(options, writes=True)
   module: Any = modules.Operator(dtype, body, step, writer)
 
   @one_program
   def init(key):
-    ones, features = read(_ones(connectivity.topology), 0)
-    return module.init(key, connectivity, features, ones, 0)["params"]
+    ones, features = read(_ones(connectivity.topology.shapes), 0)
+    asked = ask(target, ones, 0)
+    return module.init(key, connectivity, features, ones, 0, asked)["params"]
 
   @full_precision
   def apply(params, weights, activation: jax.Array | int = 0):
     wide, features = read(weights, activation)
     updates = module.apply(
-      {"params": params}, connectivity, features, wide, activation
-    )
+      {"params": params}, connectivity, features, wide, activation,
+      ask(target, wide, activation),
+    )  # fmt: skip
 
     def add(weight, wide, update):
       return (wide + update).astype(jnp.result_type(weight))
@@ -192,40 +218,73 @@ def functional(
   backward: str | Backward = Options.backward,
   edge_block: int | None = Options.edge_block,
   dtype: str = Options.dtype,
+  probes: int = 0,
 ) -> Functional:
   """A ScaleGMN that reads networks: θ -> [outputs], invariant.
+
+  It reads by messages, by answers to probes, or by both. What it reads by
+  probes alone is invariant under every symmetry of the function, any target can
+  be read that computes on an array of real numbers, and φ fits all of them with
+  inputs of this shape and as many outputs.
 
   Args:
     target: the architecture.
     outputs: numbers per network.
-    width, depth, bidirectional, symmetry, backward, edge_block, dtype: see
-      `options.Options`.
+    width, bidirectional, symmetry, backward, edge_block, dtype: see
+      `options.Options`. The answers to probes have 8 times `width` features.
+    depth: message passing layers. 0 for none: with probes the network is then
+      read by probes alone, without them by its weights as they are.
+    probes: number of learned inputs whose outputs are read, see `probes`; 0 for
+      none. They begin as noise, or as inputs with `probes.init_from_inputs`.
 
   Raises:
     InputError: an argument is out of its range, or has no effect in this
-      combination.
+      combination; or a target that cannot be probed.
   """
   options = Options(
     width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
     backward=backward, edge_block=edge_block, dtype=dtype,
   )  # fmt: skip
   at_least("outputs", outputs, 1)
-  refuse_unused(vars(options), acting_groups(target.spec))
-  connectivity, read = _graph_of(target, options)
-  body = _body(options, writes=False)
-  module: Any = modules.Functional(dtype, body, outputs)
+  at_least("probes", probes, 0)
+  alone = probes > 0 and depth == 0
+  refuse_unused(vars(options), acting_groups(target.spec), alone=alone)
+  shapes = jax.eval_shape(target.init, jax.random.key(0))
+  if probes:
+    check_target(target, shapes)
+  if alone:
+    connectivity, read = None, _checked(target, shapes)
+  else:
+    connectivity, read = _graph_of(target, options)
+  module = read_module(options, target.input_shape, outputs, probes)
 
   @one_program
   def init(key):
-    _, features = read(_ones(connectivity.topology), 0)
-    return module.init(key, connectivity, features)["params"]
+    weights, features = read(_ones(shapes), 0)
+    asked = ask(target, weights, 0)
+    return module.init(key, connectivity, features, asked)["params"]
 
   @full_precision
   def apply(params, weights, activation: jax.Array | int = 0):
-    _, features = read(weights, activation)
-    return module.apply({"params": params}, connectivity, features)
+    weights, features = read(weights, activation)
+    asked = ask(target, weights, activation)
+    return module.apply({"params": params}, connectivity, features, asked)
 
   return Functional(init, apply)
+
+
+def read_module(
+  options: Options, input_shape: Sequence[int], outputs: int, probes: int
+) -> Any:
+  """The module of a functional, see `functional`."""
+  body = prober = None
+  width = options.width
+  if probes:
+    width *= FEATURES
+    prober = Prober(options.dtype, probes, tuple(input_shape), width)
+  if options.depth or not probes:
+    body = _body(options, writes=False)
+  return modules.Functional(options.dtype, body, prober, width, outputs)
 
 
 def _body(options: Options, *, writes: bool) -> modules.Body:

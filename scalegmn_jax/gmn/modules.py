@@ -165,8 +165,8 @@ class Operator(Module):
   Attributes:
     body: message passing.
     step: initial α.
-    prototypes: (connectivity, features, x, weights, activation) -> (weights,
-      gates), see `prototypes.writer.Prototypes`; None to update only.
+    prototypes: (connectivity, features, x, weights, activation, ask) ->
+      (weights, gates), see `prototypes.writer.Prototypes`; None to update only.
   """
 
   body: Body
@@ -180,6 +180,7 @@ class Operator(Module):
     features: GraphFeatures,
     weights: Weights,
     activation: jax.Array | int,
+    ask: Any = None,
   ) -> Weights:
     topology = connectivity.topology
     x, e = self.body(connectivity, features)
@@ -204,7 +205,7 @@ class Operator(Module):
     if self.prototypes is None:
       return updates
     written, gates = self.prototypes(
-      connectivity, features, x, weights, activation
+      connectivity, features, x, weights, activation, ask
     )
     return jax.tree.map(
       lambda g, new, w, u: g * (new - w) + (1 - g) * u,
@@ -213,26 +214,41 @@ class Operator(Module):
 
 
 class Functional(Module):
-  """The invariant head: φ_out([mean φ_h(x̃), x_in, x_out]), [..., outputs].
+  """The invariant head: φ_out([mean φ_h(x̃), x_in, x_out, a]), [..., outputs].
 
-  The mean is over hidden vertices; inputs and outputs keep their positions. A
-  batch gives one row per network.
+  The mean is over hidden vertices; inputs and outputs keep their positions. The
+  features a of the answers to probes come last. A batch gives one row per
+  network.
 
   Attributes:
-    body: message passing.
+    body: message passing; None to read by probes alone.
+    prober: ask -> a [..., F], see `probes.Prober`; None to read by messages
+      alone.
+    width: hidden features of φ_out.
     outputs: numbers per network.
   """
 
-  body: Body
+  body: Body | None
+  prober: Callable[[Any], jax.Array] | None
+  width: int
   outputs: int
 
   @nn.compact
   def __call__(
-    self, connectivity: Connectivity, features: GraphFeatures
+    self,
+    connectivity: Connectivity | None,
+    features: GraphFeatures | None,
+    ask: Any,
   ) -> jax.Array:
-    x, _ = self.body(connectivity, features)
-    d = x.shape[-1]
-    hidden = self.make("hidden", layers.mlp_params(d, d, d))
-    summary = layers.graph_readout(hidden, x, connectivity, features)
-    out = layers.mlp_params(summary.shape[-1], d, self.outputs)
+    parts = []
+    if self.body is not None:
+      assert connectivity is not None and features is not None
+      x, _ = self.body(connectivity, features)
+      d = x.shape[-1]
+      hidden = self.make("hidden", layers.mlp_params(d, d, d))
+      parts.append(layers.graph_readout(hidden, x, connectivity, features))
+    if self.prober is not None:
+      parts.append(self.prober(ask))
+    summary = jnp.concatenate(parts, axis=-1)
+    out = layers.mlp_params(summary.shape[-1], self.width, self.outputs)
     return layers.mlp(self.make("out", out), summary)

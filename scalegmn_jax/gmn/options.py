@@ -72,12 +72,15 @@ def at_least(name: str, value: int, least: int) -> None:
     raise InputError(f"{name} is {value}, expected at least {least}")
 
 
-def unused(model: Mapping[str, Any], groups: Collection[str]) -> dict[str, str]:
+def unused(
+  model: Mapping[str, Any], groups: Collection[str], *, alone: bool = False
+) -> dict[str, str]:
   """Arguments that differ from their default and yet change nothing.
 
   Args:
     model: keyword arguments of a metanetwork.
     groups: names of the groups that act on the neurons of the target.
+    alone: of a functional that reads by probes alone.
 
   Returns:
     {argument: why it has no effect}.
@@ -85,13 +88,18 @@ def unused(model: Mapping[str, Any], groups: Collection[str]) -> dict[str, str]:
   m = {
     **{field.name: field.default for field in dataclasses.fields(Options)},
     **{"prototypes": 0, "classes": 0},
-    **{"probes": PROBES, "class_combinations": False},
+    **{"probes": PROBES, "class_combinations": False, "basis": 0},
     **model,
   }
   without_labels = (
     (m["prototypes"] == 0, "with prototypes=0"),
     (m["classes"] == 0, "with classes=0"),
   )
+  without_answers = (
+    (m["prototypes"] == 0, "with prototypes=0"),
+    (m["classes"] == 0 and m["basis"] == 0, "with classes=0 and basis=0"),
+  )
+  without_messages = ((alone, "with probes and depth=0"),)
   without_backward = (
     (not m["bidirectional"], "with bidirectional=False"),
     (m["depth"] == 0, "with depth=0"),
@@ -102,18 +110,23 @@ def unused(model: Mapping[str, Any], groups: Collection[str]) -> dict[str, str]:
     name: next(reason for idle, reason in conditions if idle)
     for name, default, conditions in (
       ("backward", Options.backward, without_backward),
-      ("probes", PROBES, without_labels),
+      ("symmetry", Options.symmetry, without_messages),
+      ("edge_block", Options.edge_block, without_messages),
+      ("probes", PROBES, without_answers),
+      ("basis", 0, without_answers[:1]),
       ("class_combinations", False, without_labels),
     )
     if m[name] != default and any(idle for idle, _ in conditions)
   }
 
 
-def refuse_unused(model: Mapping[str, Any], groups: Collection[str]) -> None:
+def refuse_unused(
+  model: Mapping[str, Any], groups: Collection[str], *, alone: bool = False
+) -> None:
   """Refuses arguments that change nothing, see `unused`.
 
   Raises:
     InputError: there is one.
   """
-  for name, reason in unused(model, groups).items():
+  for name, reason in unused(model, groups, alone=alone).items():
     raise InputError(f"{name} is {model[name]!r}, which has no effect {reason}")

@@ -61,13 +61,14 @@ class Fit(NamedTuple):
   Attributes:
     init: (weights [B, ...], hyper) -> `FitState`.
     epoch: (state, hyper, networks, keys [B], images [N, ...], labels [N], done,
-      on_call) -> `FitState` after one pass over the images; the key of each
-      network decides the order. `networks` gives the activation, the labels and
-      the teacher of each network; the weights come from `state`. Images and
-      labels are shared by all networks. If networks have different classes, the
-      network with the most images sets the number of steps. `done` networks
-      have had this epoch already (default 0), and `on_call(state, done)` is
-      called whenever more have; networks side by side have it at once.
+      on_call) -> `FitState` after one pass over the images, or several; the key
+      of each network decides the order. `networks` gives the activation, the
+      labels and the teacher of each network; the weights come from `state`.
+      Images and labels are shared by all networks. If networks have different
+      classes, the network with the most images sets the number of steps. `done`
+      networks have had this epoch already (default 0), and `on_call(state,
+      done)` is called whenever more have; networks side by side have it at
+      once.
   """
 
   init: Callable[..., FitState]
@@ -81,6 +82,8 @@ def fit(
   batch_size: int,
   fraction: Callable[[Hyper], jax.Array] | None = None,
   vmap_size: int | None = None,
+  passes: int = 1,
+  stop: float | None = None,
 ) -> Fit:
   """Makes a trainer of many networks.
 
@@ -99,6 +102,12 @@ def fit(
     vmap_size: networks trained side by side, None for all. On a CPU, 1 is twice
       as fast where a step has many images: the features of one network stay in
       the cache.
+    passes: passes over the images that `Fit.epoch` makes, one by default. More
+      save the time between calls where a pass is a few steps; results round
+      differently.
+    stop: a step that finds a loss of at most this leaves the network unchanged.
+      With all images in one step, such a network has stopped for good. None:
+      no network stops.
   """
 
   def init(weights, hyper):
@@ -113,16 +122,32 @@ def fit(
     def loss_of(weights):
       return loss(network._replace(weights=weights), images, labels, hyper, key)
 
-    gradient, moved = jax.grad(loss_of, has_aux=True)(state.weights)
+    (value, moved), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+      state.weights
+    )
     updates, inner = optimizer(hyper).update(
       gradient, state.optimizer, state.weights
     )
     new = FitState(optax.apply_updates(moved, updates), inner)
-    finite = jnp.isfinite(optax.tree.norm(new.weights))
-    return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+    moves = jnp.isfinite(optax.tree.norm(new.weights))
+    if stop is not None:
+      moves &= value > stop
+    return jax.tree.map(lambda a, b: jnp.where(moves, a, b), new, state)
 
   def epoch_of_one(count, network, state, hyper, key, images, labels):
-    """One epoch of one network on the first `count` of its images."""
+    """All passes of one network over the first `count` of its images."""
+    if passes == 1:
+      return pass_of_one(count, network, state, hyper, key, images, labels)
+
+    def scanned(state, i):
+      own = jax.random.fold_in(key, i)
+      state = pass_of_one(count, network, state, hyper, own, images, labels)
+      return state, None
+
+    return jax.lax.scan(scanned, state, jnp.arange(passes))[0]
+
+  def pass_of_one(count, network, state, hyper, key, images, labels):
+    """One pass of one network over the first `count` of its images."""
     steps = max(count // batch_size, 1)
     k_order, k_loss = jax.random.split(key)
     rows = None

@@ -12,7 +12,7 @@ a target with the same function.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from scalegmn_jax.base import (
   Networks,
   TargetNetwork,
   Weights,
+  random_array,
 )
 from scalegmn_jax.data import pictures as pics
 from scalegmn_jax.data.images import Images
@@ -38,10 +39,119 @@ FORMAT = 1
 """Has to be raised whenever the same config gives other networks."""
 
 
+Init = Callable[[jax.Array], Weights]
+"""key -> the initial weights of one network."""
+
+
+def _dws_init(target: TargetNetwork) -> Init:
+  """The initialization of the MNIST and Fashion-MNIST INRs of DWS.
+
+  Kernels of all hidden layers, the first included, are uniform in ±√(6/n)/ω
+  with n inputs, and biases zero; a SIREN begins at ±1/n in the first layer. The
+  last layer is uniform in ±1/√n. There it has bias b and the network renders
+  its output + 0.5; here the bias is b + 0.5, which is the same function, and is
+  trained by the same steps of Adam (github.com/AvivNavon/DWSNets, nn/inr.py).
+
+  Raises:
+    InputError: no mlp, or other activations than sine.
+  """
+  _check_siren(target)
+  sizes, omega = target.description["sizes"], target.description["omega"]
+
+  def init(key: jax.Array) -> Weights:
+    *hidden, last = zip(
+      jax.random.split(key, len(sizes) - 1), sizes[:-1], sizes[1:], strict=True
+    )
+    layers = [
+      {
+        "bias": jnp.zeros(n_out),
+        "kernel": _uniform(k, (n_in, n_out), (6 / n_in) ** 0.5 / omega),
+      }
+      for k, n_in, n_out in hidden
+    ]
+    k, n_in, n_out = last
+    k_bias, k_kernel = jax.random.split(k)
+    bound = n_in**-0.5
+    layers.append(
+      {
+        "bias": 0.5 + _uniform(k_bias, (n_out,), bound),
+        "kernel": _uniform(k_kernel, (n_in, n_out), bound),
+      }
+    )
+    return tuple(layers)
+
+  return init
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...], bound: float) -> jax.Array:
+  return random_array(
+    jax.random.uniform, key, shape, minval=-bound, maxval=bound
+  )
+
+
+INITS: Mapping[str, Callable[[TargetNetwork], Init]] = {
+  "siren": lambda target: target.init,
+  "dws": _dws_init,
+}
+"""{name of an initialization: target -> its function}."""
+
+SCHEDULES: Mapping[str, Callable[[float, int], optax.Schedule]] = {
+  "cosine": optax.cosine_decay_schedule,
+  "constant": lambda rate, steps: optax.constant_schedule(rate),
+}
+"""{name of a schedule: (learning rate, steps) -> the schedule}."""
+
+
 class _Settings(NamedTuple):
   """Settings of one network: the pixels [P, C] of its picture."""
 
   pixels: jax.Array
+
+
+def pixel_fit(
+  target: TargetNetwork,
+  optimizer: Callable[[Any], optax.GradientTransformation],
+  *,
+  batch_size: int,
+  vmap_size: int | None = None,
+  passes: int = 1,
+  stop: float | None = None,
+) -> fits.Fit:
+  """A trainer of networks on pictures, each network on a picture of its own.
+
+  The settings of a network have an attribute `pixels` [P, C]. In place of
+  images and labels `Fit.epoch` gets the coordinates [P, 2] and the numbers [P]
+  of the pixels. The loss is the mean squared error.
+
+  Args:
+    target: 2 inputs and C outputs.
+    optimizer: settings of one network -> its optimizer.
+    batch_size: pixels per step.
+    vmap_size: networks trained side by side, see `inner.fit.fit`.
+    passes: over the pixels in one call, see `inner.fit.fit`.
+    stop: the mean squared error at which a network stops, see `inner.fit.fit`.
+  """
+
+  def loss(network, x, rows, settings, key):
+    del key
+    return _error(target, network, x, settings.pixels[rows]), network.weights
+
+  return fits.fit(
+    loss,
+    optimizer,
+    batch_size=batch_size,
+    vmap_size=vmap_size,
+    passes=passes,
+    stop=stop,
+  )
+
+
+def _error(
+  target: TargetNetwork, network: Network, x: jax.Array, pixels: jax.Array
+) -> jax.Array:
+  """The mean squared error of a network at coordinates x [P, 2]."""
+  rendered = target.apply(network.weights, x, network.activation)
+  return jnp.mean((rendered - pixels) ** 2)
 
 
 def cached_inrs(
@@ -53,6 +163,11 @@ def cached_inrs(
   batch_size: int,
   learning_rate: float,
   seed: int,
+  init: str = "siren",
+  shared_init: bool = False,
+  schedule: str = "cosine",
+  stop_psnr: float = 0.0,
+  epochs_per_call: int = 1,
   save_every: int = 512,
   vmap_size: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
@@ -60,8 +175,7 @@ def cached_inrs(
 ) -> store.ZooFiles:
   """Fits one network per picture, or reads the zoo if it was made before.
 
-  Each network starts from an initialization of its own. The loss is the mean
-  squared error; the optimizer is Adam with cosine decay to zero.
+  The loss is the mean squared error, the optimizer is Adam.
 
   Args:
     folder: all cached zoos, see `parts.assemble`.
@@ -71,9 +185,19 @@ def cached_inrs(
     batch_size: pixels per step, at most P; 0 for all.
     learning_rate: the peak of the schedule.
     seed: decides the initializations and the order of pixels.
+    init: one of `INITS`.
+    shared_init: whether all networks start from the same weights, those of
+      network 0. Otherwise each has an initialization of its own. The choice
+      matters for what reads them: neurons of networks that started together
+      correspond to each other.
+    schedule: one of `SCHEDULES`; "cosine" decays to zero.
+    stop_psnr: dB at which a network keeps its weights while others go on; 0:
+      none stops. Needs steps with all pixels.
+    epochs_per_call: passes of one compiled call, a divisor of `epochs`. More
+      save the time between calls; results round differently.
     save_every: networks between two saves.
     vmap_size: networks trained side by side, None for `save_every`.
-    on_epoch: called once per part and epoch.
+    on_epoch: called once per part and compiled call.
     check: called every few seconds; may raise `Interrupted`, like `on_epoch`.
 
   Raises:
@@ -88,33 +212,46 @@ def cached_inrs(
       f"{batch_size}: expected at least one epoch, a positive rate and 0 to "
       f"{count} pixels"
     )
+  if init not in INITS or schedule not in SCHEDULES:
+    raise InputError(
+      f"init is {init!r} and schedule {schedule!r}: expected one of "
+      f"{', '.join(INITS)}, and one of {', '.join(SCHEDULES)}"
+    )
+  if epochs_per_call < 1 or epochs % epochs_per_call:
+    raise InputError(
+      f"epochs_per_call is {epochs_per_call}, expected a divisor of the "
+      f"{epochs} epochs"
+    )
+  if stop_psnr and batch_size < count:
+    raise InputError(
+      f"stop_psnr is {stop_psnr:g} and batch_size {batch_size}: expected steps "
+      f"with all {count} pixels, which measure the PSNR"
+    )
   description = parts.describe(target)
+  calls = epochs // epochs_per_call
   xy = jnp.asarray(pics.coordinates(height, width))
   numbers = jnp.arange(count)
 
-  def loss(network, x, rows, settings, key):
-    del key
-    rendered = target.apply(network.weights, x, network.activation)
-    error = jnp.mean((rendered - settings.pixels[rows]) ** 2)
-    return error, network.weights
-
   steps = epochs * (count // batch_size)
-  rate = optax.cosine_decay_schedule(learning_rate, steps)
-  trainer = fits.fit(
-    loss,
+  rate = SCHEDULES[schedule](learning_rate, steps)
+  trainer = pixel_fit(
+    target,
     lambda _: optax.adam(rate),
     batch_size=batch_size,
     vmap_size=vmap_size,
+    passes=epochs_per_call,
+    stop=10 ** (-stop_psnr / 10) if stop_psnr else None,
   )
+  init_one = INITS[init](target)
 
   @jax.jit
   def begin(keys, settings):
-    return trainer.init(jax.vmap(target.init)(keys), settings)
+    return trainer.init(jax.vmap(init_one)(keys), settings)
 
   @jax.jit
   def errors(networks, settings):
     return batched.map_networks(
-      lambda network, s: loss(network, xy, numbers, s, None)[0],
+      lambda network, s: _error(target, network, xy, s.pixels[numbers]),
       networks,
       settings,
     )
@@ -132,19 +269,20 @@ def cached_inrs(
     rows = index % size
     pixels = pictures.pixels[rows].reshape(len(rows), count, channels)
     settings = _Settings(jnp.asarray(pixels))
-    state = begin(keys_of(index, 0), settings)
+    first = np.zeros_like(index) if shared_init else index
+    state = begin(keys_of(first, 0), settings)
     networks = Networks(state.weights, jnp.zeros(len(rows), jnp.int32))
     weights = fits.run_epochs(
       trainer,
       state,
       settings,
       networks,
-      lambda epoch: keys_of(index, epoch),
+      lambda call: keys_of(index, call),
       (xy, numbers),
-      [epochs],
+      [calls],
       partial=partial,
       on_epoch=on_epoch,
-    )[epochs]
+    )[calls]
     networks = networks._replace(weights=weights)
     columns = {
       "step": np.full(len(rows), epochs),
@@ -158,9 +296,22 @@ def cached_inrs(
     }
     return parts.Part(codec.to_rows(weights), columns)
 
+  # Zoos that were cached without these arguments have to be found again.
+  chosen = {
+    name: value
+    for name, value, default in (
+      ("init", init, "siren"),
+      ("shared_init", shared_init, False),
+      ("schedule", schedule, "cosine"),
+      ("stop_psnr", stop_psnr, 0.0),
+      ("epochs_per_call", epochs_per_call, 1),
+    )
+    if value != default
+  }
   return parts.assemble(
     folder,
-    {
+    chosen
+    | {
       "format": FORMAT,
       "target": description,
       "pictures": parts.digest(
@@ -175,7 +326,7 @@ def cached_inrs(
     make,
     size=size,
     save_every=save_every,
-    on_kept=lambda: [on_epoch() for _ in range(epochs)],
+    on_kept=lambda: [on_epoch() for _ in range(calls)],
     check=check,
   )
 
@@ -233,12 +384,8 @@ class Convention(NamedTuple):
 
   def _resolve(self, target: TargetNetwork) -> tuple[list[int], list[float]]:
     """(the order of the inputs, the factor of each layer)."""
+    _check_siren(target)
     description = target.description
-    if description.get("name") != "mlp" or target.activations != ("sine",):
-      raise InputError(
-        f"target network {dict(description)}: expected an mlp with sine as its "
-        "only activation"
-      )
     inputs, *hidden, _ = description["sizes"]
     axes = list(self.axes) or list(range(inputs))
     if sorted(axes) != list(range(inputs)):
@@ -256,6 +403,16 @@ class Convention(NamedTuple):
         f"each of {len(hidden)} hidden layers"
       )
     return axes, [*(w / description["omega"] for w in omega), 1.0]
+
+
+def _check_siren(target: TargetNetwork) -> None:
+  """InputError unless the target was made by `targets.mlp`, with sine only."""
+  description = target.description
+  if description.get("name") != "mlp" or target.activations != ("sine",):
+    raise InputError(
+      f"target network {dict(description)}: expected an mlp with sine as its "
+      "only activation"
+    )
 
 
 def _scaled(weights: Weights, factors: Sequence[float]) -> list[dict[str, Any]]:
@@ -337,8 +494,7 @@ def _measured_psnr(
 
   def error(grid: jax.Array, item: tuple[Network, jax.Array]) -> jax.Array:
     network, pixels = item
-    rendered = target.apply(network.weights, grid, network.activation)
-    return jnp.mean((rendered - pixels) ** 2)
+    return _error(target, network, grid, pixels)
 
   pixels = pictures.pixels.reshape(size, height * width, channels)
   errors = batched.apply_batched(error)(

@@ -33,6 +33,30 @@ def test_dilation_is_the_maximum_of_neighbours():
     assert result[n, i, j, c] == near.max()
 
 
+def test_erosion_is_the_dilation_of_the_negative():
+  pixels = np.random.default_rng(0).uniform(size=(2, 5, 4, 3))
+  np.testing.assert_array_equal(
+    pictures.eroded(pixels), -pictures.dilated(-pixels)
+  )
+
+
+def test_rotation_is_counterclockwise():
+  """A spot right of the centre moves up, and does not fade by much."""
+  pixels = np.zeros((2, 41, 41, 1), np.float32)
+  pixels[0, 19:22, 34:37] = 1
+  result = pictures.rotated(pixels)
+  assert result.shape == pixels.shape and result.dtype == np.float32
+  row, column = (
+    float((result[0, ..., 0] * i).sum() / result[0].sum())
+    for i in np.mgrid[:41, :41]
+  )
+  angle = np.deg2rad(pictures.ANGLE)
+  np.testing.assert_allclose(row, 20 - 15 * np.sin(angle), atol=0.05)
+  np.testing.assert_allclose(column, 20 + 15 * np.cos(angle), atol=0.05)
+  np.testing.assert_allclose(result[0].sum(), 9, atol=0.5)
+  assert not result[1].any()
+
+
 def test_the_first_of_each_part(digits):
   result = pictures.first(
     digits, {"train": 2, "val": 3, "test": 10**6}, ONCE | {"train": 3}

@@ -1,12 +1,17 @@
 """Experiments on INRs: refused configs, jobs and pictures."""
 
 import importlib
+import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import classify_inr, edit_inr
+from experiments.edit_inr import data as edit_data
+from experiments.edit_inr import methods as edit_methods
+from experiments.edit_inr import plan as edit_plan
+from experiments.edit_inr import report as edit_report
 from experiments.inr import data as inr_data
 from experiments.inr import methods as inr_methods
 from experiments.inr import report
@@ -14,6 +19,7 @@ from experiments.runner import experiment
 from experiments.runner.experiment import TrainingJob
 from experiments.runner.select import select_best
 from scalegmn_jax.base import InputError, Operator
+from scalegmn_jax.data import pictures
 from scalegmn_jax.training.step import Objective
 from scalegmn_jax.zoo import codec, inrs, store
 
@@ -36,6 +42,11 @@ VALUES = [
   ),
   ({"zoo.vmap_size": -1}, "config.zoo.vmap_size is -1"),
   ({"zoo.path": "nowhere"}, "nowhere"),
+  (
+    {"zoo.init": "normal"},
+    "config.zoo.init is 'normal', expected one of siren",
+  ),
+  ({"zoo.epochs_per_call": 3}, "epochs_per_call is 3, expected a divisor of"),
   ({"zoo.offset": 0.5}, "networks of config.zoo.path, which is empty"),
 ]
 
@@ -109,6 +120,64 @@ def test_every_method_has_a_label(name):
   assert len(set(labels)) == len(labels)
 
 
+def test_adam_and_unseen_images(tmp_path, monkeypatch):
+  """Rows of Adam, what they make of operators, and another image set."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  config = edit_inr.get_config("tiny")
+  config.edit, config.methods = "erosion", ("constant",)
+  config.train.steps, config.zoo.train_images = 10, 12
+  config.refit.steps, config.refit.learning_rates = (2, 6), (1e-3, 1e-2)
+  config.ood.name, config.ood.test_images = "digits", 3
+  experiment.run(config, tmp_path / "run")
+  results = json.loads((tmp_path / "run" / "results.json").read_text())
+  rows = {edit_plan.label(r): r for r in results["tables"][0]["rows"]}
+  errors = [
+    rows[name]["mse"] for name in ("original", "Adam, 2 steps", "Adam, 6 steps")
+  ]
+  assert errors == sorted(errors, reverse=True)
+  data = edit_data.load(config)
+  assert data.unseen is not None
+  pixels = data.inrs.test.pictures.pixels
+  np.testing.assert_array_equal(data.unseen.edited, pictures.eroded(pixels)[:3])
+  render = inr_data.make_renderer(data.inrs)
+  expected = render(data.unseen.networks) - data.unseen.edited
+  np.testing.assert_allclose(
+    rows["original"]["mse_unseen"], (expected**2).mean(), 1e-5
+  )
+  assert all("mse_unseen" in row for row in rows.values())
+  assert ["worth" in row for row in rows.values()] == [0, 0, 1, 0, 0]
+
+
+def test_unseen_images_have_the_same_shape(tmp_path, monkeypatch):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  pixels, classes = np.zeros((9, 6, 6), np.uint8), np.arange(9) % 2
+  np.savez(
+    tmp_path / "other.npz",
+    x_train=pixels, y_train=classes, x_test=pixels, y_test=classes,
+  )  # fmt: skip
+  config = edit_inr.get_config("tiny")
+  config.zoo.train_images, config.zoo.epochs = 2, 1
+  config.ood.name, config.ood.path = "npz", str(tmp_path / "other.npz")
+  with pytest.raises(InputError, match=r"shape \(6, 6, 1\): expected \(8, 8"):
+    edit_data.load(config)
+
+
+def test_operators_are_worth_steps_of_adam():
+  errors = {"original": 0.1, "mean_image": 0.09, "mlp": 0.03, "constant": 0.01}
+  rows = [
+    {"method": m, "mse": error, "seconds": 0.1} for m, error in errors.items()
+  ]
+  curve = {10: 0.04, 20: 0.02}
+  rows += [{"method": "adam", "steps": s, "mse": e} for s, e in curve.items()]
+  rows = edit_report.with_worth(rows, seconds_per_step=2.0)
+  worth = {r["method"]: (r.get("worth"), r.get("faster")) for r in rows}
+  assert worth["mlp"] == ("15.0", pytest.approx(15 * 2 / 0.1))
+  assert worth["constant"] == ("more than 20", None)
+  assert {worth[m] for m in ("original", "mean_image", "adam")} == {
+    (None, None)
+  }
+
+
 def test_gallery_has_a_picture_for_each_network():
   pixels = np.random.default_rng(0).uniform(size=(12, 5, 4, 1))
   figure = report.gallery({"a": pixels, "b": 2 * pixels}, columns=3)
@@ -116,3 +185,11 @@ def test_gallery_has_a_picture_for_each_network():
   assert len(images) == 6
   np.testing.assert_array_equal(images[1], pixels[1, ..., 0])
   np.testing.assert_array_equal(images[5], np.minimum(2 * pixels[2, ..., 0], 1))
+
+
+def test_the_best_candidate_of_each_network():
+  wanted = np.zeros((3, 2, 2, 1))
+  first = np.array([0.1, 0.5, 0.3]).reshape(3, 1, 1, 1) + wanted
+  second = np.array([0.2, 0.1, -0.1]).reshape(3, 1, 1, 1) + wanted
+  chosen = edit_methods.choose([first, second], wanted)
+  np.testing.assert_allclose(chosen[:, 0, 0, 0], [0.1, 0.1, -0.1])

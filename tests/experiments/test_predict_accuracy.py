@@ -120,7 +120,7 @@ def test_the_published_split(folders, tmp_path):
   ("changes", "message"),
   (
     ({"methods": ("mlp", "oracle")}, "config.methods is .*oracle"),
-    ({"methods": ("statistics",)}, "at least one of bidirectional"),
+    ({"methods": ("statistics",)}, "at least one of scalegmn"),
     ({"train.seeds": (-1,)}, "config.train.seeds is .-1,."),
     ({"loss.name": "l1"}, "config.loss.name is 'l1', expected one of cross"),
     ({"train.learning_rates": (0.1, 0.0)}, "config.train.learning_rates"),

@@ -186,6 +186,43 @@ def test_prototypes_are_written_equivariantly(x64, name, activation, depth):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_basis_is_written_equivariantly(x64, activation):
+  target = TARGETS["mlp"](activation=activation)
+  operator = metanetworks.operator(
+    target, prototypes=1, basis=3, probes=5, **SMALL | {"depth": 0}
+  )
+  for worst, updates in operator_errors("mlp", target, operator, 2.0):
+    for update in jax.tree.leaves(updates):
+      assert jnp.abs(update).max() > 1e-3
+    assert max(worst.values()) <= 1e-10, worst
+
+
+def test_what_a_basis_writes_depends_on_the_answers():
+  """With gates of one, nothing else of the network is read."""
+  target = TARGETS["mlp"]()
+  operator = metanetworks.operator(
+    target, prototypes=1, basis=3, probes=5, width=4, depth=0
+  )
+  params = operator.init(jax.random.key(0))
+  gates = params["prototypes"]["gates"]
+  gates["out"]["bias"] = jnp.full_like(gates["out"]["bias"], 99.0)
+  x = jax.random.normal(jax.random.key(6), (7, *target.input_shape))
+  first, second = (target.init(jax.random.key(k)) for k in (1, 2))
+
+  def distance(params):
+    a, b = (
+      target.apply(operator.apply(params, weights), x)
+      for weights in (first, second)
+    )
+    return float(jnp.abs(a - b).max())
+
+  assert distance(params) > 1e-5
+  coefficients = params["prototypes"]["coefficients"]["out"]
+  coefficients["kernel"] *= 0
+  assert distance(params) < 1e-5
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_prototype_is_one_function_in_any_network(x64, activation):
   """With gates of one, nothing of the network remains but its symmetry."""
   target = TARGETS["mlp"](activation=activation)

@@ -33,6 +33,19 @@ def current(name):
   return module.get_config(VARIANTS.get(variant, variant))
 
 
+def without_new_methods(config, old):
+  """The config without rows of the table that format 1 does not have."""
+  if "methods" in config:
+    config.methods = tuple(m for m in config.methods if m in old["methods"])
+  for section in {"learning_rates", "steps"} & set(config):
+    for method in list(config[section]):
+      if f"{section}.{method}" not in old:
+        del config[section][method]
+    if not config[section]:
+      del config[section]
+  return config
+
+
 def with_defaults(flat, keys):
   return {key: flat.get(key, formats.default(key)) for key in keys}
 
@@ -40,7 +53,7 @@ def with_defaults(flat, keys):
 @pytest.mark.parametrize("name", STORED)
 def test_configs_have_the_values_and_the_hash_of_format_1(name):
   old = formats.flatten(formats.migrate(stored(name)))
-  config = current(name)
+  config = without_new_methods(current(name), old)
   new = formats.flatten(build.plain(config))
   keys = sorted(old.keys() | new.keys())
   assert with_defaults(old, keys) == with_defaults(new, keys)

@@ -105,11 +105,84 @@ def test_an_interrupted_zoo_is_resumed_and_fitted_once(
     ({"batch_size": 65}, "batch_size 65"),
     ({"learning_rate": 0.0}, "learning_rate 0"),
     ({"save_every": 0}, "save_every is 0"),
+    ({"init": "normal"}, "init is 'normal' and schedule 'cosine': expected"),
+    ({"schedule": "linear"}, "schedule 'linear': expected one of siren, dws"),
+    ({"epochs_per_call": 3}, "a divisor of the 40 epochs"),
+    ({"stop_psnr": 20.0, "batch_size": 32}, "with all 64 pixels"),
   ],
 )
 def test_bad_settings(change, message, digit_pictures, tmp_path):
   with pytest.raises(InputError, match=message):
     inrs.cached_inrs(tmp_path, TARGET, digit_pictures, **(SETTINGS | change))
+
+
+def test_weights_of_dws_before_the_fit():
+  """All uniform, biases of hidden layers zero, 0.5 in the last bias."""
+  target = mlp((2, 32, 32, 1), "sine", omega=30.0)
+  keys = jax.random.split(jax.random.key(0), 500)
+  *hidden, last = jax.vmap(inrs.INITS["dws"](target))(keys)
+  bounds = 3**0.5 / 30, (6 / 32) ** 0.5 / 30
+  for layer, bound in zip(hidden, bounds, strict=True):
+    assert not layer["bias"].any()
+    np.testing.assert_allclose(abs(layer["kernel"]).max(), bound, 1e-3)
+    np.testing.assert_allclose(layer["kernel"].std(), bound / 3**0.5, 1e-2)
+  np.testing.assert_allclose(abs(last["kernel"]).max(), 32**-0.5, 1e-3)
+  low, high = last["bias"].min() - 0.5, last["bias"].max() - 0.5
+  np.testing.assert_allclose([-low, high], 32**-0.5, 1e-2)
+  with pytest.raises(InputError, match="expected an mlp with sine"):
+    inrs.INITS["dws"](mlp((2, 4, 1)))
+
+
+RECIPE = SETTINGS | {"init": "dws", "schedule": "constant", "stop_psnr": 17.0}
+
+
+def test_a_network_stops_at_its_psnr(digit_pictures, tmp_path):
+  """It keeps its weights bit by bit while others go on."""
+
+  def fitted(epochs, **more):
+    changed = RECIPE | {"epochs": epochs, "epochs_per_call": 10} | more
+    zoo = inrs.cached_inrs(tmp_path, TARGET, digit_pictures, **changed)
+    return np.asarray(zoo.weights), np.asarray(zoo.metrics["psnr"])
+
+  short, psnr = fitted(40)
+  stopped = psnr >= RECIPE["stop_psnr"]
+  assert stopped.any() and not stopped.all()
+  long, psnr_long = fitted(60)
+  assert ((short == long).all(1) == stopped).all()
+  assert (psnr_long[stopped] < 18).all()
+  free, psnr_free = fitted(60, stop_psnr=0.0)
+  assert not (free == long).all(1)[stopped].any()
+  assert (psnr_free[stopped] > psnr_long[stopped]).all()
+
+
+def test_one_initialization_for_all_networks(digit_pictures, tmp_path):
+  """The first steps of Adam move each weight by the learning rate."""
+
+  def spread(shared_init):
+    changed = RECIPE | {"epochs": 1, "shared_init": shared_init}
+    zoo = inrs.cached_inrs(tmp_path, TARGET, digit_pictures, **changed)
+    return np.ptp(np.asarray(zoo.weights), axis=0).max(), zoo.weights[0]
+
+  (shared, first), (own, same) = spread(True), spread(False)
+  assert 0 < shared <= 2.01 * RECIPE["learning_rate"] < 0.1 < own
+  np.testing.assert_array_equal(first, same)
+
+
+def test_epochs_of_one_call(digit_pictures, tmp_path):
+  """The same steps, up to rounding, with pixels in batches as well."""
+  calls = []
+  for batch_size in (0, 16):
+    changed = SETTINGS | {"epochs": 4, "batch_size": batch_size}
+    rows = [
+      inrs.cached_inrs(
+        tmp_path, TARGET, digit_pictures, epochs_per_call=n,
+        on_epoch=lambda n=n: calls.append(n), **changed,
+      ).weights
+      for n in (1, 2)
+    ]  # fmt: skip
+    same = np.allclose(*rows, atol=1e-4)
+    assert same == (batch_size != 16)  # in another order
+  assert calls.count(1) == 2 * calls.count(2)
 
 
 def test_files_of_another_zoo_are_refused(zoo, digits, tmp_path):

@@ -12,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from scalegmn_jax.base import InputError, Networks, Operator, TargetNetwork
+from scalegmn_jax.gmn.features import featurize
+from scalegmn_jax.gmn.inputs import computed
+from scalegmn_jax.gmn.probes import NAME as PROBER
+from scalegmn_jax.gmn.probes import init_from_inputs
+from scalegmn_jax.gmn.prototypes import slots, writer
 from scalegmn_jax.gmn.prototypes.label_reader import confidence
+from scalegmn_jax.graph.connectivity import NetworkConnectivity
+from scalegmn_jax.graph.topology import topology_of
 
 SHARPNESS = 10.0
 """Logits per unit of half the mean squared distance (over the probes) between
@@ -24,37 +31,43 @@ at an output that has none of it, 0."""
 
 
 def init_from_data(
-  operator: Operator,
-  target: TargetNetwork,
-  networks: Networks,
-  images: np.ndarray,
-  seed: int,
-  *,
-  prototypes: int,
-  classes: int,
-  probes: int,
+  operator: Operator, networks: Networks, images: np.ndarray, seed: int
 ) -> Operator:
   """The same operator with another `init`: part of φ is computed from data.
 
-  Probes begin as images, drawn at random. Each class begins as a cluster of
-  probes (spectral, by how often networks put two of them at the same output),
-  so that no two classes begin alike. If there are several prototypes, each
-  begins as a cluster of networks (k-means of their `label_reader.confidence`),
-  so that networks with different labels do not share one. No labels are used.
+  With classes, probes begin as images, drawn at random. Each class begins as a
+  cluster of probes (spectral, by how often networks put two of them at the same
+  output), so that no two classes begin alike. If there are several prototypes,
+  each begins as a cluster of networks (k-means of their
+  `label_reader.confidence`), so that networks with different labels do not
+  share one. No labels are used.
+
+  With a basis, its probes begin as in `probes.init_from_inputs`. Without
+  classes, each prototype begins as a training network, drawn at random.
 
   Args:
-    operator: from `metanetworks.operator`.
-    target: the architecture of the networks.
+    operator: from `metanetworks.operator`. Without prototypes, or without
+      classes and basis, it is returned unchanged.
     networks: training networks [B].
-    images: training images [N, ...].
+    images: training images [N, ...], or other inputs of the networks.
     seed: of the random draws.
-    prototypes, classes, probes: the arguments with which the operator was made.
-      Without prototypes or classes it is returned unchanged.
 
   Raises:
-    InputError: fewer images than probes, probes than classes, or networks than
-      prototypes.
+    InputError: an operator that another function made; fewer images than
+      probes, probes than classes, or networks than prototypes.
   """
+  target, model = operator.target, operator.model
+  if target is None or model is None:
+    raise InputError("operator: expected one of metanetworks.operator")
+  prototypes, classes, probes = (
+    model[name] for name in ("prototypes", "classes", "probes")
+  )
+  if prototypes and model.get("basis"):
+    operator = init_from_inputs(
+      operator, images, seed, probes=probes, path=("prototypes", PROBER)
+    )
+    if not classes:
+      return _begin_as_networks(operator, target, networks, seed, prototypes)
   if not (prototypes and classes):
     return operator
   for name, count, of, available in (
@@ -81,6 +94,53 @@ def init_from_data(
     for part, values in initial.items():
       new = {name: jnp.asarray(value, dtype) for name, value in values.items()}
       head = head | {part: head[part] | new}
+    return params | {"prototypes": head}
+
+  return operator._replace(init=init)
+
+
+def _begin_as_networks(
+  operator: Operator,
+  target: TargetNetwork,
+  networks: Networks,
+  seed: int,
+  count: int,
+) -> Operator:
+  """The same operator whose prototypes begin as training networks."""
+  topology = topology_of(target)
+  connectivity = NetworkConnectivity(topology)
+
+  @jax.jit
+  def between_slots(network):
+    weights = computed(network.weights)
+    features = featurize(connectivity, weights, network.activation)
+    fixed = writer.fix_gauge(topology, features, weights)
+    signs = writer.find_signs(topology, features, fixed.weights)
+    assigned = slots.assign_slots(target.spec, fixed.weights)
+    return fixed.between_slots(topology, signs, assigned)
+
+  random = np.random.RandomState(seed)
+  activation = np.asarray(networks.activation)
+  chosen = {}
+  for number in range(len(target.activations)):
+    rows = np.flatnonzero(activation == number)
+    if len(rows) < count:
+      raise InputError(
+        f"prototypes is {count}, expected at most the number of training "
+        f"networks with {target.activations[number]}, {len(rows)}"
+      )
+    rows = random.choice(rows, count, replace=False)
+    read = [between_slots(networks.take(int(row))) for row in rows]
+    chosen[number] = jax.tree.map(lambda *leaves: np.stack(leaves), *read)
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *chosen.values())
+
+  def init(key):
+    params = operator.init(key)
+    head = dict(params["prototypes"])
+    for i, leaf in enumerate(jax.tree.leaves(stacked)):
+      name = f"prototypes_{i}"
+      if name in head:  # running statistics are not learned
+        head[name] = jnp.asarray(leaf, head[name].dtype)
     return params | {"prototypes": head}
 
   return operator._replace(init=init)

@@ -29,6 +29,7 @@ from scalegmn_jax.base import (
 from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.gmn.modules import Module
+from scalegmn_jax.gmn.probes import Ask, Prober
 from scalegmn_jax.gmn.prototypes import slots
 from scalegmn_jax.gmn.prototypes.label_reader import ClassReader
 from scalegmn_jax.graph import convert
@@ -100,6 +101,16 @@ def gates(params: Params, summary: jax.Array) -> jax.Array:
   return jax.nn.sigmoid(layers.mlp(params, summary))
 
 
+def coefficients_params(features: int, count: int) -> Params:
+  """Parameters of `coefficients`: of [F] to M changes."""
+  return layers.mlp_params(features, features, count)
+
+
+def coefficients(params: Params, answers: jax.Array) -> jax.Array:
+  """Factors [M] of the changes in a basis, from features of answers [F]."""
+  return layers.mlp(params, answers)
+
+
 class FixedGauge(NamedTuple):
   """A network in the gauge on which no positive multiplier acts.
 
@@ -131,6 +142,24 @@ class FixedGauge(NamedTuple):
       for factors in (self.sizes, self.inverse)
     )
     return convert.scale(topology, weights, receiving, sending)
+
+  def between_slots(
+    self,
+    topology: Topology,
+    signs: Mapping[Stage, jax.Array],
+    assigned: Mapping[str, jax.Array],
+  ) -> Weights:
+    """The weights of the network between slots: what `restore` and
+    `slots.place` turn into the network.
+
+    Args:
+      topology: of the network.
+      signs: {stage: σ [n]}, where signs act.
+      assigned: {space: A [neurons, slots]}, see `slots.assign_slots`.
+    """
+    weights = convert.scale(topology, self.weights, signs, signs)
+    neurons = {space: a.T for space, a in assigned.items()}
+    return slots.place(topology.spec, weights, neurons)
 
 
 def hidden_stages(topology: Topology) -> dict[Stage, slice]:
@@ -280,23 +309,47 @@ def prototype_params(
   return layers.Normal(shape_of_all, std=std)
 
 
+_SMALL = 0.01
+"""The size of the changes in a basis, of that of the weights, at the begin."""
+
+
+def basis_params(
+  spec: SymmetrySpec,
+  shape: Sequence[int],
+  axes: Axes,
+  activations: int,
+  count: int,
+) -> layers.Normal:
+  """Initial changes in a basis, for one weight: [A, M, *shape].
+
+  Args:
+    spec: the symmetry.
+    shape: of the weight between slots.
+    axes: of the weight.
+    activations: A, the number of activations of the target.
+    count: M.
+  """
+  fan_in = incoming(spec, shape, axes)
+  std = _SMALL * (count * max(fan_in, 1)) ** -0.5
+  return layers.Normal((activations, count, *shape), std=std)
+
+
 def mix(
   prototypes: jax.Array,
   shares: jax.Array,
-  changes: jax.Array | None = None,
-  pairs: jax.Array | None = None,
+  changes: Sequence[tuple[jax.Array, jax.Array]] = (),
 ) -> jax.Array:
-  """One weight between slots: Σ_n m_n P_n (+ Σ_c p_c C_c).
+  """One weight between slots: Σ_n m_n P_n + Σ_c p_c C_c.
 
   Args:
     prototypes: P [N, ...].
     shares: m [N], see `mixture`.
-    changes: C [C (C + 1) / 2, ...], per pair of classes, or None.
-    pairs: p, see `class_pairs`.
+    changes: (p [M], C [M, ...]) of each kind: of pairs of classes, see
+      `class_pairs`, and of a basis, see `coefficients`.
   """
   result = jnp.tensordot(shares, prototypes, 1)
-  if changes is not None and pairs is not None:
-    result += jnp.tensordot(pairs, changes, 1)
+  for factors, terms in changes:
+    result += jnp.tensordot(factors, terms, 1)
   return result
 
 
@@ -308,18 +361,23 @@ class Prototypes(Module):
   according to its features. Gates that say how much of each weight is replaced
   depend on its features. With class combinations, changes of the prototypes are
   learned as well, one per class and one per pair of classes at one output: a
-  network of few classes needs few weights. Running statistics are not learned:
-  they are those of a network before training.
+  network of few classes needs few weights. With a basis, changes are learned
+  whose factors depend on what the network answers to probes. Running statistics
+  are not learned: they are those of a network before training.
 
   Attributes:
     count: N, the number of prototypes.
     classes: reads the class of each output; None where output k is class k.
       With it, the outputs of the prototypes are slots too, one per class and
       one for outputs without a class.
+    basis: M, the number of changes in the basis; 0 for none.
+    prober: reads answers, for the basis.
   """
 
   count: int
   classes: ClassReader | None
+  basis: int = 0
+  prober: Prober | None = None
 
   @nn.compact
   def __call__(
@@ -329,6 +387,7 @@ class Prototypes(Module):
     x: jax.Array,
     weights: Weights,
     activation: jax.Array | int,
+    ask: Ask | None = None,
   ) -> tuple[Weights, Any]:
     """(weights W → gW, their gates in (0, 1), one per weight tensor)."""
     topology, d = connectivity.topology, x.shape[-1]
@@ -344,6 +403,12 @@ class Prototypes(Module):
       if self.classes.class_combinations:
         pairs = class_pairs(shares)
     summary = summarize(u, connectivity, shares)
+    factors = None
+    if self.prober is not None and ask is not None:
+      answers = self.prober(ask)
+      params = coefficients_params(answers.shape[0], self.basis)
+      factors = coefficients(self.make("coefficients", params), answers)
+      summary = jnp.concatenate([summary, answers])
     evidence = summary if confidence is None else confidence
     params = mixture_params(evidence.shape[0], self.count)
     mixed = mixture(self.make("mixture", params), evidence)
@@ -367,12 +432,16 @@ class Prototypes(Module):
         continue
       params = prototype_params(spec, shape, axes, activations, self.count)
       prototypes = self.make(f"prototypes_{i}", params)
-      changes = None
+      changes = []
       if pairs is not None:
-        changes = self.make(
-          f"changes_{i}", layers.Normal((activations, *pairs.shape, *shape))
-        )[activation]
-      written.append(mix(prototypes[activation], mixed, changes, pairs))
+        params = layers.Normal((activations, *pairs.shape, *shape))
+        terms = self.make(f"changes_{i}", params)
+        changes.append((pairs, terms[activation]))
+      if factors is not None:
+        params = basis_params(spec, shape, axes, activations, self.basis)
+        terms = self.make(f"basis_{i}", params)
+        changes.append((factors, terms[activation]))
+      written.append(mix(prototypes[activation], mixed, changes))
     placed = slots.place(spec, jax.tree.unflatten(structure, written), assigned)
     return (
       fixed.restore(topology, placed, signs),

@@ -14,6 +14,7 @@ the step, so that a training loop can resume.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,8 @@ class GraphDataset:
     architectures: Sequence[ArchitectureGraph],
     networks: Sequence[Networks],
     values: Sequence[Mapping[str, np.ndarray]],
+    *,
+    with_weights: bool = False,
   ):
     """
     Args:
@@ -56,12 +59,21 @@ class GraphDataset:
         order.
       values: {name: [B, ...]} for the networks of each architecture; batches
         hold the values in `globals`.
+      with_weights: batches hold in `globals`, for metanetworks with probes, the
+        number of the architecture of each network, "architecture" [G], and its
+        weights as a row, "weights" [G, W], padded with zeros.
     """
     self.schema = schema
     self.architectures = tuple(architectures)
     counts = [n.size for n in networks]
     self.architecture_index = np.repeat(np.arange(len(counts)), counts)
     self._row = np.concatenate([np.arange(n) for n in counts])
+    self._row_width = 0
+    if with_weights:
+      self._row_width = max(
+        sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(n.weights))
+        for n in networks
+      )
     sections = [pack.sections_of(a) for a in architectures]
     self.sections = np.array(sections)[self.architecture_index]
     self._networks = [
@@ -85,13 +97,20 @@ class GraphDataset:
     """The `jraph.GraphsTuple` of one network."""
     index, row = self.architecture_index[number], self._row[number]
     leaves, sizes, activation, values = self._networks[index]
+    leaves = [leaf[row] for leaf in leaves]
+    values = {name: array[row] for name, array in values.items()}
+    if self._row_width:
+      flat = np.zeros(self._row_width, np.result_type(*leaves))
+      weights = np.concatenate([leaf.ravel() for leaf in leaves])
+      flat[: len(weights)] = weights
+      values |= {"architecture": np.int32(index), "weights": flat}
     return pack.graph_of(
       self.architectures[index],
       self.schema,
-      [leaf[row] for leaf in leaves],
+      leaves,
       sizes[row],
       activation[row],
-      {name: array[row] for name, array in values.items()},
+      values,
     )
 
   def batch(

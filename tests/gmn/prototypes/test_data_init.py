@@ -39,9 +39,7 @@ def begin(networks, images, target=TARGET, **arguments):
   """(operator, the same with `init` from data)."""
   arguments = {"classes": 4, "probes": PROBES} | arguments
   plain = sg.operator(target, width=4, depth=1, **arguments)
-  return plain, data_init.init_from_data(
-    plain, target, networks, images, 0, **arguments
-  )
+  return plain, data_init.init_from_data(plain, networks, images, 0)
 
 
 def test_each_kind_of_network_begins_with_its_own_prototype(networks, images):
@@ -120,3 +118,32 @@ def test_operators_without_classes_stay_unchanged(
 def test_too_little_data(networks, images, arguments, message):
   with pytest.raises(InputError, match=message):
     begin(networks, images, **arguments)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_prototypes_of_a_basis_begin_as_networks(networks, images, activation):
+  """Their functions, in the slots and the gauge of whatever is edited."""
+  target = sg.mlp((6, 5, 4), activation)
+  _, begun = begin(
+    networks, images, target, prototypes=1, classes=0, basis=2, probes=6
+  )
+  params = begun.init(jax.random.key(0))
+  head = params["prototypes"]
+  head["gates"]["out"]["bias"] = jnp.full_like(head["gates"]["out"]["bias"], 99)
+  for i in range(4):
+    head[f"basis_{i}"] = jnp.zeros_like(head[f"basis_{i}"])
+  edited = begun.apply(params, target.init(jax.random.key(5)))
+  written = target.apply(edited, images)
+  outputs = jax.vmap(lambda w: target.apply(w, images))(networks.weights)
+  distance = jnp.abs(outputs - written[None]).max((1, 2))
+  assert float(distance.min()) < 1e-4
+  np.testing.assert_allclose(
+    head["prober"]["generator"]["outer"]["bias"], images.mean(0), 1e-4, 1e-5
+  )
+
+
+def test_more_prototypes_than_networks_of_a_basis(networks, images):
+  with pytest.raises(InputError, match="training networks with relu, 12"):
+    begin(
+      networks, images, prototypes=13, classes=0, basis=2, probes=6
+    )  # fmt: skip

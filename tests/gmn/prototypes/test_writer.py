@@ -48,8 +48,9 @@ def test_mix():
   mixture = jnp.array([0.25, 0.75])
   np.testing.assert_allclose(writer.mix(prototypes, mixture), [0.25, 1.5])
   changes, pairs = jnp.array([[8.0, 4.0]]), jnp.array([0.5])
+  other = jnp.array([0.0, 2.0]), jnp.array([[9.0, 9.0], [1.0, 0.0]])
   np.testing.assert_allclose(
-    writer.mix(prototypes, mixture, changes, pairs), [4.25, 3.5]
+    writer.mix(prototypes, mixture, [(pairs, changes), other]), [6.25, 3.5]
   )
 
 
