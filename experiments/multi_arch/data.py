@@ -78,6 +78,7 @@ def architecture_name(target: TargetNetwork) -> str:
 
 def load_multi_arch(config: ConfigDict) -> MultiArchData:
   """Reads or generates the zoos and splits each of them by training run."""
+  c = config.zoo
   members = _load_collection(config)
   architectures, schema = check_unseen(config, [m.target for m in members])
   num_trained = len(members) - config.zoo.unseen
@@ -97,12 +98,13 @@ def load_multi_arch(config: ConfigDict) -> MultiArchData:
     name: np.concatenate([np.zeros(0, int), *arrays])
     for name, arrays in parts.items()
   }
-  if not (len(numbers["train"]) and len(numbers["val"])) or (
-    len(numbers["test"]) < 2
-  ):
+  sizes = {name: len(rows) for name, rows in numbers.items()}
+  measured = max(sizes["test"], sizes["unseen"])
+  if not (sizes["train"] and sizes["val"]) or measured < 2:
+    found = ", ".join(f"{size} {name}" for name, size in sizes.items())
     raise InputError(
-      f"{config.zoo.path}: {', '.join(f'{len(n)} {k}' for k, n in numbers.items())}"
-      " networks, expected some for train and val, and two or more for test"
+      f"{c.path or 'zoos'}: {found} networks, expected some to train and to "
+      "validate on, and two or more to test on"
     )
   in_train = np.zeros(start, bool)
   in_train[numbers["train"]] = True
