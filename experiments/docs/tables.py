@@ -313,6 +313,38 @@ def experiment_table(name: str, table: int = 0) -> str:
   return markdown_table(header, rows)
 
 
+READING = (
+  ("predict_accuracy-probes", "digits, relu", ""),
+  ("predict_accuracy-mixed", "digits, relu and tanh", ""),
+  ("predict_accuracy-cifar10_gs", "CIFAR-10-GS, relu and tanh", ""),
+  ("multi_arch", "16 architectures, digits", ""),
+  ("multi_arch", "4 architectures never seen", "unseen_"),
+)
+"""(name of tracked results, title of a row, prefix of its columns)."""
+
+_READERS = {
+  "messages": ("forward", "scalegmn"),
+  "probes": ("probes",),
+  "both": ("both",),
+  "permutation-only": ("permutation",),
+  "layer statistics": ("statistics",),
+}
+"""{column: methods, of which a run has one}."""
+
+
+def reading() -> str:
+  """τ of accuracy prediction, and its interval, by what is read."""
+  lines = []
+  for name, title, prefix in READING:
+    cells = []
+    for methods in _READERS.values():
+      (row,) = (r for r in load(name).rows() if r["method"] in methods)
+      value, low, high = (row[prefix + key] for key in ("tau", "low", "high"))
+      cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}]")
+    lines.append([title, *cells])
+  return markdown_table(("networks", *_READERS), lines)
+
+
 def papers() -> str:
   """Experiments on the papers' images, beside the published numbers."""
   keys = ("config", "measured", "scalegmn", "baselines", "published")
@@ -354,9 +386,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "predict_accuracy_vit": functools.partial(
     experiment_table, "predict_accuracy-vit"
   ),
+  "reading": reading,
   "multi_arch": functools.partial(experiment_table, "multi_arch"),
   "classify_inr": functools.partial(experiment_table, "classify_inr"),
   "edit_inr": functools.partial(experiment_table, "edit_inr"),
+  "edit_inr_mnist": functools.partial(experiment_table, "edit_inr-mnist-full"),
   "prune": functools.partial(experiment_table, "prune"),
   "prune_network": functools.partial(experiment_table, "prune", 1),
   "ablation": functools.partial(experiment_table, "ablation"),
