@@ -33,10 +33,12 @@ class AccuracyData(NamedTuple):
   """All networks of a run.
 
   Attributes:
+    activations: names of the activations of the architecture.
     zoo_names: names of the zoos.
     train, val, test: networks of all zoos; no training run is in two of them.
   """
 
+  activations: Sequence[str]
   zoo_names: Sequence[str]
   train: LabelledNetworks
   val: LabelledNetworks
@@ -89,6 +91,7 @@ def load_accuracy_data(
     return jax.tree.map(lambda *a: np.concatenate(a), *loaded)
 
   data = AccuracyData(
+    target.activations,
     [files.path.name for files in zoos],
     load("train"),
     load("val"),

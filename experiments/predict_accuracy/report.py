@@ -79,7 +79,7 @@ def outcome(
       SHORT,
     )
   ]
-  activations = config.target.activation
+  activations = data.activations
   heading = look.heading(
     {"test": test.networks.size, "training": data.train.networks.size},
     select.seeds(config)[:1],
@@ -90,7 +90,7 @@ def outcome(
     tables.append(_by_group(predictions, test, groups))
   return Outcome(
     tables,
-    _lines(config, test, predictions, errors),
+    _lines(config, data, predictions, errors),
     {"scatter.png": _scatter(predictions, test, activations, heading)},
     {
       "networks": {
@@ -180,7 +180,7 @@ def _pairs(methods: Iterable[str]) -> list[tuple[str, str]]:
 
 def _lines(
   config: ConfigDict,
-  test: LabelledNetworks,
+  data: AccuracyData,
   predictions: Mapping[str, AccuracyPredictions],
   errors: Mapping[str, float],
 ) -> list[str]:
@@ -190,7 +190,7 @@ def _lines(
       regression_metrics.kendall_tau,
       predictions[one].values,
       predictions[other].values,
-      test.accuracies,
+      data.test.accuracies,
     )
     lines.append(
       f"{LABELS[one]} vs {LABELS[other]}: τ {d.value:+.3f} [{d.low:+.3f}, "
@@ -209,7 +209,7 @@ def _lines(
         f"{LABELS[method]}: {unit}{'; '.join(choices)} (selected on validation "
         "networks)"
       )
-  key = (config.data.name, tuple(config.target.activation))
+  key = (config.data.name, tuple(data.activations))
   if config.target.name == "cnn" and key in PAPER:
     lines.append(
       "Published for ScaleGMN on the public zoo of 30,000 networks: τ "

@@ -339,7 +339,8 @@ class _Builder:
         self._last.add(result.space)
       return result
     nodes = tuple(f.node for segment in axis for f in segment)
-    result = self._fixed_axis(nodes, role, name, size)
+    # Axes of positions alone have no node; those of one size share a space.
+    result = self._fixed_axis((*nodes, size), role, name, size)
     ends = {leaf for n in self._interpreter.outputs for leaf in n.leaves()}
     if not ends.isdisjoint(nodes):
       self._last.add(result.space)

@@ -9,6 +9,7 @@ import scalegmn_jax as sg
 from scalegmn_jax.symmetry import actions, gauge, phase, tangents
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.symmetry.explain import stages
+from scalegmn_jax.targets.cnn import convolve
 
 
 def conv(x, kernel, *, strides=1, groups=1, dilation=1, padding="SAME"):
@@ -605,6 +606,26 @@ def test_a_scale_of_gelu_units_is_no_bias(x64):
   assert axes["w"].axes[1] == sg.Axis("w[1]", 0, "receives")
   assert axes["g"].axes == (sg.Axis("w[1]", 1, "scales"),)
   assert axes["v"].axes[0] == sg.Axis("w[1]", -1)
+
+
+def test_kernels_of_several_sizes_by_patches():
+  """Axes of positions alone, of 3 and of 5, are no axes of one space."""
+  sizes = (3, 5)
+  weights = {
+    "first": jnp.ones((3, 3, 2, 4)),
+    "second": jnp.ones((5, 5, 4, 3)),
+    "last": jnp.ones((3, 2)),
+  }
+
+  def apply(weights, x):
+    for name, k in zip(("first", "second"), sizes, strict=True):
+      x = jax.nn.relu(convolve(x, weights[name], 1, k // 2))
+    return x.mean((1, 2)) @ weights["last"]
+
+  target = sg.trace(apply, weights, jnp.zeros((1, 6, 6, 2)))
+  specs.check(target)
+  hidden = [s for s in target.spec.spaces.values() if not s.fixed]
+  assert [s.size for s in hidden] == [4, 3]
 
 
 def test_normalization_has_two_stages(x64):
