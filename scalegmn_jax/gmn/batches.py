@@ -22,7 +22,7 @@ from scalegmn_jax.gmn.features import (
 from scalegmn_jax.gmn.metanetworks import read_module
 from scalegmn_jax.gmn.modules import one_program
 from scalegmn_jax.gmn.options import Options, at_least, refuse_unused
-from scalegmn_jax.gmn.probes import Ask, ask, check_target
+from scalegmn_jax.gmn.probes import Ask, answers_of, ask
 from scalegmn_jax.graph.batch import pack
 from scalegmn_jax.graph.batch.pack import GraphBatch
 from scalegmn_jax.graph.batch.schema import TypeSchema
@@ -73,23 +73,25 @@ def functional(
   )  # fmt: skip
   at_least("outputs", outputs, 1)
   at_least("probes", probes, 0)
-  alone = probes > 0 and depth == 0
+  input_shape, answers = _common(targets) if probes else ((), 0)
+  module = read_module(options, input_shape, outputs, probes)
+  alone = module.body is None
   # Without a single group there are several, "scale" as a rule among them.
   refuse_unused(vars(options), {schema.group or "scale"}, alone=alone)
   backward_fn = resolve_backward(backward)
-  input_shape = _input_shape(targets) if probes else ()
-  module = read_module(options, input_shape, outputs, probes)
 
   def graph_of(batch):
     if alone:
       return None, None
     return featurize_batch(batch, symmetry=symmetry, backward=backward_fn)
 
+  def ask_nobody(inputs):
+    return jnp.zeros((1, len(inputs) * answers), inputs.dtype)
+
   @one_program
   def init(key):
     batch = pack.blank_batch(schema)
-    asked = _ask_nobody(targets) if probes else None
-    return module.init(key, *graph_of(batch), asked)["params"]
+    return module.init(key, *graph_of(batch), ask_nobody)["params"]
 
   @full_precision
   def apply(params, batch):
@@ -101,8 +103,8 @@ def functional(
   return BatchFunctional(init, apply)
 
 
-def _input_shape(targets: Sequence[TargetNetwork]) -> tuple[int, ...]:
-  """The shape of the inputs of all targets.
+def _common(targets: Sequence[TargetNetwork]) -> tuple[tuple[int, ...], int]:
+  """(shape of an input, numbers that answer one probe) of all targets.
 
   Raises:
     InputError: no targets, targets that cannot be probed, or that differ in the
@@ -110,29 +112,19 @@ def _input_shape(targets: Sequence[TargetNetwork]) -> tuple[int, ...]:
   """
   if not targets:
     raise InputError("probes: no targets, expected those of the dataset")
-  found = set()
-  for target in targets:
-    check_target(target, jax.eval_shape(target.init, jax.random.key(0)))
-    found.add((tuple(target.input_shape), _answers(target)))
+  found = {
+    (
+      tuple(target.input_shape),
+      answers_of(target, jax.eval_shape(target.init, jax.random.key(0))),
+    )
+    for target in targets
+  }
   if len(found) > 1:
     raise InputError(
       "probes: targets with inputs of shape and numbers of outputs "
       f"{', '.join(map(str, sorted(found)))}: expected one of each"
     )
-  return found.pop()[0]
-
-
-def _answers(target: TargetNetwork) -> int:
-  """Numbers with which a network answers one probe."""
-  shapes = jax.eval_shape(target.init, jax.random.key(0))
-  probe = jax.ShapeDtypeStruct((1, *target.input_shape), jnp.float32)
-  return jax.eval_shape(lambda w, x: ask(target, w, 0)(x), shapes, probe).size
-
-
-def _ask_nobody(targets: Sequence[TargetNetwork]) -> Ask:
-  """How the graph of padding answers, for `init`."""
-  count = _answers(targets[0])
-  return lambda inputs: jnp.zeros((1, len(inputs) * count), inputs.dtype)
+  return found.pop()
 
 
 def _ask_each(targets: Sequence[TargetNetwork], batch: GraphBatch) -> Ask:

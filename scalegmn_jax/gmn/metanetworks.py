@@ -30,7 +30,7 @@ from scalegmn_jax.gmn.options import (
   at_least,
   refuse_unused,
 )
-from scalegmn_jax.gmn.probes import FEATURES, Prober, ask, check_target
+from scalegmn_jax.gmn.probes import FEATURES, Prober, answers_of, ask
 from scalegmn_jax.gmn.prototypes.label_reader import ClassReader
 from scalegmn_jax.gmn.prototypes.writer import Prototypes, check_outputs
 from scalegmn_jax.graph.connectivity import (
@@ -70,21 +70,23 @@ def _graph_of(
   connectivity = NetworkConnectivity(topology, edge_block)
 
   def read(weights, activation):
-    weights, _ = checked(weights, activation)
+    weights = checked(weights, activation)
     return weights, featurize(connectivity, weights, activation, backward)
 
   return connectivity, read
 
 
-def _checked(target: TargetNetwork, shapes: Weights) -> Any:
-  """As a `FeaturizeFn`, without features."""
+def _checked(
+  target: TargetNetwork, shapes: Weights
+) -> Callable[[Weights, jax.Array | int], Weights]:
+  """(weights, activation) -> weights to compute with, see `FeaturizeFn`."""
 
-  def read(weights, activation):
+  def check(weights, activation):
     inputs.check_weights(shapes, weights)
     inputs.check_activation(target.activations, activation)
-    return inputs.computed(weights), None
+    return inputs.computed(weights)
 
-  return read
+  return check
 
 
 def _ones(shapes: Weights) -> Any:
@@ -173,7 +175,7 @@ def operator(
     check_outputs(connectivity.topology)
   reader = writer = prober = None
   if basis:
-    check_target(target, connectivity.topology.shapes)
+    answers_of(target, connectivity.topology.shapes)
     prober = Prober(dtype, probes, target.input_shape, FEATURES * width)
   if classes:
     reader = ClassReader(
@@ -247,16 +249,22 @@ def functional(
   )  # fmt: skip
   at_least("outputs", outputs, 1)
   at_least("probes", probes, 0)
-  alone = probes > 0 and depth == 0
+  module = read_module(options, target.input_shape, outputs, probes)
+  alone = module.body is None
   refuse_unused(vars(options), acting_groups(target.spec), alone=alone)
-  shapes = jax.eval_shape(target.init, jax.random.key(0))
-  if probes:
-    check_target(target, shapes)
   if alone:
-    connectivity, read = None, _checked(target, shapes)
+    shapes = jax.eval_shape(target.init, jax.random.key(0))
+    checked = _checked(target, shapes)
+
+    def without_graph(weights, activation):
+      return checked(weights, activation), None
+
+    connectivity, read = None, without_graph
   else:
     connectivity, read = _graph_of(target, options)
-  module = read_module(options, target.input_shape, outputs, probes)
+    shapes = connectivity.topology.shapes
+  if probes:
+    answers_of(target, shapes)
 
   @one_program
   def init(key):

@@ -3,14 +3,14 @@
 The functions that they compute are in `layers` and `prototypes`.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import InitFn, InputError, Weights
+from scalegmn_jax.base import InitFn, InputError, MetaNetwork, Weights
 from scalegmn_jax.gmn import layers, products
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.graph import convert
@@ -19,6 +19,8 @@ from scalegmn_jax.graph.interface import Connectivity
 from scalegmn_jax.symmetry import canonical
 from scalegmn_jax.symmetry import spec as specs
 
+AnyMetaNetwork = TypeVar("AnyMetaNetwork", bound=MetaNetwork)
+
 
 def one_program(init: InitFn) -> InitFn:
   """The same `init`, compiled: op by op it would be hundreds of programs.
@@ -26,6 +28,28 @@ def one_program(init: InitFn) -> InitFn:
   Within `jax.jit` it is a part of the outer program, as without this.
   """
   return jax.jit(init, inline=True)
+
+
+def begin_with(
+  metanetwork: AnyMetaNetwork, values: Mapping[str, Any]
+) -> AnyMetaNetwork:
+  """The same metanetwork whose `init` gives some parameters other values.
+
+  Args:
+    metanetwork: φ is drawn by its `init`.
+    values: a part of φ: nested names, with an array for each parameter.
+  """
+
+  def replaced(params: Any, values: Any) -> Any:
+    if not isinstance(values, Mapping):
+      return jnp.asarray(values, params.dtype)
+    new = {name: replaced(params[name], v) for name, v in values.items()}
+    return params | new
+
+  def init(key):
+    return replaced(metanetwork.init(key), values)
+
+  return metanetwork._replace(init=init)
 
 
 class Module(nn.Module):
@@ -180,7 +204,7 @@ class Operator(Module):
     features: GraphFeatures,
     weights: Weights,
     activation: jax.Array | int,
-    ask: Any = None,
+    ask: Any,
   ) -> Weights:
     topology = connectivity.topology
     x, e = self.body(connectivity, features)

@@ -9,22 +9,15 @@ Learning" (arXiv:2410.10811).
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax.base import (
-  InputError,
-  MetaNetwork,
-  Params,
-  TargetNetwork,
-  Weights,
-)
+from scalegmn_jax.base import InputError, Params, TargetNetwork, Weights
 from scalegmn_jax.gmn import layers
-from scalegmn_jax.gmn.modules import Module
+from scalegmn_jax.gmn.modules import AnyMetaNetwork, Module, begin_with
 
 LATENTS = 32
 """Numbers per probe from which its input is generated."""
@@ -33,9 +26,7 @@ FEATURES = 8
 """Features of the answers, times the width of a metanetwork."""
 
 NAME = "prober"
-"""The parameters of a `Prober` in φ of a functional."""
-
-AnyMetaNetwork = TypeVar("AnyMetaNetwork", bound=MetaNetwork)
+"""The parameters of a `Prober` in φ of a functional, and of prototypes."""
 
 Ask = Callable[[jax.Array], jax.Array]
 """Inputs [P, ...] -> the answers to them, [..., P K]."""
@@ -100,65 +91,70 @@ class Prober(Module):
     return layers.mlp(self.make("encoder", params), answers)
 
 
-def check_target(target: TargetNetwork, shapes: Weights) -> None:
-  """Checks that networks can be probed.
+def answers_of(target: TargetNetwork, shapes: Weights) -> int:
+  """K, the numbers with which a network answers one probe.
 
   Args:
     target: the architecture.
     shapes: of its weights.
 
   Raises:
-    InputError: inputs without a shape of their own, such as a tuple of several
-      arrays, or inputs that are not real numbers, such as tokens.
+    InputError: networks that cannot be probed: inputs without a shape of their
+      own, such as a tuple of several arrays, or inputs that are not real
+      numbers, such as tokens.
   """
-  probes = jax.ShapeDtypeStruct((1, *target.input_shape), jnp.float32)
+  probe = jax.ShapeDtypeStruct((1, *target.input_shape), jnp.float32)
   try:
-    jax.eval_shape(lambda w, x: target.apply(w, x, 0), shapes, probes)
+    outputs = jax.eval_shape(lambda w, x: ask(target, w, 0)(x), shapes, probe)
   except (TypeError, ValueError, IndexError) as error:
     reason = " ".join(str(error).split())[:120]
     raise InputError(
       f"probes: {target} has no outputs for an array of real numbers of shape "
-      f"{list(probes.shape)}: {reason}"
+      f"{list(probe.shape)}: {reason}"
     ) from None
+  return outputs.size
 
 
 def init_from_inputs(
-  metanetwork: AnyMetaNetwork,
-  inputs: np.ndarray,
-  seed: int,
-  *,
-  probes: int,
-  path: Sequence[str] = (NAME,),
+  metanetwork: AnyMetaNetwork, inputs: np.ndarray, seed: int, *, probes: int
 ) -> AnyMetaNetwork:
-  """The same metanetwork whose probes begin as inputs of the networks.
-
-  The probes begin as random rows, projected to their first `LATENTS` principal
-  components: images become smooth. No labels are used.
+  """The same functional whose probes begin as inputs of the networks.
 
   Args:
-    metanetwork: has P = `probes` probes, or none.
-    inputs: [N, ...], such as training images or coordinates.
-    seed: of the random draws.
-    probes: P; 0: the metanetwork is returned unchanged.
-    path: of the parameters of the `Prober` in φ.
+    metanetwork: a functional with P = `probes` probes, or none.
+    inputs: see `generator_from`.
+    seed: see `generator_from`.
+    probes: P; 0: the functional is returned unchanged.
 
   Raises:
     InputError: fewer inputs than probes.
   """
   if not probes:
     return metanetwork
+  return begin_with(metanetwork, {NAME: generator_from(inputs, seed, probes)})
+
+
+def generator_from(inputs: np.ndarray, seed: int, probes: int) -> Params:
+  """Parameters of a `Prober` whose probes are inputs of the networks.
+
+  The probes are random rows, projected to their first `LATENTS` principal
+  components: images become smooth. No labels are used.
+
+  Args:
+    inputs: [N, ...], such as training images or coordinates.
+    seed: of the random draws.
+    probes: P.
+
+  Raises:
+    InputError: fewer inputs than probes.
+  """
   if probes > len(inputs):
     raise InputError(
       f"probes is {probes}, expected at most the number of inputs, "
       f"{len(inputs)}"
     )
-  generator = _components(inputs.reshape(len(inputs), -1), probes, seed)
-
-  def init(key):
-    params = metanetwork.init(key)
-    return _replaced(params, (*path, "generator"), generator)
-
-  return metanetwork._replace(init=init)
+  flat = inputs.reshape(len(inputs), -1)
+  return {"generator": _components(flat, probes, seed)}
 
 
 _ROWS = 2000
@@ -182,11 +178,3 @@ def _components(inputs: np.ndarray, count: int, seed: int) -> Params:
     "inner": {"kernel": np.eye(LATENTS)},
     "outer": {"kernel": np.pad(kernel, ((0, unused), (0, 0))), "bias": mean},
   }
-
-
-def _replaced(params: Any, path: Sequence[str], values: Any) -> Any:
-  """A copy of φ with other values at a path, in the types of φ."""
-  if not path:
-    return jax.tree.map(lambda p, v: jnp.asarray(v, p.dtype), params, values)
-  first, *rest = path
-  return params | {first: _replaced(params[first], rest, values)}

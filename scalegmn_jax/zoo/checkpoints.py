@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scalegmn_jax.base import InputError
@@ -52,6 +52,32 @@ def list_files(paths: PathLike | Sequence[PathLike]) -> list[Path]:
   if not files:
     raise InputError(f"{source}: no file that ends in {', '.join(SUFFIXES)}")
   return files
+
+
+def rows_of_files(
+  names: Sequence[object],
+  matches: Callable[[str], set[Path]],
+  what: object,
+  among: str,
+) -> dict[Path, int]:
+  """{file: the row of its name}, in the order of the names.
+
+  Args:
+    names: of files, a row each.
+    matches: a name -> the files that it may mean.
+    what: the source of the names, for messages.
+    among: the files, for messages.
+
+  Raises:
+    InputError: a name of no file or of several, or two names of one.
+  """
+  rows: dict[Path, int] = {}
+  for row, name in enumerate(map(str, names)):
+    found = matches(name)
+    if len(found) != 1 or rows.setdefault(next(iter(found)), row) != row:
+      reason = "none" if not found else "several, or one that has a row"
+      raise InputError(f"{what}: row {row}: {name!r} names {reason} of {among}")
+  return rows
 
 
 def _is_hidden(name: str) -> bool:

@@ -11,8 +11,6 @@ together from other zoos by hand.
 
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +21,7 @@ import pandas as pd
 from scalegmn_jax import processes
 from scalegmn_jax.base import InputError, TargetNetwork, Weights
 from scalegmn_jax.data.images import Images
-from scalegmn_jax.io import sync_folder, write_text
+from scalegmn_jax.io import write_text
 from scalegmn_jax.zoo import cache, codec, parts, store
 
 
@@ -77,26 +75,14 @@ def write_collection(
     InputError: the folder is not empty, a target without description, or
       networks and metrics that do not fit.
   """
-  folder = store.check_new(folder)
-  # A sibling: a rename is atomic within one file system only.
-  temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
-  try:
+  if not processes.is_first():
+    return
+  with store.appearing(store.check_new(folder)) as temporary:
     for number, (target, weights, metrics) in enumerate(members):
       parts.describe(target)
       codec.write_networks(
         temporary / f"{number:05d}", target, weights, metrics
       )
-    if not processes.is_first():
-      return
-    try:
-      os.replace(temporary, folder)
-    except OSError as error:
-      raise InputError(
-        f"{folder}: cannot be written: {error.strerror}"
-      ) from None
-    sync_folder(folder.parent)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def cached_collection(

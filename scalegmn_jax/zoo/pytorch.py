@@ -35,6 +35,7 @@ from scalegmn_jax.zoo.checkpoints import (
   keeps_order,
   list_files,
   load_state_dict,
+  rows_of_files,
 )
 from scalegmn_jax.zoo.state_dict import EPS
 
@@ -400,15 +401,12 @@ def _rows(
       stem = name[: name.rindex(".") if "." in file.name else None]
       for known in {name, stem, stem.removesuffix(".pth")}:
         found.setdefault(known, set()).add(file)
-  rows: dict[Path, int] = {}
-  for row, name in enumerate(names):
-    matches = found.get(Path(str(name)).as_posix(), set())
-    if len(matches) != 1 or rows.setdefault(next(iter(matches)), row) != row:
-      reason = "none" if not matches else "several, or one that has a row"
-      raise InputError(
-        f"{what}: row {row}: {str(name)!r} names {reason} of the "
-        f"{len(files)} files, such as {files[0]}"
-      )
+  rows = rows_of_files(
+    names,
+    lambda name: found.get(Path(name).as_posix(), set()),
+    what,
+    f"the {len(files)} files, such as {files[0]}",
+  )
   missing = [file for file in files if file not in rows]
   if missing:
     raise InputError(f"{what}: no row for {missing[0]}")

@@ -141,17 +141,11 @@ def write_zoo(
   weights = np.asarray(weights)
   _check_weights(weights, layout, f"{path}: weights", np.float32)
   metrics = _new_metrics(path, metrics, len(weights))
-  # A sibling: a rename is atomic within one file system only. Not from
-  # tempfile, whose folders nobody else may read.
-  temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-  try:
-    with _refused(path):
-      temporary.mkdir(parents=True)
-      with replace_file(temporary / WEIGHTS) as file:
-        np.save(file, weights, allow_pickle=False)
-      _complete(temporary, path, metrics, layout, description)
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
+  with appearing(path) as temporary, _refused(path):
+    temporary.mkdir(parents=True)
+    with replace_file(temporary / WEIGHTS) as file:
+      np.save(file, weights, allow_pickle=False)
+    _complete(temporary, metrics, layout, description)
 
 
 def complete_zoo(
@@ -181,7 +175,8 @@ def complete_zoo(
   _check_weights(weights, layout, str(folder / WEIGHTS), np.float32)
   metrics = _new_metrics(path, metrics, len(weights))
   with _refused(path):
-    _complete(folder, path, metrics, layout, description)
+    _complete(folder, metrics, layout, description)
+    _move(folder, path)
 
 
 def _new_metrics(
@@ -205,22 +200,48 @@ def _refused(path: pathlib.Path) -> Iterator[None]:
     ) from error
 
 
+@contextlib.contextmanager
+def appearing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A folder that becomes `path` when the context ends, or nothing if it fails.
+
+  Args:
+    path: the full path: absent or an empty folder, see `check_new`.
+
+  Yields:
+    The folder to make and to write, beside `path`.
+
+  Raises:
+    InputError: it cannot be moved to `path`.
+  """
+  # A sibling: a rename is atomic within one file system only. Not from
+  # tempfile, whose folders nobody else may read.
+  temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+  try:
+    yield temporary
+    with _refused(path):
+      _move(temporary, path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(folder: pathlib.Path, path: pathlib.Path) -> None:
+  os.replace(folder, path)
+  sync_folder(path.parent)
+
+
 def _complete(
   folder: pathlib.Path,
-  path: pathlib.Path,
   metrics: pd.DataFrame,
   layout: Layout,
   description: Mapping[str, Any] | None,
 ) -> None:
-  """Writes all but the weights into a folder, and renames it."""
+  """Writes all but the weights into a folder."""
   contents = {METRICS: _csv_gz(metrics), LAYOUT: layout.text().encode()}
   if description:
     contents[TARGET] = (json.dumps(dict(description)) + "\n").encode()
   for name, content in contents.items():
     with replace_file(folder / name) as file:
       file.write(content)
-  os.replace(folder, path)
-  sync_folder(path.parent)
 
 
 def column(files: ZooFiles, name: str) -> np.ndarray:

@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from scalegmn_jax.base import InputError, Networks, Operator, TargetNetwork
+from scalegmn_jax.gmn import probes as probing
 from scalegmn_jax.gmn.features import featurize
 from scalegmn_jax.gmn.inputs import computed
-from scalegmn_jax.gmn.probes import NAME as PROBER
-from scalegmn_jax.gmn.probes import init_from_inputs
+from scalegmn_jax.gmn.modules import begin_with
 from scalegmn_jax.gmn.prototypes import slots, writer
 from scalegmn_jax.gmn.prototypes.label_reader import confidence
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.topology import topology_of
+from scalegmn_jax.symmetry import spec as specs
 
 SHARPNESS = 10.0
 """Logits per unit of half the mean squared distance (over the probes) between
@@ -62,12 +63,12 @@ def init_from_data(
   prototypes, classes, probes = (
     model[name] for name in ("prototypes", "classes", "probes")
   )
+  initial = {}
   if prototypes and model.get("basis"):
-    operator = init_from_inputs(
-      operator, images, seed, probes=probes, path=("prototypes", PROBER)
-    )
+    initial[probing.NAME] = probing.generator_from(images, seed, probes)
     if not classes:
-      return _begin_as_networks(operator, target, networks, seed, prototypes)
+      initial |= _as_networks(target, networks, seed, prototypes)
+      return begin_with(operator, {"prototypes": initial})
   if not (prototypes and classes):
     return operator
   for name, count, of, available in (
@@ -82,31 +83,17 @@ def init_from_data(
   random = np.random.RandomState(seed)
   inputs = images[random.choice(len(images), probes, replace=False)]
   confidences, same_output = _outputs(target, networks, inputs)
-  initial = {"classes": {"probes": inputs}}
   if prototypes > 1:
     initial["mixture"] = _nearest_center(confidences, prototypes, random)
-  initial["classes"]["keys"] = _class_keys(same_output, classes, random)
-
-  def init(key):
-    params = operator.init(key)
-    head = params["prototypes"]
-    dtype = head["classes"]["probes"].dtype
-    for part, values in initial.items():
-      new = {name: jnp.asarray(value, dtype) for name, value in values.items()}
-      head = head | {part: head[part] | new}
-    return params | {"prototypes": head}
-
-  return operator._replace(init=init)
+  keys = _class_keys(same_output, classes, random)
+  initial["classes"] = {"probes": inputs, "keys": keys}
+  return begin_with(operator, {"prototypes": initial})
 
 
-def _begin_as_networks(
-  operator: Operator,
-  target: TargetNetwork,
-  networks: Networks,
-  seed: int,
-  count: int,
-) -> Operator:
-  """The same operator whose prototypes begin as training networks."""
+def _as_networks(
+  target: TargetNetwork, networks: Networks, seed: int, count: int
+) -> dict[str, np.ndarray]:
+  """Prototypes that are training networks: {parameter: its value}."""
   topology = topology_of(target)
   connectivity = NetworkConnectivity(topology)
 
@@ -133,17 +120,13 @@ def _begin_as_networks(
     read = [between_slots(networks.take(int(row))) for row in rows]
     chosen[number] = jax.tree.map(lambda *leaves: np.stack(leaves), *read)
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *chosen.values())
-
-  def init(key):
-    params = operator.init(key)
-    head = dict(params["prototypes"])
-    for i, leaf in enumerate(jax.tree.leaves(stacked)):
-      name = f"prototypes_{i}"
-      if name in head:  # running statistics are not learned
-        head[name] = jnp.asarray(leaf, head[name].dtype)
-    return params | {"prototypes": head}
-
-  return operator._replace(init=init)
+  leaves = specs.leaves(target.spec, stacked)
+  # Running statistics are not learned.
+  return {
+    f"prototypes_{i}": leaf
+    for i, (_, leaf, axes) in enumerate(leaves)
+    if not axes.statistic
+  }
 
 
 def _nearest_center(

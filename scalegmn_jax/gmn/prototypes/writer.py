@@ -387,7 +387,7 @@ class Prototypes(Module):
     x: jax.Array,
     weights: Weights,
     activation: jax.Array | int,
-    ask: Ask | None = None,
+    ask: Ask,
   ) -> tuple[Weights, Any]:
     """(weights W → gW, their gates in (0, 1), one per weight tensor)."""
     topology, d = connectivity.topology, x.shape[-1]
@@ -404,7 +404,7 @@ class Prototypes(Module):
         pairs = class_pairs(shares)
     summary = summarize(u, connectivity, shares)
     factors = None
-    if self.prober is not None and ask is not None:
+    if self.prober is not None:
       answers = self.prober(ask)
       params = coefficients_params(answers.shape[0], self.basis)
       factors = coefficients(self.make("coefficients", params), answers)

@@ -194,16 +194,12 @@ def match_files(
       end = Path(*relative.parts[start:])
       for known in {end.as_posix(), end.with_suffix("").as_posix()}:
         ends.setdefault(known, set()).add(file)
-  found: dict[Path, int] = {}
-  for row, name in enumerate(names):
+
+  def matches(name: str) -> set[Path]:
     parts = Path(name).parts
     tails = (Path(*parts[i:]).as_posix() for i in range(len(parts)))
-    matches = next(({whole[t]} for t in tails if t in whole), None)
-    matches = matches or ends.get(Path(name).as_posix(), set())
-    if len(matches) != 1 or found.setdefault(next(iter(matches)), row) != row:
-      reason = "none" if not matches else "several, or one that has a row"
-      raise InputError(
-        f"{source}: row {row}: {name!r} names {reason} of the {len(files)} "
-        f"files below {root}, such as {next(iter(whole))}"
-      )
-  return list(found)
+    exact = next(({whole[t]} for t in tails if t in whole), None)
+    return exact or ends.get(Path(name).as_posix(), set())
+
+  among = f"the {len(files)} files below {root}, such as {next(iter(whole))}"
+  return list(checkpoints.rows_of_files(names, matches, source, among))
