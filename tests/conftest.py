@@ -77,6 +77,14 @@ def quick_compilation_stays():
   assert jax.config.values["jax_disable_most_optimizations"]
 
 
+@pytest.fixture(scope="session")
+def torch():
+  """PyTorch; tests that need it are skipped without it."""
+  return pytest.importorskip(
+    "torch", reason="PyTorch (the extra `torch`) is not installed"
+  )
+
+
 class Bucket(MemoryFileSystem):
   """An object store in memory, for gs:// and s3://.
 

@@ -58,7 +58,7 @@ SYMMETRY_NETWORKS = 64
 """Test networks on which symmetry errors are measured."""
 
 
-def _reading(config: ConfigDict, inrs: InrSplit) -> Reading:
+def reading_of(config: ConfigDict, inrs: InrSplit) -> Reading:
   """What the functionals of a run are made for: a logit per class."""
   # Baselines standardize their input: by the weights as they will read them.
   folded = fold_phases(inrs.target, inrs.train.networks).weights
@@ -73,16 +73,15 @@ def _reading(config: ConfigDict, inrs: InrSplit) -> Reading:
 
 
 def make_functionals(
-  config: ConfigDict, inrs: InrSplit
+  config: ConfigDict, reading: Reading
 ) -> dict[str, Functional]:
   """{method: functional with a logit per class}."""
-  reading = _reading(config, inrs)
   functionals = {}
   for name in tuple(config.methods):
     functional = READERS[METHODS[name].reader].make(reading)
     if METHODS[name].phases == "folded":
       functional = phase.fold_before(
-        functional, inrs.target.spec, config.target.omega
+        functional, reading.target.spec, config.target.omega
       )
     functionals[name] = functional
   return functionals
@@ -91,6 +90,7 @@ def make_functionals(
 def make_jobs(
   config: ConfigDict,
   inrs: InrSplit,
+  reading: Reading,
   functionals: Mapping[str, Functional],
   read: Mapping[str, ReadFn],
 ) -> dict[str, dict[str, TrainingJob]]:
@@ -99,6 +99,7 @@ def make_jobs(
   Args:
     config: of the run.
     inrs: networks and the labels of their images.
+    reading: what the functionals were made for.
     functionals: {method: functional with a logit per class}.
     read: {method: the functional mapped over networks}.
   """
@@ -124,19 +125,18 @@ def make_jobs(
       assert arguments is not None
       networks = inrs.train.networks
       if METHODS[method].phases == "folded":
-        networks = fold_phases(inrs.target, networks)
+        networks = networks._replace(weights=reading.weights)
       about = build.about(
         config, inrs.target, networks, "cross-entropy of the class",
         inrs.train.pictures.pixels.shape[1:],
       )  # fmt: skip
       save_functional(
-        folder / name, inrs.target, arguments(_reading(config, inrs)), params,
+        folder / name, inrs.target, arguments(reading), params,
         about=about,
       )  # fmt: skip
 
     return TrainingJob(
-      functionals[method], objective, data, validate,
-      config.steps.get(method, config.train.steps),
+      functionals[method], objective, data, validate, config.train.steps,
       config.seed, None if arguments is None else save, learning_rate,
     )  # fmt: skip
 

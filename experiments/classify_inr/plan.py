@@ -50,9 +50,10 @@ def label(row: Mapping[str, Any]) -> str:
 def plan(config: ConfigDict) -> Plan:
   """Functionals by method and learning rate, measured on test networks."""
   inrs = load_inrs(config)
-  functionals = methods.make_functionals(config, inrs)
+  reading = methods.reading_of(config, inrs)
+  functionals = methods.make_functionals(config, reading)
   read = {name: read_networks(f) for name, f in functionals.items()}
-  jobs = methods.make_jobs(config, inrs, functionals, read)
+  jobs = methods.make_jobs(config, inrs, reading, functionals, read)
 
   def evaluate(
     params: Mapping[str, Params], partial: Partial = NOTHING

@@ -126,8 +126,7 @@ def make_jobs(
       )
 
     return TrainingJob(
-      operators[method], objective, device_data, validate,
-      config.steps.get(method, config.train.steps),
+      operators[method], objective, device_data, validate, config.train.steps,
       config.seed, save if method in SCALEGMN else None, learning_rate,
     )  # fmt: skip
 

@@ -75,10 +75,12 @@ def plan(config: ConfigDict) -> Plan:
   ) -> Outcome:
     populations = data.populations
     original = {k: render(p.networks) for k, p in populations.items()}
-    edited_inr = data.edit(original["test"])
+    wanted = {k: data.edit(images) for k, images in original.items()}
 
     def row(method, images) -> dict[str, Any]:
-      return {"method": method} | methods.image_row(data, images, edited_inr)
+      return {"method": method} | methods.image_row(
+        data, images, wanted["test"]
+      )
 
     rows = [
       row("original", original),
@@ -113,10 +115,8 @@ def plan(config: ConfigDict) -> Plan:
     if len(candidates) > 1:
       candidates["original"] = original
       chosen = {
-        k: methods.choose(
-          [c[k] for c in candidates.values()], data.edit(before)
-        )
-        for k, before in original.items()
+        k: methods.choose([c[k] for c in candidates.values()], wanted[k])
+        for k in populations
       }
       seconds = sum(
         r.get("seconds", 0) for r in rows if r["method"] in candidates

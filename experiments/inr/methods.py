@@ -130,12 +130,18 @@ def jobs_by_method(
   """{method: {name of a job: the job}}, a job for each learning rate.
 
   Args:
-    config: has `methods` and `learning_rates`.
-    make_job: (method, name of the job, learning rate) -> job.
+    config: has `methods`, `learning_rates` and `steps`.
+    make_job: (method, name of the job, learning rate) -> job, which gets the
+      steps of its method if `steps` has them.
   """
+
+  def job(method, name, rate):
+    made = make_job(method, name, rate)
+    return made._replace(steps=config.steps.get(method, made.steps))
+
   return {
     method: {
-      name: make_job(method, name, rate)
+      name: job(method, name, rate)
       for rate in config.learning_rates[method]
       for name in [f"{method}/{rate:g}"]
     }

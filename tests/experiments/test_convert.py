@@ -81,10 +81,7 @@ def test_public_inrs_are_read_by_the_configs_of_inrs(
   assert min(p.psnr[0] for p in (split.train, split.val, split.test)) > 80
 
 
-def test_zoos_of_ray_tune_predict_accuracy(tmp_path, program):
-  torch = pytest.importorskip(
-    "torch", reason="PyTorch (the extra `torch`) is not installed"
-  )
+def test_zoos_of_ray_tune_predict_accuracy(tmp_path, program, torch):
   shapes = ((8, 1, 5, 5), (6, 8, 5, 5), (4, 6, 2, 2), (20, 36), (10, 20))
   state = {}
   for i, shape in enumerate(shapes):

@@ -10,13 +10,6 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.files import pickled
 
 
-@pytest.fixture(scope="module")
-def torch():
-  return pytest.importorskip(
-    "torch", reason="PyTorch (the extra `torch`) is not installed"
-  )
-
-
 @pytest.fixture
 def danger(monkeypatch):
   """A module whose functions and classes note that they are called."""

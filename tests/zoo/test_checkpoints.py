@@ -77,13 +77,6 @@ def test_pointers(tmp_path, suffix):
     checkpoints.load_state_dict(path)
 
 
-@pytest.fixture(scope="module")
-def torch():
-  return pytest.importorskip(
-    "torch", reason="PyTorch (the extra `torch`) is not installed"
-  )
-
-
 @pytest.fixture
 def save(torch, tmp_path):
   def save(value):

@@ -528,13 +528,6 @@ def test_torch_loads_state_dicts_only(monkeypatch, tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.fixture(scope="module")
-def torch():
-  return pytest.importorskip(
-    "torch", reason="PyTorch (the extra `torch`) is not installed"
-  )
-
-
 def test_same_outputs_as_torch(torch, x64, tmp_path):
   from safetensors.torch import load_file, save_file
 

@@ -17,13 +17,6 @@ MLP = mlp((4, 3, 2))
 CNN = cnn((5, 5, 1), (4, 3), 3, 1, "SAME", classes=2)
 
 
-@pytest.fixture(scope="module")
-def torch():
-  return pytest.importorskip(
-    "torch", reason="PyTorch (the extra `torch`) is not installed"
-  )
-
-
 def networks(torch):
   """{case: (target, module)}."""
   from torch.nn.utils import prune

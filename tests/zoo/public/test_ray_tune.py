@@ -18,13 +18,6 @@ SHAPES = {  # of the type CNN with dropout 0
 }
 
 
-@pytest.fixture(scope="module")
-def torch():
-  return pytest.importorskip(
-    "torch", reason="PyTorch (the extra `torch`) is not installed"
-  )
-
-
 def state_dict(torch, seed):
   generator = torch.Generator().manual_seed(seed)
   state = {}

@@ -19,13 +19,6 @@ MIXED = {"channels": [3, 4, 6, 4], "residual": [-1, -1, 0]}
 UNEQUAL = {"channels": [3, 4, 6, 8], "residual": [-1, -1, 0]}
 
 
-@pytest.fixture(scope="module")
-def torch():
-  return pytest.importorskip(
-    "torch", reason="PyTorch (the extra `torch`) is not installed"
-  )
-
-
 @pytest.fixture
 def classes(monkeypatch):
   """Classes with the names and the state of OmegaConf's."""
