@@ -23,6 +23,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from scalegmn_jax import processes
+from scalegmn_jax.base import InputError
 
 AXIS = "networks"
 """The name of the mesh axis. `map_shards` finds any mesh that has it."""
@@ -180,6 +181,33 @@ def replicate(tree: Any) -> Any:
     return jax.device_put(tree, everywhere)
   # `device_put` would gather each array to compare it between processes.
   return _identity(everywhere)(tree)
+
+
+def count_flops(f: Callable[..., Any], *args: Any) -> float:
+  """Operations of f, all networks together, counted without compiling it.
+
+  XLA counts them in the program for one CPU, whatever f will run on: it counts
+  none in the programs of other devices before they are compiled.
+
+  Args:
+    f: a function of pytrees.
+    *args: its arguments, or their shapes.
+
+  Raises:
+    InputError: JAX may not use the CPU.
+  """
+  try:
+    cpus = jax.local_devices(backend="cpu")
+  except RuntimeError as error:
+    raise InputError(
+      f"operations are counted on the CPU, which JAX may not use ({error}): "
+      "add it to JAX_PLATFORMS, as in JAX_PLATFORMS=cuda,cpu"
+    ) from None
+  shapes = jax.eval_shape(lambda *args: args, *args)
+  mesh = jax.make_mesh((1,), (AXIS,), (AxisType.Auto,), devices=cpus[:1])
+  with jax.set_mesh(mesh):
+    cost: Any = jax.jit(f).lower(*shapes).cost_analysis()
+  return float(cost["flops"])
 
 
 @functools.cache

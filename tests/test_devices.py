@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scalegmn_jax import batched, devices
-from scalegmn_jax.base import Interrupted, Networks
+from scalegmn_jax.base import InputError, Interrupted, Networks
 from scalegmn_jax.baselines import flat
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.inner import losses
@@ -209,3 +209,30 @@ def test_networks_are_updated_in_turn_on_any_number_of_devices():
     rest = update(jax.device_get(part), networks, x, done=done)
   for result in (four, rest):
     np.testing.assert_allclose(result, one, rtol=1e-6)
+
+
+def test_operations_are_counted_whatever_the_devices():
+  def f(networks):
+    def of_shard(networks, _):
+      return jax.vmap(lambda w: w @ w)(networks)
+
+    return devices.map_shards(of_shard, networks).sum()
+
+  networks = jnp.ones((8, 16, 16))
+  expected = 8 * 2 * 16**3
+  alone = devices.count_flops(f, networks)
+  assert expected <= alone <= 1.1 * expected
+  with spread(4):
+    # A CPU that is not the first stands for an accelerator.
+    assert devices.count_flops(f, devices.replicate(networks)) == alone
+  elsewhere = jax.device_put(networks, jax.devices()[3])
+  assert devices.count_flops(f, elsewhere) == alone
+
+
+def test_operations_cannot_be_counted_without_a_cpu(monkeypatch):
+  def missing(backend):
+    raise RuntimeError(f"Unknown backend {backend}")
+
+  monkeypatch.setattr(jax, "local_devices", missing)
+  with pytest.raises(InputError, match="JAX_PLATFORMS=cuda,cpu"):
+    devices.count_flops(jnp.sin, 1.0)

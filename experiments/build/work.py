@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.build.zoo import build_network, check_ood_batch, read_zoo
+from scalegmn_jax import devices
 from scalegmn_jax.base import MetaNetwork, TargetNetwork
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.zoo import store
@@ -138,7 +139,7 @@ def training_work(
   once = "" if trainings == 1 else f"{trainings} trainings of "
 
   def flops() -> float:
-    forward = count_flops(metanetwork.apply, params, *example)
+    forward = devices.count_flops(metanetwork.apply, params, *example)
     return trainings * steps * batch * _BACKWARD * (forward + more())
 
   return Work(
@@ -220,15 +221,9 @@ def image_flops(target: TargetNetwork) -> float:
   """Operations of a network on one image."""
   weights, activation = network_shapes(target)
   x = jax.ShapeDtypeStruct((1, *target.input_shape), np.float32)
-  return count_flops(target.apply, weights, x, activation)
+  return devices.count_flops(target.apply, weights, x, activation)
 
 
 def epoch_flops(target: TargetNetwork, images: Images) -> float:
   """Operations of one network and one epoch of gradient descent."""
   return _BACKWARD * len(images.train_x) * image_flops(target)
-
-
-def count_flops(f: Callable[..., Any], *args: Any) -> float:
-  """Operations of a function, counted without compiling it."""
-  cost: Any = jax.jit(f).lower(*args).cost_analysis()
-  return float(cost["flops"])

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from scalegmn_jax import devices
 from scalegmn_jax.base import (
   Functional,
   MetaNetwork,
@@ -113,10 +114,8 @@ def equal_steps(
   def flops(metanetwork):
     key = jax.random.key(0)
     params = jax.eval_shape(metanetwork.init, key)
-    # All networks at once: the cost analysis counts one iteration of a loop.
-    # The lowered program suffices; compilation is not needed.
-    compute = jax.jit(gradient(objective(metanetwork)))
-    cost: Any = compute.lower(params, key, 0, data).cost_analysis()
-    return cost["flops"]
+    # All networks at once: one iteration of a loop is counted.
+    compute = gradient(objective(metanetwork))
+    return devices.count_flops(compute, params, key, 0, data)
 
   return max(round(steps * flops(metanetwork) / flops(baseline)), at_least)
