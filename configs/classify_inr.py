@@ -10,6 +10,7 @@ Variants, after a colon, separated by commas:
   (none)         8x8 digits from scikit-learn, no download.
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
   fashion_mnist  Fashion-MNIST, 28x28; images as for mnist.
+  full           after mnist or fashion_mnist: an INR of every image, for a GPU.
   large          MNIST by SIRENs 2-128-128-128-1.
   dws            after mnist or fashion_mnist: fitted as the public INRs of DWS.
   shared_init    one initialization for all networks instead of one each.
@@ -78,6 +79,17 @@ def _fashion_mnist(config):
   config.data.name = "fashion_mnist"
 
 
+def _full(config):
+  config.zoo.train_images = 55_000
+  config.zoo.val_images = 5000
+  config.zoo.test_images = 10_000
+  config.methods = ("probes",)
+  config.learning_rates.probes = (1e-3, 3e-3)
+  config.steps.probes = 100_000
+  config.train.batch_networks = 64
+  config.train.eval_every = 2500
+
+
 def _large(config):
   _mnist(config)
   config.target.hidden = (128, 128, 128)
@@ -104,6 +116,7 @@ def _tiny(config):
 VARIANTS = {
   "mnist": _mnist,
   "fashion_mnist": _fashion_mnist,
+  "full": _full,
   "large": _large,
   "dws": common.inr_dws,
   "shared_init": common.inr_shared_init,

@@ -345,6 +345,59 @@ def reading() -> str:
   return markdown_table(("networks", *_READERS), lines)
 
 
+_INR_READERS = {
+  "messages": "plain",
+  "probes": "probes",
+  "both": "both",
+  "permutation-only": "permutation",
+  "flat MLP": "mlp",
+}
+"""{column: method}."""
+
+
+def reading_inr() -> str:
+  """Accuracy of INR classification by what is read, every seed."""
+  lines = []
+  for title, name in (
+    ("MNIST", "classify_inr-mnist-h200"),
+    ("Fashion-MNIST", "classify_inr-fashion_mnist-h200"),
+  ):
+    runs = load_seeds(name)
+    lines.append(
+      [title, *(_of_seeds(runs, m, "accuracy") for m in _INR_READERS.values())]
+    )
+  return markdown_table(("INRs of", *_INR_READERS), lines)
+
+
+def editing_inr() -> str:
+  """Errors of edited INRs, every seed."""
+  runs = load_seeds("edit_inr-mnist-full-h200")
+  label = importlib.import_module("experiments.edit_inr.report").label
+  columns = {
+    "MSE": ("mse", "{:.4f}"),
+    "MSE unseen": ("mse_unseen", "{:.4f}"),
+    "worth in steps": ("worth", "{}"),
+  }
+  lines = [
+    [
+      label(row),
+      *(_of_seeds(runs, row["method"], *column) for column in columns.values()),
+    ]
+    for row in runs[0].rows()
+    if row["method"] != "adam"
+  ]
+  return markdown_table(("method", *columns), lines)
+
+
+def _of_seeds(
+  runs: Sequence[Tracked], method: str, key: str, form: str = "{:.3f}"
+) -> str:
+  """A number of a method, one entry per seed."""
+  return _each_seed(
+    runs, lambda run: _cell([run.row(method=method)], key, form)
+  )
+
+
 def papers() -> str:
   """Experiments on the papers' images, beside the published numbers."""
   keys = ("config", "measured", "scalegmn", "baselines", "published")
@@ -387,6 +440,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     experiment_table, "predict_accuracy-vit"
   ),
   "reading": reading,
+  "reading_inr": reading_inr,
+  "editing_inr": editing_inr,
   "multi_arch": functools.partial(experiment_table, "multi_arch"),
   "classify_inr": functools.partial(experiment_table, "classify_inr"),
   "edit_inr": functools.partial(experiment_table, "edit_inr"),
