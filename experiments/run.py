@@ -26,7 +26,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import build
-from experiments.runner import command, experiment, progress, workdir
+from experiments.runner import command, experiment, progress, usage, workdir
 from scalegmn_jax import processes, runtime
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import as_path
@@ -65,6 +65,7 @@ def parse_config() -> tuple[ConfigDict, str]:
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   if not Path(file.split(":")[0]).is_file():
     raise InputError(f"{file}: no such config file")
+  file = usage.config_name(file)
   if "experiment" not in config:
     raise InputError(f"{file}: not the config of an experiment")
   chosen = config_flags.get_override_values(flags.FLAGS["config"])

@@ -13,7 +13,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 IMPORTS = {
   "base": set(),
   "processes": {"base"},
-  "devices": {"processes"},
+  "command": set(),
+  "devices": {"base", "processes"},
   "batched": {"base", "devices", "processes"},
   "io": {"base", "processes"},
   "partial": {"base", "io", "processes"},
@@ -30,7 +31,7 @@ IMPORTS = {
   },
   "training": {"base", "batched", "devices", "io", "processes", "inner"},
   "baselines": {
-    "base", "batched", "partial", "symmetry", "graph", "gmn", "inner",
+    "base", "batched", "devices", "partial", "symmetry", "graph", "gmn", "inner",
     "training",
   },
   "eval": {"base", "batched", "symmetry", "targets", "inner"},

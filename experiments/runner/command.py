@@ -13,6 +13,7 @@ from scalegmn_jax import processes, runtime
 from scalegmn_jax.base import InputError, Interrupted
 
 _SIGPIPE = 13  # Windows has no name for it
+_CONFIG = re.compile(r"(?<=^--config=)[^:]+")
 _OWN_TARGET = re.compile(r"^(--config\.target)=(?=[\w.]*:)")
 
 
@@ -43,6 +44,9 @@ def start(
     # A section has no value of its own: this flag is the name of the target.
     # In place, since ml_collections looks for its flags there.
     sys.argv[:] = [_OWN_TARGET.sub(r"\1.name=", a) for a in sys.argv]
+    sys.argv[:] = [
+      _CONFIG.sub(lambda path: usage.find_config(path[0]), a) for a in sys.argv
+    ]
     argv = _parse(sys.argv)
     help_text = usage.text(sys.modules[main.__module__].__doc__)
     if help_text is not None:

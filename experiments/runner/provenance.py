@@ -8,7 +8,12 @@ _ROOT = Path(__file__).parents[2]
 
 
 def commit() -> str:
-  """Commit of the source, with "+" for uncommitted changes; "" outside git."""
+  """Commit of the source, with "+" for uncommitted changes; "" outside git.
+
+  An installed package may be inside of somebody else's repository.
+  """
+  if not _git("ls-files", __file__):
+    return ""
   head = _git("rev-parse", "--short=10", "HEAD")
   changed = _git("status", "--porcelain", "--untracked-files=no")
   return head + ("+" if head and changed else "")

@@ -103,6 +103,17 @@ def configs() -> str:
   return "\n".join(lines)
 
 
+def find_config(path: str) -> str:
+  """A path such as "configs/cnn.py", beside the programs if it is not here."""
+  beside = CONFIGS.parent / path
+  return path if Path(path).exists() or not beside.exists() else str(beside)
+
+
+def config_name(file: str) -> str:
+  """The path of a config, from its repository if it is one of this."""
+  return file.removeprefix(f"{CONFIGS.parent}/")
+
+
 def config_files() -> Iterator[Path]:
   """The config files of this repository."""
   for file in sorted(CONFIGS.glob("*.py")):
