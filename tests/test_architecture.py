@@ -14,6 +14,7 @@ IMPORTS = {
   "base": set(),
   "processes": {"base"},
   "command": set(),
+  "doctor": {"data"},
   "devices": {"base", "processes"},
   "batched": {"base", "devices", "processes"},
   "io": {"base", "processes"},
@@ -31,8 +32,8 @@ IMPORTS = {
   },
   "training": {"base", "batched", "devices", "io", "processes", "inner"},
   "baselines": {
-    "base", "batched", "devices", "partial", "symmetry", "graph", "gmn", "inner",
-    "training",
+    "base", "batched", "devices", "partial", "symmetry", "graph", "gmn",
+    "inner", "training",
   },
   "eval": {"base", "batched", "symmetry", "targets", "inner"},
   "runtime": {"base", "data"},
