@@ -1,5 +1,6 @@
 """What README and docs show runs as it stands, and what they name is there."""
 
+import importlib
 import pathlib
 import re
 
@@ -60,6 +61,23 @@ def test_a_symmetry_by_hand():
   names = {"jax": jax, "sg": sg}
   exec(compile(program, "net.py", "exec"), names)
   testing.assert_symmetric(names["mine"], jax.random.key(0))
+
+
+def test_a_metanetwork_of_ones_own():
+  page = (ROOT / "docs" / "your_layer.md").read_text()
+  (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+  with jax.numpy_rank_promotion("allow"):
+    exec(compile(program, "mine.py", "exec"), {})
+
+
+def test_the_reference_has_every_public_name():
+  page = (ROOT / "docs" / "api.md").read_text()
+  names = re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE)
+  ours = {n.removeprefix("scalegmn_jax.") for n in names if n.count(".") == 1}
+  assert ours == set(sg.__all__) - {"__version__"}
+  for name in names:
+    module, _, member = name.rpartition(".")
+    assert getattr(importlib.import_module(module), member).__doc__, name
 
 
 def test_readme_is_one_page():
