@@ -143,6 +143,19 @@ def operator(
   Raises:
     InputError: an argument is out of its range, or has no effect in this
       combination.
+
+  Examples:
+    >>> import jax
+    >>> import scalegmn_jax as sg
+    >>> target = sg.mlp((2, 4, 3), "relu")
+    >>> operator = sg.operator(target, width=4, depth=1)
+    >>> params = operator.init(jax.random.key(0))
+    >>> weights = target.init(jax.random.key(1))
+    >>> edited = jax.jit(operator.apply)(params, weights)
+    >>> jax.tree.map(lambda a: a.shape, edited) == jax.tree.map(
+    ...   lambda a: a.shape, weights
+    ... )
+    True
   """
   options = Options(
     width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
@@ -242,6 +255,16 @@ def functional(
   Raises:
     InputError: an argument is out of its range, or has no effect in this
       combination; or a target that cannot be probed.
+
+  Examples:
+    >>> import jax
+    >>> import scalegmn_jax as sg
+    >>> target = sg.mlp((2, 4, 3), "relu")
+    >>> functional = sg.functional(target, outputs=2, depth=0, probes=8)
+    >>> params = functional.init(jax.random.key(0))
+    >>> zoo = jax.vmap(target.init)(jax.random.split(jax.random.key(1), 5))
+    >>> jax.vmap(functional.apply, (None, 0))(params, zoo).shape
+    (5, 2)
   """
   options = Options(
     width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,

@@ -324,6 +324,18 @@ def balance(
 
   Invariant: balance(gθ) = π·balance(θ) for positive scalings and permutations.
   For the sign and permutation groups it is the identity.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> import scalegmn_jax as sg
+    >>> from scalegmn_jax.symmetry import gauge
+    >>> target = sg.mlp((1, 1, 1), "relu")
+    >>> def layer(kernel):
+    ...   return {"bias": jnp.zeros(1), "kernel": jnp.array([[kernel]])}
+    >>> weights = (layer(8.0), layer(2.0))
+    >>> balanced = gauge.balance(target.spec, weights)
+    >>> [round(float(layer["kernel"][0, 0]), 3) for layer in balanced]
+    [4.0, 4.0]
   """
   factors = balancing_factors(spec, weights, activation, sweeps=sweeps)
   return _multiplied(spec, weights, factors)

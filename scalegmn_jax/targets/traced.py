@@ -83,6 +83,16 @@ def trace(
       deterministic or whose outputs do not depend on all parameters.
     RuntimeError: the outputs change under the derived symmetry, which is an
       error of this library.
+
+  Examples:
+    >>> import jax, jax.numpy as jnp
+    >>> import scalegmn_jax as sg
+    >>> def apply(params, x):
+    ...   return jax.nn.relu(x @ params["w"]) @ params["v"]
+    >>> params = {"w": jnp.ones((2, 8)), "v": jnp.ones((8, 3))}
+    >>> target = sg.trace(apply, params, jnp.ones((1, 2)))
+    >>> print(target.explain().splitlines()[0])
+    space w[1]: 8 neurons, permuted, q > 0
   """
   arrays = jax.tree.leaves(inputs)
   if not arrays:
