@@ -178,7 +178,10 @@ def test_a_network_without_an_objective_costs_no_picture(
 def test_picture_of_each_network_shows_the_constant_and_the_methods(
   measurements,
 ):
-  figure = report.per_network(measurements, "title")
+  (descent,) = report.curves(measurements).values()
+  figure = report.per_network(
+    measurements, methods.best_constant(measurements), descent[-1], "title"
+  )
   left, right = figure.axes
   shown = {
     line.get_label(): line.get_ydata().tolist() for line in left.get_lines()
