@@ -24,8 +24,9 @@ if __name__ == "__main__":
 
 from absl import app, flags
 
-from experiments import build, run
-from experiments.runner import command, comparison, progress
+import scalegmn_jax
+from experiments import build
+from experiments.runner import command, comparison, progress, workdir
 from experiments.runner import report as results_report
 from experiments.suite import cells, report
 from experiments.suite.tasks import SIZES, TASKS
@@ -73,17 +74,19 @@ def main(argv: list[str]) -> None:
       progress.console.print(text, soft_wrap=True, markup=False)
     return
   folder = Path(f.workdir or f"runs/suite-{size}")
-  about = {"format": cells.FORMAT, "size": size}
+  about = {
+    "format": cells.FORMAT, "size": size, "version": scalegmn_jax.__version__
+  }  # fmt: skip
   cells.check(folder, about)
-  for cell in planned:
-    run.use_cores(cell.config)
   say = progress.console.print
   say(build.devices())
   say(f"workdir: {folder}", soft_wrap=True)
-  found, failures = cells.run(
-    planned, folder, lambda line: say(line, soft_wrap=True, markup=False)
-  )
-  results_report.show(report.write(folder, size, found), comparison.label)
+  with workdir.lock(folder):
+    found, failures = cells.run(
+      planned, folder, lambda line: say(line, soft_wrap=True, markup=False)
+    )
+    results = report.write(folder, size, found)
+  results_report.show(results, comparison.label)
   say(f"tables and picture are in {folder}")
   if failures:
     raise InputError(

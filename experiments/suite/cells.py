@@ -197,6 +197,8 @@ def check(folder: Path, about: Mapping[str, Any]) -> None:
           f"{folder}: holds a suite with {key} = {found!r}, not {value!r}; "
           "give another --workdir"
         )
+  elif folder.exists() and not folder.is_dir():
+    raise InputError(f"{folder}: not a folder")
   elif folder.exists() and any(folder.iterdir()):
     raise InputError(f"{folder}: not empty, and no suite.json in it")
   else:
