@@ -227,7 +227,7 @@ def run(
   Returns:
     (contents of the files of the cells, failures).
   """
-  found, failures, failed_runs = [], {}, {}
+  found, failures, without_results = [], {}, {}
   before = ""
   for number, cell in enumerate(cells, 1):
     if cell.config_file != before:  # programs of other networks are of no use
@@ -235,28 +235,33 @@ def run(
       before = cell.config_file
     start = time.monotonic()
     text = f"{number} of {len(cells)}: {cell.name}"
-    reason = failed_runs.get(cell.run)
-    if reason is None:
-      try:
-        result = _result(cell, folder)
-        found.append(result)
-        value = TASKS[cell.task].form.format(result["value"])
-        spent = time.monotonic() - start
-        on_cell(f"{text}: {result['metric']} {value} ({spent:.0f} s)")
-        continue
-      except Interrupted:
-        raise
-      except Exception as error:  # also of somebody's new method
-        reason = f"{type(error).__name__}: " * (
-          not isinstance(error, InputError)
-        ) + " ".join(str(error).split())
-        failed_runs[cell.run] = reason
-        file = folder / ERRORS / f"{cell.name.replace('/', '-')}.txt"
-        make_folder(file.parent)
-        write_text(file, f"{cell.command}\n\n{traceback.format_exc()}")
-    failures[cell.name] = reason
-    on_cell(f"{text}: failed: {reason}")
+    try:
+      if cell.run in without_results:  # tried for a cell before
+        raise InputError(without_results[cell.run])
+      result = _result(cell, folder)
+    except Interrupted:
+      raise
+    except Exception as error:  # also of somebody's new method
+      reason = failures[cell.name] = _reason(error)
+      if not (folder / RUNS / cell.run / workdir.RESULTS).exists():
+        without_results.setdefault(cell.run, reason)
+      file = folder / ERRORS / f"{cell.name.replace('/', '-')}.txt"
+      make_folder(file.parent)
+      write_text(file, f"{cell.command}\n\n{traceback.format_exc()}")
+      on_cell(f"{text}: failed: {reason}")
+      continue
+    found.append(result)
+    value = TASKS[cell.task].form.format(result["value"])
+    spent = time.monotonic() - start
+    on_cell(f"{text}: {result['metric']} {value} ({spent:.0f} s)")
   return found, failures
+
+
+def _reason(error: Exception) -> str:
+  """One line; with the kind of an error that is not the user's."""
+  text = " ".join(str(error).split())
+  known = isinstance(error, InputError)
+  return text if known else f"{type(error).__name__}: {text}"
 
 
 def _result(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -291,10 +296,10 @@ def _content(cell: Cell, results: Mapping[str, Any]) -> dict[str, Any]:
     if all(row.get(key) == value for key, value in cell.row.items())
   ]
   if not rows:
-    raise InputError(f"{cell.name}: no row {dict(cell.row)} in its results")
+    raise InputError(f"no row {dict(cell.row)} in its results")
   row = rows[-1]  # of Adam: the most steps
   if row.get(task.metric) is None:
-    raise InputError(f"{cell.name}: no {task.metric} in its results")
+    raise InputError(f"no {task.metric} in its results")
   return {
     "format": FORMAT,
     "task": cell.task,

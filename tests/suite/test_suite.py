@@ -171,6 +171,32 @@ def test_a_cell_that_fails_is_named_and_the_rest_goes_on(tmp_path, monkeypatch):
   assert failures == {"accuracy/mlp-0": "ZeroDivisionError: division by zero"}
 
 
+def test_a_run_that_fails_is_tried_once_for_all_of_its_cells(
+  tmp_path, monkeypatch
+):
+  """And a row that is missing costs no other row of its run."""
+  planned = cells.plan(
+    "cpu", [0], IMAGES, ["accuracy"], ["constant", "statistics"]
+  )
+  tried = []
+
+  def fail(config, folder, **_):
+    tried.append(folder)
+    raise MemoryError("too much")
+
+  monkeypatch.setattr(experiment, "run", fail)
+  _, failures = cells.run(planned, tmp_path)
+  assert len(tried) == 1 and len(failures) == 2
+  assert set(failures.values()) == {"MemoryError: too much"}
+  monkeypatch.setattr(experiment, "run", fake_run)
+  unknown = planned[0]._replace(row={"method": "other"})
+  found, failures = cells.run([unknown, planned[1]], tmp_path)
+  assert [cell["method"] for cell in found] == ["statistics"]
+  assert failures == {
+    "accuracy/constant-0": "no row {'method': 'other'} in its results"
+  }
+
+
 def test_a_signal_ends_the_suite(tmp_path, monkeypatch):
   def interrupted(*_, **__):
     raise Interrupted("stopped")
