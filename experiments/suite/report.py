@@ -106,7 +106,7 @@ def _lines(size: str, found: Sequence[Cell]) -> list[str]:
     f"{count} cells of {runs} runs, size {size}",
     "Bold: the best metanetwork, without regard to intervals. Mean score: 0 is "
     "the constant (in writing: the network as it is), 1 the best metanetwork "
-    "of the task; only for rows with all tasks",
+    "of the task; over the tasks to which all methods apply",
   ]
   if size == "tiny":
     lines.append(
@@ -177,9 +177,12 @@ def _row(
       text = _text(TASKS[name], values[method])
       bold = best(TASKS[name], values) == method
       row[name] = f"**{text}**" if bold else text
-  scores = [score(TASKS[n], v, method) for n, v in of_kind.items()]
+  scores = [
+    score(TASKS[n], v, method) for n, v in of_kind.items() if TASKS[n].scored
+  ]
   known = [s for s in scores if s is not None]
-  row["score"] = float(np.mean(known)) if len(known) == len(scores) else None
+  complete = known and len(known) == len(scores)
+  row["score"] = float(np.mean(known)) if complete else None
   return row
 
 

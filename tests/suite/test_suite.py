@@ -248,6 +248,18 @@ def test_tables_have_a_row_per_method_and_a_column_per_task():
   assert scores == pytest.approx(expected)
 
 
+def test_tasks_that_some_methods_cannot_do_have_no_score():
+  found = [
+    cell("accuracy", "constant", 0.0),
+    cell("accuracy", "forward", 0.5),
+    cell("architectures", "constant", 0.2),
+    cell("architectures", "probes", 0.4),
+  ]
+  (table,) = report.tables(report._by_task(found))
+  scores = {row["method"]: row["score"] for row in table.rows}
+  assert scores == {"constant": 0, "forward": 1, "probes": None}
+
+
 def test_no_score_without_a_better_metanetwork():
   found = [
     cell("dilation", "original", 0.1),
