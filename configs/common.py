@@ -358,6 +358,8 @@ def finetune() -> ConfigDict:
   config = start("finetune")
   amortized(config)
   config.train.steps = 5000
+  config.train.budget = "steps"
+  config.writer = "scalegmn"
   config.loss.supervision = "labels"
 
   # Out-of-distribution networks, which are trained differently from the zoo.

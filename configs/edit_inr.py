@@ -36,6 +36,7 @@ def get_config(variants: str = ""):
   config.train.weight_decay = 1e-3
   config.train.steps = 1000
   config.train.eval_every = 100
+  config.train.budget = "steps"
   config.edit = "dilation"
   config.methods = (
     "forward", "bidirectional", "basis", "both", "permutation", "mlp",

@@ -1,5 +1,7 @@
 """The keys that configs share, see `build.schema`."""
 
+from collections.abc import Iterable
+
 from ml_collections import ConfigDict
 
 from experiments.build.schema import (
@@ -61,13 +63,14 @@ _ASCENDING = where(
 _COUNTS = either(EMPTY, interval(whole(1, 10**6)))
 
 
-def _methods() -> Kind:
+def descents(least: int) -> Kind:
+  """Methods of gradient descent: (optimizer, schedule) of each."""
   known = [(o, s) for o in finetune.OPTIMIZERS for s in finetune.SCHEDULES]
   listed = ", ".join(map(str, known))
   one = Kind(
     lambda v: isinstance(v, (list, tuple)) and tuple(v) in known, listed
   )
-  return Kind(several(one).good, f"some of {listed}")
+  return Kind(several(one, least).good, f"some of {listed}")
 
 
 def _target(prefix: str) -> dict[str, Key]:
@@ -138,6 +141,21 @@ _ZOO_TRAINING = {
 
 PROBES = Key(BATCH, "learned inputs whose outputs the methods with probes read")
 """The key `probes.count`."""
+
+
+def budget_of(methods: Iterable[str]) -> Key:
+  """The key `train.budget`, see `select.steps`.
+
+  Args:
+    methods: names of metanetworks, and "operations" where the first of them can
+      be the one whose operations all have.
+  """
+  return Key(
+    one_of("steps", *methods),
+    "metanetworks have as many steps; or as many operations as the first one "
+    "(operations) or this one",
+  )
+
 
 KEYS: dict[str, Key] = {
   "experiment": Key(text(), "a folder of experiments/, or a.dotted.module"),
@@ -259,7 +277,7 @@ KEYS: dict[str, Key] = {
     "the penalty grows linearly between these shares of the steps",
   ),
   # Baselines of amortized fine-tuning.
-  "baselines.methods": Key(_methods(), "(optimizer, schedule) of each"),
+  "baselines.methods": Key(descents(1), "(optimizer, schedule) of each"),
   "baselines.learning_rates": Key(RATES, "Adam; SGD: x 10"),
   "baselines.epochs": Key(EPOCHS, "horizons"),
   "baselines.batch_size": Key(BATCH, "images per step"),

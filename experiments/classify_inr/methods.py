@@ -1,10 +1,12 @@
 """Functionals that classify INRs, their training and their measurement."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.typing
 import numpy as np
 import optax
 import scipy.stats
@@ -13,11 +15,13 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.inr.data import InrSplit, fold_phases, shift_phases
-from experiments.inr.methods import jobs_by_method
+from experiments.inr.methods import jobs_by_method, steps_by_method
 from experiments.readers import READERS, Reading
+from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
 from scalegmn_jax import devices
-from scalegmn_jax.base import Functional, Params, Weights
+from scalegmn_jax.base import Functional, Networks, Params, Weights
+from scalegmn_jax.baselines import statistics
 from scalegmn_jax.batched import ReadFn
 from scalegmn_jax.saved import save_functional
 from scalegmn_jax.symmetry import measure, phase
@@ -50,9 +54,10 @@ METHODS = {
     # Answers to probes have no phases.
     name: Method(name, True, "fitted" if name == "probes" else "folded")
     for name in READERS
-    if name not in ("scalegmn", "forward", "bidirectional")
+    if name != "scalegmn"  # as "augmented"
   },
 }
+"""Methods that are metanetworks."""
 
 SYMMETRY_NETWORKS = 64
 """Test networks on which symmetry errors are measured."""
@@ -68,7 +73,7 @@ def reading_of(config: ConfigDict, inrs: InrSplit) -> Reading:
   )
   return Reading(
     inrs.target, folded, points, int(inrs.train.pictures.label.max()) + 1,
-    config.model.to_dict(), config.probes.count, config.seed,
+    config.model.to_dict(), config.probes.count, *select.seeds(config),
   )  # fmt: skip
 
 
@@ -76,15 +81,21 @@ def make_functionals(
   config: ConfigDict, reading: Reading
 ) -> dict[str, Functional]:
   """{method: functional with a logit per class}."""
-  functionals = {}
-  for name in tuple(config.methods):
-    functional = READERS[METHODS[name].reader].make(reading)
-    if METHODS[name].phases == "folded":
-      functional = phase.fold_before(
-        functional, reading.target.spec, config.target.omega
-      )
-    functionals[name] = functional
-  return functionals
+  return {
+    name: make_functional(config, reading, name)
+    for name in config.methods
+    if name in METHODS
+  }
+
+
+def make_functional(
+  config: ConfigDict, reading: Reading, method: str
+) -> Functional:
+  """The functional of one of `METHODS`."""
+  functional = READERS[METHODS[method].reader].make(reading)
+  if METHODS[method].phases != "folded":
+    return functional
+  return phase.fold_before(functional, reading.target.spec, config.target.omega)
 
 
 def make_jobs(
@@ -105,13 +116,15 @@ def make_jobs(
   """
   data = devices.replicate((inrs.train.networks, inrs.train.pictures.label))
 
-  def make_job(method, name, learning_rate):
-    objective = classification_objective(
-      functionals[method],
-      batch_networks=config.train.batch_networks,
-      vary=_augment(config, inrs, METHODS[method]),
-    )
+  objective = functools.partial(
+    classification_objective, batch_networks=config.train.batch_networks
+  )
+  steps = steps_by_method(
+    config, functionals, functools.partial(make_functional, config, reading),
+    objective, data,
+  )  # fmt: skip
 
+  def make_job(method, name, learning_rate):
     def validate(params):
       scores = _score(read[method](params, inrs.val.networks), inrs.val)
       return {
@@ -135,12 +148,14 @@ def make_jobs(
         about=about,
       )  # fmt: skip
 
+    vary = _augment(config, inrs, METHODS[method])
     return TrainingJob(
-      functionals[method], objective, data, validate, config.train.steps,
-      config.seed, None if arguments is None else save, learning_rate,
+      functionals[method], objective(functionals[method], vary=vary), data,
+      validate, steps[method], reading.seed,
+      None if arguments is None else save, learning_rate,
     )  # fmt: skip
 
-  return jobs_by_method(config, make_job)
+  return jobs_by_method(config, make_job, functionals)
 
 
 def _augment(
@@ -176,6 +191,59 @@ def _score(logits: jax.Array, inrs: Inrs) -> _Scores:
   return _Scores(float(ce.mean()), np.asarray(logits).argmax(1) == label)
 
 
+def _accuracy_row(logits: jax.typing.ArrayLike, inrs: Inrs) -> dict[str, Any]:
+  """The numbers of a row that concern the logits [B, classes]."""
+  scores = _score(jnp.asarray(logits), inrs)
+  correct, total = int(scores.correct.sum()), len(scores.correct)
+  interval = scipy.stats.binomtest(correct, total).proportion_ci(
+    method="wilson"
+  )
+  return {
+    "accuracy": correct / total,
+    "low": interval.low,
+    "high": interval.high,
+    "cross_entropy": scores.cross_entropy,
+  }
+
+
+def _statistics(inrs: InrSplit) -> dict[str, Any]:
+  """A classifier on layer statistics of networks in canonical phases."""
+
+  def features(networks: Networks) -> np.ndarray:
+    return statistics.layer_statistics(fold_phases(inrs.target, networks))
+
+  def labelled(part: Inrs) -> tuple[np.ndarray, np.ndarray]:
+    return features(part.networks), part.pictures.label
+
+  classifier = statistics.fit_classifier(
+    labelled(inrs.train), labelled(inrs.val)
+  )
+
+  def read(networks: Networks) -> np.ndarray:
+    return classifier.predict(features(networks))
+
+  one = inrs.test.networks.take(slice(1))
+  return _accuracy_row(read(inrs.test.networks), inrs.test) | {
+    "val_accuracy": classifier.accuracy,
+    "seconds": median_seconds(lambda: read(one)),
+    "selected": classifier.name,
+  }
+
+
+def _constant(inrs: InrSplit) -> dict[str, Any]:
+  """The frequencies of the classes of training networks."""
+  share = np.bincount(inrs.train.pictures.label) / inrs.sizes["train"]
+  logits = np.log(np.maximum(share, statistics.TINY))[None]
+  return _accuracy_row(logits.repeat(inrs.sizes["test"], 0), inrs.test)
+
+
+BASELINES: Mapping[str, Callable[[InrSplit], dict[str, Any]]] = {
+  "statistics": _statistics,
+  "constant": _constant,
+}
+"""Methods that are not metanetworks: networks -> numbers of a row."""
+
+
 def measure_row(
   inrs: InrSplit, read: ReadFn, params: Params, seed: int
 ) -> dict[str, Any]:
@@ -188,21 +256,12 @@ def measure_row(
     seed: of the group elements by which symmetry errors are measured.
   """
   networks = inrs.test.networks
-  scores = _score(read(params, networks), inrs.test)
-  correct, total = int(scores.correct.sum()), len(scores.correct)
-  interval = scipy.stats.binomtest(correct, total).proportion_ci(
-    method="wilson"
-  )
   one, sample = networks.take(slice(1)), networks.take(slice(SYMMETRY_NETWORKS))
   key = jax.random.key(seed)
   original = read(params, sample)
   shifted = read(params, shift_phases(inrs.target, sample, key))
   distance = jnp.abs(shifted - original) / original.std(0, keepdims=True)
-  return {
-    "accuracy": correct / total,
-    "low": interval.low,
-    "high": interval.high,
-    "cross_entropy": scores.cross_entropy,
+  return _accuracy_row(read(params, networks), inrs.test) | {
     "sign_error": float(
       measure.output_error(read, inrs.target)(params, sample, key)
     ),

@@ -20,7 +20,7 @@ from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
 
 KEYS = {
-  **inr_methods.keys_of(methods.METHODS),
+  **inr_methods.keys_of(methods.METHODS, methods.BASELINES),
   "probes.count": keys.PROBES,
   "augment.rotation": Key(real(0, 360), "greatest angle, degrees"),
   "augment.scale": Key(
@@ -33,13 +33,13 @@ KEYS = {
 
 
 def check(config: ConfigDict) -> None:
-  """Raises InputError for values that do not fit each other."""
-  inr_methods.check(config)
+  """No value of a key limits another one."""
+  del config
 
 
 def preview(config: ConfigDict) -> list[Work]:
   """The work of a run; finds mistakes before it begins."""
-  return inr_methods.preview(config, metanetworks.functional)
+  return inr_methods.preview(config, metanetworks.functional, methods.METHODS)
 
 
 def label(row: Mapping[str, Any]) -> str:
@@ -59,20 +59,18 @@ def plan(config: ConfigDict) -> Plan:
     params: Mapping[str, Params], partial: Partial = NOTHING
   ) -> Outcome:
     rows = []
-    for method in functionals:
+    for method in config.methods:
       progress.console.print(f"measure {label({'method': method})}")
-      best = select_best(jobs[method], params)
-      measured = partial.remember_row(
-        method,
-        functools.partial(
+      row: dict[str, Any] = {"method": method}
+      if method in functionals:
+        best = select_best(jobs[method], params)
+        row |= {"learning_rate": best.job.learning_rate} | dict(best.metrics)
+        measured = functools.partial(
           methods.measure_row, inrs, read[method], best.params, config.seed
-        ),
-      )
-      rows.append(
-        {"method": method, "learning_rate": best.job.learning_rate}
-        | measured
-        | dict(best.metrics)
-      )
+        )
+      else:
+        measured = functools.partial(methods.BASELINES[method], inrs)
+      rows.append(row | partial.remember_row(method, measured))
     return report.outcome(config, inrs, rows)
 
   all_jobs = {k: v for group in jobs.values() for k, v in group.items()}

@@ -27,6 +27,8 @@ LABELS = {
     name: f"{READERS[name].label}, augmented"
     for name in METHODS.keys() & READERS.keys()
   },
+  "statistics": "layer statistics",
+  "constant": "constant: frequencies of the classes",
 }
 
 COLUMNS = {

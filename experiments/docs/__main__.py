@@ -20,7 +20,10 @@ from experiments.runner import command
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import as_path, write_text
 
-PAGES = ("README.md", "docs/results.md", "scalegmn_jax/pretrained/README.md")
+PAGES = (
+  "README.md", "docs/results.md", "docs/suite.md",
+  "scalegmn_jax/pretrained/README.md",
+)  # fmt: skip
 """Pages with generated blocks."""
 
 _BLOCK = re.compile(

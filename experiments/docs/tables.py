@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.docs.tracked import Row, Tracked, load, load_seeds
-from experiments.runner import formats
+from experiments.runner import comparison, formats
 from experiments.runner.report import markdown_table
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 
@@ -293,10 +293,13 @@ def pretrained() -> str:
 def experiment_table(name: str, table: int = 0) -> str:
   """A table of a tracked run as it stands."""
   results = load(name).results
-  plan = f"experiments.{results['config']['experiment']}.plan"
-  label = formats.row_label(
-    results, lambda row: importlib.import_module(plan).label(row)
-  )
+  if results["config"]["experiment"] == "suite":
+    label = comparison.label
+  else:
+    plan = f"experiments.{results['config']['experiment']}.plan"
+    label = formats.row_label(
+      results, lambda row: importlib.import_module(plan).label(row)
+    )
   contents = results["tables"][table]
   columns = contents["columns"]
   rows = [
@@ -446,6 +449,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "classify_inr": functools.partial(experiment_table, "classify_inr"),
   "edit_inr": functools.partial(experiment_table, "edit_inr"),
   "edit_inr_mnist": functools.partial(experiment_table, "edit_inr-mnist-full"),
+  "suite_reading": functools.partial(experiment_table, "suite-cpu"),
+  "suite_editing": functools.partial(experiment_table, "suite-cpu", 1),
+  "suite_finetuning": functools.partial(experiment_table, "suite-cpu", 2),
   "prune": functools.partial(experiment_table, "prune"),
   "prune_network": functools.partial(experiment_table, "prune", 1),
   "ablation": functools.partial(experiment_table, "ablation"),

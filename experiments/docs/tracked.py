@@ -20,7 +20,7 @@ FOLDER = ROOT / "docs" / "results"
 
 KEPT = (
   "format", "config_file", "config", "tables", "lines", "zoo", "device",
-  "versions", "seconds", "commit", "date",
+  "processor", "versions", "seconds", "commit", "date",
 )  # fmt: skip
 """Keys of `results.json` that are tracked."""
 

@@ -1,5 +1,6 @@
 """Operators that edit INRs, their training and their measurement."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,35 +11,20 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.edit_inr.data import EditData
-from experiments.inr.methods import jobs_by_method
+from experiments.inr.methods import jobs_by_method, steps_by_method
+from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
+from experiments.writers import WRITERS, Writing
 from scalegmn_jax import devices
 from scalegmn_jax.base import Networks, Operator, Params
-from scalegmn_jax.baselines import constant, symmetry_levels
 from scalegmn_jax.batched import EditFn
 from scalegmn_jax.data import pictures
-from scalegmn_jax.gmn import metanetworks
-from scalegmn_jax.gmn.prototypes import data_init
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import rendering_objective
 
-SCALEGMN: Mapping[str, Mapping[str, Any]] = {
-  "forward": {"bidirectional": False},
-  "bidirectional": {"bidirectional": True},
-  "basis": {"bidirectional": False, "depth": 0},
-  "both": {"bidirectional": False},
-}
-"""{method: arguments of `metanetworks.operator` that differ from the config's}.
-Two of them write a learned network in a basis, see `WRITING`."""
-
-WRITING = ("basis", "both")
-"""Methods that write what answers to probes say, alone or beside messages."""
-
 CHOICE = "choice"
 """The row of what is best for each network, see `choose`."""
-
-METHODS = (*SCALEGMN, "permutation", "mlp", "constant")
 
 SYMMETRY_NETWORKS = 16
 """Test networks on which the symmetry error is measured."""
@@ -47,41 +33,19 @@ RenderFn = Callable[[Networks], np.ndarray]
 """networks -> the images that they render [B, H, W, C]."""
 
 
-def make_operators(config: ConfigDict, data: EditData) -> dict[str, Operator]:
-  """{method: operator}."""
-  target, weights = data.inrs.target, data.networks["train"].weights
-
-  def make(method):
-    if method == "constant":
-      return constant.constant_operator(target)
-    if method in SCALEGMN:
-      operator = metanetworks.operator(target, **_model(config, data, method))
-      # Probes begin as pixels, prototypes as training networks.
-      return data_init.init_from_data(
-        operator, data.networks["train"], data.inrs.grid, config.seed
-      )
-    return symmetry_levels.operator_with_symmetry(
-      method, config.model.to_dict(), target, weights
-    )
-
-  return {method: make(method) for method in tuple(config.methods)}
-
-
-def _model(config: ConfigDict, data: EditData, method: str) -> dict[str, Any]:
-  """Arguments of `metanetworks.operator` for a ScaleGMN."""
-  model = {**config.model.to_dict(), **SCALEGMN[method]}
-  if method in WRITING:
-    model |= {
-      "prototypes": 1,
-      "basis": config.probes.basis,
-      "probes": len(data.inrs.grid),
-    }
-  return model
+def writing_of(config: ConfigDict, data: EditData) -> Writing:
+  """What the operators of a run are made for; pixels are the inputs."""
+  return Writing(
+    data.inrs.target, data.networks["train"], data.inrs.grid,
+    config.model.to_dict(), config.probes.basis, len(data.inrs.grid),
+    *select.seeds(config),
+  )  # fmt: skip
 
 
 def make_jobs(
   config: ConfigDict,
   data: EditData,
+  writing: Writing,
   operators: Mapping[str, Operator],
   edit: Mapping[str, EditFn],
   render: RenderFn,
@@ -91,6 +55,7 @@ def make_jobs(
   Args:
     config: of the run.
     data: networks and the images that they are edited to render.
+    writing: what the operators were made for.
     operators: {method: operator}.
     edit: {method: the operator mapped over networks}.
     render: networks -> the images that they render.
@@ -105,10 +70,17 @@ def make_jobs(
     )
   )
 
+  objective = functools.partial(
+    rendering_objective, target=target,
+    batch_networks=config.train.batch_networks,
+  )  # fmt: skip
+  steps = steps_by_method(
+    config, operators, lambda m: WRITERS[m].make(writing), objective,
+    device_data,
+  )  # fmt: skip
+
   def make_job(method, name, learning_rate):
-    objective = rendering_objective(
-      operators[method], target, batch_networks=config.train.batch_networks
-    )
+    arguments = WRITERS[method].arguments
 
     def validate(params):
       rendered = render(edit[method](params, data.networks["val"]))
@@ -117,20 +89,22 @@ def make_jobs(
       }
 
     def save(folder, params):
+      assert arguments is not None
       about = build.about(
         config, target, data.networks["train"],
         f"squared error of the {config.edit}", edited["train"].shape[1:],
       )  # fmt: skip
       save_operator(
-        folder / name, target, _model(config, data, method), params, about=about
+        folder / name, target, arguments(writing), params, about=about
       )
 
     return TrainingJob(
-      operators[method], objective, device_data, validate, config.train.steps,
-      config.seed, save if method in SCALEGMN else None, learning_rate,
+      operators[method], objective(operators[method]), device_data, validate,
+      steps[method], writing.seed, None if arguments is None else save,
+      learning_rate,
     )  # fmt: skip
 
-  return jobs_by_method(config, make_job)
+  return jobs_by_method(config, make_job, operators)
 
 
 def _image_errors(images: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from experiments.inr.data import make_renderer
 from experiments.runner import progress
 from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import select_best
+from experiments.writers import WRITERS
 from scalegmn_jax.base import Params
 from scalegmn_jax.batched import edit_networks
 from scalegmn_jax.data import pictures
@@ -26,7 +27,7 @@ from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
 
 KEYS = {
-  **inr_methods.keys_of(methods.METHODS),
+  **inr_methods.keys_of(WRITERS),
   "probes.basis": Key(
     whole(1, 10**5), "changes with factors read from the answers at all pixels"
   ),
@@ -47,13 +48,13 @@ KEYS = {
 
 
 def check(config: ConfigDict) -> None:
-  """Raises InputError for values that do not fit each other."""
-  inr_methods.check(config)
+  """No value of a key limits another one."""
+  del config
 
 
 def preview(config: ConfigDict) -> list[Work]:
   """The work of a run; finds mistakes before it begins."""
-  parts = inr_methods.preview(config, metanetworks.operator)
+  parts = inr_methods.preview(config, metanetworks.operator, WRITERS)
   return parts + ([refit.preview(config)] if config.refit.steps else [])
 
 
@@ -66,9 +67,12 @@ def plan(config: ConfigDict) -> Plan:
   """Operators by method and learning rate, measured on test networks."""
   data = edit_data.load(config)
   render = make_renderer(data.inrs)
-  operators = methods.make_operators(config, data)
+  writing = methods.writing_of(config, data)
+  operators = {m: WRITERS[m].make(writing) for m in config.methods}
+  # Equivariant operators, among which the best is chosen for each network.
+  scalegmns = [m for m in operators if WRITERS[m].arguments is not None]
   edit = {name: edit_networks(operator) for name, operator in operators.items()}
-  jobs = methods.make_jobs(config, data, operators, edit, render)
+  jobs = methods.make_jobs(config, data, writing, operators, edit, render)
 
   def evaluate(
     params: Mapping[str, Params], partial: Partial = NOTHING
@@ -109,9 +113,9 @@ def plan(config: ConfigDict) -> Plan:
         }
       )
       found[method] = edited
-      if method in methods.SCALEGMN:
+      if method in scalegmns:
         images[method] = edited["test"]
-    candidates = {m: found[m] for m in found if m in methods.SCALEGMN}
+    candidates = {m: found[m] for m in scalegmns}
     if len(candidates) > 1:
       candidates["original"] = original
       chosen = {

@@ -10,6 +10,7 @@ from experiments.edit_inr import methods, refit
 from experiments.edit_inr.data import EditData
 from experiments.inr import report as inr_report
 from experiments.runner.experiment import Outcome, Table
+from experiments.writers import WRITERS
 from scalegmn_jax.data import pictures
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 
@@ -18,14 +19,8 @@ Rows = Sequence[Mapping[str, Any]]
 LABELS = {
   "original": "original",
   "mean_image": "best single picture",
-  "forward": "ScaleGMN, forward",
-  "bidirectional": "ScaleGMN, bidirectional",
-  "basis": "basis, read by probes",
-  "both": "ScaleGMN, forward, and basis",
+  **{name: writer.label for name, writer in WRITERS.items()},
   methods.CHOICE: "best ScaleGMN or original, for each",
-  "permutation": "permutation-only GMN",
-  "mlp": "flat MLP",
-  "constant": "constant update",
 }
 
 REFERENCES = ("original", "mean_image", refit.METHOD)

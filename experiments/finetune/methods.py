@@ -291,15 +291,16 @@ def compare(
   runs = list(tuned_runs(setting))
   for run in runs:
     measure(descent_candidates(run, at_sparsity=run is runs[0]))
-  best, trained = constant_networks(setting)
-  measure(constant_candidates(setting, best, trained))
-  pretrained = pretrained_start(setting, trained)
-  measure(last_layer_candidates(setting, (ORIGINAL, operator, pretrained)))
-  for start, horizons in (
-    (operator, c.epochs_after_edit),
-    (pretrained, c.epochs_after_constant),
-  ):
-    measure(further_candidates(setting, runs[0], start, horizons))
+  starts = [(operator, c.epochs_after_edit)]
+  if c.constant_epochs:
+    best, trained = constant_networks(setting)
+    measure(constant_candidates(setting, best, trained))
+    pretrained = pretrained_start(setting, trained)
+    measure(last_layer_candidates(setting, (ORIGINAL, operator, pretrained)))
+    starts.append((pretrained, c.epochs_after_constant))
+  for start, horizons in starts:
+    if horizons:
+      measure(further_candidates(setting, runs[0], start, horizons))
   return Comparison(
     with_gains(measurements),
     [{**run.keys, "objective": run.tuned.objective} for run in runs],
@@ -335,9 +336,13 @@ def with_gains(measurements: Sequence[Measurement]) -> list[Measurement]:
 
   The gain is the objective of the best constant minus the objective of the
   method: above zero where the method is better. The best constant is chosen by
-  its test objective, in favour of the constant.
+  its test objective, in favour of the constant. Without constants there are no
+  gains.
   """
-  reference = best_constant(measurements).row["objective"]
+  best = best_constant(measurements)
+  if best is None:
+    return list(measurements)
+  reference = best.row["objective"]
   return [
     m._replace(
       row={**m.row, "gain_over_constant": reference - m.row["objective"]}
@@ -346,11 +351,12 @@ def with_gains(measurements: Sequence[Measurement]) -> list[Measurement]:
   ]
 
 
-def best_constant(measurements: Iterable[Measurement]) -> Measurement:
-  """The constant with the least test objective."""
+def best_constant(measurements: Iterable[Measurement]) -> Measurement | None:
+  """The constant with the least test objective; None without one."""
   return min(
     (m for m in measurements if m.row["method"] == "constant"),
     key=lambda m: m.row["objective"],
+    default=None,
   )
 
 
@@ -740,10 +746,8 @@ def further_candidates(
     setting: networks and images.
     run: the method, which is tuned again for this start.
     start: the edit.
-    horizons: epochs after it; none for no rows.
+    horizons: epochs after it.
   """
-  if not horizons:
-    return
   zoos, evaluator = setting.inputs.zoos, setting.evaluator
   partial = setting.partial.of(f"{start.name} + epochs")
   with progress.bar(f"{start.name} + epochs", max(horizons)) as advance:

@@ -15,8 +15,8 @@ from experiments.finetune import data, methods, report, training
 from experiments.finetune.report import label as label
 from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan, Table
+from experiments.writers import WRITERS
 from scalegmn_jax.base import Params
-from scalegmn_jax.baselines import symmetry_levels
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
 
@@ -24,13 +24,25 @@ _EPOCHS_AFTER = several(whole(1, 10**6), 0)
 
 
 KEYS: dict[str, Key] = {
+  "writer": Key(
+    one_of(*WRITERS),
+    "the operator; scalegmn: as the section model says, others with what they "
+    "change",
+  ),
   "train.seeds": Key(keys.ONE_SEED, "of φ; (): config.seed"),
+  "train.budget": keys.budget_of(WRITERS)._replace(
+    doc="the operator has train.steps steps; or as many operations as this one "
+    "has in them"
+  ),
   "loss.supervision": Key(
     one_of(*report.SUPERVISION),
     "labels, or outputs of the original network",
   ),
+  "baselines.methods": Key(
+    keys.descents(0), "(optimizer, schedule) of each; (): no such rows"
+  ),
   "baselines.constant_epochs": Key(
-    whole(1, 10**6), "training of one constant network"
+    whole(0, 10**6), "training of one constant network; 0: no constant rows"
   ),
   "baselines.last_layer_steps": Key(
     whole(0, 1000), "Newton steps; 0: no last-layer rows"
@@ -42,16 +54,29 @@ KEYS: dict[str, Key] = {
     _EPOCHS_AFTER, "epochs after another network's training"
   ),
   "baselines.metanetworks": Key(
-    some_of(symmetry_levels.SYMMETRIES[1:], 0),
-    "operators with less symmetry, trained with the same FLOPs",
+    some_of([name for name in WRITERS if name != "constant"], 0),
+    "other operators, trained with the same FLOPs",
   ),
 }
 """Keys of this experiment, see `build.schema`."""
 
 
 def check(config: ConfigDict) -> None:
-  """No value of a key limits another one."""
-  del config
+  """Raises InputError for rows that need others that there are not."""
+  for key in ("epochs_after_edit", "epochs_after_constant"):
+    build.need(
+      config,
+      f"baselines.{key}",
+      lambda v: not v or len(config.baselines.methods) > 0,
+      "() without baselines.methods",
+    )
+  for key in ("epochs_after_constant", "last_layer_steps"):
+    build.need(
+      config,
+      f"baselines.{key}",
+      lambda v: not v or config.baselines.constant_epochs > 0,
+      "none of them without constant_epochs, which they go on from",
+    )
 
 
 def preview(config: ConfigDict) -> list[build.Work]:

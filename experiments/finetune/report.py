@@ -15,6 +15,7 @@ from experiments.finetune.methods import (
   best_constant,
 )
 from experiments.runner import pictures as look
+from experiments.writers import WRITERS
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
 
 COLUMNS = {
@@ -61,8 +62,7 @@ LABELS = {
   "original": "original",
   "balanced": "balanced",
   "operator": "operator",
-  "permutation": "permutation-only GMN",
-  "mlp": "flat MLP",
+  **{name: w.label for name, w in WRITERS.items() if name != "constant"},
   "keep_better": "where better",
   "last_layer": "last layer",
 }
@@ -162,7 +162,8 @@ def verdicts(measurements: Sequence[Measurement]) -> list[str]:
   start = find_row(measurements, "balanced")
   operator = find_row(measurements, "operator")
   assert start is not None and operator is not None
-  lines = [_constant_verdict(operator, best_constant(measurements))]
+  constant = best_constant(measurements)
+  lines = [] if constant is None else [_constant_verdict(operator, constant)]
   begin = start.row["objective"]
   for points in curves(measurements).values():
     name, last = optimizer_label(points[-1].row), points[-1].row["epochs"]
@@ -230,24 +231,39 @@ def pictures(
   Returns:
     {file name: figure}.
   """
-  return {
-    "per_network.png": per_network(measurements, heading),
+  figures = {
     "time.png": time(measurements, heading),
     "sparsity.png": sparsity(measurements, heading),
   }
+  reference, descents = best_constant(measurements), curves(measurements)
+  if reference is not None and descents:
+    descent = next(iter(descents.values()))[-1]
+    figures["per_network.png"] = per_network(
+      measurements, reference, descent, heading
+    )
+  return figures
 
 
-def per_network(measurements: Sequence[Measurement], heading: str) -> Figure:
+def per_network(
+  measurements: Sequence[Measurement],
+  reference: Measurement,
+  descent: Measurement,
+  heading: str,
+) -> Figure:
   """The objective of each test network, and its gain over the best constant.
 
   Networks are sorted by the objective of the original; all methods of one
   network share an abscissa. If all networks have the same labels, the constant
   is a flat line, and so is an operator that ignores its input.
+
+  Args:
+    measurements: one per row of the main table.
+    reference: the best constant among them.
+    descent: gradient descent among them.
+    heading: see `pictures`.
   """
-  reference = best_constant(measurements)
   original = find_row(measurements, "original")
   operator = find_row(measurements, "operator")
-  descent = next(iter(curves(measurements).values()))[-1]
   assert original is not None and operator is not None
   order = np.argsort(original.objective)
   ranks = np.arange(1, len(order) + 1)

@@ -11,11 +11,10 @@ from experiments import build
 from experiments.finetune.data import Inputs
 from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
+from experiments.writers import WRITERS, Writing
 from scalegmn_jax import batched, devices
 from scalegmn_jax.base import Operator, Params
 from scalegmn_jax.baselines import symmetry_levels
-from scalegmn_jax.gmn import metanetworks
-from scalegmn_jax.gmn.prototypes import data_init
 from scalegmn_jax.inner.losses import Losses, finetune_losses
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import measure
@@ -75,17 +74,17 @@ def operator_objective(
 def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
   """The operator and the config's baseline metanetworks.
 
-  Baseline metanetworks are trained for as many operations as the operator.
+  The other metanetworks are trained for as many operations as the operator.
   """
   images, target, zoos = inputs
   losses = operator_losses(config, inputs)
   (seed,) = select.seeds(config)
-  operator = data_init.init_from_data(
-    metanetworks.operator(target, **config.model),
-    zoos.train,
-    images.train_x,
-    seed,
-  )
+  writing = Writing(
+    target, zoos.train, images.train_x, config.model.to_dict(),
+    config.model.basis, config.model.probes, seed,
+  )  # fmt: skip
+  writer = WRITERS[config.writer]
+  operator = writer.make(writing)
   device_data = devices.replicate((zoos.train, images.train_x, images.train_y))
   validate_networks = validation.validation_metrics(
     losses, images.val_x, images.val_y
@@ -100,6 +99,10 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
       seed,
     )  # fmt: skip
 
+  (steps,) = select.steps(
+    config, {config.writer: operator}, lambda m: WRITERS[m].make(writing),
+    objective, device_data,
+  ).values()  # fmt: skip
   edit = batched.edit_networks(operator)
   function_error = measure.function_error(
     edit, target, images.val_x[:MEASURED_IMAGES]
@@ -111,24 +114,25 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
     return metrics | {"symmetry_error": float(error.max())}
 
   def save(folder: Path, params: Params) -> None:
+    assert writer.arguments is not None
     about = build.about(
       config, target, zoos.train, build.finetuning_objective(config)
     )
-    save_operator(folder, target, config.model.to_dict(), params, about=about)
+    save_operator(
+      folder, target, writer.arguments(writing), params, about=about
+    )
 
   edits = {OPERATOR: edit}
   jobs = {
-    OPERATOR: job(operator, validate_operator, config.train.steps)._replace(
-      save=save
+    OPERATOR: job(operator, validate_operator, steps)._replace(
+      save=None if writer.arguments is None else save
     )
   }
   for name in config.baselines.metanetworks:
-    baseline = symmetry_levels.operator_with_symmetry(
-      name, config.model.to_dict(), target, zoos.train.weights
-    )
+    baseline = WRITERS[name].make(writing)
     # The warm-up has to end before the training does.
-    steps = symmetry_levels.equal_steps(
-      config.train.steps, operator, baseline, objective, device_data,
+    equal = symmetry_levels.equal_steps(
+      steps, operator, baseline, objective, device_data,
       at_least=config.train.warmup + 1,
     )  # fmt: skip
     edits[name] = batched.edit_networks(baseline)
@@ -136,6 +140,6 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
     def validate(params: Params, edit=edits[name]) -> dict[str, float]:
       return validate_networks(edit(params, zoos.val))
 
-    jobs[name] = job(baseline, validate, steps)
+    jobs[name] = job(baseline, validate, equal)
   update_error = measure.update_error(edit, target)
   return Training(jobs, edits, update_error, function_error)

@@ -1,6 +1,7 @@
 """Settings and training jobs of the experiments on INRs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -19,23 +20,38 @@ from experiments.build.schema import (
   whole,
 )
 from experiments.inr.data import make_target
+from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
-from scalegmn_jax.base import InputError, MetaNetwork
+from experiments.runner.select import AnyMetaNetwork
+from scalegmn_jax.base import MetaNetwork
+from scalegmn_jax.training.step import Objective
 from scalegmn_jax.zoo import inrs, store
 
 
-def keys_of(methods: Iterable[str]) -> Keys:
+def keys_of(
+  metanetworks: Collection[str], baselines: Collection[str] = ()
+) -> Keys:
   """The keys of an experiment on INRs, see `build.schema`.
 
   Args:
-    methods: the known methods.
+    metanetworks: the methods that are trained.
+    baselines: the other methods.
   """
   return {
-    "methods": Key(some_of(tuple(methods)), "rows of the table"),
-    "learning_rates.*": Key(keys.RATES, "candidates; validation selects one"),
-    "steps.*": Key(whole(1), "of a method that takes others than train.steps"),
+    "methods": Key(some_of((*metanetworks, *baselines)), "rows of the table"),
+    "learning_rates.*": Key(
+      keys.RATES,
+      "candidates of a method; validation selects one; without the key: "
+      "train.learning_rate",
+    ),
+    "steps.*": Key(
+      whole(1),
+      "of a method that takes others than train.steps, if train.budget is "
+      "steps",
+    ),
     # Seeds would not be told apart from learning rates in the table.
-    "train.seeds": Key(EMPTY, "none: the seed is config.seed"),
+    "train.seeds": Key(keys.ONE_SEED, "of φ; (): config.seed"),
+    "train.budget": keys.budget_of(metanetworks),
     "zoo.train_images": Key(whole(1), "the first training images"),
     "zoo.val_images": Key(whole(1), "the first validation images"),
     "zoo.test_images": Key(whole(1), "the first test images"),
@@ -73,20 +89,22 @@ def keys_of(methods: Iterable[str]) -> Keys:
   }
 
 
-def check(config: ConfigDict) -> None:
-  """Raises InputError for a method without learning rates."""
-  for name in tuple(config.methods):
-    if name not in config.learning_rates:
-      raise InputError(f"config.learning_rates.{name} is missing")
+def _learning_rates(config: ConfigDict, method: str) -> tuple[float, ...]:
+  """Candidates of a method."""
+  own = config.learning_rates.get(method, ())
+  return tuple(own) or (config.train.learning_rate,)
 
 
 def preview(
-  config: ConfigDict, make: Callable[..., MetaNetwork]
+  config: ConfigDict,
+  make: Callable[..., MetaNetwork],
+  metanetworks: Collection[str],
 ) -> list[build.Work]:
   """The work of a run; finds mistakes before it begins.
 
   Args:
     config: of the experiment.
+    metanetworks: the methods that are trained.
     make: `metanetworks.functional` or `metanetworks.operator`.
   """
   c = config.zoo
@@ -101,8 +119,8 @@ def preview(
   def pixel_flops() -> float:
     return height * width * work.image_flops(target)
 
+  trained = [m for m in config.methods if m in metanetworks]
   fit = 0 if c.path else 3 * networks * c.epochs
-  rates = config.learning_rates
   return [
     work.image_work(config, images),
     build.Work(
@@ -113,10 +131,10 @@ def preview(
       memory=4.0 * networks * weights,
     ),
     work.training_work(
-      ", ".join(config.methods),
+      ", ".join(trained),
       make(target, **config.model),
       work.network_shapes(target),
-      trainings=sum(len(tuple(rates[name])) for name in config.methods)
+      trainings=sum(len(_learning_rates(config, m)) for m in trained)
       * config.train.restarts,
       steps=config.train.steps,
       batch=config.train.batch_networks,
@@ -124,26 +142,36 @@ def preview(
   ]
 
 
+def steps_by_method(
+  config: ConfigDict,
+  metanetworks: Mapping[str, AnyMetaNetwork],
+  make: Callable[[str], AnyMetaNetwork],
+  objective: Callable[[AnyMetaNetwork], Objective],
+  data: Any,
+) -> dict[str, int]:
+  """{method: number of steps}: see `select.steps`, and the section `steps`."""
+  found = select.steps(config, metanetworks, make, objective, data)
+  own = config.steps if config.train.budget == "steps" else {}
+  return {method: own.get(method, count) for method, count in found.items()}
+
+
 def jobs_by_method(
-  config: ConfigDict, make_job: Callable[[str, str, float], TrainingJob]
+  config: ConfigDict,
+  make_job: Callable[[str, str, float], TrainingJob],
+  methods: Iterable[str],
 ) -> dict[str, dict[str, TrainingJob]]:
   """{method: {name of a job: the job}}, a job for each learning rate.
 
   Args:
-    config: has `methods`, `learning_rates` and `steps`.
-    make_job: (method, name of the job, learning rate) -> job, which gets the
-      steps of its method if `steps` has them.
+    config: of the run.
+    make_job: (method, name of the job, learning rate) -> job.
+    methods: the metanetworks among the methods.
   """
-
-  def job(method, name, rate):
-    made = make_job(method, name, rate)
-    return made._replace(steps=config.steps.get(method, made.steps))
-
   return {
     method: {
-      name: job(method, name, rate)
-      for rate in config.learning_rates[method]
+      name: make_job(method, name, rate)
+      for rate in _learning_rates(config, method)
       for name in [f"{method}/{rate:g}"]
     }
-    for method in tuple(config.methods)
+    for method in methods
   }

@@ -11,7 +11,6 @@ from experiments import build
 from experiments.build import keys, work
 from experiments.build.schema import (
   Key,
-  one_of,
   path,
   several,
   some_of,
@@ -20,12 +19,11 @@ from experiments.build.schema import (
 )
 from experiments.predict_accuracy import methods, report
 from experiments.predict_accuracy.data import load_accuracy_data
-from experiments.readers import READERS, Reading
+from experiments.readers import READERS
 from experiments.runner import progress, select
 from experiments.runner.experiment import Outcome, Plan, TrainingJob
 from scalegmn_jax import batched, devices
-from scalegmn_jax.base import Functional, Params
-from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.base import Params
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.partial import NOTHING, Partial
 from scalegmn_jax.symmetry import measure
@@ -42,11 +40,7 @@ KEYS: dict[str, Key] = {
   ),
   "loss.name": Key(keys.REGRESSION_LOSS, "of the prediction"),
   "probes.count": keys.PROBES,
-  "train.budget": Key(
-    one_of("operations", "steps", *READERS),
-    "metanetworks have as many operations as the first one, or as this one; or "
-    "as many steps",
-  ),
+  "train.budget": keys.budget_of(("operations", *READERS)),
   "train.seeds": Key(keys.SEEDS, "of φ; config.seed: of the zoo and its split"),
   "zoo.more": Key(
     several(text(), 0), "folders of more networks of the same architecture"
@@ -107,18 +101,6 @@ def preview(config: ConfigDict) -> list[build.Work]:
   ]
 
 
-def _reference(
-  config: ConfigDict, functionals: Mapping[str, Functional], reading: Reading
-) -> Functional | None:
-  """The functional whose operations all have; None: they have its steps."""
-  budget = config.train.budget
-  if budget == "steps":
-    return None
-  if budget == "operations":
-    return next(iter(functionals.values()))
-  return functionals.get(budget) or READERS[budget].make(reading)
-
-
 def plan(config: ConfigDict) -> Plan:
   """One job per metanetwork, seed and learning rate."""
   images = build.build_images(config)
@@ -133,26 +115,23 @@ def plan(config: ConfigDict) -> Plan:
     if method in READERS
   }
   read_fns = {m: batched.read_networks(f) for m, f in functionals.items()}
-  reference = _reference(config, functionals, reading)
   objective = functools.partial(
     regression_objective,
     batch_networks=config.train.batch_networks,
     loss=config.loss.name,
   )
+  steps = select.steps(
+    config, functionals, lambda m: READERS[m].make(reading), objective,
+    train_data,
+  )  # fmt: skip
   jobs: dict[str, list[dict[str, TrainingJob]]] = {}
   for method, functional in functionals.items():
-    steps = config.train.steps
-    if reference is not None and functional is not reference:
-      steps = symmetry_levels.equal_steps(
-        steps, reference, functional, objective, train_data,
-        at_least=config.train.warmup + 1,
-      )  # fmt: skip
     job = TrainingJob(
       functional,
       objective(functional),
       train_data,
       methods.accuracy_validation(config, read_fns[method], data.val),
-      steps,
+      steps[method],
       seed=0,
     )
     jobs[method] = methods.vary_job(

@@ -50,7 +50,8 @@ class FinishedRun(NamedTuple):
 
   def value(self, key: str) -> Any:
     """The value of a key; for a key that was added later, its default."""
-    return self.config.get(key, formats.default(key))
+    default = formats.default(key, self.config.get("experiment"))
+    return self.config.get(key, default)
 
 
 class Group(NamedTuple):

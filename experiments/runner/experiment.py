@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -445,11 +446,17 @@ def _run(
     plan = experiment.plan(config)
   # After the plan, which finds the last mistakes.
   workdir.claim(folder, config, again=eval_only)
-  params, histories, validation = {}, {}, {}
+  params, histories, validation, trainings = {}, {}, {}, {}
   for name, job in plan.jobs.items():
+    start = time.monotonic()
     params[name], histories[name], validation[name] = train_best(
       config, name, job, folder
     )
+    trainings[name] = {
+      "steps": job.steps,
+      "parameters": sum(leaf.size for leaf in jax.tree.leaves(params[name])),
+      "seconds": time.monotonic() - start,
+    }
     if job.save is not None:
       job.save(folder, params[name])
   write_json(folder / workdir.TRAINED, list(params))
@@ -465,7 +472,7 @@ def _run(
     curves = {"training.png": figure}
     outcome = outcome._replace(
       pictures={**outcome.pictures, **curves},
-      extra={**outcome.extra, "validation": validation},
+      extra={**outcome.extra, "validation": validation, "trainings": trainings},
     )
   results = write(
     folder, config, outcome, clock.stop(), experiment.label, config_file

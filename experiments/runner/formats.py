@@ -92,8 +92,9 @@ ADDED: dict[str, Any] = {
   "targets.cnn.pool_size": 1,
   "targets.cnn.pool_type": "max",
   "tracker": "",
-  "train.budget": "operations",
+  "train.budget": "steps",
   "train.seeds": (),
+  "writer": "scalegmn",
   "zoo.axes": (),
   "zoo.epochs_per_call": 1,
   "zoo.init": "siren",
@@ -109,6 +110,12 @@ ADDED: dict[str, Any] = {
 The default means the behaviour of earlier versions. A key with its default is
 not part of the hash.
 """
+
+ADDED_IN: dict[str, dict[str, Any]] = {
+  "predict_accuracy": {"train.budget": "operations"},
+}
+"""{experiment: {key: default}} of keys of `ADDED` whose default depends on the
+experiment."""
 
 ADDED_IN_1: dict[str, Any] = {
   "baselines.epochs_after_constant": (),
@@ -135,9 +142,15 @@ The hash of the last version with format 1 includes them.
 """
 
 
-def default(key: str) -> Any:
-  """The value that a config without the key means, as JSON; None if unknown."""
-  return _as_json((ADDED | ADDED_IN_1).get(key))
+def default(key: str, experiment: Any) -> Any:
+  """The value that a config without the key means, as JSON; None if unknown.
+
+  Args:
+    key: dotted name.
+    experiment: the value of `config.experiment`.
+  """
+  known = ADDED | ADDED_IN_1 | ADDED_IN.get(str(experiment), {})
+  return _as_json(known.get(key))
 
 
 def _as_json(value: Any) -> Any:
@@ -196,7 +209,9 @@ def _downgrade(values: Mapping[str, Any]) -> dict[str, Any]:
   flat = {
     key: value
     for key, value in flatten(values).items()
-    if key not in ADDED or value != default(key) or _has_old_name(key, name)
+    if key not in ADDED
+    or value != default(key, name)
+    or _has_old_name(key, name)
   }
   result = {}
   for key, value in flat.items():

@@ -1,6 +1,7 @@
 """Origin of results: the commit of the source and the date of the run."""
 
 import datetime
+import platform
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,16 @@ def commit() -> str:
   head = _git("rev-parse", "--short=10", "HEAD")
   changed = _git("status", "--porcelain", "--untracked-files=no")
   return head + ("+" if head and changed else "")
+
+
+def processor() -> str:
+  """Name of the processor, as the system tells it; "" if it does not."""
+  try:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:  # no Linux
+    return platform.processor()
+  names = (line for line in lines if line.startswith("model name"))
+  return next(names, "").partition(":")[2].strip()
 
 
 def date() -> str:

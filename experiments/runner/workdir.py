@@ -177,7 +177,7 @@ def _holder(path: Path) -> str:
 
 def _value(values: dict[str, Any], key: str) -> Any:
   """The value of a key; for a key added later, the default."""
-  return values.get(key, formats.default(key))
+  return values.get(key, formats.default(key, values.get("experiment")))
 
 
 def _only_measured(key: str) -> bool:

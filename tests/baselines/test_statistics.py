@@ -126,3 +126,20 @@ def test_pooled_statistics_have_one_length_for_all_architectures(
   assert (result[0][:, -2] == 4).all() and (result[2][:, -2] == 2).all()
   sizes = sum(w[0].size for w in mlp_zoo)
   np.testing.assert_allclose(result[0][:, -1], np.log(sizes))
+
+
+def test_a_classifier_is_chosen_on_validation_networks():
+  """Classes are intervals of one feature: trees find them, lines do not."""
+  rng = np.random.default_rng(0)
+  features = rng.uniform(-1, 1, (240, 3))
+  classes = (np.abs(features[:, 1]) > 0.5).astype(int)
+  classifier = statistics.fit_classifier(
+    (features[:160], classes[:160]), (features[160:200], classes[160:200])
+  )
+  assert classifier.name.startswith("trees") and classifier.accuracy > 0.9
+  logits = classifier.predict(features[200:])
+  assert logits.shape == (40, 2)
+  np.testing.assert_allclose(np.exp(logits).sum(1), 1, 1e-6)
+  assert (logits.argmax(1) == classes[200:]).mean() > 0.9
+  with pytest.raises(InputError, match="too large"):
+    statistics.fit_classifier((features * np.inf, classes), (features, classes))

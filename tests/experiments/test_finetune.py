@@ -9,7 +9,8 @@ from configs import cnn as configs
 from experiments.finetune import methods, report
 from experiments.finetune.plan import label
 from experiments.runner import pictures
-from scalegmn_jax.base import Networks
+from experiments.runner.experiment import load_experiment
+from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.targets import mlp, traced
 
 
@@ -54,6 +55,21 @@ def test_a_target_without_a_last_layer_is_left_out():
   assert solve is not None and not none
   config.baselines.last_layer_steps = 0
   assert methods._last_layer(config, bent, data) == (None, [])
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"methods": (), "epochs_after_edit": (1,)}, "epochs_after_edit is (1,)"),
+    ({"constant_epochs": 0, "last_layer_steps": 5}, "last_layer_steps is 5"),
+  ],
+)
+def test_rows_that_go_on_from_rows_that_are_left_out(changes, message):
+  config = configs.get_config("tiny")
+  config.baselines.update(changes)
+  with pytest.raises(InputError) as error:
+    load_experiment(config)
+  assert f"config.baselines.{message}, expected" in str(error.value)
 
 
 ADAM = {"method": "adam", "schedule": "constant"}
@@ -178,7 +194,10 @@ def test_a_network_without_an_objective_costs_no_picture(
 def test_picture_of_each_network_shows_the_constant_and_the_methods(
   measurements,
 ):
-  figure = report.per_network(measurements, "title")
+  (descent,) = report.curves(measurements).values()
+  figure = report.per_network(
+    measurements, methods.best_constant(measurements), descent[-1], "title"
+  )
   left, right = figure.axes
   shown = {
     line.get_label(): line.get_ydata().tolist() for line in left.get_lines()

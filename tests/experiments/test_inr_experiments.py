@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from configs import classify_inr, edit_inr
+from experiments.classify_inr import methods as classify_methods
 from experiments.edit_inr import data as edit_data
 from experiments.edit_inr import methods as edit_methods
 from experiments.edit_inr import plan as edit_plan
@@ -18,6 +19,7 @@ from experiments.inr import report
 from experiments.runner import experiment
 from experiments.runner.experiment import TrainingJob
 from experiments.runner.select import select_best
+from experiments.writers import WRITERS
 from scalegmn_jax.base import InputError, Operator
 from scalegmn_jax.data import pictures
 from scalegmn_jax.training.step import Objective
@@ -107,7 +109,7 @@ def test_each_learning_rate_is_a_job_and_validation_selects_one():
       (), lambda params: {"val_objective": params}, 1, 0, None, rate,
     )  # fmt: skip
 
-  jobs = inr_methods.jobs_by_method(config, make_job)["mlp"]
+  jobs = inr_methods.jobs_by_method(config, make_job, ["mlp"])["mlp"]
   assert list(jobs) == ["mlp/0.001", "mlp/0.01", "mlp/0.003"]
   best = select_best(jobs, dict(zip(jobs, (0.3, 0.2, 0.5), strict=True)))
   assert (best.params, best.job.learning_rate) == (0.2, 1e-2)
@@ -116,7 +118,11 @@ def test_each_learning_rate_is_a_job_and_validation_selects_one():
 @pytest.mark.parametrize("name", ["classify_inr", "edit_inr"])
 def test_every_method_has_a_label(name):
   plan = importlib.import_module(f"experiments.{name}.plan")
-  labels = [plan.label({"method": m}) for m in plan.methods.METHODS]
+  methods = {
+    "classify_inr": (*classify_methods.METHODS, *classify_methods.BASELINES),
+    "edit_inr": (*WRITERS, edit_methods.CHOICE),
+  }[name]
+  labels = [plan.label({"method": m}) for m in methods]
   assert len(set(labels)) == len(labels)
 
 

@@ -47,7 +47,8 @@ def without_new_methods(config, old):
 
 
 def with_defaults(flat, keys):
-  return {key: flat.get(key, formats.default(key)) for key in keys}
+  name = flat["experiment"]
+  return {key: flat.get(key, formats.default(key, name)) for key in keys}
 
 
 @pytest.mark.parametrize("name", STORED)

@@ -1,0 +1,1 @@
+"""The suite: every reading and writing task by every method."""
