@@ -30,7 +30,7 @@ class Alignment(NamedTuple):
     weights: g·b, with the function of b and the gauge of a.
     element: g, {hidden space: permutation and multiplier}; see
       `symmetry.actions.act`. Multipliers are float64 arrays of numpy.
-    similarity: the cosine of a and g·b, both with the least L1 norm on their
+    similarity: the cosine of a and g·b, both with the least L2 norm on their
       orbits and without running statistics: 1 for networks of one orbit.
   """
 
@@ -53,15 +53,15 @@ def align(
   multipliers and signs change. If b is g·a for any element g of the group of
   the target, and neurons of a are told apart by their weights, the result is a.
 
-  Both networks are balanced: multiplied to the least L1 norm of their orbits,
+  Both networks are balanced: multiplied to the least L2 norm of their orbits,
   which leaves permutations and signs. These are found one space after the other
   by linear assignment of weights, until no space brings the weights closer
   (Ainsworth et al. 2023, arXiv:2209.04836). b then gets the multipliers of a,
   so that an average of both means something.
 
-  With images, neurons are assigned by what they contribute to the outputs for
-  each image, see `symmetry.contributions`; signs are by the weights. This takes
-  derivatives of the function for each image and output.
+  With images, what neurons contribute to the outputs for each image counts as
+  much as their weights, see `symmetry.contributions`. This takes derivatives of
+  the function for each image and output.
 
   Works on the host, with concrete arrays: call it outside of `jit` and `vmap`.
   Phases of sine networks are no multipliers: fold them before
@@ -71,8 +71,8 @@ def align(
     target: the architecture, with any symmetry.
     a: weights of the network that stays.
     b: weights of the network that is brought to it.
-    images: inputs [N, ...] of the target, or a tuple of them; None to assign by
-      the weights. About 64 are enough.
+    images: inputs [N, ...] of the target, or a tuple of them; None to match by
+      the weights alone. About 64 are enough.
     activation: index into `target.activations`, of both.
 
   Raises:
@@ -111,17 +111,15 @@ def aligner(
     return q, actions.act(element(q, orders), spec, weights)
 
   q_a, balanced_a = balanced(a)
+  measure, of_a = None, {}
   if images is not None:
     measure = contributions.contributions(target, activation)
     of_a = measure(a, images)
 
   def bring(b):
     q_b, balanced_b = balanced(b)
-    orders = None
-    if images is not None:
-      of_b = measure(b, images)
-      orders = {n: matching.assign(of_a[n], of_b[n]) for n in of_a}
-    found = matching.match(spec, groups, balanced_a, balanced_b, orders)
+    features = None if measure is None else (of_a, measure(b, images))
+    found = matching.match(spec, groups, balanced_a, balanced_b, features)
     orders = {name: match.order for name, match in found.items()}
     signs = {
       name: match.signs.astype(np.float64) for name, match in found.items()
@@ -197,10 +195,9 @@ def merge(
     several[1:] = [bring(network).weights for network in several[1:]]
 
   def average(*leaves):
-    total = sum(
-      share * _on_host(leaf).astype(np.float64)
-      for share, leaf in zip(shares, leaves, strict=True)
-    )
+    total = np.zeros(np.shape(leaves[0]))
+    for share, leaf in zip(shares, leaves, strict=True):
+      total += share * _on_host(leaf)
     return _like(leaves[0], total)
 
   return jax.tree.map(average, *several)

@@ -1,8 +1,12 @@
-"""The multipliers of the least L1 norm to full precision, on the host.
+"""The multipliers of the least L2 norm, to full precision on the host.
 
-`gauge.balancing_factors` finds them by a fixed number of coordinate sweeps
-inside compiled programs. Here Newton's method finds them for one network of any
-spec: it converges quadratically, and nothing is compiled.
+Training by gradients keeps the difference of the squared norms of the incoming
+and the outgoing weights of a neuron (Du et al. 2018, arXiv:1806.00900): where
+both are equal, the gauge is close to the one in which networks are trained, and
+their weights can be compared (Stock et al. 2019, arXiv:1902.10416, balance with
+this norm too). `gauge.balance` is about penalties: it takes the L1 norm, and a
+fixed number of steps inside compiled programs. Here Newton's method finds the
+minimum of any spec, and nothing is compiled.
 """
 
 from typing import NamedTuple
@@ -28,11 +32,11 @@ thousandth of it."""
 
 
 class _Block(NamedTuple):
-  """|W| of a part of a weight, summed over axes on which nothing acts.
+  """W² of a part of a weight, summed over axes on which nothing acts.
 
   Attributes:
     size: an array.
-    ends: for each of its axes, [(exponent, first index into log q)].
+    ends: for each of its axes, [(exponent of q, first index into log q)].
   """
 
   size: np.ndarray
@@ -75,15 +79,15 @@ def groups_of(
 def least_norm(
   spec: SymmetrySpec, weights: Weights, activation: int = 0
 ) -> Multipliers:
-  """The positive multipliers q for which ‖q·θ‖₁ is least.
+  """The positive multipliers q for which ‖q·θ‖₂ is least.
 
   q(gθ) = q(θ)/g in the new order, for positive multipliers g: multiplied by q,
-  all networks of an orbit are the same up to permutations and signs. The norm
-  is convex in log q.
+  all networks of an orbit are the same up to permutations and signs. ‖q·θ‖² is
+  convex in log q.
 
   A multiplier with a side that is zero, of a dead neuron or before a
-  normalization that divides it out, has no finite q: it gives the L1 norm 1 to
-  the other side, and is 1 if both sides are zero.
+  normalization that divides it out, has no finite q: it gives the norm 1 to the
+  other side, and is 1 if both sides are zero.
 
   Args:
     spec: the symmetry.
@@ -126,7 +130,7 @@ def _blocks(
       ends = [_end(axis, starts) for axis in entries]
       idle = tuple(i for i, end in enumerate(ends) if not end)
       if len(idle) < len(ends):
-        size = np.abs(part).astype(np.float64).sum(idle)
+        size = np.square(part.astype(np.float64)).sum(idle)
         blocks.append(_Block(size, tuple(end for end in ends if end)))
   return blocks
 
@@ -137,7 +141,7 @@ def _end(
   if axis is None:
     return ()
   return tuple(
-    (float(power), starts[axis.space, m])
+    (2 * float(power), starts[axis.space, m])
     for m, power in enumerate(axis.powers)
     if power and (axis.space, m) in starts
   )
@@ -156,8 +160,8 @@ def _with_two_sides(
         along = block.size.any(others)
         for p, start in end:
           (up if p > 0 else down)[start : start + len(along)] += along
-    free = (up > 0) & (down > 0)
-    one_sided = np.where(free, 0.0, 1.0)
+    free: np.ndarray = np.logical_and(up, down)
+    one_sided = 1.0 - free
     kept = [
       block._replace(size=np.where(_touched(block, one_sided), 0, block.size))
       for block in alive
@@ -182,18 +186,19 @@ def _minimize(blocks: list[_Block], free: np.ndarray) -> np.ndarray:
   A step changes the logarithm of no entry by more than 1: e^x < 1 + x + x² for
   |x| <= 1, so that each step lowers the norm.
   """
-  u = np.zeros(len(free))
+  total = len(free)
+  u = np.zeros(total)
   if not free.any():
     return u
   for _ in range(_STEPS):
     scaled = [b.size * np.exp(b.exponent(u)) for b in blocks]
-    gradient, diagonal = np.zeros(len(u)), np.zeros(len(u))
+    gradient, diagonal = np.zeros(total), np.zeros(total)
     for block, size in zip(blocks, scaled, strict=True):
       block.add_sums(size, gradient, 1)
       block.add_sums(size, diagonal, 2)
 
     def product(v, scaled=scaled):
-      result = np.zeros(len(v))
+      result = np.zeros(total)
       for block, size in zip(blocks, scaled, strict=True):
         block.add_sums(size * block.exponent(v), result, 1)
       return result
@@ -202,7 +207,7 @@ def _minimize(blocks: list[_Block], free: np.ndarray) -> np.ndarray:
     if np.linalg.norm(gradient) <= noise:
       break
     inverse = 1 / np.where(diagonal > 0, diagonal, 1)
-    shape = (len(u), len(u))
+    shape = (total, total)
     step, _ = scipy.sparse.linalg.cg(
       scipy.sparse.linalg.LinearOperator(shape, product),
       -gradient,

@@ -26,7 +26,8 @@ _PASSES = 100
 """The most passes over the spaces."""
 
 _GAIN = 1e-7
-"""The least gain of Σ θ_a · (gθ_b) that counts, in units of ‖θ_a‖ ‖θ_b‖."""
+"""The least gain of Σ θ_a · (gθ_b) that counts, in units of ‖θ_a‖ ‖θ_b‖
+of the weights of a space."""
 
 _UNMATCHED = 1e-3
 """Weight of sizes along spaces that are not matched yet, in the first pass. It
@@ -65,12 +66,16 @@ class _Pair(NamedTuple):
   entries: tuple[Axis | None, ...]
 
 
+Features = Mapping[str, Sequence[np.ndarray]]
+"""{hidden space: features [n, F] of its neurons, of several sorts}."""
+
+
 def match(
   spec: SymmetrySpec,
   groups: Mapping[str, Sequence[str]],
   a: Weights,
   b: Weights,
-  orders: Mapping[str, np.ndarray] | None = None,
+  features: tuple[Features, Features] | None = None,
 ) -> Matches:
   """Permutations and signs that bring the weights `b` close to `a`.
 
@@ -84,69 +89,55 @@ def match(
     groups: {hidden space: the group of each multiplier}.
     a, b: weights of two networks, numpy arrays, in the same gauge of positive
       multipliers. Running statistics are not compared.
-    orders: {hidden space: order [n]} if the permutations are known; signs are
-      chosen then.
+    features: of the neurons of both, invariant under multipliers, which count
+      as much as the weights of a space; None: weights alone.
   """
-  return _Matching(spec, groups, a, b, orders).run()
-
-
-def assign(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
-  """[n], the neuron of b for each neuron of a, by features that do not change.
-
-  Args:
-    a: features [n, F] of neurons, several sorts; each counts equally.
-    b: the same of another network.
-  """
-  similarity = sum(
-    _normalized(x) @ _normalized(y).T for x, y in zip(a, b, strict=True)
-  )
-  return scipy.optimize.linear_sum_assignment(similarity, maximize=True)[1]
-
-
-def _normalized(x: np.ndarray) -> np.ndarray:
-  x = x - x.mean(1, keepdims=True)
-  return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
+  return _Matching(spec, groups, a, b, features).run()
 
 
 class _Matching:
   """See `match`."""
 
-  def __init__(self, spec, groups, a, b, orders):
-    self.groups, self.orders = groups, dict(orders or {})
-    self.pairs = [
-      _Pair(part_a, part_b, entries)
-      for (_, x, axes), y in zip(
-        leaves(spec, a), jax.tree.leaves(b), strict=True
-      )
-      if not axes.statistic
+  def __init__(
+    self,
+    spec: SymmetrySpec,
+    groups: Mapping[str, Sequence[str]],
+    a: Weights,
+    b: Weights,
+    features: tuple[Features, Features] | None,
+  ):
+    self.groups = groups
+    self.spaces: dict[str, list[_Pair]] = {name: [] for name in groups}
+    for (_, x, axes), y in zip(
+      leaves(spec, a), jax.tree.leaves(b), strict=True
+    ):
+      if axes.statistic:
+        continue
       for (part_a, entries), (part_b, _) in zip(
         parts(spec, x, axes.axes), parts(spec, y, axes.axes), strict=True
-      )
-      if any(axis is not None and axis.space in groups for axis in entries)
-    ]
-    self.spaces = {
-      name: [
-        pair
-        for pair in self.pairs
-        if any(axis is not None and axis.space == name for axis in pair.entries)
-      ]
-      for name in groups
-    }
+      ):
+        pair = _Pair(part_a, part_b, entries)
+        for name in {axis.space for axis in entries if axis} & {*groups}:
+          self.spaces[name].append(pair)
+    sizes = {name: spec.spaces[name].size for name in groups}
     self.matches = {
-      name: Match(
-        np.arange(spec.spaces[name].size),
-        np.ones((len(g), spec.spaces[name].size), np.int8),
-      )
-      for name, g in groups.items()
+      name: Match(np.arange(n), np.ones((len(groups[name]), n), np.int8))
+      for name, n in sizes.items()
     }
-    for name, match in self.matches.items():
-      if not spec.spaces[name].permuted:
-        self.orders[name] = match.order
-    norms = [
-      np.sqrt(sum(float((x * x).sum()) for x in side))
-      for side in zip(*((p.a, p.b) for p in self.pairs), strict=True)
-    ] or [0, 0]
-    self.least_gain = _GAIN * norms[0] * norms[1]
+    self.permuted = {n for n in groups if spec.spaces[n].permuted}
+    self.norms = {
+      name: math.sqrt(
+        sum(float(np.vdot(p.a, p.a)) for p in pairs)
+        * sum(float(np.vdot(p.b, p.b)) for p in pairs)
+      )
+      for name, pairs in self.spaces.items()
+    }
+    self.by_features = {
+      name: np.zeros((n, n))
+      if features is None
+      else self.norms[name] * _agreement(*(f[name] for f in features))
+      for name, n in sizes.items()
+    }
 
   def run(self) -> Matches:
     known: dict[str, set[int]] = {}
@@ -163,7 +154,7 @@ class _Matching:
           continue
         old, value = self.matches[name], self.value(name)
         self.matches[name] = self.assign(name, self.similarity(name))
-        if self.value(name) > value + self.least_gain:
+        if self.value(name) > value + _GAIN * self.norms[name]:
           changed.add(name)
         else:
           self.matches[name] = old
@@ -203,9 +194,22 @@ class _Matching:
       if group == "sign" and power % 2
     )
 
+  def largest(self, pair: _Pair, position: int) -> int:
+    """The neuron along an axis that has the largest weights in a."""
+    axis = pair.entries[position]
+    assert axis is not None
+    squares = np.zeros(len(self.matches[axis.space].order))
+    for other in self.spaces[axis.space]:
+      for i, entry in enumerate(other.entries):
+        if entry is not None and entry.space == axis.space:
+          rest = tuple(j for j in range(other.a.ndim) if j != i)
+          squares += np.square(other.a).sum(rest)
+    return int(squares.argmax())
+
   def value(self, name: str) -> float:
-    """Σ θ_a · (gθ_b) over the weights of a space."""
-    total = 0.0
+    """Σ θ_a · (gθ_b) over the weights of a space, and its features."""
+    order = self.matches[name].order
+    total = float(self.by_features[name][np.arange(len(order)), order].sum())
     for pair in self.spaces[name]:
       b = pair.b
       for i, axis in enumerate(pair.entries):
@@ -223,10 +227,10 @@ class _Matching:
       name: of the space.
       known: {space that is matched: its signs that are}; None for all. Along
         other spaces, sizes are compared in ascending order. Along spaces whose
-        signs are not known, the sizes of products are added, and the sign of a
-        neuron is the one for the largest of them.
+        signs are not known, the sizes of products are added, and signs are
+        relative to that of their largest neuron.
     """
-    total: dict[tuple[int, ...], np.ndarray] = {}
+    total = {(): self.by_features[name]}
 
     def add(odd, found):
       total[odd] = total[odd] + found if odd in total else found
@@ -253,9 +257,10 @@ class _Matching:
           add((), _UNMATCHED * _products(a, b, k).sum(0))
         elif unsigned:
           found = _products(a, b, k, unsigned)
-          sizes = np.abs(found)
-          add((), sizes.sum(0))
-          add(odd, _UNMATCHED * found[sizes.sum((1, 2)).argmax()])
+          one = tuple(self.largest(pair, i) for i in unsigned)
+          shape = [a.shape[i] for i in unsigned]
+          add((), np.abs(found).sum(0))
+          add(odd, _UNMATCHED * found[np.ravel_multi_index(one, shape)])
         else:
           add(odd, _products(a, b, k).sum(0))
     return total
@@ -266,8 +271,7 @@ class _Matching:
     """The match of the greatest similarity."""
     order, signs = self.matches[name]
     rows = np.arange(len(order))
-    if name in self.orders:
-      order = self.orders[name]
+    if name not in self.permuted:
       similarity = {odd: s[rows, order] for odd, s in similarity.items()}
       return Match(order, _best_signs(similarity, len(signs), rows.shape)[1])
     shape = (len(rows), len(rows))
@@ -285,6 +289,18 @@ def _products(
   rows = math.prod(a.shape[:count])
   a, b = (x.reshape(rows, n, -1) for x in (a, b))
   return a @ b.swapaxes(1, 2)
+
+
+def _agreement(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
+  """Products of the features of neurons of a and b, [n, n].
+
+  The mean over sorts of features, each divided by its norm.
+  """
+  products = [
+    (x @ y.T) / max(float(np.linalg.norm(x) * np.linalg.norm(y)), 1e-300)
+    for x, y in zip(a, b, strict=True)
+  ]
+  return np.mean(products, axis=0)
 
 
 def _sorted_sizes(x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
