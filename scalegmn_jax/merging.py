@@ -81,65 +81,69 @@ def align(
   """
   _check_fits("align: a", a, _shapes(target))
   _check_fits("align: b", b, _shapes(target))
-  return aligner(target, a, images, activation=activation)(b)
+  return aligner(target, images, activation=activation)(a)(b)
+
+
+Bring = Callable[[Weights], Alignment]
+"""b -> b, brought to a network."""
 
 
 def aligner(
-  target: TargetNetwork,
-  a: Weights,
-  images: Any = None,
-  *,
-  activation: int = 0,
-) -> Callable[[Weights], Alignment]:
-  """b -> `Alignment`, see `align`; what concerns `a` is computed once."""
+  target: TargetNetwork, images: Any = None, *, activation: int = 0
+) -> Callable[[Weights], Bring]:
+  """a -> (b -> `Alignment`), for many networks; see `align`.
+
+  What concerns the target is compiled once, and `a` is prepared once.
+  """
   inputs.check_activation(target.activations, activation)
   spec, activation = target.spec, int(activation)
   groups = least_norm.groups_of(spec, activation)
+  measure = None
+  if images is not None:
+    measure = contributions.contributions(target, activation)
 
   def element(rows, orders):
     return {
       name: Element(
-        order, rows[name] if spec.spaces[name].multipliers else rows[name][0]
+        order,
+        rows[name] if spec.spaces[name].multipliers else rows[name][0],
       )
       for name, order in orders.items()
     }
 
-  def balanced(weights):
-    weights = jax.tree.map(_on_host, weights)
-    q = least_norm.least_norm(spec, weights, activation)
+  def prepared(weights):
+    """(multipliers, balanced weights, contributions of neurons)."""
+    host = jax.tree.map(_on_host, weights)
+    q = least_norm.least_norm(spec, host, activation)
     orders = {name: np.arange(rows.shape[1]) for name, rows in q.items()}
-    return q, actions.act(element(q, orders), spec, weights)
+    balanced = actions.act(element(q, orders), spec, host)
+    return q, balanced, measure and measure(weights, images)
 
-  q_a, balanced_a = balanced(a)
-  measure, of_a = None, {}
-  if images is not None:
-    measure = contributions.contributions(target, activation)
-    of_a = measure(a, images)
+  def to(a):
+    q_a, balanced_a, features_a = prepared(a)
 
-  def bring(b):
-    q_b, balanced_b = balanced(b)
-    features = None if measure is None else (of_a, measure(b, images))
-    found = matching.match(spec, groups, balanced_a, balanced_b, features)
-    orders = {name: match.order for name, match in found.items()}
-    signs = {
-      name: match.signs.astype(np.float64) for name, match in found.items()
-    }
-    closest = actions.act(element(signs, orders), spec, balanced_b)
-    g = element(
-      {
+    def bring(b):
+      q_b, balanced_b, features_b = prepared(b)
+      features = measure and (features_a, features_b)
+      found = matching.match(spec, groups, balanced_a, balanced_b, features)
+      orders = {name: match.order for name, match in found.items()}
+      signs = {name: m.signs.astype(np.float64) for name, m in found.items()}
+      closest = actions.act(element(signs, orders), spec, balanced_b)
+      multipliers = {
         name: signs[name] * q_b[name][:, order] / q_a[name]
         for name, order in orders.items()
-      },
-      orders,
-    )
-    brought = actions.act(g, spec, jax.tree.map(_on_host, b))
-    return Alignment(
-      jax.tree.map(_like, b, brought),
-      g,
-      _cosine(trained(spec, balanced_a), trained(spec, closest)),
-    )
+      }
+      g = element(multipliers, orders)
+      brought = actions.act(g, spec, jax.tree.map(_on_host, b))
+      return Alignment(
+        jax.tree.map(_like, b, brought),
+        g,
+        _cosine(trained(spec, balanced_a), trained(spec, closest)),
+      )
 
-  return bring
+    return bring
+
+  return to
 
 
 def merge(
@@ -191,7 +195,7 @@ def merge(
   for i, network in enumerate(several):
     _check_fits(f"merge: network {i}", network, shapes)
   if target is not None:
-    bring = aligner(target, several[0], images, activation=activation)
+    bring = aligner(target, images, activation=activation)(several[0])
     several[1:] = [bring(network).weights for network in several[1:]]
 
   def average(*leaves):

@@ -157,9 +157,10 @@ def _with_two_sides(
     for block in alive:
       for i, end in enumerate(block.ends):
         others = tuple(j for j in range(block.size.ndim) if j != i)
-        along = block.size.any(others)
+        n = block.size.shape[i]
         for p, start in end:
-          (up if p > 0 else down)[start : start + len(along)] += along
+          side = up if p > 0 else down
+          side[start : start + n] += block.size.any(others)
     free: np.ndarray = np.logical_and(up, down)
     one_sided = 1.0 - free
     kept = [
