@@ -112,19 +112,22 @@ def aligner(
     }
 
   def prepared(weights):
-    """(multipliers, balanced weights, contributions of neurons)."""
+    """(multipliers, balanced weights, contributions of neurons or None)."""
     host = jax.tree.map(_on_host, weights)
     q = least_norm.least_norm(spec, host, activation)
     orders = {name: np.arange(rows.shape[1]) for name, rows in q.items()}
     balanced = actions.act(element(q, orders), spec, host)
-    return q, balanced, measure and measure(weights, images)
+    features = None if measure is None else measure(weights, images)
+    return q, balanced, features
 
   def to(a):
     q_a, balanced_a, features_a = prepared(a)
 
     def bring(b):
       q_b, balanced_b, features_b = prepared(b)
-      features = measure and (features_a, features_b)
+      features = None
+      if features_a is not None and features_b is not None:
+        features = features_a, features_b
       found = matching.match(spec, groups, balanced_a, balanced_b, features)
       orders = {name: match.order for name, match in found.items()}
       signs = {name: m.signs.astype(np.float64) for name, m in found.items()}

@@ -280,6 +280,12 @@ class _Matching:
     return Match(order, signs[:, rows, order])
 
 
+def _unit(x: np.ndarray) -> np.ndarray:
+  """x/‖x‖, 0 where x is 0."""
+  norm = np.linalg.norm(x)
+  return x / norm if norm else x
+
+
 def _products(
   a: np.ndarray, b: np.ndarray, position: int, apart: Sequence[int] = ()
 ) -> np.ndarray:
@@ -296,10 +302,7 @@ def _agreement(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
 
   The mean over sorts of features, each divided by its norm.
   """
-  products = [
-    (x @ y.T) / max(float(np.linalg.norm(x) * np.linalg.norm(y)), 1e-300)
-    for x, y in zip(a, b, strict=True)
-  ]
+  products = [_unit(x) @ _unit(y).T for x, y in zip(a, b, strict=True)]
   return np.mean(products, axis=0)
 
 
