@@ -9,7 +9,7 @@ fixed number of steps inside compiled programs. Here Newton's method finds the
 minimum of any spec, and nothing is compiled.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,7 +32,7 @@ thousandth of it."""
 
 
 class _Block(NamedTuple):
-  """W² of a part of a weight, summed over axes on which nothing acts.
+  """W² of weights on which the same acts, summed over all other axes.
 
   Attributes:
     size: an array.
@@ -122,7 +122,7 @@ def least_norm(
 def _blocks(
   spec: SymmetrySpec, weights: Weights, starts: dict[tuple[str, int], int]
 ) -> list[_Block]:
-  blocks = []
+  sizes: dict[tuple[Any, ...], np.ndarray] = {}
   for _, weight, axes in leaves(spec, jax.tree.map(np.asarray, weights)):
     if axes.statistic:
       continue
@@ -131,8 +131,9 @@ def _blocks(
       idle = tuple(i for i, end in enumerate(ends) if not end)
       if len(idle) < len(ends):
         size = np.square(part.astype(np.float64)).sum(idle)
-        blocks.append(_Block(size, tuple(end for end in ends if end)))
-  return blocks
+        key = tuple(end for end in ends if end)
+        sizes[key] = sizes[key] + size if key in sizes else size
+  return [_Block(size, ends) for ends, size in sizes.items()]
 
 
 def _end(
