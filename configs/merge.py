@@ -13,6 +13,7 @@ Variants, after a colon, separated by commas:
   mnist       MLPs on MNIST; images from --config.data.path, or downloaded.
   cifar10_gs  the Small CNN Zoo's architecture on grayscale CIFAR-10; images as
               for mnist.
+  zoo         networks of several optimizers, initializers and rates.
   resnet      ResNets with BatchNorm on digits.
   tiny        the same path in seconds, for tests.
 """
@@ -92,6 +93,16 @@ def _cifar10_gs(config):
   config.inr.pictures = 0
 
 
+def _zoo(config):
+  config.zoo.learning_rate = (1e-3, 1e-2)
+  config.zoo.l2 = (1e-8, 1e-3)
+  config.zoo.train_fraction = (0.5, 1.0)
+  config.zoo.optimizer = ("adam", "rmsprop")
+  config.zoo.initializer = ("glorot_normal", "he_normal", "orthogonal")
+  config.merge.widths = (1, 4)
+  config.inr.pictures = 0
+
+
 def _resnet(config):
   config.zoo.epochs = (20,)
   config.zoo.size = 4
@@ -116,6 +127,7 @@ def _tiny(config):
 VARIANTS = {
   "mnist": _mnist,
   "cifar10_gs": _cifar10_gs,
+  "zoo": _zoo,
   "resnet": _resnet,
   "tiny": _tiny,
 }

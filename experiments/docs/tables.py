@@ -370,6 +370,58 @@ def scaling() -> str:
   return markdown_table(header, lines)
 
 
+MERGED = (
+  ("digits", "merge"),
+  ("MNIST", "merge-mnist"),
+  ("digits", "merge-resnet"),
+  ("CIFAR-10-GS", "merge-cifar10_gs"),
+)
+"""(images, name of tracked results) of averages of networks."""
+
+_MERGING = {
+  "plain": "as they are",
+  "permutation": "permutations",
+  "regauged": "permutations, b regauged",
+  "aligned": "aligned",
+  "images": "aligned, with images",
+  "recomputed": "aligned, statistics recomputed",
+}
+"""{method: its column}."""
+
+
+def merge(text: Callable[[Row, str], str], first: tuple[str, str]) -> str:
+  """A line per architecture and width, a column per method.
+
+  Args:
+    text: (row of a method, form of its score) -> cell.
+    first: (header of the column before, key of its score).
+  """
+  header = ("networks", first[0], *_MERGING.values())
+  lines = []
+  for images, name in MERGED:
+    found: dict[str, dict[str, Row]] = {}
+    for row in load(name).rows():
+      label = f"{images}, {row['network']} {row['width']}x"
+      found.setdefault(label, {})[row["method"]] = row
+    for label, rows in found.items():
+      form = "{:.1f} dB" if "siren" in label else "{:.3f}"
+      cells = [
+        text(rows[method], form) if method in rows else "–"
+        for method in _MERGING
+      ]
+      score = form.format(rows["plain"][first[1]])
+      lines.append([label, score, *cells])
+  return markdown_table(header, lines)
+
+
+def _barrier(row: Row, form: str) -> str:
+  return f"{row['barrier']:.3f}, {form.format(row['middle'])}"
+
+
+def _soup(row: Row, form: str) -> str:
+  return form.format(row["soup"])
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
   "results_summary": results_summary,
   "multi_task": functools.partial(_long_table, MULTI_TASK),
@@ -394,6 +446,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "prune": functools.partial(experiment_table, "prune"),
   "prune_network": functools.partial(experiment_table, "prune", 1),
   "ablation": functools.partial(experiment_table, "ablation"),
+  "merge": functools.partial(merge, _barrier, ("each", "score")),
+  "merge_soup": functools.partial(merge, _soup, ("best", "best")),
   "gauge": functools.partial(experiment_table, "gauge"),
   "gauge_traced": functools.partial(experiment_table, "gauge-tiny-traced"),
   "gauge_null_space": functools.partial(experiment_table, "gauge", 1),
