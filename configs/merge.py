@@ -83,7 +83,7 @@ def _mnist(config):
 
 def _cifar10_gs(config):
   config.data.name = "cifar10_gs"
-  config.data.limit = (10_000, 1000, 2000)
+  config.data.limit = (5000, 1000, 2000)
   config.zoo.epochs = (8,)
   config.zoo.batch_size = 64
   config.zoo.size = 4

@@ -372,6 +372,7 @@ def scaling() -> str:
 
 MERGED = (
   ("digits", "merge"),
+  ("`:zoo`", "merge-zoo"),
   ("MNIST", "merge-mnist"),
   ("digits", "merge-resnet"),
   ("CIFAR-10-GS", "merge-cifar10_gs"),
