@@ -9,7 +9,8 @@ between two networks, and averages of all networks of a seed each, at several
 widths.
 
 Variants, after a colon, separated by commas:
-  (none)      8x8 digits from scikit-learn: CNNs, MLPs and SIRENs of the images.
+  (none)      8x8 digits from scikit-learn: CNNs and MLPs.
+  inr         SIRENs of MNIST images, several to each; images as for mnist.
   mnist       MLPs on MNIST; images from --config.data.path, or downloaded.
   cifar10_gs  the Small CNN Zoo's architecture on grayscale CIFAR-10; images as
               for mnist.
@@ -62,10 +63,10 @@ def get_config(variants: str = ""):
   config.merge.decades = 1.0
 
   config.inr = ConfigDict()
-  config.inr.pictures = 4
+  config.inr.pictures = 0
   config.inr.hidden = (16, 16)
   config.inr.omega = 5.0
-  config.inr.epochs = 500
+  config.inr.epochs = 300
   config.inr.learning_rate = 1e-2
   return common.compose(config, VARIANTS, variants, __file__)
 
@@ -73,12 +74,20 @@ def get_config(variants: str = ""):
 def _mnist(config):
   config.data.name = "mnist"
   config.data.limit = (10_000, 1000, 2000)
-  config.zoo.epochs = (8,)
+  config.zoo.epochs = (5,)
+  config.zoo.size = 6
   config.zoo.learning_rate = (1e-3, 1e-3)
   config.merge.architectures = ConfigDict(
     {"mlp": {"name": "mlp", "hidden": (32, 32), "activation": "relu"}}
   )
-  config.inr.pictures = 0
+
+
+def _inr(config):
+  config.data.name = "mnist"
+  config.zoo.size = 4
+  config.merge.architectures = ConfigDict()
+  config.inr.pictures = 4
+  config.inr.omega = 30.0
 
 
 def _cifar10_gs(config):
@@ -90,7 +99,6 @@ def _cifar10_gs(config):
   cnn = {**CNN, "channels": (16, 16, 16), "padding": "VALID"}
   config.merge.architectures = ConfigDict({"cnn": cnn})
   config.merge.widths = (1, 2, 4)
-  config.inr.pictures = 0
 
 
 def _zoo(config):
@@ -100,7 +108,6 @@ def _zoo(config):
   config.zoo.optimizer = ("adam", "rmsprop")
   config.zoo.initializer = ("glorot_normal", "he_normal", "orthogonal")
   config.merge.widths = (1, 4)
-  config.inr.pictures = 0
 
 
 def _resnet(config):
@@ -108,7 +115,6 @@ def _resnet(config):
   config.zoo.size = 4
   config.merge.architectures = ConfigDict({"resnet": RESNET})
   config.merge.widths = (1, 2, 4)
-  config.inr.pictures = 0
 
 
 def _tiny(config):
@@ -126,6 +132,7 @@ def _tiny(config):
 
 VARIANTS = {
   "mnist": _mnist,
+  "inr": _inr,
   "cifar10_gs": _cifar10_gs,
   "zoo": _zoo,
   "resnet": _resnet,

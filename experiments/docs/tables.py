@@ -374,6 +374,7 @@ MERGED = (
   ("digits", "merge"),
   ("`:zoo`", "merge-zoo"),
   ("MNIST", "merge-mnist"),
+  ("MNIST", "merge-inr"),
   ("digits", "merge-resnet"),
   ("CIFAR-10-GS", "merge-cifar10_gs"),
 )
