@@ -15,7 +15,6 @@ from experiments.build.schema import (
   whole,
 )
 from experiments.merge import data, methods, report
-from experiments.runner import pictures as look
 from experiments.runner import progress
 from experiments.runner.experiment import Outcome, Plan
 from scalegmn_jax.base import Params
@@ -96,7 +95,7 @@ def plan(config: ConfigDict) -> Plan:
       groups = data.fitted(config, target, images)
       measure(data.INR, width, target, groups)
     networks = sum(row["networks"] for row in rows if row["method"] == "plain")
-    heading = look.heading({"networks": networks}, [config.seed])
+    heading = f"{networks} networks, seed {config.seed}"
     return Outcome(
       [report.table(rows)],
       report.conclusions(rows),

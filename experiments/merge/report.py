@@ -96,7 +96,9 @@ def picture(rows: Rows, heading: str) -> Figure:
       labels.append(look.Label(x[-1], y[-1], method, color))
     quantity = "error" if name == INR else "loss"
     panel.set(title=name, xlabel="width", ylabel=f"barrier of the {quantity}")
+    widths = sorted({row["width"] for row in rows if row["network"] == name})
     panel.set_xscale("log", base=2)
+    panel.set_xticks(widths, [f"{width}x" for width in widths])
     look.log_scale(panel)
     look.label_ends(panel, labels)
   return figure
