@@ -375,8 +375,6 @@ MERGED = (
   ("`:zoo`", "merge-zoo"),
   ("MNIST", "merge-mnist"),
   ("MNIST", "merge-inr"),
-  ("digits", "merge-resnet"),
-  ("CIFAR-10-GS", "merge-cifar10_gs"),
 )
 """(images, name of tracked results) of averages of networks."""
 
@@ -398,21 +396,19 @@ def merge(text: Callable[[Row, str], str], first: tuple[str, str]) -> str:
     text: (row of a method, form of its score) -> cell.
     first: (header of the column before, key of its score).
   """
-  header = ("networks", first[0], *_MERGING.values())
-  lines = []
+  found: dict[str, dict[str, Row]] = {}
   for images, name in MERGED:
-    found: dict[str, dict[str, Row]] = {}
     for row in load(name).rows():
       label = f"{images}, {row['network']} {row['width']}x"
       found.setdefault(label, {})[row["method"]] = row
-    for label, rows in found.items():
-      form = "{:.1f} dB" if "siren" in label else "{:.3f}"
-      cells = [
-        text(rows[method], form) if method in rows else "–"
-        for method in _MERGING
-      ]
-      score = form.format(rows["plain"][first[1]])
-      lines.append([label, score, *cells])
+  methods = [m for m in _MERGING if any(m in rows for rows in found.values())]
+  header = ("networks", first[0], *(_MERGING[method] for method in methods))
+  lines = []
+  for label, rows in found.items():
+    form = "{:.1f} dB" if "siren" in label else "{:.3f}"
+    cells = [text(rows[m], form) if m in rows else "–" for m in methods]
+    score = form.format(rows["plain"][first[1]])
+    lines.append([label, score, *cells])
   return markdown_table(header, lines)
 
 
