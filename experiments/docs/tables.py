@@ -375,6 +375,7 @@ MERGED = (
   ("`:zoo`", "merge-zoo"),
   ("MNIST", "merge-mnist"),
   ("MNIST", "merge-inr"),
+  ("digits", "merge-resnet"),
 )
 """(images, name of tracked results) of averages of networks."""
 
