@@ -282,8 +282,8 @@ class _Matching:
 
 def _unit(x: np.ndarray) -> np.ndarray:
   """x/‖x‖, 0 where x is 0."""
-  norm = np.linalg.norm(x)
-  return x / norm if norm else x
+  norm = float(np.linalg.norm(x))
+  return np.divide(x, norm) if norm else x
 
 
 def _products(

@@ -15,7 +15,9 @@ def test_best_signs_are_the_best_of_all():
   }
   value, signs = matching._best_signs(similarity, 4, (5, 6))
   every = [
-    sum(s * np.prod([v[m] for m in odd]) for odd, s in similarity.items())
+    np.sum(
+      [s * np.prod([v[m] for m in odd]) for odd, s in similarity.items()], 0
+    )
     for v in itertools.product((1, -1), repeat=3)
   ]
   np.testing.assert_allclose(value, np.max(every, 0))
