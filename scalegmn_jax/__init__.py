@@ -20,6 +20,7 @@ from scalegmn_jax.base import (
 from scalegmn_jax.files.networks import load_network, save_network
 from scalegmn_jax.gmn.metanetworks import functional, operator
 from scalegmn_jax.inner.losses import finetune_losses
+from scalegmn_jax.merging import Alignment, align, merge
 from scalegmn_jax.runtime import keep_compiled
 from scalegmn_jax.saved import (
   load_functional,
@@ -43,6 +44,7 @@ except importlib.metadata.PackageNotFoundError:  # a checkout, not installed
   __version__ = "0+unknown"
 
 __all__ = [
+  "Alignment",
   "Axes",
   "Axis",
   "BatchFunctional",
@@ -59,6 +61,7 @@ __all__ = [
   "TrainedOperator",
   "Validation",
   "__version__",
+  "align",
   "cnn",
   "finetune_losses",
   "functional",
@@ -67,6 +70,7 @@ __all__ = [
   "load_network",
   "load_operator",
   "make_target",
+  "merge",
   "mlp",
   "operator",
   "pretrained",

@@ -15,7 +15,16 @@ import runpy
 import sys
 from pathlib import Path
 
-PROGRAMS = ("run", "apply", "predict", "sweep", "compare", "convert", "bench")
+PROGRAMS = (
+  "run",
+  "apply",
+  "predict",
+  "sweep",
+  "compare",
+  "convert",
+  "bench",
+  "suite",
+)
 """Modules of `experiments` that are programs."""
 
 _EXTRA = ("ml_collections", "absl", "matplotlib", "rich", "pandas")

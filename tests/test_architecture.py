@@ -45,6 +45,7 @@ IMPORTS = {
   },
   "streaming": {"base", "batched", "io", "processes", "trained", "zoo"},
   "testing": {"base", "symmetry"},
+  "merging": {"base", "gmn", "symmetry"},
 }  # fmt: skip
 
 # Packages that only some files may import.

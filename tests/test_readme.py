@@ -93,3 +93,15 @@ def test_what_is_named_is_there(page):
   missing = [c for c in configs if not (ROOT / c).is_file()]
   missing += [f for f in links if not (page.parent / f).exists()]
   assert not missing
+
+
+def test_the_page_on_merging():
+  page = (ROOT / "docs" / "merge.md").read_text()
+  program = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+  names = {}
+  exec(compile(program, "merge.py", "exec"), names)
+  found, a = names["found"], names["a"]
+  assert 0 < found.similarity < 1
+  for name in ("average", "soup"):
+    shapes = jax.tree.map(jnp.shape, names[name])
+    assert shapes == jax.tree.map(jnp.shape, a)

@@ -426,6 +426,57 @@ def scaling() -> str:
   return markdown_table(header, lines)
 
 
+MERGED = (
+  ("digits", "merge"),
+  ("`:zoo`", "merge-zoo"),
+  ("MNIST", "merge-mnist"),
+  ("MNIST", "merge-inr"),
+  ("digits", "merge-resnet"),
+)
+"""(images, name of tracked results) of averages of networks."""
+
+_MERGING = {
+  "plain": "as they are",
+  "permutation": "permutations",
+  "regauged": "permutations, b regauged",
+  "aligned": "aligned",
+  "images": "aligned, with images",
+  "recomputed": "aligned, statistics recomputed",
+}
+"""{method: its column}."""
+
+
+def merge(text: Callable[[Row, str], str], first: tuple[str, str]) -> str:
+  """A line per architecture and width, a column per method.
+
+  Args:
+    text: (row of a method, form of its score) -> cell.
+    first: (header of the column before, key of its score).
+  """
+  found: dict[str, dict[str, Row]] = {}
+  for images, name in MERGED:
+    for row in load(name).rows():
+      label = f"{images}, {row['network']} {row['width']}x"
+      found.setdefault(label, {})[row["method"]] = row
+  methods = [m for m in _MERGING if any(m in rows for rows in found.values())]
+  header = ("networks", first[0], *(_MERGING[method] for method in methods))
+  lines = []
+  for label, rows in found.items():
+    form = "{:.1f} dB" if "siren" in label else "{:.3f}"
+    cells = [text(rows[m], form) if m in rows else "–" for m in methods]
+    score = form.format(rows["plain"][first[1]])
+    lines.append([label, score, *cells])
+  return markdown_table(header, lines)
+
+
+def _barrier(row: Row, form: str) -> str:
+  return f"{row['barrier']:.3f}, {form.format(row['middle'])}"
+
+
+def _soup(row: Row, form: str) -> str:
+  return form.format(row["soup"])
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
   "results_summary": results_summary,
   "multi_task": functools.partial(_long_table, MULTI_TASK),
@@ -455,6 +506,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "prune": functools.partial(experiment_table, "prune"),
   "prune_network": functools.partial(experiment_table, "prune", 1),
   "ablation": functools.partial(experiment_table, "ablation"),
+  "merge": functools.partial(merge, _barrier, ("each", "score")),
+  "merge_soup": functools.partial(merge, _soup, ("best", "best")),
   "gauge": functools.partial(experiment_table, "gauge"),
   "gauge_traced": functools.partial(experiment_table, "gauge-tiny-traced"),
   "gauge_null_space": functools.partial(experiment_table, "gauge", 1),

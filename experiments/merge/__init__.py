@@ -1,0 +1,1 @@
+"""Barriers between networks, and averages of networks, aligned and not."""
