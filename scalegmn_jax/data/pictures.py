@@ -123,5 +123,9 @@ EDITS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def psnr(error: np.ndarray | float) -> np.ndarray:
-  """Peak signal-to-noise ratio in dB of a mean squared error of pixels."""
-  return -10 * np.log10(error)
+  """Peak signal-to-noise ratio in dB of a mean squared error of pixels.
+
+  Infinite for the same pixels.
+  """
+  with np.errstate(divide="ignore"):
+    return -10 * np.log10(error)

@@ -82,3 +82,4 @@ def test_missing_images_are_refused(digits):
 
 def test_psnr():
   assert pictures.psnr(1e-3) == pytest.approx(30)
+  assert pictures.psnr(0.0) == np.inf
