@@ -28,13 +28,13 @@ logging.getLogger("absl").addFilter(
 
 
 def _no_other_arrays(record: logging.LogRecord) -> bool:
-  """A filter of asyncio's log: without the tasks that orbax abandons.
+  """A filter of asyncio's log: without the reads that orbax abandons.
 
   Orbax reads arrays side by side and raises the first error; the errors of the
-  others are logged when the garbage collector finds their tasks.
+  others are logged when the garbage collector finds their tasks and futures.
   """
   return not (
-    record.getMessage().startswith("Task exception was never retrieved")
+    "exception was never retrieved" in record.getMessage()
     and "tensorstore_spec" in record.getMessage()
   )
 
