@@ -5,7 +5,6 @@ from Weights", arXiv:2002.11448: a regressor on mean, variance and quantiles of
 each weight tensor.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -140,16 +139,12 @@ def fit_regressor(
   def ridge(**hyper: Any):
     return make_pipeline(StandardScaler(), Ridge(**hyper))
 
-  candidates = []
-  for kind, make, grid in (
-    ("trees", boosting, BOOSTING),
-    ("ridge", ridge, RIDGE),
-  ):
-    for hyper, name in _points(kind, grid):
-      with _one_thread():
-        model = make(**hyper).fit(*train)
-      error = float(np.square(model.predict(val[0]) - val[1]).mean())
-      candidates.append(Regressor(model.predict, name, error))
+  def regressor(name: str, model: Any) -> Regressor:
+    error = float(np.square(model.predict(val[0]) - val[1]).mean())
+    return Regressor(model.predict, name, error)
+
+  kinds = ("trees", boosting, BOOSTING), ("ridge", ridge, RIDGE)
+  candidates = [regressor(*fitted) for fitted in _fitted(kinds, train)]
   return min(candidates, key=lambda c: c.error)
 
 
@@ -201,20 +196,18 @@ def fit_classifier(
       StandardScaler(), LogisticRegression(**hyper, max_iter=1000)
     )
 
-  def logits(model: Any, features: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(model.predict_proba(features), TINY))
+  def classifier(name: str, model: Any) -> Classifier:
+    def logits(features: np.ndarray) -> np.ndarray:
+      return np.log(np.maximum(model.predict_proba(features), TINY))
 
-  candidates = []
-  for kind, make, grid in (
+    accuracy = float((model.predict(val[0]) == val[1]).mean())
+    return Classifier(logits, name, accuracy)
+
+  kinds = (
     ("trees", boosting, CLASSES_BOOSTING),
     ("logistic", logistic, LOGISTIC),
-  ):
-    for hyper, name in _points(kind, grid):
-      with _one_thread():
-        model = make(**hyper).fit(*train)
-      predict = functools.partial(logits, model)
-      accuracy = float((model.predict(val[0]) == val[1]).mean())
-      candidates.append(Classifier(predict, name, accuracy))
+  )
+  candidates = [classifier(*fitted) for fitted in _fitted(kinds, train)]
   return max(candidates, key=lambda c: c.accuracy)
 
 
@@ -237,11 +230,18 @@ def _check(*parts: tuple[np.ndarray, np.ndarray]) -> None:
     raise InputError("layer statistics: weights too large for their variance")
 
 
-def _points(
-  kind: str, grid: Mapping[str, Sequence[float]]
-) -> Iterator[tuple[dict[str, Any], str]]:
-  """Hyper-parameters of a grid, and the name of the model that has them."""
-  for values in itertools.product(*grid.values()):
-    hyper = dict(zip(grid, values, strict=True))
-    text = ", ".join(f"{k}={v:g}" for k, v in hyper.items())
-    yield hyper, f"{kind}: {text}"
+_Kind = tuple[str, Callable[..., Any], Mapping[str, Sequence[float]]]
+"""(name, hyper-parameters -> model of scikit-learn, their grid)."""
+
+
+def _fitted(
+  kinds: Sequence[_Kind], train: tuple[np.ndarray, np.ndarray]
+) -> Iterator[tuple[str, Any]]:
+  """(name with hyper-parameters, fitted model) for every point of each grid."""
+  for kind, make, grid in kinds:
+    for values in itertools.product(*grid.values()):
+      hyper = dict(zip(grid, values, strict=True))
+      text = ", ".join(f"{k}={v:g}" for k, v in hyper.items())
+      with _one_thread():
+        model = make(**hyper).fit(*train)
+      yield f"{kind}: {text}", model
