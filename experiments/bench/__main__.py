@@ -8,7 +8,6 @@ bench.json, bench.md and bench.png; --config.cases=operator,apply selects some.
 The second command compares two results.
 """
 
-import importlib.metadata
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from experiments import build
 from experiments.bench import cases, measure, report, worker
 from experiments.bench.keys import KEYS
 from experiments.build import schema
-from experiments.runner import command, progress
+from experiments.runner import command, progress, provenance
 from scalegmn_jax.base import InputError
 from scalegmn_jax.io import write_json, write_text
 
@@ -49,10 +48,7 @@ def bench(config: ConfigDict, folder: Path) -> None:
   rows: list[dict[str, Any]] = []
   results: dict[str, Any] = {
     "ceilings": ceilings,
-    "versions": {
-      name: importlib.metadata.version(name)
-      for name in ("jax", "jaxlib", "scalegmn-jax")
-    },
+    "versions": provenance.versions("jax", "jaxlib"),
     "config": values,
     "rows": rows,
   }

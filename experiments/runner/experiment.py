@@ -8,7 +8,6 @@ reports are shared by all experiments.
 import contextlib
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 import time
@@ -22,7 +21,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-import scalegmn_jax
 from experiments import build
 from experiments.runner import (
   compilation,
@@ -327,11 +325,7 @@ def write(
     "lines": list(outcome.lines),
     **outcome.extra,
     "device": build.devices(),
-    "versions": {
-      name: importlib.metadata.version(name)
-      for name in ("jax", "flax", "optax", "jraph")
-    }
-    | {"scalegmn-jax": scalegmn_jax.__version__},
+    "versions": provenance.versions(),
     "seconds": seconds,
   }
   results[report.DIGEST] = report.digest(results)

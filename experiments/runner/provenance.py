@@ -1,9 +1,12 @@
-"""Origin of results: the commit of the source and the date of the run."""
+"""Origin of results: source, versions, processor and date of a run."""
 
 import datetime
+import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
+
+import scalegmn_jax
 
 _ROOT = Path(__file__).parents[2]
 
@@ -18,6 +21,17 @@ def commit() -> str:
   head = _git("rev-parse", "--short=10", "HEAD")
   changed = _git("status", "--porcelain", "--untracked-files=no")
   return head + ("+" if head and changed else "")
+
+
+def versions(*names: str) -> dict[str, str]:
+  """{package: its version}, of this one and those that results depend on.
+
+  Args:
+    *names: the others; none for jax, flax, optax and jraph.
+  """
+  others = names or ("jax", "flax", "optax", "jraph")
+  found = {name: importlib.metadata.version(name) for name in others}
+  return found | {"scalegmn-jax": scalegmn_jax.__version__}
 
 
 def processor() -> str:

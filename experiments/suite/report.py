@@ -1,6 +1,5 @@
 """Tables and picture of a suite."""
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import scalegmn_jax
 from experiments import build
 from experiments.runner import comparison, formats, provenance, report, workdir
 from experiments.runner import pictures as look
@@ -58,11 +56,7 @@ def write(folder: Path, size: str, found: Sequence[Cell]) -> report.Results:
     "lines": _lines(size, found),
     "device": build.devices(),
     "processor": provenance.processor(),
-    "versions": {
-      name: importlib.metadata.version(name)
-      for name in ("jax", "flax", "optax", "jraph")
-    }
-    | {"scalegmn-jax": scalegmn_jax.__version__},
+    "versions": provenance.versions(),
     "seconds": _seconds(found),
   }
   if by_task:
