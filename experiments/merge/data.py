@@ -179,7 +179,7 @@ def fitted(
     rendered = np.asarray(apply(grid, networks))
     error = np.square(rendered - pixels.reshape(-1, pixels.shape[-1]))
     error = error.mean((1, 2))
-    return error, -10 * np.log10(error)
+    return error, pictures.psnr(error)
 
   groups = []
   for image in sorted(set(found.pictures.image)):
