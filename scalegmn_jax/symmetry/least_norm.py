@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import scipy.sparse.linalg
 
 from scalegmn_jax.base import Axis, SymmetrySpec, Weights
 from scalegmn_jax.symmetry.gauge import parts
@@ -188,6 +187,10 @@ def _minimize(blocks: list[_Block], free: np.ndarray) -> np.ndarray:
   A step changes the logarithm of no entry by more than 1: e^x < 1 + x + x² for
   |x| <= 1, so that each step lowers the norm.
   """
+  # They take a third of a second to import, and most users align nothing.
+  from scipy import sparse
+  from scipy.sparse import linalg
+
   total = len(free)
   u = np.zeros(total)
   if not free.any():
@@ -210,13 +213,13 @@ def _minimize(blocks: list[_Block], free: np.ndarray) -> np.ndarray:
       break
     inverse = 1 / np.where(diagonal > 0, diagonal, 1)
     shape = (total, total)
-    step, _ = scipy.sparse.linalg.cg(
-      scipy.sparse.linalg.LinearOperator(shape, product),
+    step, _ = linalg.cg(
+      linalg.LinearOperator(shape, product),
       -gradient,
       rtol=1e-3,
       atol=noise,
       maxiter=200,
-      M=scipy.sparse.diags_array(inverse),
+      M=sparse.diags_array(inverse),
     )
     changes = [np.abs(b.exponent(step))[b.size > 0] for b in blocks]
     largest = max(c.max(initial=0) for c in changes)

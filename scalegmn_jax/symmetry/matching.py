@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import scipy.optimize
-import scipy.sparse
 
 from scalegmn_jax.base import Axis, SymmetrySpec, Weights
 from scalegmn_jax.symmetry.gauge import parts
@@ -269,6 +267,9 @@ class _Matching:
     self, name: str, similarity: Mapping[tuple[int, ...], np.ndarray]
   ) -> Match:
     """The match of the greatest similarity."""
+    # It takes a fifth of a second to import, and most users align nothing.
+    from scipy import optimize
+
     order, signs = self.matches[name]
     rows = np.arange(len(order))
     if name not in self.permuted:
@@ -276,7 +277,7 @@ class _Matching:
       return Match(order, _best_signs(similarity, len(signs), rows.shape)[1])
     shape = (len(rows), len(rows))
     value, signs = _best_signs(similarity, len(signs), shape)
-    _, order = scipy.optimize.linear_sum_assignment(value, maximize=True)
+    _, order = optimize.linear_sum_assignment(value, maximize=True)
     return Match(order, signs[:, rows, order])
 
 
@@ -353,12 +354,15 @@ def _coupled(
   similarity: Mapping[tuple[int, ...], np.ndarray], count: int
 ) -> list[list[int]]:
   """The signs that act, in groups that can be chosen one by one."""
+  from scipy import sparse
+  from scipy.sparse import csgraph
+
   edges = [(odd[0], m) for odd in similarity for m in odd]
   if not edges:
     return []
   ends = tuple(np.transpose(edges))
-  graph = scipy.sparse.coo_array((np.ones(len(edges)), ends), (count, count))
-  _, label = scipy.sparse.csgraph.connected_components(graph, directed=False)
+  graph = sparse.coo_array((np.ones(len(edges)), ends), (count, count))
+  _, label = csgraph.connected_components(graph, directed=False)
   acting = sorted({m for odd in similarity for m in odd})
   return [
     [m for m in acting if label[m] == group]
