@@ -86,11 +86,11 @@ LABELS = {
 """{method: text of its row}, where no reader or writer says it."""
 
 NOT_TINY = (
-  "balanced statistics", "bidirectional", "forward", "basis", "probes",
-  "permutation", "scalegmn",
+  "balanced statistics", "bidirectional", "forward", "both", "permutation",
+  "scalegmn",
 )  # fmt: skip
 """Methods that the size tiny leaves out unless they are asked for: others have
-the same code."""
+the same code, and messages take minutes to compile."""
 
 REFERENCES = ("original", "constant", "adam")
 """Methods that read no weights or are no metanetwork; never the best one."""

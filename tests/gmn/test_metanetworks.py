@@ -209,12 +209,13 @@ def test_what_a_basis_writes_depends_on_the_answers():
   x = jax.random.normal(jax.random.key(6), (7, *target.input_shape))
   first, second = (target.init(jax.random.key(k)) for k in (1, 2))
 
+  @jax.jit
   def distance(params):
     a, b = (
       target.apply(operator.apply(params, weights), x)
       for weights in (first, second)
     )
-    return float(jnp.abs(a - b).max())
+    return jnp.abs(a - b).max()
 
   assert distance(params) > 1e-5
   coefficients = params["prototypes"]["coefficients"]["out"]
@@ -259,10 +260,11 @@ def test_the_order_of_outputs_is_kept(x64):
 
   for arguments in (
     {"classes": 5, "probes": 6},
-    {"classes": 5, "probes": 6, "class_combinations": True},
-    {"classes": 0},
+    {"classes": 5, "probes": 6, "class_combinations": True, "depth": 0},
+    {"classes": 0, "depth": 0},
   ):
-    operator = metanetworks.operator(target, prototypes=2, **arguments, **SMALL)
+    arguments = SMALL | arguments
+    operator = metanetworks.operator(target, prototypes=2, **arguments)
     weights = jax.tree.map(lambda w: w[2], population("mlp", target))
     params = random_params(operator)
     apply = jax.jit(operator.apply)
@@ -331,10 +333,11 @@ def test_blocks_of_edges_change_nothing(x64, activation):
   """The update and its gradient, with a last block that is not full."""
   target = TARGETS["cnn average"](activation=activation)
   weights = jax.tree.map(lambda w: w[0], population("cnn average", target))
-  params = random_params(metanetworks.operator(target, **SMALL))
+  one_layer = SMALL | {"depth": 1}
+  params = random_params(metanetworks.operator(target, **one_layer))
 
   def results(edge_block):
-    operator = metanetworks.operator(target, edge_block=edge_block, **SMALL)
+    operator = metanetworks.operator(target, edge_block=edge_block, **one_layer)
 
     def loss(params):
       edited = operator.apply(params, weights)
