@@ -56,7 +56,7 @@ def get_config(variants: str = ""):
   config.images.networks = 64
   config.images.direct = 16
 
-  config.digits = cnn.get_config()  # its zoo is generated
+  config.digits = cnn.get_config("one_task")  # its zoo is generated
   config.zoo_epochs = 5
 
   config.inr = ConfigDict()
@@ -130,7 +130,7 @@ def _tiny(config):
   config.images.images = 4
   config.images.networks = 2
   config.images.direct = 2
-  config.digits = cnn.get_config("tiny")
+  config.digits = cnn.get_config("one_task,tiny")
   config.zoo_epochs = 2
   config.inr.sizes = (2, 4, 1)
   config.inr.networks = 2

@@ -3,32 +3,26 @@
 The operator sees the weights alone and has to infer the labels from them; test
 networks have labels that no other network has.
 
-  python -m experiments.run --config=configs/multi_task.py
+  python -m experiments.run --config=configs/multi_task.py:groups
 
 Variants, after a colon, separated by commas:
-  (none)    8x8 digits; each network has the ten classes in its own order.
+  (none)    the same run as configs/cnn.py: 8x8 digits, the ten classes in each
+            network's own order.
   groups    digits in two to nine groups, at random outputs.
   subsets   two to nine of the digits, at random outputs.
   sets      MNIST, Fashion-MNIST or grayscale CIFAR-10 at 14x14, the classes of
             one of them in each network's own order; images from
             --config.data.path (or downloaded).
   compress  each network keeps its outputs, with smaller weights. No labels.
+  full      every baseline of the protocol.
   tiny      the same path in under a minute, for tests.
 """
 
-from configs import common
+from configs import cnn, common
 
 
 def get_config(variants: str = ""):
-  config = common.finetune()
-  common.cnn_target(config)
-  common.network_labels(config)
-  config.train.restarts = 3
-  config.train.steps = 10_000
-  config.train.image_noise = 0.2
-  config.baselines.epochs_after_edit = (1,)
-  config.baselines.epochs_after_constant = (1, 5)
-  return common.compose(config, VARIANTS, variants, __file__)
+  return common.compose(cnn.get_config(), VARIANTS, variants, __file__)
 
 
 def _groups(config):
@@ -67,20 +61,11 @@ def _compress(config):
   config.loss.supervision = "outputs"
 
 
-def _tiny(config):
-  common.tiny(config)
-  common.tiny_target(config)
-  config.model.depth = 0
-  config.model.class_combinations = True
-  config.train.restarts = 2
-  config.zoo.train_fraction = (1.0,)
-  config.baselines.epochs_after_constant = (1,)
-
-
 VARIANTS = {
   "groups": _groups,
   "subsets": _subsets,
   "sets": _sets,
   "compress": _compress,
-  "tiny": _tiny,
+  "full": common.full,
+  "tiny": cnn.tiny,
 }

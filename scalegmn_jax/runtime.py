@@ -12,9 +12,9 @@ import jax
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import download
 
-# Of the 113 programs of configs/cnn.py:tiny, 39 take longer than this to
-# compile. With these cached a run takes 27 s, without a cache 76 s (2 cores of
-# an Intel Xeon).
+# Of the 113 programs of configs/cnn.py:one_task,tiny, 39 take longer than this
+# to compile. With these cached a run takes 27 s, without a cache 76 s (2 cores
+# of an Intel Xeon).
 _LEAST_SECONDS = 0.1
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h

@@ -102,8 +102,8 @@ def test_a_folder_with_other_files_is_refused(operator, networks, tmp_path):
     sg.train(operator, networks, IMAGES, LABELS, steps=1, workdir=tmp_path)
 
 
-def test_defaults_are_the_settings_of_the_default_run():
-  config = cnn.get_config()
+def test_defaults_are_the_settings_of_one_task():
+  config = cnn.get_config("one_task")
   parameters = inspect.signature(sg.train).parameters
   sections = (
     (config.train, (

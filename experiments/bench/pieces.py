@@ -78,7 +78,7 @@ def measured(program: Program, runs: int, direct: bool) -> dict[str, Any]:
 
 
 def zoo(config: ConfigDict) -> dict[str, Any]:
-  """Epochs of one part of the zoo of `configs/cnn.py`.
+  """Epochs of one part of the zoo of `configs/cnn.py:one_task`.
 
   The first epoch includes compilation; `compile_seconds` is its excess over the
   other epochs.

@@ -26,7 +26,7 @@ class Zoo(NamedTuple):
 
 
 MULTI_TASK = (
-  Zoo("multi_task", "digits, labels permuted per network", "multi_task.py"),
+  Zoo("cnn", "digits, labels permuted per network", "cnn.py"),
   Zoo("multi_task-groups", "digits in groups", "multi_task.py:groups"),
   Zoo("multi_task-subsets", "subsets of the digits", "multi_task.py:subsets"),
   Zoo(
@@ -39,7 +39,7 @@ MULTI_TASK = (
 """Zoos in which every network has labels of its own."""
 
 ONE_TASK = (
-  Zoo("cnn", "digits, CNN", "cnn.py"),
+  Zoo("cnn-one_task", "digits, CNN", "cnn.py:one_task"),
   Zoo("mlp", "digits, MLP", "mlp.py"),
   Zoo("mlp-mnist", "MNIST, MLP", "mlp.py:mnist"),
   Zoo("cnn-cifar10_gs", "CIFAR-10-GS, CNN, relu", "cnn.py:cifar10_gs"),
@@ -125,7 +125,7 @@ def results_summary() -> str:
         f"{_both(last)}",
       ]
     )
-  last = _adam(load("multi_task"))[-1]["epochs"]
+  last = _adam(load(MULTI_TASK[0].run))[-1]["epochs"]
   header = (
     "networks, `--config=configs/`",
     "original",

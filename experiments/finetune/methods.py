@@ -11,6 +11,8 @@ Keys of a row, from which `report.label` makes the displayed text:
                              validation objective, the network before elsewhere
               "adam", "sgd"  gradient descent on each network
               "constant"     one network in place of all
+              "common"       one network in place of all that is written, in
+                             each network's own order of the classes
               "last_layer"   the last layer solved for on training images
   after       the edit that the method starts from: "operator", or "pretrained"
               (one trained network in place of all). Absent: the original
@@ -36,6 +38,7 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.bench.machine import median_seconds
+from experiments.finetune import dependence
 from experiments.finetune.data import Inputs
 from experiments.runner import interrupt, progress
 from scalegmn_jax.base import InputError, Networks, TargetNetwork
@@ -287,6 +290,7 @@ def compare(
       )
 
   measure(operator_candidates(setting, operator))
+  measure(common_candidates(setting, operator))
   measure(metanetwork_candidates(setting, metanetworks))
   runs = list(tuned_runs(setting))
   for run in runs:
@@ -457,6 +461,25 @@ def operator_candidates(
     lambda: time_edit(edit_where_better, test),
     data_passes=2 * len(evaluator.val[1]) / len(evaluator.train[1]),
   )
+
+
+def common_candidates(setting: Setting, operator: Start) -> Iterator[Candidate]:
+  """What is common to all that is written, see `dependence.common_network`."""
+  target, val, test = (
+    setting.inputs.target,
+    setting.inputs.zoos.val,
+    setting.test,
+  )
+  if not all(dependence.applies(target, n) for n in (val, test)):
+    return
+
+  def networks() -> Networks:
+    one = dependence.common_network(
+      target, val, operator.edit, setting.evaluator.objective
+    )
+    return dependence.in_place_of_all(target, one, test)
+
+  yield Candidate(operator.keys("common"), networks)
 
 
 def metanetwork_candidates(

@@ -11,7 +11,13 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.build import keys, work
 from experiments.build.schema import Key, one_of, several, some_of, whole
-from experiments.finetune import data, methods, report, training
+from experiments.finetune import (
+  data,
+  dependence,
+  methods,
+  report,
+  training,
+)
 from experiments.finetune.report import label as label
 from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan, Table
@@ -121,7 +127,11 @@ def plan(config: ConfigDict) -> Plan:
     comparison = methods.compare(setting, edit, edits)
     ood = methods.ood_rows(evaluator, populations, edit, partial.of("ood"))
     errors = symmetry_errors(config, inputs, trained, params[training.OPERATOR])
-    result = outcome(config, inputs, comparison, ood, errors)
+    depends = dependence.numbers(
+      inputs.target, inputs.zoos.test, edit, inputs.images.device_splits()[2],
+      partial,
+    )  # fmt: skip
+    result = outcome(config, inputs, comparison, ood, errors, depends)
     return result._replace(lines=[*result.lines, *evaluator.left_out])
 
   return Plan(trained.jobs, evaluate)
@@ -147,6 +157,7 @@ def outcome(
   comparison: methods.Comparison,
   ood: Sequence[Mapping[str, Any]],
   errors: Mapping[str, np.ndarray],
+  depends: dependence.Numbers | None,
 ) -> Outcome:
   """Tables, verdicts and pictures.
 
@@ -156,6 +167,7 @@ def outcome(
     comparison: all methods on the test networks.
     ood: rows of the out-of-distribution networks.
     errors: see `symmetry_errors`.
+    depends: see `dependence.numbers`.
   """
   measurements, networks = comparison.measurements, inputs.zoos.networks
   main = Table(
@@ -175,6 +187,9 @@ def outcome(
     [main, others],
     [
       *report.verdicts(measurements),
+      *report.dependence_verdicts(
+        measurements, depends, inputs.zoos.test.class_to_output is not None
+      ),
       report.symmetry_verdict(errors["functions"], errors["weights"]),
     ],
     report.pictures(
@@ -187,6 +202,7 @@ def outcome(
     {
       "zoo": networks,
       "symmetry_error": {key: e.tolist() for key, e in errors.items()},
+      "dependence": depends,
       "tuning": report.tuning(comparison),
     },
   )

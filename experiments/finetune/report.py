@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.build.zoo import OOD
+from experiments.finetune.dependence import Numbers
 from experiments.finetune.methods import (
   SHARES,
   Comparison,
@@ -65,6 +66,7 @@ LABELS = {
   **{name: w.label for name, w in WRITERS.items() if name != "constant"},
   "keep_better": "where better",
   "last_layer": "last layer",
+  "common": "one for all",
 }
 
 SOURCES = {"best_of_zoo": "best of the zoo", "trained": "one network"}
@@ -83,7 +85,7 @@ def label(row: Keys) -> str:
   text = _method_label(row)
   if "after" in row:
     # A new gauge or a choice is part of the edit; training is a second method.
-    part_of_edit = row["method"] in ("balanced", "keep_better")
+    part_of_edit = row["method"] in ("balanced", "keep_better", "common")
     text = STARTS[row["after"]] + (", " if part_of_edit else " + ") + text
   if "population" in row:
     name = row["population"]
@@ -196,6 +198,70 @@ def _constant_verdict(operator: Measurement, reference: Measurement) -> str:
     f"The operator is {abs(gain):.4f} {'below' if gain >= 0 else 'above'} the "
     f"best constant (objective; {label(reference.row)}), and below it on "
     f"{better} of {len(operator.objective)} test networks"
+  )
+
+
+def dependence_verdicts(
+  measurements: Sequence[Measurement],
+  depends: Numbers | None,
+  own_orders: bool,
+) -> list[str]:
+  """What the edits depend on: nothing, the order of classes, the network.
+
+  Args:
+    measurements: one per row of the main table.
+    depends: see `dependence.numbers`.
+    own_orders: whether the classes have an order of each network's own.
+  """
+  lines = []
+  common = find_row(measurements, "common", "operator")
+  start = find_row(measurements, "balanced")
+  operator = find_row(measurements, "operator")
+  if common is not None and start is not None and operator is not None:
+    begin, one, each = (m.row["objective"] for m in (start, common, operator))
+    line = (
+      "One network in place of all that is written"
+      f"{', in each order of the classes,' * own_orders} has the objective "
+      f"{one:.4f}, the operator {each:.4f}"
+    )
+    if each < begin:
+      share = (begin - one) / (begin - each)
+      line += f": it gains {share:.1%} of what the operator gains"
+    lines.append(line)
+  if depends is not None:
+    lines.append(_shares_verdict(depends, own_orders))
+    mistakes = depends["mistakes"]
+    lines.append(
+      "Of the mistakes of the original networks, what is written for each "
+      f"repeats {mistakes['own']:.1%}, what is written for others "
+      f"{mistakes['others']:.1%}"
+    )
+  return lines
+
+
+def _shares_verdict(depends: Numbers, own_orders: bool) -> str:
+  """Shares of the outputs; `both` depends on the network."""
+  written, read = (
+    [
+      f"{value:.1%}"
+      for value in (
+        shares["common"],
+        *([shares["task"]] if own_orders else []),
+        shares["network"] + shares["both"],
+      )
+    ]
+    for shares in (depends["written"], depends["read"])
+  )
+  causes = ["is the same for all networks", "depends on the network itself"]
+  if own_orders:
+    causes[1:] = [
+      "depends on the order of the classes alone",
+      "on the network itself",
+    ]
+  parts = [f"{n} {cause}" for n, cause in zip(written, causes, strict=True)]
+  return (
+    f"What is written, by its outputs: {', '.join(parts)} (of what is read: "
+    f"{', '.join(read)})"
   )
 
 

@@ -326,11 +326,11 @@ TASKS: dict[str, Task] = {
   ),
   "one_task": _finetuning(
     "one task", "small CNNs on digits, all with the same labels", "cnn",
-    _LARGER,
+    _variant("one_task"),
   ),
   "own_labels": _finetuning(
     "own labels", "small CNNs on digits, each with its own order of labels",
-    "multi_task", _ANY_SIZE,
+    "cnn", _ANY_SIZE,
   ),
   "compress": _finetuning(
     "compression", "small CNNs on digits, to keep their outputs with smaller "

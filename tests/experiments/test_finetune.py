@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from configs import cnn as configs
-from experiments.finetune import methods, report
+from experiments.finetune import dependence, methods, report
 from experiments.finetune.plan import label
 from experiments.runner import pictures
 from experiments.runner.experiment import load_experiment
 from scalegmn_jax.base import InputError, Networks
+from scalegmn_jax.eval.dependence import in_class_order
+from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp, traced
 
 
@@ -65,7 +67,7 @@ def test_a_target_without_a_last_layer_is_left_out():
   ],
 )
 def test_rows_that_go_on_from_rows_that_are_left_out(changes, message):
-  config = configs.get_config("tiny")
+  config = configs.get_config("one_task,tiny")
   config.baselines.update(changes)
   with pytest.raises(InputError) as error:
     load_experiment(config)
@@ -83,6 +85,7 @@ ADAM = {"method": "adam", "schedule": "constant"}
     ({"method": "permutation"}, "permutation-only GMN"),
     ({"method": "balanced", "after": "operator"}, "operator, balanced"),
     ({"method": "keep_better", "after": "operator"}, "operator, where better"),
+    ({"method": "common", "after": "operator"}, "operator, one for all"),
     ({"method": "last_layer"}, "last layer"),
     (
       {"method": "last_layer", "after": "pretrained"},
@@ -156,6 +159,162 @@ def test_verdicts(measurements, with_last_layer):
       "Tuned Adam needs more than 20 epochs to match: operator + last layer",
     ][: 3 + with_last_layer]
   )
+
+
+DEPENDS = {
+  "read": {"common": 0.0, "task": 0.5, "network": 0.125, "both": 0.375},
+  "written": {"common": 0.125, "task": 0.75, "network": 0.0, "both": 0.125},
+  "mistakes": {"own": 0.25, "others": 0.125},
+}
+
+
+def test_what_edits_depend_on_in_words(measurements):
+  one = measurement([0.7, 0.9], method="common", after="operator")
+  assert report.dependence_verdicts([*measurements, one], DEPENDS, True) == [
+    "One network in place of all that is written, in each order of the "
+    "classes, has the objective 0.8000, the operator 0.7500: it gains 80.0% "
+    "of what the operator gains",
+    "What is written, by its outputs: 12.5% is the same for all networks, "
+    "75.0% depends on the order of the classes alone, 12.5% on the network "
+    "itself (of what is read: 0.0%, 50.0%, 50.0%)",
+    "Of the mistakes of the original networks, what is written for each "
+    "repeats 25.0%, what is written for others 12.5%",
+  ]
+  assert report.dependence_verdicts(measurements, None, True) == []
+  measurements[2] = measurement([1.0, 1.2], method="operator")
+  first, second, _ = report.dependence_verdicts(
+    [*measurements, one], DEPENDS, False
+  )
+  assert first == (
+    "One network in place of all that is written has the objective 0.8000, "
+    "the operator 1.1000"
+  )
+  assert second == (
+    "What is written, by its outputs: 12.5% is the same for all networks, "
+    "12.5% depends on the network itself (of what is read: 0.0%, 50.0%)"
+  )
+
+
+TARGET = mlp.mlp((3, 4, 4))
+
+
+def networks_with_orders(count, seed):
+  """Random networks that have the classes in orders of their own."""
+  draw = np.random.RandomState(seed)
+  weights = jax.tree.map(
+    lambda leaf: draw.normal(size=(count, *leaf.shape)).astype(np.float32),
+    jax.eval_shape(TARGET.init, jax.random.key(0)),
+  )
+  orders = np.stack([draw.permutation(4) for _ in range(count)])
+  return Networks(weights, np.zeros(count, np.int32), orders.astype(np.int32))
+
+
+def writes(network):
+  """An operator that writes one network, in the order that it is told."""
+
+  def edit(networks):
+    return dependence.in_place_of_all(TARGET, network, networks)
+
+  return edit
+
+
+def images(seed=7):
+  draw = np.random.RandomState(seed)
+  return draw.normal(size=(6, 3)).astype(np.float32), np.arange(6) % 4
+
+
+def outputs(networks, x):
+  """[B, N, K]."""
+  return np.stack(
+    [
+      TARGET.apply(jax.tree.map(lambda w, b=b: w[b], networks.weights), x)
+      for b in range(networks.size)
+    ]
+  )
+
+
+def test_an_operator_that_writes_one_network_depends_on_the_order_alone():
+  networks = networks_with_orders(3, 0)
+  one = networks_with_orders(1, 1)._replace(class_to_output=None)
+  x, labels = images()
+  found = dependence.numbers(TARGET, networks, writes(one), (x, labels))
+  assert found is not None
+  np.testing.assert_allclose(
+    list(found["written"].values()), [0, 1, 0, 0], atol=1e-6
+  )
+  assert found["mistakes"]["own"] == found["mistakes"]["others"]
+  answers = in_class_order(outputs(networks, x), networks.class_to_output)
+  answers -= answers.mean(-1, keepdims=True)
+  task = np.square(answers.mean(0)).mean() / np.square(answers).mean()
+  np.testing.assert_allclose(
+    list(found["read"].values()), [0, task, 0, 1 - task], atol=1e-5
+  )
+  same = networks._replace(class_to_output=None)
+  found = dependence.numbers(TARGET, same, writes(one), (x, labels))
+  assert found is not None and found["written"]["common"] > 1 - 1e-6
+  assert found["read"]["task"] == found["read"]["both"] == 0
+
+
+def test_an_operator_that_writes_what_it_reads_repeats_all_mistakes():
+  networks = networks_with_orders(3, 0)
+  found = dependence.numbers(TARGET, networks, lambda n: n, images())
+  assert found is not None and found["read"] == found["written"]
+  assert found["mistakes"]["own"] == 1 > found["mistakes"]["others"]
+
+
+def test_nothing_is_said_of_networks_without_all_classes():
+  networks = networks_with_orders(3, 0)
+  networks.class_to_output[1, 2] = -1
+  assert not dependence.applies(TARGET, networks)
+  numbers = dependence.numbers(TARGET, networks, lambda n: n, images())
+  assert numbers is None
+
+
+def test_what_is_common_is_the_average_of_aligned_networks():
+  """An operator writes one network with errors, in the gauge that it reads."""
+  networks = networks_with_orders(4, 0)
+  one = networks_with_orders(1, 1)._replace(class_to_output=None)
+  errors = np.random.RandomState(3)
+
+  def edit(networks):
+    written = writes(one)(networks)
+    noisy = jax.tree.map(
+      lambda w: w + 0.1 * errors.normal(size=w.shape).astype(np.float32),
+      written.weights,
+    )
+    g = actions.sample_on_host(np.random.default_rng(0), TARGET.spec)
+    first = jax.tree.map(lambda w: np.asarray(w)[0], noisy)
+    moved = actions.act(g, TARGET.spec, first)
+    weights = jax.tree.map(
+      lambda w, new: np.concatenate([new[None], np.asarray(w)[1:]]),
+      noisy, moved,
+    )  # fmt: skip
+    return written._replace(weights=weights)
+
+  x, _ = images()
+
+  expected = outputs(writes(one)(networks), x)
+
+  def objective(networks):
+    return np.square(outputs(networks, x) - expected).mean((1, 2))
+
+  found = dependence.common_network(TARGET, networks, edit, objective)
+  best = objective(dependence.in_place_of_all(TARGET, found, networks))
+  assert best.mean() < 0.5 * objective(edit(networks)).mean()
+
+  # Weights that are not finite have no average: one that is finite is taken.
+  def broken(networks):
+    written = edit(networks)
+    weights = jax.tree.map(
+      lambda w: np.where(
+        np.arange(4).reshape(-1, *[1] * (w.ndim - 1)), w, np.nan
+      ),
+      written.weights,
+    )
+    return written._replace(weights=weights)
+
+  found = dependence.common_network(TARGET, networks, broken, objective)
+  assert all(np.isfinite(w).all() for w in jax.tree.leaves(found.weights))
 
 
 def test_an_operator_behind_the_constant_is_said_to_be(measurements):

@@ -89,7 +89,10 @@ VALUES = [
 
 
 def settings(changes, name="cnn"):
-  config = {"cnn": cnn, "mlp": mlp}[name].get_config("tiny")
+  if name == "cnn":
+    config = cnn.get_config("one_task,tiny")
+  else:
+    config = mlp.get_config("tiny")
   config.zoo.size = 8
   with config.unlocked():
     config.update_from_flattened_dict(changes)
@@ -260,7 +263,7 @@ COMMANDS = [
   (["experiments.run", "--config=configs/none.py"], "none.py"),
   (
     ["experiments.run", "--config=configs/cnn.py:full,huge"],
-    "configs/cnn.py has no variant 'huge': expected some of full, cifar10_gs",
+    "configs/cnn.py has no variant 'huge': expected some of one_task",
   ),
   (
     ["experiments.run", "--config=configs/bench.py"],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from configs import cnn, common
+from configs import cnn, common, multi_task
 from experiments import predict
 from experiments.runner import comparison, experiment
 from experiments.runner.experiment import Outcome, Plan, Table, TrainingJob
@@ -46,6 +46,18 @@ def test_every_experiment_has_a_config():
     for name in CONFIGS
   }
   assert names == set(experiment.list_experiments())
+
+
+def test_the_default_has_orders_of_each_networks_own():
+  for variants in ("", "full", "tiny"):
+    config = cnn.get_config(variants)
+    assert config == multi_task.get_config(variants)
+    assert config.zoo.classes_per_network == (10, 10)
+  for variants in ("one_task", "tanh", "resnet", "tiny,vit", "full,tanh"):
+    config = cnn.get_config(variants)
+    assert not config.zoo.classes_per_network and not config.model.classes
+    assert config == cnn.get_config(f"one_task,{variants}")
+    assert config.train.restarts == 1
 
 
 def test_variants_compose_from_left_to_right():

@@ -146,14 +146,24 @@ def test_a_killed_run_ends_with_the_same_bits(environment, finished, tmp_path):
 def test_results_have_the_agreed_form(finished):
   stored = results(finished)
   assert set(stored) >= {
-    "config", "zoo", "tables", "lines", "symmetry_error", "device",
-    "versions", "seconds",
+    "config", "zoo", "tables", "lines", "symmetry_error", "dependence",
+    "device", "versions", "seconds",
   }  # fmt: skip
   assert max(stored["symmetry_error"]["functions"]) <= 1e-4
   assert 0 < stored["seconds"]["compiling"] <= stored["seconds"]["total"]
+  for shares in ("read", "written"):
+    found = stored["dependence"][shares]
+    assert sum(found.values()) == pytest.approx(1)
+    assert found["task"] == found["both"] == 0  # all have the same labels
+  for begin in (
+    "One network in place of all", "What is written, by its outputs",
+    "Of the mistakes of the original",
+  ):  # fmt: skip
+    assert sum(line.startswith(begin) for line in stored["lines"]) == 1
   labels = [label(row) for row in table(finished)]
   for name in (
-    "original", "balanced", "operator", "Adam, 1 epoch", "Adam, 2 epochs",
+    "original", "balanced", "operator", "operator, one for all",
+    "Adam, 1 epoch", "Adam, 2 epochs",
     "constant: best of the zoo", "constant: one network, 2 epochs",
     "last layer", "operator + last layer", "pretrained + last layer",
   ):  # fmt: skip
