@@ -23,7 +23,7 @@ def importable(monkeypatch):
 
 
 def config(name):
-  config = cnn.get_config("tiny")
+  config = cnn.get_config("one_task,tiny")
   config.target.name = name
   config.zoo.size = 2
   config.zoo.epochs = (0, 1)

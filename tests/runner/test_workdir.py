@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def settings(**changes):
-  config = cnn.get_config("tiny")
+  config = cnn.get_config("one_task,tiny")
   config.update_from_flattened_dict(changes)
   return config
 
