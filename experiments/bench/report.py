@@ -77,7 +77,7 @@ def _cells(row: Row) -> dict[str, str]:
   values["forward_ratio"] = forward.get("ratio")
   values["rate"] = row["networks"] / step["seconds"]
   values["gflops"] = step["flops"] / 1e9
-  if step["flops"]:
+  if step["flops"] and "xla_flops" in step:
     values["xla"] = step["xla_flops"] / step["flops"]
   for key in ("bytes", "temp_bytes", "peak_bytes"):
     if values.get(key) is not None:
