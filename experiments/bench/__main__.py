@@ -49,6 +49,9 @@ def bench(config: ConfigDict, folder: Path) -> None:
   results: dict[str, Any] = {
     "ceilings": ceilings,
     "versions": provenance.versions("jax", "jaxlib"),
+    "processor": provenance.processor(),
+    "commit": provenance.commit(),
+    "date": provenance.date(),
     "config": values,
     "rows": rows,
   }

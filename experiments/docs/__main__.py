@@ -3,7 +3,8 @@
   python -m experiments.docs             writes them
   python -m experiments.docs --check     fails where a file differs
   python -m experiments.docs --pictures  draws docs/pictures first
-  python -m experiments.docs --add=RUN   tracks the results of a workdir first
+  python -m experiments.docs --add=RUN   tracks the results of a workdir, or of
+                                         a bench, first
 
 A block between `<!-- begin NAME -->` and `<!-- end -->` is the text that
 `tables.BLOCKS[NAME]` makes from the results in `docs/results`.
@@ -21,7 +22,7 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.io import as_path, write_text
 
 PAGES = (
-  "README.md", "docs/results.md", "docs/suite.md",
+  "README.md", "docs/results.md", "docs/speed.md", "docs/suite.md",
   "scalegmn_jax/pretrained/README.md",
 )  # fmt: skip
 """Pages with generated blocks."""
@@ -83,5 +84,7 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
   flags.DEFINE_bool("check", False, "Only compare; fail where a file differs.")
   flags.DEFINE_bool("pictures", False, "Draw the pictures of docs/ again.")
-  flags.DEFINE_multi_string("add", [], "Workdir whose results are tracked.")
+  flags.DEFINE_multi_string(
+    "add", [], "Workdir, or folder of a bench, whose results are tracked."
+  )
   sys.exit(command.start(main))

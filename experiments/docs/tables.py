@@ -5,7 +5,13 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.docs.tracked import Row, Tracked, load, load_seeds
+from experiments.docs.tracked import (
+  Row,
+  Tracked,
+  benches,
+  load,
+  load_seeds,
+)
 from experiments.runner import comparison, formats
 from experiments.runner.report import markdown_table
 from scalegmn_jax.eval.epochs_to_match import epochs_to_match
@@ -477,6 +483,31 @@ def _soup(row: Row, form: str) -> str:
   return form.format(row["soup"])
 
 
+def speed() -> str:
+  """A step of each case of the bench, a column per processor."""
+  runs = benches()
+  of_run = [{row["case"]: row for row in run.rows()} for run in runs]
+  header = ["case of the bench"]
+  for run in runs:
+    r = run.results
+    gflops = r["ceilings"]["flops_per_second"] / 1e9
+    header.append(
+      f"{r['processor']}, {gflops:.0f} GFLOP/s; {r['date']}, {r['commit']}"
+    )
+  lines = []
+  for case in dict.fromkeys(case for rows in of_run for case in rows):
+    cells = [_step(rows[case]) if case in rows else "" for rows in of_run]
+    lines.append([f"`{case}`", *cells])
+  return markdown_table(header, lines)
+
+
+def _step(row: Row) -> str:
+  """Milliseconds of a step, and how many times its floor they are."""
+  ms = 1e3 * row["seconds"]
+  text = f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}"
+  return f"{text} ({row['ratio']:.2g})" if row["ratio"] < 100 else text
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
   "results_summary": results_summary,
   "multi_task": functools.partial(_long_table, MULTI_TASK),
@@ -485,6 +516,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "ood": ood,
   "pretrained": pretrained,
   "papers": papers,
+  "speed": speed,
   "scaling": scaling,
   "predict_accuracy": functools.partial(experiment_table, "predict_accuracy"),
   "predict_accuracy_resnet": functools.partial(

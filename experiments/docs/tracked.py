@@ -8,6 +8,7 @@ under "quoted".
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,17 +86,21 @@ def load_seeds(name: str) -> list[Tracked]:
 
 
 def add(workdir: Path) -> Path:
-  """Tracks the results of a finished run.
+  """Tracks the results of a finished run, or of a bench.
 
   Args:
-    workdir: of the run.
+    workdir: of the run, or the folder that a bench has written.
 
   Returns:
-    The file, `docs/results/<config>-<variants>-<seed>.json`.
+    The file, `docs/results/<config>-<variants>-<seed>.json`, or
+    `docs/results/bench-<processor>-<seed>.json`.
 
   Raises:
-    InputError: the run is not finished, or was not started from a config file.
+    InputError: the run is not finished, or was not started from a config file;
+      the bench does not say where it ran.
   """
+  if (workdir / "bench.json").exists():
+    return _add_bench(workdir / "bench.json")
   results = read_json(workdir / "results.json")
   file, _, variants = results.get("config_file", "").partition(":")
   if not file:
@@ -103,6 +108,44 @@ def add(workdir: Path) -> Path:
   parts = [Path(file).stem, *filter(None, variants.split(","))]
   kept = {key: results[key] for key in KEPT if key in results}
   path = FOLDER / f"{'-'.join(parts)}-{results['config']['seed']}.json"
+  return _write(path, kept)
+
+
+def _add_bench(file: Path) -> Path:
+  """Tracks the measured cases of a bench."""
+  results = read_json(file)
+  device = results["ceilings"]["device"].partition(" x ")[2]
+  on_cpu = device == "cpu"
+  processor = results.get("processor", "") if on_cpu else device
+  if not processor:
+    raise InputError(f"{file}: it does not say on which processor it ran")
+  rows = [
+    {
+      "case": row["case"],
+      "networks": row["networks"],
+      "seconds": row["step"]["seconds"],
+      "ratio": row["step"]["ratio"],
+      "peak_bytes": row["peak_bytes"],
+    }
+    for row in results["rows"]
+    if "step" in row
+  ]
+  kept = {key: results[key] for key in ("ceilings", *KEPT) if key in results}
+  kept |= {"processor": processor, "tables": [{"rows": rows}]}
+  kept["config"] = {"seed": results["config"]["seed"]}
+  slug = re.sub("[^a-z0-9]+", "_", processor.lower()).strip("_")
+  return _write(FOLDER / f"bench-{slug}-{kept['config']['seed']}.json", kept)
+
+
+def _write(path: Path, kept: Mapping[str, Any]) -> Path:
   path.parent.mkdir(parents=True, exist_ok=True)
   write_text(path, json.dumps(kept, indent=1, sort_keys=True) + "\n")
   return path
+
+
+def benches() -> list[Tracked]:
+  """The tracked results of benches, by processor."""
+  return [
+    load(path.stem.rpartition("-")[0])
+    for path in sorted(FOLDER.glob("bench-*"))
+  ]

@@ -43,6 +43,34 @@ def test_results_of_an_unfinished_run_are_refused(tmp_path):
     tracked.add(tmp_path)
 
 
+def test_a_bench_is_a_column(tmp_path, monkeypatch):
+  monkeypatch.setattr(tracked, "FOLDER", tmp_path / "results")
+  step = {"seconds": 0.25, "ratio": 3.14159}
+  bench = {
+    "ceilings": {"device": "JAX 1.0 on 2 x cpu", "flops_per_second": 2e11},
+    "processor": "Intel(R) Xeon", "date": "2026-01-02", "commit": "abc",
+    "config": {"seed": 0},
+    "rows": [
+      {"case": "zoo", "networks": 4, "step": step, "peak_bytes": 1},
+      {"case": "apply", "error": "no memory"},
+    ],
+  }  # fmt: skip
+  file = tmp_path / "bench.json"
+  file.write_text(json.dumps(bench))
+  assert tracked.add(tmp_path).name == "bench-intel_r_xeon-0.json"
+  gpu = {"device": "JAX 1.0 on 1 x NVIDIA H200", "flops_per_second": 5e13}
+  file.write_text(json.dumps(bench | {"ceilings": gpu, "date": "2026-01-03"}))
+  assert tracked.add(tmp_path).name == "bench-nvidia_h200-0.json"
+  heading, _, line = tables.speed().splitlines()
+  assert "Intel(R) Xeon, 200 GFLOP/s; 2026-01-02, abc" in heading
+  assert "NVIDIA H200, 50000 GFLOP/s; 2026-01-03, abc" in heading
+  assert line == "| `zoo` | 250 (3.1) | 250 (3.1) |"
+  del bench["processor"]
+  file.write_text(json.dumps(bench))
+  with pytest.raises(InputError, match="does not say on which processor"):
+    tracked.add(tmp_path)
+
+
 def test_pictures_are_drawn_from_tracked_results(monkeypatch, tmp_path):
   monkeypatch.setattr(pictures, "FOLDER", tmp_path)
   pictures.draw()
