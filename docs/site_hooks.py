@@ -46,7 +46,7 @@ def on_page_markdown(markdown, page, config, files):
 
 def _page(uri: str) -> str:
   """The page that shows a file of docs/."""
-  return uri.removesuffix(".ipynb") + ".md" if uri.endswith(".ipynb") else uri
+  return re.sub(r"\.ipynb$", ".md", uri)
 
 
 def _exported(notebook: File) -> dict[str, str | bytes]:
@@ -71,12 +71,12 @@ def _links(text: str, pages: set[str], name: str, page: str) -> str:
     name: of the file that has the text, from the root.
     page: that shows it, from docs/.
   """
-  of_files = {name: page for page, name in PAGES.items()}
+  of_files = {file: uri for uri, file in PAGES.items()}
 
   def link(match: re.Match[str]) -> str:
     label, path, anchor = match[1], match[2], match[3] or ""
-    file = (ROOT / name).parent / path
-    found = Path(os.path.abspath(file)).relative_to(ROOT).as_posix()
+    linked = os.path.abspath((ROOT / name).parent / path)
+    found = Path(linked).relative_to(ROOT).as_posix()
     to = of_files.get(found, _page(found.removeprefix("docs/")))
     if to not in pages:
       return label

@@ -145,7 +145,5 @@ def _write(path: Path, kept: Mapping[str, Any]) -> Path:
 
 def benches() -> list[Tracked]:
   """The tracked results of benches, by processor."""
-  return [
-    load(path.stem.rpartition("-")[0])
-    for path in sorted(FOLDER.glob("bench-*"))
-  ]
+  names = [path.stem.rpartition("-") for path in sorted(FOLDER.glob("bench-*"))]
+  return [load(name, int(seed)) for name, _, seed in names]

@@ -80,12 +80,10 @@ def _numbers(
     inputs = Networks(networks.weights, networks.activation)
     return np.asarray(answer(images, inputs))
 
-  tasks = np.arange(classes)[None]
+  read, tasks = networks._replace(teacher=None), np.arange(classes)[None]
   if networks.class_to_output is not None:
     tasks = dependence.cyclic_orders(classes)
-  everywhere = np.repeat(tasks, count, axis=0)  # [T·B, K], networks inside
-  read = networks._replace(teacher=None)
-  if networks.class_to_output is not None:
+    everywhere = np.repeat(tasks, count, axis=0)  # [T·B, K], networks inside
     rows = np.tile(np.arange(count), len(tasks))
     read = jax.device_get(read).take(rows)
     read = dependence.reorder(target.spec, read, everywhere)
@@ -93,8 +91,9 @@ def _numbers(
     outputs(some).reshape(len(tasks), count, len(labels), classes)
     for some in (read, edit(read))
   )
+  first = np.tile(tasks[0], (count, 1))
   before, after = (
-    dependence.in_class_order(some[0], everywhere[:count]).argmax(-1)
+    dependence.in_class_order(some[0], first).argmax(-1)
     for some in (of_read, of_written)
   )
   mistakes = dependence.same_mistakes(before, after, np.asarray(labels))
@@ -128,7 +127,8 @@ def common_network(
   """
   classes = np.arange(specs.output_size(target.spec))
   orders = np.tile(classes, (networks.size, 1))
-  written = dependence.reorder(target.spec, edit(networks), orders)
+  written = edit(networks)._replace(teacher=None)
+  written = dependence.reorder(target.spec, written, orders)
   written = jax.device_get(Networks(written.weights, written.activation))
   candidates = [written.take(slice(b, b + 1)) for b in range(written.size)]
   # There is no average of several activations or of what is not finite.

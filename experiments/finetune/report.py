@@ -252,12 +252,14 @@ def _shares_verdict(depends: Numbers, own_orders: bool) -> str:
     ]
     for shares in (depends["written"], depends["read"])
   )
-  causes = ["is the same for all networks", "depends on the network itself"]
+  causes = ["is the same for all networks"]
   if own_orders:
-    causes[1:] = [
+    causes += [
       "depends on the order of the classes alone",
       "on the network itself",
     ]
+  else:
+    causes += ["depends on the network itself"]
   parts = [f"{n} {cause}" for n, cause in zip(written, causes, strict=True)]
   return (
     f"What is written, by its outputs: {', '.join(parts)} (of what is read: "
