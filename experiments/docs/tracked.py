@@ -114,7 +114,7 @@ def add(workdir: Path) -> Path:
 def _add_bench(file: Path) -> Path:
   """Tracks the measured cases of a bench."""
   results = read_json(file)
-  device = results["ceilings"]["device"].partition(" x ")[2]
+  device = results.get("ceilings", {}).get("device", "").partition(" x ")[2]
   on_cpu = device == "cpu"
   processor = results.get("processor", "") if on_cpu else device
   if not processor:

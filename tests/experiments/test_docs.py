@@ -65,10 +65,11 @@ def test_a_bench_is_a_column(tmp_path, monkeypatch):
   assert "Intel(R) Xeon, 200 GFLOP/s; 2026-01-02, abc" in heading
   assert "NVIDIA H200, 50000 GFLOP/s; 2026-01-03, abc" in heading
   assert line == "| `zoo` | 250 (3.1) | 250 (3.1) |"
-  del bench["processor"]
-  file.write_text(json.dumps(bench))
-  with pytest.raises(InputError, match="does not say on which processor"):
-    tracked.add(tmp_path)
+  for key in ("processor", "ceilings"):
+    del bench[key]
+    file.write_text(json.dumps(bench))
+    with pytest.raises(InputError, match="does not say on which processor"):
+      tracked.add(tmp_path)
 
 
 def test_pictures_are_drawn_from_tracked_results(monkeypatch, tmp_path):
