@@ -51,6 +51,7 @@ PADDING = 1000
 _CONSTANT = ("architecture", "constant")
 """Methods whose predictions depend on the architecture alone."""
 
+_LINE = 0.165  # inches of a line of a legend
 _LEGEND = 40  # architectures of a picture that has a legend
 
 _TITLES = {
@@ -245,7 +246,9 @@ def _scatter(
   # Predictions that depend on the architecture alone are left out.
   methods = [m for m in predictions if m not in _CONSTANT] or [*predictions]
   parts = [part for part in EVALUATED if len(data.true(part)) > 1]
-  figure = Figure(figsize=(look.PAGE, 2.1 * len(methods) + 0.2))
+  legend = len(data.names) if len(data.names) <= _LEGEND else 0
+  height = max(2.1 * len(methods), _LINE * legend) + 0.4
+  figure = Figure(figsize=(look.PAGE, height))
   counts = {"training": len(data.parts["train"])}
   figure.suptitle(look.heading(counts, [seed]))
   axes = figure.subplots(
@@ -277,9 +280,6 @@ def _scatter(
   for axis in axes[0]:
     for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
       handles.setdefault(name, handle)
-  if len(handles) <= _LEGEND:
-    axes[0, -1].legend(
-      handles.values(), handles.keys(), loc="upper left",
-      bbox_to_anchor=(1.02, 1), borderaxespad=0,
-    )  # fmt: skip
+  if legend:
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper")
   return figure

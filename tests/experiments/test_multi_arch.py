@@ -11,7 +11,7 @@ from configs import multi_arch as configs
 from experiments.multi_arch import methods, plan, report
 from experiments.multi_arch.data import MultiArchData, load_multi_arch
 from experiments.multi_arch.methods import MultiArchPredictions
-from experiments.runner import experiment
+from experiments.runner import experiment, pictures
 from scalegmn_jax.base import InputError
 from scalegmn_jax.targets import cnn, mlp
 from scalegmn_jax.zoo import codec, store
@@ -134,6 +134,27 @@ def test_tau_within_architectures_ignores_their_means():
   assert row["tau"] == pytest.approx((9 - 6) / 15)
   assert "unseen_tau" not in row
   assert plan.label(row) == "ScaleGMN, mixed batches"
+
+
+@pytest.mark.parametrize("count", [2, 20, 60])
+def test_a_picture_has_room_for_its_legend(tmp_path, count):
+  """One method, and more architectures than fit beside its two plots."""
+  values = np.linspace(0, 1, 2 * count)
+  data = types.SimpleNamespace(
+    names=[f"16-16-16 k3-3-3 s2-2-{i} flatten" for i in range(count)],
+    parts={"train": range(9)},
+    true=lambda part: values,
+    architecture_index=lambda part: np.arange(2 * count) // 2,
+  )
+  predictions = {
+    "probes": MultiArchPredictions(dict.fromkeys(report.EVALUATED, [values]))
+  }
+  figure = report._scatter(data, predictions, 0)
+  pictures.save(figure, tmp_path / "scatter.png")  # a warning is an error
+  for axis in figure.axes:
+    box = axis.get_window_extent()
+    assert min(box.width, box.height) > 1.2 * figure.dpi
+  assert len(figure.legends) == (count < 60)
 
 
 def test_labels_of_architectures():
