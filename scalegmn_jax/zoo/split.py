@@ -22,6 +22,9 @@ from scalegmn_jax.zoo.store import (
 
 _LOG = logging.getLogger(__name__)
 
+HELD_OUT = ("labels", "image_set")
+"""What networks of two sides of a split do not share, see `split_zoo`."""
+
 Step = int | Literal["last"] | None
 """A checkpoint: its `step`, the last one of each run, or None for all."""
 
@@ -48,11 +51,14 @@ def split_zoo(
   eval_step: Step = "last",
   order_file: str | os.PathLike[str] = "",
   skip_bad: bool = False,
+  image_sets: Sequence[int] = (),
+  seen_sets: int = 0,
 ) -> Split:
   """Splits a zoo by training run.
 
   All checkpoints of a run (`modeldir`) are on one side. Where networks differ
-  in `class_to_output`, all runs with the same one are on one side.
+  in `class_to_output`, all runs with the same one are on one side, or, with
+  `image_sets`, all runs of the same image set.
 
   Args:
     files: the zoo.
@@ -68,6 +74,12 @@ def split_zoo(
       `fractions` and `seed`.
     skip_bad: leaves out rows with NaN or infinity, and says how many. They do
       not change the side of any other row.
+    image_sets: the number of classes of each image set, see `images.Images`;
+      networks of an image set are on one side, and `fractions` are shares of
+      the image sets that networks have. Empty for a split by labels.
+    seen_sets: number of image sets of the training networks; 0 for all on
+      their side. The sets of a smaller number are among those of a larger one,
+      and the other sides do not change.
 
   Returns:
     Ascending rows. With `order_file` they are in the published order, except
@@ -75,7 +87,8 @@ def split_zoo(
 
   Raises:
     InputError: no rows of these steps and activations, fractions that do not
-      add up to 1, a broken `order_file`, or an empty side.
+      add up to 1, a broken `order_file`, an empty side, networks without the
+      classes of one of `image_sets`, or too many `seen_sets`.
   """
   train_rows = select_rows(files, train_step, activations)
   eval_rows = select_rows(files, eval_step, activations)
@@ -91,7 +104,8 @@ def split_zoo(
     source, fractions = str(order_file), (0.4, 0.1, 0.5)
   else:
     rows = np.union1d(train_rows, eval_rows)
-    sides = _split_by_hash(files, rows, fractions, seed)
+    groups = _groups(files, rows, image_sets)
+    sides = _split_by_hash(files, rows, groups, fractions, seed, seen_sets)
     source = str(files.path / METRICS)
   step_rows = train_rows, eval_rows, eval_rows
   split = Split(
@@ -192,13 +206,43 @@ def check_disjoint(files: ZooFiles, *sides: np.ndarray) -> None:
         )
 
 
+def _groups(
+  files: ZooFiles, rows: np.ndarray, image_sets: Sequence[int]
+) -> np.ndarray:
+  """[len(rows)] names; rows of the same name are on one side of a split."""
+  names = column(files, "modeldir")[rows]
+  if CLASS_TO_OUTPUT not in files.metrics:
+    return names
+  labels = column(files, CLASS_TO_OUTPUT)[rows]
+  if not image_sets:
+    return labels if len(set(labels)) > 1 else names
+  owner = np.repeat(np.arange(len(image_sets)), image_sets)
+  set_of = {}
+  for text in set(labels):
+    outputs = np.array(str(text).split(), int)
+    sets = set(owner[: len(outputs)][outputs >= 0]) if outputs.size else set()
+    if outputs.shape != owner.shape or len(sets) != 1:
+      raise base.InputError(
+        f"{files.path / METRICS}: {CLASS_TO_OUTPUT} is {text!r}, expected "
+        f"outputs for classes of one of {len(image_sets)} image sets, "
+        f"{len(owner)} classes in all"
+      )
+    set_of[text] = str(sets.pop())
+  return np.array([set_of[text] for text in labels])
+
+
 def _split_by_hash(
   files: ZooFiles,
   rows: np.ndarray,
+  groups: np.ndarray,
   fractions: tuple[float, float, float],
   seed: int,
+  seen: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """(train, validation, test) rows, each in the order of `rows`."""
+  """(train, validation, test) rows, each in the order of `rows`.
+
+  With `seen`, training has the first groups only.
+  """
   if (
     len(fractions) != 3
     or any(not fraction >= 0 for fraction in fractions)
@@ -207,13 +251,9 @@ def _split_by_hash(
     raise base.InputError(
       f"fractions {fractions}: expected three of 0 or more that add up to 1"
     )
-  names = column(files, "modeldir")[rows]
-  if CLASS_TO_OUTPUT in files.metrics:
-    labels = column(files, CLASS_TO_OUTPUT)[rows]
-    names = labels if len(set(labels)) > 1 else names
   # Ranked by a hash, not by numpy's generator: the same in every version.
   runs = sorted(
-    set(names),
+    set(groups),
     key=lambda run: hashlib.sha256(f"{seed}/{run}".encode()).digest(),
   )
   ends = [
@@ -227,8 +267,15 @@ def _split_by_hash(
       f"{files.path / METRICS}: {len(runs)} runs split by {fractions} would"
       " leave a side empty, expected more runs"
     )
+  if seen > counts[0]:
+    raise base.InputError(
+      f"seen_sets is {seen}, expected at most {counts[0]}, the image sets of "
+      "the training networks"
+    )
   side_of_run = dict(zip(runs, np.repeat(np.arange(3), counts), strict=True))
-  side = np.array([side_of_run[name] for name in names], np.int64)
+  if seen:
+    side_of_run |= dict.fromkeys(runs[seen : counts[0]], -1)
+  side = np.array([side_of_run[name] for name in groups], np.int64)
   return rows[side == 0], rows[side == 1], rows[side == 2]
 
 
