@@ -18,6 +18,7 @@ from scalegmn_jax.zoo.store import (
   bad_rows,
   check_rows,
   column,
+  read_class_to_output,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -211,24 +212,37 @@ def _groups(
 ) -> np.ndarray:
   """[len(rows)] names; rows of the same name are on one side of a split."""
   names = column(files, "modeldir")[rows]
-  if CLASS_TO_OUTPUT not in files.metrics:
-    return names
-  labels = column(files, CLASS_TO_OUTPUT)[rows]
-  if not image_sets:
-    return labels if len(set(labels)) > 1 else names
+  if image_sets:
+    return _image_sets(files, rows, image_sets)
+  if CLASS_TO_OUTPUT in files.metrics:
+    labels = column(files, CLASS_TO_OUTPUT)[rows]
+    names = labels if len(set(labels)) > 1 else names
+  return names
+
+
+def _image_sets(
+  files: ZooFiles, rows: np.ndarray, image_sets: Sequence[int]
+) -> np.ndarray:
+  """[len(rows)] numbers of image sets, as text."""
   owner = np.repeat(np.arange(len(image_sets)), image_sets)
-  set_of = {}
-  for text in set(labels):
-    outputs = np.array(str(text).split(), int)
-    sets = set(owner[: len(outputs)][outputs >= 0]) if outputs.size else set()
-    if outputs.shape != owner.shape or len(sets) != 1:
-      raise base.InputError(
-        f"{files.path / METRICS}: {CLASS_TO_OUTPUT} is {text!r}, expected "
-        f"outputs for classes of one of {len(image_sets)} image sets, "
-        f"{len(owner)} classes in all"
-      )
-    set_of[text] = str(sets.pop())
-  return np.array([set_of[text] for text in labels])
+  classes = read_class_to_output(files, rows)
+  where = f"{files.path / METRICS}: {CLASS_TO_OUTPUT}"
+  if classes is None or classes.shape[1] != len(owner):
+    found = "missing" if classes is None else f"of {classes.shape[1]} classes"
+    raise base.InputError(
+      f"{where} is {found}, expected the {len(owner)} classes of "
+      f"{len(image_sets)} image sets"
+    )
+  of_set = [
+    (classes[:, owner == i] >= 0).any(1) for i in range(len(image_sets))
+  ]
+  several = np.sum(of_set, 0) > 1
+  if several.any():
+    raise base.InputError(
+      f"{where}: row {rows[np.argmax(several)]} has outputs for classes of "
+      "several image sets, expected one"
+    )
+  return np.argmax(of_set, 0).astype(str)
 
 
 def _split_by_hash(
