@@ -77,8 +77,8 @@ def _seen_images(networks: Networks, images: Images) -> np.ndarray:
   """The training images of the classes that some of the networks have."""
   if networks.class_to_output is None:
     return images.train_x
-  seen = (np.asarray(networks.class_to_output) >= 0).any(axis=0)
-  return images.train_x[seen[images.train_y]]
+  has_class = np.asarray(networks.class_to_output) >= 0
+  return images.train_x[np.any(has_class[:, images.train_y], axis=0)]
 
 
 def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:

@@ -36,7 +36,9 @@ def _mirrored(x, y, classes):
 
 def _blurred(x, y, classes):
   """The mean of 3x3 pixels."""
-  return scipy.ndimage.uniform_filter(x, (1, 3, 3, 1), mode="nearest")
+  for axis in (1, 2):
+    x = scipy.ndimage.uniform_filter1d(x, 3, axis, mode="nearest")
+  return x
 
 
 def _edges(x, y, classes):
