@@ -362,7 +362,6 @@ def finetune() -> ConfigDict:
   config.writer = "scalegmn"
   config.loss.supervision = "labels"
   config.zoo.held_out = "labels"
-  config.zoo.seen_sets = 0
 
   # Out-of-distribution networks, which are trained differently from the zoo.
   config.ood = ConfigDict()

@@ -17,7 +17,6 @@ Variants, after a colon, separated by commas:
             CIFAR-10, each as it is and in nine transformations; test networks
             are of image sets that no training network has seen; images as for
             sets. Messages, without learned networks.
-  few_sets  with unseen: training networks of eight of the image sets.
   compress  each network keeps its outputs, with smaller weights. No labels.
   full      every baseline of the protocol.
   tiny      the same path in under a minute, for tests.
@@ -86,10 +85,6 @@ def _unseen(config):
   config.eval.test_networks = 48
 
 
-def _few_sets(config):
-  config.zoo.seen_sets = 8
-
-
 def _compress(config):
   config.loss.supervision = "outputs"
 
@@ -110,7 +105,6 @@ VARIANTS = {
   "subsets": _subsets,
   "sets": _sets,
   "unseen": _unseen,
-  "few_sets": _few_sets,
   "compress": _compress,
   "full": common.full,
   "tiny": cnn.tiny,

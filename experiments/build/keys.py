@@ -217,9 +217,6 @@ KEYS: dict[str, Key] = {
     "what is on one side of the split: networks with the same labels, or all "
     "networks of an image set",
   ),
-  "zoo.seen_sets": Key(
-    whole(0), "image sets of the training networks; 0: all that they can have"
-  ),
   "eval.val_networks": Key(
     whole(1), "validation networks; all selection uses these"
   ),

@@ -129,7 +129,6 @@ def build_zoos(
     seed=config.seed,
     skip_bad=c.skip_bad,
     image_sets=data.sets if c.get("held_out") == "image_set" else (),
-    seen_sets=c.get("seen_sets", 0),
   )
   test_files = files
   if c.test_path:

@@ -59,14 +59,7 @@ ONE_TASK = (
 )
 """Zoos in which all networks have the same labels."""
 
-UNSEEN = (
-  Zoo("multi_task-unseen", "32 image sets seen", "multi_task.py:unseen"),
-  Zoo(
-    "multi_task-unseen-few_sets",
-    "8 image sets seen",
-    "multi_task.py:unseen,few_sets",
-  ),
-)
+UNSEEN = (Zoo("multi_task-unseen", "40 image sets", "multi_task.py:unseen"),)
 """Zoos whose test networks are of image sets that no training network has."""
 
 ORIGINAL = {"method": "original"}

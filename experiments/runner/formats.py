@@ -102,7 +102,6 @@ ADDED: dict[str, Any] = {
   "zoo.offset": 0.0,
   "zoo.omega": (),
   "zoo.schedule": "cosine",
-  "zoo.seen_sets": 0,
   "zoo.shared_init": False,
   "zoo.skip_bad": False,
   "zoo.stop_psnr": 0.0,

@@ -53,7 +53,6 @@ def split_zoo(
   order_file: str | os.PathLike[str] = "",
   skip_bad: bool = False,
   image_sets: Sequence[int] = (),
-  seen_sets: int = 0,
 ) -> Split:
   """Splits a zoo by training run.
 
@@ -78,9 +77,6 @@ def split_zoo(
     image_sets: the number of classes of each image set, see `images.Images`;
       networks of an image set are on one side, and `fractions` are shares of
       the image sets that networks have. Empty for a split by labels.
-    seen_sets: number of image sets of the training networks; 0 for all on
-      their side. The sets of a smaller number are among those of a larger one,
-      and the other sides do not change.
 
   Returns:
     Ascending rows. With `order_file` they are in the published order, except
@@ -88,8 +84,8 @@ def split_zoo(
 
   Raises:
     InputError: no rows of these steps and activations, fractions that do not
-      add up to 1, a broken `order_file`, an empty side, networks without the
-      classes of one of `image_sets`, or too many `seen_sets`.
+      add up to 1, a broken `order_file`, an empty side, or networks that do not
+      have the classes of one of `image_sets`.
   """
   train_rows = select_rows(files, train_step, activations)
   eval_rows = select_rows(files, eval_step, activations)
@@ -106,7 +102,7 @@ def split_zoo(
   else:
     rows = np.union1d(train_rows, eval_rows)
     groups = _groups(files, rows, image_sets)
-    sides = _split_by_hash(files, rows, groups, fractions, seed, seen_sets)
+    sides = _split_by_hash(files, rows, groups, fractions, seed)
     source = str(files.path / METRICS)
   step_rows = train_rows, eval_rows, eval_rows
   split = Split(
@@ -251,12 +247,8 @@ def _split_by_hash(
   groups: np.ndarray,
   fractions: tuple[float, float, float],
   seed: int,
-  seen: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """(train, validation, test) rows, each in the order of `rows`.
-
-  With `seen`, training has the first groups only.
-  """
+  """(train, validation, test) rows, each in the order of `rows`."""
   if (
     len(fractions) != 3
     or any(not fraction >= 0 for fraction in fractions)
@@ -281,14 +273,7 @@ def _split_by_hash(
       f"{files.path / METRICS}: {len(runs)} runs split by {fractions} would"
       " leave a side empty, expected more runs"
     )
-  if seen > counts[0]:
-    raise base.InputError(
-      f"seen_sets is {seen}, expected at most {counts[0]}, the image sets of "
-      "the training networks"
-    )
   side_of_run = dict(zip(runs, np.repeat(np.arange(3), counts), strict=True))
-  if seen:
-    side_of_run |= dict.fromkeys(runs[seen : counts[0]], -1)
   side = np.array([side_of_run[name] for name in groups], np.int64)
   return rows[side == 0], rows[side == 1], rows[side == 2]
 

@@ -164,22 +164,13 @@ def of_sets(tmp_path) -> store.ZooFiles:
 
 
 def test_image_sets_are_on_one_side(of_sets):
-  def sets_of(**arguments):
-    sides = split.split_zoo(
-      of_sets, fractions=(0.5, 1 / 3, 1 / 6), image_sets=(2,) * 6, **arguments
-    )
-    return [set((side % 6).tolist()) for side in sides], sides
-
-  found, sides = sets_of()
+  sides = split.split_zoo(
+    of_sets, fractions=(0.5, 1 / 3, 1 / 6), image_sets=(2,) * 6
+  )
+  found = [set((side % 6).tolist()) for side in sides]
   assert [len(one) for one in found] == [3, 2, 1]
   assert len(set.union(*found)) == 6
   assert [len(side) for side in sides] == [12, 8, 4]
-  for seen in (1, 2, 3):
-    fewer, sides = sets_of(seen_sets=seen)
-    assert len(fewer[0]) == seen and fewer[0] <= found[0]
-    assert fewer[1:] == found[1:] and len(sides[0]) == 4 * seen
-  with pytest.raises(InputError, match="seen_sets is 4, expected at most 3"):
-    sets_of(seen_sets=4)
 
 
 def test_networks_of_other_image_sets(of_sets, zoo):
