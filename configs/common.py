@@ -361,6 +361,7 @@ def finetune() -> ConfigDict:
   config.train.budget = "steps"
   config.writer = "scalegmn"
   config.loss.supervision = "labels"
+  config.zoo.held_out = "labels"
 
   # Out-of-distribution networks, which are trained differently from the zoo.
   config.ood = ConfigDict()

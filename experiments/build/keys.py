@@ -25,14 +25,16 @@ from experiments.build.schema import (
 )
 from experiments.build.schema import check as check_keys
 from experiments.runner.trackers import PACKAGES
+from scalegmn_jax.base import InputError
 from scalegmn_jax.data import images
+from scalegmn_jax.data.transforms import TRANSFORMS
 from scalegmn_jax.gmn.features import BACKWARD, SYMMETRIES
 from scalegmn_jax.gmn.products import DTYPES
 from scalegmn_jax.inner import finetune
 from scalegmn_jax.inner.losses import PENALTIES
 from scalegmn_jax.targets.activations import ACTIVATIONS
 from scalegmn_jax.training.objectives import REGRESSION
-from scalegmn_jax.zoo import generate
+from scalegmn_jax.zoo import generate, split
 
 WIDTH = whole(1, 2**14)
 DEPTH = whole(0, 1000)
@@ -157,6 +159,14 @@ def budget_of(methods: Iterable[str]) -> Key:
   )
 
 
+def _known_images(name: str) -> bool:
+  try:
+    images.parse(name)
+  except InputError:
+    return False
+  return True
+
+
 KEYS: dict[str, Key] = {
   "experiment": Key(text(), "a folder of experiments/, or a.dotted.module"),
   "seed": Key(SEED, "of all random draws that have no seed of their own"),
@@ -166,8 +176,9 @@ KEYS: dict[str, Key] = {
   # Images.
   "data.name": Key(
     text(
-      lambda v: set(v.split("+")) <= set(images.NAMES),
-      f"one of {', '.join(images.NAMES)}, or several with + between them",
+      _known_images,
+      f"one of {', '.join(images.NAMES)}, or several with + between them; each "
+      f"may be followed by :{', :'.join(TRANSFORMS)}",
     ),
     "image set, see scalegmn_jax.data.images.load",
   ),
@@ -200,6 +211,11 @@ KEYS: dict[str, Key] = {
       "with the sum 1",
     ),
     "shares of training, validation and test networks",
+  ),
+  "zoo.held_out": Key(
+    one_of(*split.HELD_OUT),
+    "what is on one side of the split: networks with the same labels, or all "
+    "networks of an image set",
   ),
   "eval.val_networks": Key(
     whole(1), "validation networks; all selection uses these"

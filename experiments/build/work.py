@@ -45,10 +45,13 @@ def image_work(config: ConfigDict, images: Images) -> Work:
   """The images, which are in memory already."""
   parts = images.train_x, images.val_x, images.test_x
   counts = ", ".join(f"{len(x):,}" for x in parts)
+  sets = config.data.name
+  if len(sets) > 60:
+    sets = f"{len(images.sets)} image sets"
   shape = "x".join(map(str, images.train_x.shape[1:]))
   return Work(
     "images",
-    f"{config.data.name}: {counts} for training, validation and test, {shape}",
+    f"{sets}: {counts} for training, validation and test, {shape}",
     memory=2 * sum(x.nbytes for x in parts),  # on the host and on the device
   )
 
@@ -225,5 +228,9 @@ def image_flops(target: TargetNetwork) -> float:
 
 
 def epoch_flops(target: TargetNetwork, images: Images) -> float:
-  """Operations of one network and one epoch of gradient descent."""
-  return _BACKWARD * len(images.train_x) * image_flops(target)
+  """Operations of one network and one epoch of gradient descent.
+
+  A network has the images of one image set.
+  """
+  own = len(images.train_x) / len(images.sets)
+  return _BACKWARD * own * image_flops(target)

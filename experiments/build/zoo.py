@@ -128,6 +128,7 @@ def build_zoos(
     fractions=tuple(c.fractions),
     seed=config.seed,
     skip_bad=c.skip_bad,
+    image_sets=data.sets if c.get("held_out") == "image_set" else (),
   )
   test_files = files
   if c.test_path:

@@ -59,6 +59,9 @@ ONE_TASK = (
 )
 """Zoos in which all networks have the same labels."""
 
+UNSEEN = (Zoo("multi_task-unseen", "40 image sets", "multi_task.py:unseen"),)
+"""Zoos whose test networks are of image sets that no training network has."""
+
 ORIGINAL = {"method": "original"}
 OPERATOR = {"method": "operator"}
 LAST_LAYER = {"method": "last_layer"}
@@ -511,6 +514,7 @@ def _step(row: Row) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
   "results_summary": results_summary,
   "multi_task": functools.partial(_long_table, MULTI_TASK),
+  "unseen": functools.partial(_long_table, UNSEEN),
   "one_task": functools.partial(_long_table, ONE_TASK),
   "epochs": epochs,
   "ood": ood,

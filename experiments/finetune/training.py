@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build
@@ -13,8 +14,9 @@ from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
 from experiments.writers import WRITERS, Writing
 from scalegmn_jax import batched, devices
-from scalegmn_jax.base import Operator, Params
+from scalegmn_jax.base import Networks, Operator, Params
 from scalegmn_jax.baselines import symmetry_levels
+from scalegmn_jax.data.images import Images
 from scalegmn_jax.inner.losses import Losses, finetune_losses
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import measure
@@ -71,6 +73,14 @@ def operator_objective(
   )
 
 
+def _seen_images(networks: Networks, images: Images) -> np.ndarray:
+  """The training images of the classes that some of the networks have."""
+  if networks.class_to_output is None:
+    return images.train_x
+  has_class = np.asarray(networks.class_to_output) >= 0
+  return images.train_x[np.any(has_class[:, images.train_y], axis=0)]
+
+
 def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
   """The operator and the config's baseline metanetworks.
 
@@ -79,8 +89,9 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
   images, target, zoos = inputs
   losses = operator_losses(config, inputs)
   (seed,) = select.seeds(config)
+  inputs_seen = _seen_images(zoos.train, images)
   writing = Writing(
-    target, zoos.train, images.train_x, config.model.to_dict(),
+    target, zoos.train, inputs_seen, config.model.to_dict(),
     config.model.basis, config.model.probes, seed,
   )  # fmt: skip
   writer = WRITERS[config.writer]

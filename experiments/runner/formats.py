@@ -97,6 +97,7 @@ ADDED: dict[str, Any] = {
   "writer": "scalegmn",
   "zoo.axes": (),
   "zoo.epochs_per_call": 1,
+  "zoo.held_out": "labels",
   "zoo.init": "siren",
   "zoo.offset": 0.0,
   "zoo.omega": (),

@@ -5,6 +5,7 @@
     images.load("cifar10_gs", "/some/folder") # read from there, no network
     images.load("npz", "/some/file.npz")      # a file with any images
     images.load("mnist+fashion_mnist", side=14)
+    images.load("mnist:rotated")              # see `transforms`
 
 Letters: N images, H rows, W columns, C channels, K classes.
 """
@@ -20,6 +21,7 @@ import numpy as np
 
 from scalegmn_jax import base, devices
 from scalegmn_jax.data import download, formats
+from scalegmn_jax.data.transforms import TRANSFORMS
 
 
 class Images(NamedTuple):
@@ -86,7 +88,28 @@ def scaling(name: str) -> str:
   Args:
     name: see `load`.
   """
-  return "; ".join(dict.fromkeys(_SCALING[one] for one in name.split("+")))
+  return "; ".join(dict.fromkeys(_SCALING[one] for one, *_ in parse(name)))
+
+
+def parse(name: str) -> list[list[str]]:
+  """[[image set, transformation, ...], ...] of a name that `load` accepts.
+
+  Raises:
+    InputError: an unknown image set or transformation.
+  """
+  sets = [one.split(":") for one in name.split("+")]
+  for one, *changes in sets:
+    if one not in _LOADERS:
+      raise base.InputError(
+        f"images {one!r}: unknown, expected one of {', '.join(NAMES)}"
+      )
+    for change in changes:
+      if change not in TRANSFORMS:
+        raise base.InputError(
+          f"images {name!r}: transformation {change!r} is unknown, expected "
+          f"one of {', '.join(TRANSFORMS)}"
+        )
+  return sets
 
 
 _MNIST_VAL = 5_000
@@ -122,10 +145,11 @@ def load(
   set are numbered after the classes of the first, and so on.
 
   Args:
-    name: one of `NAMES`, or several with "+" between them.
+    name: one of `NAMES`, or several with "+" between them. Transformations of
+      a set, see `transforms`, follow it after ":", and are applied in order.
     path: the folder with the files, or the parent of a folder `name`; for
       `cifar10_gs` also one of the files, for `npz` the file. Nothing is
-      downloaded then. If empty, files are read from
+      downloaded then. `digits` has no files. If empty, files are read from
       $XDG_CACHE_HOME/scalegmn_jax/images/<name> (default ~/.cache), and missing
       files are downloaded to this folder.
     side: images are scaled to side x side (linear, antialiased); 0: no scaling.
@@ -136,7 +160,7 @@ def load(
     The `Images`; the same on every call.
 
   Raises:
-    InputError: unknown name, missing or broken files, labels out of range,
+    InputError: unknown names, missing or broken files, labels out of range,
       images that are not finite, sets of different sizes, or no network for a
       download.
   """
@@ -144,17 +168,30 @@ def load(
     raise base.InputError(
       f"images {name!r}: limit {tuple(limit)}, expected three numbers from 1"
     )
-  names = name.split("+")
-  for one in names:
-    if one not in _LOADERS:
-      raise base.InputError(
-        f"images {one!r}: unknown, expected one of {', '.join(NAMES)}"
-      )
-  sets = [
-    _resize(_LOADERS[one](one, os.path.expanduser(path)), side, limit)
-    for one in names
-  ]
-  return _concatenate(name, sets)
+  path = os.path.expanduser(path)
+  names = parse(name)
+  sets = {one for one, *_ in names}
+  # The path of several sets is that of the ones which have files.
+  read = {
+    one: _LOADERS[one](one, "" if one == "digits" and len(sets) > 1 else path)
+    for one in sets
+  }
+  plain = {one: _resize(found, side, limit) for one, found in read.items()}
+  return _concatenate(
+    name, [_transform(plain[one], changes) for one, *changes in names]
+  )
+
+
+def _transform(images: Images, changes: Sequence[str]) -> Images:
+  """The same images after some of `TRANSFORMS`."""
+  for change in changes:
+    parts = {}
+    for part in ("train", "val", "test"):
+      x, y = (getattr(images, f"{part}_{v}") for v in "xy")
+      x = TRANSFORMS[change](x, y, images.num_classes)
+      parts[f"{part}_x"] = np.ascontiguousarray(x, np.float32)
+    images = images._replace(**parts)
+  return images
 
 
 def _resize(images: Images, side: int, limit: Sequence[int]) -> Images:

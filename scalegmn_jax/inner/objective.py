@@ -26,6 +26,55 @@ def output_labels(network: Network, labels: jax.Array) -> jax.Array:
   )
 
 
+_BLOCK = 256
+"""Images that `outputs_on_own` computes on at a time."""
+
+
+def outputs_on_own(
+  apply: Callable[..., jax.Array],
+  network: Network,
+  images: jax.Array,
+  labels: jax.Array,
+) -> jax.Array:
+  """Outputs of one network on the images whose class it has, [N, outputs].
+
+  Rows of other images are any finite numbers. With classes of several image
+  sets, blocks of images without a class of the network are not computed, unless
+  networks are mapped side by side.
+
+  Args:
+    apply: see `TargetNetwork.apply`.
+    network: the network.
+    images: [N, ...].
+    labels: [N], classes of the image set.
+  """
+  count = images.shape[0]
+
+  def compute(x):
+    return apply(network.weights, x, network.activation)
+
+  outputs = jax.eval_shape(compute, images)
+  classes = network.class_to_output
+  if classes is None or classes.size <= outputs.shape[-1] or count <= _BLOCK:
+    return compute(images)
+  own = output_labels(network, labels) >= 0
+
+  def fill(i, found):
+    start = jnp.minimum(i * _BLOCK, count - _BLOCK)
+    x, counted = (
+      jax.lax.dynamic_slice_in_dim(a, start, _BLOCK) for a in (images, own)
+    )
+    block = jax.lax.cond(
+      counted.any(),
+      lambda: compute(x),
+      lambda: jnp.zeros((_BLOCK, *outputs.shape[1:]), outputs.dtype),
+    )
+    return jax.lax.dynamic_update_slice_in_dim(found, block, start, 0)
+
+  zeros = jnp.zeros(outputs.shape, outputs.dtype)
+  return jax.lax.fori_loop(0, -(-count // _BLOCK), fill, zeros)
+
+
 def target_probs(
   apply: Callable[..., jax.Array],
   network: Network,
@@ -49,7 +98,8 @@ def target_probs(
   one_hot = jax.nn.one_hot(output_labels(network, labels), outputs)
   if network.teacher is None:
     return one_hot
-  logits = apply(network.teacher, images, network.activation)
+  teacher = network._replace(weights=network.teacher)
+  logits = outputs_on_own(apply, teacher, images, labels)
   return one_hot.sum(-1, keepdims=True) * jax.nn.softmax(logits)
 
 
@@ -126,7 +176,7 @@ def evaluate_network(
     (`kl_divergence`, `accuracy`, predictions [N] int32). Predictions are -1
     for images whose class the network does not have.
   """
-  logits = apply(network.weights, images, network.activation)
+  logits = outputs_on_own(apply, network, images, labels)
   probs = target_probs(apply, network, images, labels, logits.shape[-1])
   predictions = jnp.where(probs.sum(-1) > 0, logits.argmax(-1), -1)
   return (

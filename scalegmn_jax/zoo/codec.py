@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -163,48 +162,19 @@ def load_networks(
   """
   check_layout(target, files)
   store.check_finite(files, rows)
+  classes = store.read_class_to_output(
+    files, rows, specs.output_size(target.spec)
+  )
   return Networks(
     to_weights(target, read_rows(target, files, rows)),
     jnp.array(read_activations(target, files, rows)),
-    _class_to_output(files, rows, specs.output_size(target.spec)),
+    None if classes is None else jnp.array(classes),
   )
 
 
 def format_class_to_output(classes: np.ndarray) -> str:
   """The `class_to_output` [K] of one network as an entry of the metrics."""
   return " ".join(map(str, classes.tolist()))
-
-
-def _class_to_output(
-  files: store.ZooFiles, rows: np.ndarray, outputs: int
-) -> jax.Array | None:
-  """[len(rows), K] int32, None if the zoo does not have the column."""
-  if store.CLASS_TO_OUTPUT not in files.metrics:
-    return None
-  texts = store.column(files, store.CLASS_TO_OUTPUT)[rows]
-  parsed = {}
-  length = None
-  for row, text in zip(rows, texts, strict=True):
-    if text in parsed:
-      continue
-    parts = str(text).split()
-    if not all(re.fullmatch("-1|[0-9]{1,6}", part) for part in parts):
-      parts = []
-    classes = np.array(parts, np.int32)
-    length = len(classes) if length is None else length
-    if (
-      not length
-      or len(classes) != length
-      or classes.max() < 0
-      or classes.max() >= outputs
-    ):
-      raise InputError(
-        f"{files.path / store.METRICS}: row {row}: {store.CLASS_TO_OUTPUT} is "
-        f"{text!r}, expected the output of each class: numbers below {outputs},"
-        " not all of them -1, as many in every row"
-      )
-    parsed[text] = classes
-  return jnp.array([parsed[text] for text in texts])
 
 
 def read_npy_row(path: str | Path, target: TargetNetwork) -> np.ndarray:

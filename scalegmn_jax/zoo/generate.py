@@ -264,12 +264,14 @@ class ZooTrainer(NamedTuple):
     fit: the trainer, see `fit.fit`.
     init: `fit.init`, jitted.
     measure: ((images, labels), networks) -> (losses [B], accuracies [B]).
+    sets: number of classes of each image set; empty for one image set.
   """
 
   begin: Callable[[jax.Array], tuple[NetworkSettings, Network]]
   fit: fits.Fit
   init: Callable[..., fits.FitState]
   measure: Callable[..., tuple[jax.Array, jax.Array]]
+  sets: Sequence[int]
 
 
 def zoo_trainer(
@@ -338,7 +340,18 @@ def zoo_trainer(
     lambda data, network: evaluate_network(target.apply, network, *data)[:2],
     in_turn=True,
   )
-  return ZooTrainer(begin, fit, jax.jit(fit.init), measure)
+  return ZooTrainer(begin, fit, jax.jit(fit.init), measure, sets)
+
+
+def _sample(
+  images: jax.Array, labels: jax.Array, sets: Sequence[int]
+) -> tuple[jax.Array, jax.Array]:
+  """The first `MEASURED` images of each image set, and their labels."""
+  owner = np.searchsorted(np.cumsum(sets), np.asarray(labels), side="right")
+  rows = np.concatenate(
+    [np.flatnonzero(owner == i)[:MEASURED] for i in range(max(len(sets), 1))]
+  )
+  return images[rows], labels[rows]
 
 
 def train_networks(
@@ -360,7 +373,7 @@ def train_networks(
     trainer: see `zoo_trainer`; all parts of a zoo share one.
     keys: [B], one per network, consumed.
     train, test: (images, labels). Losses and accuracies are measured on the
-      first `MEASURED` images of both.
+      first `MEASURED` images of both, of each image set.
     epochs: the epochs to keep, ascending; 0 is initialization.
     on_epoch: called after every epoch.
     partial: keeps the state of the training.
@@ -368,7 +381,7 @@ def train_networks(
   Raises:
     Interrupted: `on_epoch` or `partial.check` raised it.
   """
-  samples = [[a[:MEASURED] for a in images] for images in (train, test)]
+  samples = [_sample(*images, trainer.sets) for images in (train, test)]
   # One network after another: two QR factorizations that run at the same time
   # deadlock on a CPU with 2 threads (seen in jax 0.10.2).
   begun = [jax.device_get(trainer.begin(keys[i])) for i in range(len(keys))]

@@ -18,9 +18,13 @@ from scalegmn_jax.zoo.store import (
   bad_rows,
   check_rows,
   column,
+  read_class_to_output,
 )
 
 _LOG = logging.getLogger(__name__)
+
+HELD_OUT = ("labels", "image_set")
+"""What networks of two sides of a split do not share, see `split_zoo`."""
 
 Step = int | Literal["last"] | None
 """A checkpoint: its `step`, the last one of each run, or None for all."""
@@ -48,11 +52,13 @@ def split_zoo(
   eval_step: Step = "last",
   order_file: str | os.PathLike[str] = "",
   skip_bad: bool = False,
+  image_sets: Sequence[int] = (),
 ) -> Split:
   """Splits a zoo by training run.
 
   All checkpoints of a run (`modeldir`) are on one side. Where networks differ
-  in `class_to_output`, all runs with the same one are on one side.
+  in `class_to_output`, all runs with the same one are on one side, or, with
+  `image_sets`, all runs of the same image set.
 
   Args:
     files: the zoo.
@@ -68,6 +74,9 @@ def split_zoo(
       `fractions` and `seed`.
     skip_bad: leaves out rows with NaN or infinity, and says how many. They do
       not change the side of any other row.
+    image_sets: the number of classes of each image set, see `images.Images`;
+      networks of an image set are on one side, and `fractions` are shares of
+      the image sets that networks have. Empty for a split by labels.
 
   Returns:
     Ascending rows. With `order_file` they are in the published order, except
@@ -75,7 +84,8 @@ def split_zoo(
 
   Raises:
     InputError: no rows of these steps and activations, fractions that do not
-      add up to 1, a broken `order_file`, or an empty side.
+      add up to 1, a broken `order_file`, an empty side, or networks that do not
+      have the classes of one of `image_sets`.
   """
   train_rows = select_rows(files, train_step, activations)
   eval_rows = select_rows(files, eval_step, activations)
@@ -91,7 +101,8 @@ def split_zoo(
     source, fractions = str(order_file), (0.4, 0.1, 0.5)
   else:
     rows = np.union1d(train_rows, eval_rows)
-    sides = _split_by_hash(files, rows, fractions, seed)
+    groups = _groups(files, rows, image_sets)
+    sides = _split_by_hash(files, rows, groups, fractions, seed)
     source = str(files.path / METRICS)
   step_rows = train_rows, eval_rows, eval_rows
   split = Split(
@@ -192,9 +203,48 @@ def check_disjoint(files: ZooFiles, *sides: np.ndarray) -> None:
         )
 
 
+def _groups(
+  files: ZooFiles, rows: np.ndarray, image_sets: Sequence[int]
+) -> np.ndarray:
+  """[len(rows)] names; rows of the same name are on one side of a split."""
+  names = column(files, "modeldir")[rows]
+  if image_sets:
+    return _image_sets(files, rows, image_sets)
+  if CLASS_TO_OUTPUT in files.metrics:
+    labels = column(files, CLASS_TO_OUTPUT)[rows]
+    names = labels if len(set(labels)) > 1 else names
+  return names
+
+
+def _image_sets(
+  files: ZooFiles, rows: np.ndarray, image_sets: Sequence[int]
+) -> np.ndarray:
+  """[len(rows)] numbers of image sets, as text."""
+  owner = np.repeat(np.arange(len(image_sets)), image_sets)
+  classes = read_class_to_output(files, rows)
+  where = f"{files.path / METRICS}: {CLASS_TO_OUTPUT}"
+  if classes is None or classes.shape[1] != len(owner):
+    found = "missing" if classes is None else f"of {classes.shape[1]} classes"
+    raise base.InputError(
+      f"{where} is {found}, expected the {len(owner)} classes of "
+      f"{len(image_sets)} image sets"
+    )
+  of_set = [
+    (classes[:, owner == i] >= 0).any(1) for i in range(len(image_sets))
+  ]
+  several = np.sum(of_set, 0) > 1
+  if several.any():
+    raise base.InputError(
+      f"{where}: row {rows[np.argmax(several)]} has outputs for classes of "
+      "several image sets, expected one"
+    )
+  return np.argmax(of_set, 0).astype(str)
+
+
 def _split_by_hash(
   files: ZooFiles,
   rows: np.ndarray,
+  groups: np.ndarray,
   fractions: tuple[float, float, float],
   seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -207,13 +257,9 @@ def _split_by_hash(
     raise base.InputError(
       f"fractions {fractions}: expected three of 0 or more that add up to 1"
     )
-  names = column(files, "modeldir")[rows]
-  if CLASS_TO_OUTPUT in files.metrics:
-    labels = column(files, CLASS_TO_OUTPUT)[rows]
-    names = labels if len(set(labels)) > 1 else names
   # Ranked by a hash, not by numpy's generator: the same in every version.
   runs = sorted(
-    set(names),
+    set(groups),
     key=lambda run: hashlib.sha256(f"{seed}/{run}".encode()).digest(),
   )
   ends = [
@@ -228,7 +274,7 @@ def _split_by_hash(
       " leave a side empty, expected more runs"
     )
   side_of_run = dict(zip(runs, np.repeat(np.arange(3), counts), strict=True))
-  side = np.array([side_of_run[name] for name in names], np.int64)
+  side = np.array([side_of_run[name] for name in groups], np.int64)
   return rows[side == 0], rows[side == 1], rows[side == 2]
 
 

@@ -27,6 +27,7 @@ import json
 import mmap
 import os
 import pathlib
+import re
 import shutil
 import uuid
 import warnings
@@ -247,6 +248,51 @@ def _complete(
 def column(files: ZooFiles, name: str) -> np.ndarray:
   """One column of the metrics [N]; names are Python strings."""
   return np.asarray(files.metrics[name])
+
+
+def read_class_to_output(
+  files: ZooFiles, rows: np.ndarray, outputs: int | None = None
+) -> np.ndarray | None:
+  """The outputs that stand for the K classes, see `base.Network`.
+
+  Args:
+    files: the zoo.
+    rows: [n] row numbers.
+    outputs: the number of outputs of the networks; None for any.
+
+  Returns:
+    [n, K] int32, or None if the zoo does not have the column.
+
+  Raises:
+    InputError: a broken entry.
+  """
+  if CLASS_TO_OUTPUT not in files.metrics:
+    return None
+  parsed: dict[Any, np.ndarray] = {}
+  length = None
+  texts = column(files, CLASS_TO_OUTPUT)[rows]
+  for row, text in zip(rows, texts, strict=True):
+    if text in parsed:
+      continue
+    parts = str(text).split()
+    if not all(re.fullmatch("-1|[0-9]{1,6}", part) for part in parts):
+      parts = []
+    classes = np.array(parts, np.int32)
+    length = len(classes) if length is None else length
+    if (
+      not length
+      or len(classes) != length
+      or classes.max() < 0
+      or (outputs is not None and classes.max() >= outputs)
+    ):
+      numbers = "numbers" if outputs is None else f"numbers below {outputs}"
+      raise base.InputError(
+        f"{files.path / METRICS}: row {row}: {CLASS_TO_OUTPUT} is {text!r}, "
+        f"expected the output of each class: {numbers}, not all of them -1, as "
+        "many in every row"
+      )
+    parsed[text] = classes
+  return np.array([parsed[text] for text in texts])
 
 
 def check_rows(files: ZooFiles, rows: np.ndarray) -> np.ndarray:

@@ -71,6 +71,31 @@ def test_outputs_of_a_teacher():
   assert accuracy == 1
 
 
+def test_images_of_other_sets_are_not_computed(monkeypatch):
+  """A network of the second of three image sets, in blocks of five images that
+  do not end with the sets."""
+  labels = np.arange(33) // 11 * 3 + np.arange(33) % 3
+  own = labels // 3 == 1
+  x = np.random.default_rng(0).normal(size=(33, 4)).astype(np.float32)
+  x[:10] = x[25:] = np.nan  # blocks without an image of the second set
+  classes = jnp.array([-1, -1, -1, 2, 0, 1, -1, -1, -1])
+  teacher = TARGET.init(jax.random.key(2))
+  few = classes[3:6]
+  monkeypatch.setattr(objective, "_BLOCK", 5)
+  for fields in ({}, {"teacher": teacher}):
+    one = network(**fields)
+    found = jax.jit(objective.evaluate_network, static_argnums=0)(
+      TARGET.apply, one._replace(class_to_output=classes), x, labels
+    )
+    expected = objective.evaluate_network(
+      TARGET.apply, one._replace(class_to_output=few), x[own], labels[own] - 3
+    )
+    np.testing.assert_allclose(found[0], expected[0], 1e-5)
+    np.testing.assert_allclose(found[1], expected[1], 1e-6)
+    np.testing.assert_array_equal(found[2][own], expected[2])
+    assert (found[2][~own] == -1).all()
+
+
 def test_losses_compute_under_strict_promotion_of_types():
   losses = finetune_losses(TARGET, l1=0.1)
   taught = network(

@@ -224,6 +224,16 @@ def test_networks_learn_network_specific_labels(tmp_path, digits, target):
   assert np.median(other) < 0.6
 
 
+def test_images_of_every_set_are_measured(monkeypatch):
+  monkeypatch.setattr(generate, "MEASURED", 3)
+  labels = np.array([1, 0, 1, 0, 1, 2, 2, 4, 3, 3, 3, 5])
+  x = np.arange(len(labels))
+  for sets, rows in (((), [0, 1, 2]), ((2, 1, 3), [0, 1, 2, 5, 6, 7, 8, 9])):
+    found, of = generate._sample(x, labels, sets)
+    np.testing.assert_array_equal(found, rows)
+    np.testing.assert_array_equal(of, labels[rows])
+
+
 def test_networks_keep_running_statistics(tmp_path, digits):
   """They move in training, and what is measured uses them."""
   target = resnet.resnet((8, 8, 1), widths=(4,))

@@ -142,6 +142,47 @@ def test_runs_with_the_same_labels_are_on_one_side(tmp_path):
   assert len(set.union(*labels_of)) == sum(map(len, labels_of))
 
 
+@pytest.fixture
+def of_sets(tmp_path) -> store.ZooFiles:
+  """Networks of six image sets of two classes, in orders of their own."""
+  labels = []
+  for i in range(24):
+    outputs = [-1] * 12
+    outputs[2 * (i % 6) : 2 * (i % 6) + 2] = [0, 1] if i < 12 else [1, 0]
+    labels.append(" ".join(map(str, outputs)))
+  return write(
+    tmp_path / "sets",
+    pd.DataFrame(
+      {
+        "modeldir": [str(i) for i in range(24)],
+        "step": 0,
+        "config.activation": "relu",
+        store.CLASS_TO_OUTPUT: labels,
+      }
+    ),
+  )
+
+
+def test_image_sets_are_on_one_side(of_sets):
+  sides = split.split_zoo(
+    of_sets, fractions=(0.5, 1 / 3, 1 / 6), image_sets=(2,) * 6
+  )
+  found = [set((side % 6).tolist()) for side in sides]
+  assert [len(one) for one in found] == [3, 2, 1]
+  assert len(set.union(*found)) == 6
+  assert [len(side) for side in sides] == [12, 8, 4]
+
+
+def test_networks_of_other_image_sets(of_sets, zoo):
+  for files, sizes, message in (
+    (of_sets, (2,) * 5, "is of 12 classes, expected the 10 classes of 5 image"),
+    (of_sets, (3, 1, 2, 2, 2, 2), "row 1 has outputs for classes of several"),
+    (zoo, (2,), "is missing, expected the 2 classes of 1 image sets"),
+  ):
+    with pytest.raises(InputError, match=message):
+      split.split_zoo(files, image_sets=sizes)
+
+
 def test_real_zoo():
   path = pathlib.Path(os.environ.get("SCALEGMN_SHARED", ""), "data")
   path = path / "mini_zoo_cifar10_gs"
