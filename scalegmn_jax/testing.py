@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Unpack
 
 import jax
+import numpy as np
 
 from scalegmn_jax.base import SymmetrySpec, TargetNetwork, Weights, random_array
 from scalegmn_jax.symmetry import actions, diagnosis
@@ -153,19 +154,29 @@ def assert_symmetric(
   specs.check(target)
   k_weights, k_noise, k_inputs, k_elements = jax.random.split(key, 4)
   if weights is None:
-    weights = with_noise(target.init(k_weights), k_noise)
+
+    @jax.jit
+    def draw(k_weights, k_noise):
+      return with_noise(target.init(k_weights), k_noise)
+
+    weights = draw(k_weights, k_noise)
   if inputs is None:
     inputs = random_array(
       jax.random.normal, k_inputs, (16, *target.input_shape)
     )
+  weights = jax.device_get(weights)
   apply = jax.jit(target.apply)
+  seed = np.asarray(jax.random.key_data(k_elements))
+  rng = np.random.default_rng(seed.tolist())
   for index, name in enumerate(target.activations):
-    keys = jax.random.split(jax.random.fold_in(k_elements, index), samples)
     elements = [
-      actions.sample(k, target.spec, index, decades=decades) for k in keys
+      actions.sample_on_host(rng, target.spec, index, decades=decades)
+      for _ in range(samples)
     ]
     probe = diagnosis.Probe(
-      lambda w, index=index: apply(w, inputs, index), weights, elements
+      lambda w, index=index: np.asarray(apply(w, inputs, index)),
+      weights,
+      elements,
     )
     error = probe.error(target.spec)
     if math.isnan(error):

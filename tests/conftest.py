@@ -33,9 +33,11 @@ from scalegmn_jax.targets.mlp import mlp
 
 # Without this, adding a [K] array that should be [N] to an [N, K] array passes.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests are many small programs that run once, so compiling dominates. Most runs
+# Tests are many small programs that run once, so compiling dominates. Some runs
 # in .ci/run compile with the optimizations that users have.
 jax.config.update("jax_disable_most_optimizations", True)
+# Lines of Python in programs cost a twentieth of tracing; no test reads them.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 if jax.__version_info__ < (0, 11):
   # Kernels by the emitters before those of MLIR compile in a third of the time,
   # and programs in one part instead of one per thread with a seventh less work.
@@ -58,6 +60,7 @@ def environment_of_subprocesses(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+    patch.setenv("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
     yield
 
 

@@ -26,11 +26,15 @@ def spread(count):
 
 
 def make_data(dtype):
-  keys = jax.random.split(jax.random.key(0), 20)
-  weights = jax.vmap(TARGET.init)(keys)
-  weights = jax.tree.map(lambda a: a.astype(dtype), weights)
-  x = jax.random.normal(jax.random.key(1), (30, 4), dtype)
-  return Networks(weights, jnp.zeros(20, jnp.int32)), x, jnp.arange(30) % 2
+  """Twenty networks, images and labels, on the host."""
+  rng = np.random.default_rng(0)
+  weights = jax.tree.map(
+    lambda s: rng.normal(size=(20, *s.shape)).astype(dtype) / 2,
+    jax.eval_shape(TARGET.init, jax.random.key(0)),
+  )
+  x = rng.normal(size=(30, 4)).astype(dtype)
+  labels = np.arange(30, dtype=np.int32) % 2
+  return Networks(weights, np.zeros(20, np.int32)), x, labels
 
 
 def make_objective(operator):

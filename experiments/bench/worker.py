@@ -117,6 +117,13 @@ def _free_port() -> int:
     return one.getsockname()[1]
 
 
+def measure(config: ConfigDict, case: str) -> dict[str, Any]:
+  """The row of a case, measured in this process."""
+  if case == CEILINGS:
+    return ceilings(config)
+  return cases.list_cases(config)[case].run()
+
+
 def main() -> None:
   request = json.load(sys.stdin)
   runtime.keep_memory()
@@ -125,11 +132,7 @@ def main() -> None:
   # Compilation is measured: programs of earlier runs are not reused.
   jax.config.update("jax_enable_compilation_cache", False)
   jax.config.update("jax_disable_most_optimizations", not config.optimize)
-  if request["case"] == CEILINGS:
-    row = ceilings(config)
-  else:
-    row = cases.list_cases(config)[request["case"]].run()
-  print(json.dumps(row))
+  print(json.dumps(measure(config, request["case"])))
 
 
 if __name__ == "__main__":

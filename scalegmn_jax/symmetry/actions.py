@@ -101,9 +101,13 @@ def _multiplier(
 
 
 def sample_on_host(
-  rng: np.random.Generator, spec: SymmetrySpec, *, decades: float = 1.0
+  rng: np.random.Generator,
+  spec: SymmetrySpec,
+  activation: int = 0,
+  *,
+  decades: float = 1.0,
 ) -> GroupElement:
-  """As `sample`, of the first activation, with numpy: compiles nothing.
+  """As `sample`, with numpy: compiles nothing.
 
   No permutation is the identity, and in each space some sign is -1: one element
   shows whether all of them are symmetries.
@@ -111,6 +115,7 @@ def sample_on_host(
   Args:
     rng: advanced.
     spec: the symmetry.
+    activation: index of the network's activation.
     decades: positive multipliers are log-uniform in 10**±decades.
   """
 
@@ -132,7 +137,7 @@ def sample_on_host(
   for name, space in spec.spaces.items():
     if space.fixed:
       continue
-    groups = space.multipliers or space.groups[:1]
+    groups = space.multipliers or (space.groups[activation],)
     q = np.stack([draws[group](space.size) for group in groups])
     permutation: Any = np.arange(space.size)
     if space.permuted:
@@ -220,10 +225,10 @@ def _along_parts(
 
 
 def inverse(g: GroupElement) -> GroupElement:
-  """g⁻¹, with act(inverse(g), act(g, θ)) = θ."""
+  """g⁻¹, with act(inverse(g), act(g, θ)) = θ; of arrays of jax or of numpy."""
   result = {}
   for name, (permutation, q) in g.items():
-    back = jnp.argsort(permutation)
+    back = permutation.argsort()
     result[name] = Element(back, 1 / q[..., back])
   return result
 

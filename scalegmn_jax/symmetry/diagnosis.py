@@ -8,11 +8,12 @@ symmetry.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from scalegmn_jax.base import Axes, Axis, Split, SymmetrySpec, Weights
 from scalegmn_jax.symmetry import actions
@@ -23,13 +24,15 @@ from scalegmn_jax.symmetry.spec import leaves
 class Probe(NamedTuple):
   """One network and group elements that should leave its outputs unchanged.
 
+  All arrays are of numpy: to act on the host compiles nothing.
+
   Attributes:
     outputs: weights -> outputs on fixed inputs.
     weights: θ.
     elements: group elements g of the activation of the network.
   """
 
-  outputs: Callable[[Weights], jax.Array]
+  outputs: Callable[[Weights], np.ndarray]
   weights: Weights
   elements: Sequence[GroupElement]
 
@@ -40,15 +43,18 @@ class Probe(NamedTuple):
     finite, inf if only f(gθ) is not finite.
     """
     before = self.outputs(self.weights)
-    unit = jnp.linalg.norm(before - before.mean(0, keepdims=True))
-    if not (jnp.isfinite(before).all() and unit > 0):
-      return float("nan")
+    if not np.isfinite(before).all():
+      return math.nan
+    unit = np.linalg.norm(before - before.mean(0, keepdims=True))
+    if not unit > 0:
+      return math.nan
     errors = [0.0]
     for g in self.elements:
       after = self.outputs(actions.act(g, spec, self.weights))
-      finite = jnp.isfinite(after).all()
-      distance = jnp.linalg.norm(after - before) / unit
-      errors.append(float(jnp.where(finite, distance, jnp.inf)))
+      distance = math.inf
+      if np.isfinite(after).all():
+        distance = float(np.linalg.norm(after - before) / unit)
+      errors.append(distance)
     return max(errors)
 
   def only(
@@ -63,7 +69,7 @@ class Probe(NamedTuple):
 
     def reduced(g):
       return {
-        name: e._replace(multiplier=jnp.ones_like(e.multiplier))
+        name: e._replace(multiplier=np.ones_like(e.multiplier))
         if permutations or name in without
         else e
         for name, e in g.items()

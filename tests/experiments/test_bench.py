@@ -1,43 +1,46 @@
 """The bench: its formulas, its cases and its reports."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
 from configs import bench as bench_config
-from experiments.bench import cases, floor, growth, report, sharding
+from experiments.bench import __main__ as command
+from experiments.bench import cases, floor, growth, report, sharding, worker
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
 from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.targets.cnn import cnn
 
-ROOT = pathlib.Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-  """The folder of a tiny bench in which one case fails."""
+  """The folder of a tiny bench in which one case fails.
+
+  Cases have processes of their own if there are several or if they fail; others
+  are measured in this one, without the seconds that a process takes to import.
+  """
   folder = tmp_path_factory.mktemp("bench")
-  cases_of_tiny = bench_config.get_config("tiny").cases
-  done = subprocess.run(
-    [
-      *(sys.executable, "-m", "experiments.bench", f"--out={folder}"),
-      "--config=configs/bench.py:tiny",
-      f"--config.cases={cases_of_tiny},growth_networks",
-      "--config.growth.networks=(3,)",
-      "--config.growth.timed.networks=1",
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert done.returncode == 1, done.stdout + done.stderr
-  assert "1 of 11 cases failed: growth_networks" in done.stderr, done.stdout
+  config = bench_config.get_config("tiny")
+  config.cases += ",growth_networks"
+  config.growth.networks = (3,)
+  config.growth.timed.networks = 1
+  config.processes = 1
+  in_subprocess = worker.in_subprocess
+
+  def measured(values, case, *, devices=1, processes=1):
+    if processes > 1 or case == "growth_networks":
+      return in_subprocess(values, case, devices=devices, processes=processes)
+    with jax.numpy_rank_promotion("allow"):
+      row = worker.measure(ConfigDict(values), case)
+    return json.loads(json.dumps(row))
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(worker, "in_subprocess", measured)
+    with pytest.raises(SystemExit, match="^1 of 11 cases .*: growth_networks$"):
+      command.bench(config, folder)
   return folder
 
 
@@ -132,6 +135,16 @@ def test_files_that_cannot_be_compared(results, tmp_path, program):
   other.write_text('{"rows": [{"case": "a", "step": {}}]}')
   with pytest.raises(InputError, match="other.json: not the results of a benc"):
     report.read(other)
+
+
+def test_a_selection_of_no_case_is_one_line(tmp_path, program):
+  status, _, err = program(
+    "experiments.bench", "--config=configs/bench.py:tiny",
+    "--config.cases=target,appl", f"--out={tmp_path}",
+  )  # fmt: skip
+  assert status == 1
+  assert err.startswith("error: config.cases: no case 'appl'"), err
+  assert len(err.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
 def test_cases_are_selected_by_name_or_prefix():

@@ -1,13 +1,14 @@
-"""Parameters of metanetworks for tests."""
+"""Random parameters for tests of metanetworks, drawn on the host."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def random_params(metanetwork):
-  """φ of the right shapes, without the time that compiling `init` takes."""
-  rng = np.random.default_rng(7)
+def random_params(module, seed=7):
+  """φ of a metanetwork, or weights of a target, without the time that compiling
+  `init` takes."""
+  rng = np.random.default_rng(seed)
 
   def draw(path, shape):
     last = jax.tree_util.keystr(path)
@@ -16,5 +17,5 @@ def random_params(metanetwork):
       return jnp.asarray(noise / np.sqrt(shape.shape[0]))
     return jnp.asarray((0.0 if "bias" in last else 1.0) + 0.3 * noise)
 
-  shapes = jax.eval_shape(metanetwork.init, jax.random.key(0))
+  shapes = jax.eval_shape(module.init, jax.random.key(0))
   return jax.tree_util.tree_map_with_path(draw, shapes)

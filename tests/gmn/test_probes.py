@@ -31,16 +31,15 @@ def test_answers_are_invariant(x64, name, depth):
   target = TARGETS[name]
   functional = metanetworks.functional(target, depth=depth, **SMALL)
   params = random_params(functional)
-  weights = [
-    jax.tree.map(lambda w: w.astype(float), target.init(jax.random.key(k)))
-    for k in range(3)
-  ]
+  weights = [random_params(target, seed) for seed in range(3)]
   apply = jax.jit(functional.apply)
   for index in range(len(target.activations)):
     values = np.stack([apply(params, w, index) for w in weights])
     assert values.std(0).min() > 1e-3
-    g = actions.sample(jax.random.key(3), target.spec, index, decades=2.0)
-    moved = actions.act(g, target.spec, weights[0])
+    g = actions.sample_on_host(
+      np.random.default_rng(3), target.spec, index, decades=2.0
+    )
+    moved = actions.act(g, target.spec, jax.device_get(weights[0]))
     error = np.abs(apply(params, moved, index) - values[0]).max()
     assert error <= 1e-10 * values.std(0).max()
 
@@ -49,15 +48,20 @@ def test_answers_have_no_phases(x64):
   """A graph does not show the phases of a SIREN; answers do not need to."""
   omega = 3.0
   target = mlp((2, 5, 4, 1), "sine", omega)
-  weights = target.init(jax.random.key(0))
-  turns = phase.sample(jax.random.key(1), target.spec)
-  shifted = phase.shift(target.spec, weights, turns, omega)
+  weights = random_params(target)
+
+  @jax.jit
+  def shift(weights):
+    turns = phase.sample(jax.random.key(1), target.spec)
+    return phase.shift(target.spec, weights, turns, omega)
+
+  shifted = shift(weights)
 
   def distance(depth):
     functional = metanetworks.functional(target, depth=depth, **SMALL)
-    params = random_params(functional)
-    first, second = (functional.apply(params, w) for w in (weights, shifted))
-    return float(jnp.abs(first - second).max())
+    params, apply = random_params(functional), jax.jit(functional.apply)
+    first, second = (apply(params, w) for w in (weights, shifted))
+    return float(np.abs(first - second).max())
 
   assert distance(depth=0) < 1e-10
   assert distance(depth=1) > 1e-3
@@ -72,9 +76,9 @@ def test_probes_alone_need_no_graph():
   weights = {"w": jnp.ones((3, 4)), "scale": jnp.array(2.0)}
   target = trace(apply, weights, jnp.zeros((2, 3)))
   functional = metanetworks.functional(target, depth=0, **SMALL)
-  params = functional.init(jax.random.key(0))
+  params = jax.eval_shape(functional.init, jax.random.key(0))
   assert set(params) == {"prober", "out"}
-  assert functional.apply(params, weights).shape == (2,)
+  assert jax.eval_shape(functional.apply, params, weights).shape == (2,)
 
 
 def test_parameters_of_probes_alone_fit_every_architecture():
@@ -83,9 +87,9 @@ def test_parameters_of_probes_alone_fit_every_architecture():
     metanetworks.functional(TARGETS[name], depth=0, **SMALL)
     for name in ("cnn", "resnet")
   )
-  params = first.init(jax.random.key(0))
-  weights = TARGETS["resnet"].init(jax.random.key(1))
-  assert jnp.isfinite(second.apply(params, weights)).all()
+  weights = random_params(TARGETS["resnet"])
+  values = jax.jit(second.apply)(random_params(first), weights)
+  assert np.isfinite(values).all()
 
 
 def test_without_probes_parameters_are_as_before():
@@ -96,11 +100,16 @@ def test_without_probes_parameters_are_as_before():
 
 def test_all_parts_of_the_generator_are_trained():
   functional = metanetworks.functional(TARGETS["cnn"], depth=0, **SMALL)
-  params = functional.init(jax.random.key(0))
-  weights = TARGETS["cnn"].init(jax.random.key(1))
-  gradient = jax.grad(lambda p: functional.apply(p, weights).sum())(params)
-  for leaf in jax.tree.leaves(gradient["prober"]["generator"]):
-    assert jnp.abs(leaf).max() > 0
+  weights = random_params(TARGETS["cnn"])
+
+  @jax.jit
+  @jax.grad
+  def gradient(params):
+    return functional.apply(params, weights).sum()
+
+  found = gradient(functional.init(jax.random.key(0)))
+  for leaf in jax.tree.leaves(found["prober"]["generator"]):
+    assert np.abs(leaf).max() > 0
 
 
 @pytest.mark.parametrize("shape", [(2,), (6, 6, 1)])
@@ -158,13 +167,16 @@ MEMBERS = (
 )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mixed():
   """(networks of each architecture, their schema, their dataset)."""
   networks = [
     Networks(
-      jax.vmap(target.init)(jax.random.split(jax.random.key(i), 3)),
-      jnp.arange(3) % len(target.activations),
+      jax.tree.map(
+        lambda *w: np.stack(w),
+        *(random_params(target, 3 * i + k) for k in range(3)),
+      ),
+      np.arange(3) % len(target.activations),
     )
     for i, target in enumerate(MEMBERS)
   ]
@@ -183,16 +195,19 @@ def test_rows_of_a_batch_are_what_each_network_says(mixed):
   networks, schema, data = mixed
   arguments = {"depth": 0, **SMALL}
   functional = batches.functional(schema, targets=MEMBERS, **arguments)
-  params = functional.init(jax.random.key(0))
+  params = random_params(functional)
   numbers = np.array([4, 0, 5, 1])
   rows = jax.jit(functional.apply)(params, batch_of(data, numbers))
   assert rows.shape == (5, 2)  # the last one is padding
+  alone = [
+    jax.jit(metanetworks.functional(target, **arguments).apply)
+    for target in MEMBERS
+  ]
   for row, number in zip(rows, numbers, strict=False):
     member, place = divmod(int(number), 3)
-    alone = metanetworks.functional(MEMBERS[member], **arguments)
     weights = jax.tree.map(lambda w, i=place: w[i], networks[member].weights)
     activation = networks[member].activation[place]
-    expected = alone.apply(params, weights, activation)
+    expected = alone[member](params, weights, activation)
     np.testing.assert_allclose(row, expected, 1e-4, 1e-6)
 
 
@@ -200,7 +215,7 @@ def test_messages_and_answers_of_a_batch(mixed):
   """Both parts of the summary count, and gradients reach the probes."""
   _, schema, data = mixed
   functional = batches.functional(schema, depth=1, targets=MEMBERS, **SMALL)
-  params = functional.init(jax.random.key(0))
+  params = random_params(functional)
   batch = batch_of(data, np.array([0, 3]))
 
   @jax.jit
@@ -208,8 +223,8 @@ def test_messages_and_answers_of_a_batch(mixed):
     return jax.grad(lambda p: functional.apply(p, batch)[:2].sum())(params)
 
   found = gradient(params)
-  assert jnp.abs(found["prober"]["generator"]["latents"]).max() > 0
-  assert jnp.abs(found["hidden"]["in"]["kernel"]).max() > 0
+  assert np.abs(found["prober"]["generator"]["latents"]).max() > 0
+  assert np.abs(found["hidden"]["in"]["kernel"]).max() > 0
 
 
 def test_batches_that_cannot_be_probed(mixed):
@@ -220,7 +235,7 @@ def test_batches_that_cannot_be_probed(mixed):
   with pytest.raises(InputError, match=r"\(\(6, 6, 1\), 3\), \(\(36,\), 3\)"):
     batches.functional(schema, targets=(MEMBERS[0], other), **SMALL)
   functional = batches.functional(schema, targets=MEMBERS, depth=0, **SMALL)
-  params = functional.init(jax.random.key(0))
+  params = random_params(functional)
   graphs = [architecture_graph(target) for target in MEMBERS]
   data = GraphDataset(schema, graphs, networks, [{}, {}])
   with pytest.raises(InputError, match="the batch holds no weights"):

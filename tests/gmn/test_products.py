@@ -11,6 +11,7 @@ from jax.extend import core
 from scalegmn_jax import testing
 from scalegmn_jax.gmn import metanetworks, products
 from scalegmn_jax.targets.mlp import mlp
+from tests.gmn.parameters import random_params
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(2, 40, 30)).astype(np.float32)
@@ -18,7 +19,6 @@ KERNEL = RANDOM.normal(size=(30, 5)).astype(np.float32)
 G = RANDOM.normal(size=(2, 40, 5)).astype(np.float32)
 
 TARGET = mlp((3, 8, 8, 2), ("relu", "tanh"))
-SMALL: Any = {"width": 8, "depth": 2}
 
 
 def rounded(a):
@@ -76,7 +76,7 @@ def factors(jaxpr):
 
 @pytest.mark.parametrize("dtype", products.DTYPES)
 def test_all_products_of_a_functional_and_its_gradient(dtype):
-  functional = metanetworks.functional(TARGET, dtype=dtype, **SMALL)
+  functional = metanetworks.functional(TARGET, dtype=dtype, width=8, depth=2)
   params = jax.eval_shape(functional.init, jax.random.key(0))
   weights = jax.eval_shape(TARGET.init, jax.random.key(0))
 
@@ -97,12 +97,14 @@ def test_all_products_of_a_functional_and_its_gradient(dtype):
 @pytest.mark.parametrize(("activation", "tolerance"), [(0, 0.1), (1, 1e-6)])
 def test_symmetry(activation, tolerance):
   """Positive multipliers change what is rounded; signs and orders do not."""
-  functional = metanetworks.functional(TARGET, dtype="bfloat16", **SMALL)
-  operator = metanetworks.operator(TARGET, dtype="bfloat16", **SMALL)
-  keys = jax.random.split(jax.random.key(0), 8)
-  networks = jax.vmap(TARGET.init)(keys)
-  networks = jax.tree.map(lambda w: w + 0.1, networks)  # biases too
-  read, edit = (jax.jit(f.init)(keys[0]) for f in (functional, operator))
+  small: Any = {"dtype": "bfloat16", "width": 8, "depth": 1}
+  functional = metanetworks.functional(TARGET, **small)
+  operator = metanetworks.operator(TARGET, **small)
+  keys = jax.random.split(jax.random.key(0), 3)
+  networks = jax.tree.map(
+    lambda *w: np.stack(w), *(random_params(TARGET, seed) for seed in range(8))
+  )
+  read, edit = random_params(functional), random_params(operator)
 
   def update(weights):
     edited = operator.apply(edit, weights, activation)

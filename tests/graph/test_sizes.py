@@ -25,9 +25,8 @@ RELU, TANH = 0, 2
 MLP = mlp((3, 8, 9, 2))
 
 
-def connected(topology, weights):
+def connected(topology, graph):
   """[V], whether a vertex has weights on which its multiplier acts."""
-  graph = jax.jit(lambda w: convert.to_graph(topology, w))(weights)
   used = (np.asarray(graph.nodes) != 0).any(1)
   edges = (np.asarray(graph.edges) != 0).any(1)
   edges &= topology.senders != topology.receivers
@@ -39,22 +38,25 @@ def connected(topology, weights):
 def assert_sizes_carry_multipliers(target, cases, tolerance=1e-12):
   """`cases`: {name: (weights, group element)}."""
   topology = topology_of(target)
-  sizes_of = jax.jit(lambda w: vertex_sizes(topology, w))
+
+  @jax.jit
+  def sizes_of(weights):
+    return vertex_sizes(topology, weights), convert.to_graph(topology, weights)
+
   for case, (weights, g) in cases.items():
     weights, g = jax.tree.map(np.asarray, (weights, g))
-    sizes = np.asarray(sizes_of(weights))
+    sizes, graph = jax.device_get(sizes_of(weights))
     assert (sizes > 0).all() and np.isfinite(sizes).all(), case
     order, q = at_vertices(topology, g)
     fixed = np.ones(topology.vertices, bool)
     fixed[topology.hidden] = False
     assert (sizes[fixed] == 1).all()
     # The size of a vertex without any weight is arbitrary.
-    used = connected(topology, weights)[order]
+    used = connected(topology, graph)[order]
     assert used.any()
-    at_g = sizes_of(actions.act(g, target.spec, weights))
-    np.testing.assert_allclose(
-      at_g[used], (np.abs(q) * sizes[order])[used], tolerance, err_msg=case
-    )
+    at_g, _ = jax.device_get(sizes_of(actions.act(g, target.spec, weights)))
+    expected = (np.abs(q) * sizes[order])[used]
+    np.testing.assert_allclose(at_g[used], expected, tolerance, err_msg=case)
 
 
 def without_inputs(spec, name, weights, neuron):
@@ -64,9 +66,10 @@ def without_inputs(spec, name, weights, neuron):
     end = axes.find(1)
     if end and end[1] == name:
       index = (slice(None),) * end[0] + (neuron,)
-      weight = weight.at[index].set(0)
+      weight[index] = 0
     return weight
 
+  weights = jax.tree.map(np.array, weights)
   return jax.tree.map(clear, weights, spec.axes)
 
 
@@ -74,22 +77,22 @@ def test_sizes_carry_multipliers(x64, kind, random_weights):
   cases = {}
   for group, activation in (("scale", RELU), ("sign", TANH)):
     for dead in (True, False):
-      key = jax.random.key(activation + dead)
+      rng = np.random.default_rng(activation + dead)
       cases[f"{group}, dead neurons {dead}"] = (
         random_weights(kind, 1, dead),
-        actions.sample(key, kind.spec, activation, decades=2),
+        actions.sample_on_host(rng, kind.spec, activation, decades=2),
       )
   assert_sizes_carry_multipliers(kind, cases)
 
 
 def test_sizes_carry_multipliers_of_chains_of_dead_neurons(x64, random_weights):
   """Neuron 1 of the first layer receives nothing, neuron 3 sends nothing."""
-  g = actions.sample(jax.random.key(0), MLP.spec, decades=2)
+  g = actions.sample_on_host(np.random.default_rng(0), MLP.spec, decades=2)
   cases = {}
   for case, neuron in (("goes on", 4), ("ends", 2)):
     weights = random_weights(MLP, 2)
     weights = without_inputs(MLP.spec, "hidden_2", weights, neuron)
-    weights[1]["kernel"] = weights[1]["kernel"].at[1, neuron].set(1.5)
+    weights[1]["kernel"][1, neuron] = 1.5
     cases[f"fed by a dead neuron alone, {case}"] = weights, g
   assert_sizes_carry_multipliers(MLP, cases)
 
@@ -100,10 +103,10 @@ def test_sizes_carry_multipliers_of_dead_neurons_at_a_skip(
   spec, weights = residual_mlp.spec, random_weights(residual_mlp, 3)
   inner_writes = without_inputs(spec, "stream", weights, 4)
   inner_writes["c"]["kernel"] = weights["c"]["kernel"]
-  and_ends = jax.tree.map(lambda w: w, inner_writes)
+  and_ends = jax.tree.map(np.array, inner_writes)
   for layer in ("b", "d"):
-    and_ends[layer]["kernel"] = and_ends[layer]["kernel"].at[4].set(0)
-  g = actions.sample(jax.random.key(0), spec, decades=2)
+    and_ends[layer]["kernel"][4] = 0
+  g = actions.sample_on_host(np.random.default_rng(0), spec, decades=2)
   assert_sizes_carry_multipliers(
     residual_mlp,
     {
@@ -118,10 +121,10 @@ def test_sizes_carry_multipliers_of_dead_neurons_at_a_skip(
 
 
 def test_sizes_carry_multipliers_that_float32_cannot_square(random_weights):
-  q = jnp.asarray([1e-25, 1e-22, 1, 1e22, 1e-25, 1, 1e-22, 1])
+  q = np.array([1e-25, 1e-22, 1, 1e22, 1e-25, 1, 1e-22, 1], np.float32)
   g = {
-    "hidden_1": actions.Element(jnp.arange(8), q),
-    "hidden_2": actions.Element(jnp.arange(9), jnp.full(9, 1e-23)),
+    "hidden_1": actions.Element(np.arange(8), q),
+    "hidden_2": actions.Element(np.arange(9), np.full(9, 1e-23, np.float32)),
   }
   cases = {"tiny and huge": (random_weights(MLP, 4), g)}
   assert_sizes_carry_multipliers(MLP, cases, 1e-5)
