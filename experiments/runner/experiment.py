@@ -402,6 +402,8 @@ def run(
     say(preview.text(work_of(experiment, config)), soft_wrap=True)
     return
   with workdir.lock(folder), devices.spread():
+    if (folder / workdir.RESULTS).exists() and not eval_only:
+      return  # another process has just finished the run
     _run(experiment, config, folder, eval_only, config_file, clock)
 
 

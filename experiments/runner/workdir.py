@@ -108,6 +108,10 @@ def claim(path: Path, config: ConfigDict, *, again: bool = False) -> None:
   processes.first(check_and_write)
 
 
+class InUseError(InputError):
+  """Another run holds a folder."""
+
+
 @contextlib.contextmanager
 def lock(path: Path, wait: float = 0) -> Iterator[None]:
   """Keeps other runs out of the folder while the context lasts.
@@ -121,8 +125,8 @@ def lock(path: Path, wait: float = 0) -> Iterator[None]:
     wait: seconds to wait for another run.
 
   Raises:
-    InputError: another run holds the folder, or processes that compute together
-      do not share it.
+    InUseError: another run holds the folder.
+    InputError: processes that compute together do not share it.
   """
   bucket = in_bucket(path)
   held = filelock.FileLock(path / LOCK, wait)
@@ -139,7 +143,7 @@ def lock(path: Path, wait: float = 0) -> Iterator[None]:
           soft_wrap=True,
         )
     except filelock.Timeout:
-      raise InputError(
+      raise InUseError(
         f"{path}: {_holder(path)} uses this folder; wait until it ends, or "
         "give another --workdir"
       ) from None

@@ -7,14 +7,20 @@
 A cell is a method on a task with a seed. It is a run of `experiments.run` in
 the folder of the suite, and has a JSON file with its numbers and the command
 that repeats it. The same command resumes an interrupted suite. A cell that
-fails is named at the end, and the exit status is then 1.
+fails is named at the end, and the exit status is then 1. Several processes run
+cells side by side (--jobs), as does the same command on other machines that
+share the folder.
 
 A method of your own is a function and a row: of READERS in
 experiments/readers.py, or of WRITERS in experiments/writers.py. See
 docs/suite.md.
 """
 
+import contextlib
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.runner import interrupt
@@ -22,11 +28,12 @@ from experiments.runner import interrupt
 if __name__ == "__main__":
   interrupt.note()  # the other imports take seconds
 
+import jax
 from absl import app, flags
 
 import scalegmn_jax
 from experiments import build
-from experiments.runner import command, comparison, progress, workdir
+from experiments.runner import command, comparison, progress
 from experiments.runner import report as results_report
 from experiments.suite import cells, report
 from experiments.suite.tasks import SIZES, TASKS
@@ -49,7 +56,36 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "zoo", "", "Folder of a zoo on grayscale CIFAR-10; '': make one."
   )
+  flags.DEFINE_integer(
+    "jobs", 0, "Processes; 0: one per core, at most 4; 1 on accelerators.", 0
+  )
   flags.DEFINE_bool("dry_run", False, "Show the command of each run.")
+
+
+def default_jobs() -> int:
+  """A run uses little more than a core, and all of an accelerator."""
+  if jax.default_backend() != "cpu":
+    return 1
+  return min(len(os.sched_getaffinity(0)), 4)
+
+
+@contextlib.contextmanager
+def others(count: int) -> Iterator[None]:
+  """More processes of this command, each with one job, within the context.
+
+  They save what they have when the context ends early.
+  """
+  command = [*sys.orig_argv, "--jobs=1"]  # the last one of a flag counts
+  children = [
+    subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(count)
+  ]
+  try:
+    yield
+  finally:
+    for child in children:
+      child.terminate()
+    for child in children:
+      child.wait()
 
 
 def main(argv: list[str]) -> None:
@@ -81,11 +117,11 @@ def main(argv: list[str]) -> None:
   say = progress.console.print
   say(build.devices())
   say(f"workdir: {folder}", soft_wrap=True)
-  with workdir.lock(folder):
+  with others((f.jobs or default_jobs()) - 1):
     found, failures = cells.run(
       planned, folder, lambda line: say(line, soft_wrap=True, markup=False)
     )
-    results = report.write(folder, size, found)
+  results = report.write(folder, size, found)
   results_report.show(results, comparison.label)
   say(f"tables and picture are in {folder}")
   if failures:

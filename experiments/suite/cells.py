@@ -39,6 +39,10 @@ RUNS, CELLS, ERRORS = "runs", "cells", "errors"
 """Folders: of the runs, of a JSON file per cell, of tracebacks."""
 
 
+_PAUSE = 5.0
+"""Seconds between two looks at runs that other processes have begun."""
+
+
 class Cell(NamedTuple):
   """A method on a task, with a seed of φ.
 
@@ -217,7 +221,9 @@ def run(
 ) -> tuple[list[dict[str, Any]], Failures]:
   """Runs cells one after the other; finished ones are read.
 
-  A cell that fails is left out, and its traceback written to `ERRORS`.
+  A cell that fails is left out, and its traceback written to `ERRORS`. Several
+  processes can run the cells of one folder: a cell whose run another process
+  has begun comes later, when that has ended.
 
   Args:
     cells: see `plan`.
@@ -225,36 +231,48 @@ def run(
     on_cell: receives a line about each cell.
 
   Returns:
-    (contents of the files of the cells, failures).
+    (contents of the files of the cells, in their order, failures).
   """
-  found, failures, without_results = [], {}, {}
+  found: dict[int, dict[str, Any]] = {}
+  failures: Failures = {}
+  without_results: dict[str, str] = {}
   before = ""
-  for number, cell in enumerate(cells, 1):
-    if cell.config_file != before:  # programs of other networks are of no use
-      jax.clear_caches()
-      before = cell.config_file
-    start = time.monotonic()
-    text = f"{number} of {len(cells)}: {cell.name}"
-    try:
-      if cell.run in without_results:  # tried for a cell before
-        raise InputError(without_results[cell.run])
-      result = _result(cell, folder)
-    except Interrupted:
-      raise
-    except Exception as error:  # also of somebody's new method
-      reason = failures[cell.name] = _reason(error)
-      if not (folder / RUNS / cell.run / workdir.RESULTS).exists():
-        without_results.setdefault(cell.run, reason)
-      file = folder / ERRORS / f"{cell.name.replace('/', '-')}.txt"
-      make_folder(file.parent)
-      write_text(file, f"{cell.command}\n\n{traceback.format_exc()}")
-      on_cell(f"{text}: failed: {reason}")
-      continue
-    found.append(result)
-    value = TASKS[cell.task].form.format(result["value"])
-    spent = time.monotonic() - start
-    on_cell(f"{text}: {result['metric']} {value} ({spent:.0f} s)")
-  return found, failures
+  waiting = list(range(len(cells)))
+  while waiting:
+    begun_elsewhere = []
+    for i in waiting:
+      cell = cells[i]
+      if cell.config_file != before:  # programs of other networks are of no use
+        jax.clear_caches()
+        before = cell.config_file
+      start = time.monotonic()
+      text = f"{i + 1} of {len(cells)}: {cell.name}"
+      try:
+        if cell.run in without_results:  # tried for a cell before
+          raise InputError(without_results[cell.run])
+        result = _result(cell, folder)
+      except workdir.InUseError:
+        begun_elsewhere.append(i)
+        continue
+      except Interrupted:
+        raise
+      except Exception as error:  # also of somebody's new method
+        reason = failures[cell.name] = _reason(error)
+        if not (folder / RUNS / cell.run / workdir.RESULTS).exists():
+          without_results.setdefault(cell.run, reason)
+        file = folder / ERRORS / f"{cell.name.replace('/', '-')}.txt"
+        make_folder(file.parent)
+        write_text(file, f"{cell.command}\n\n{traceback.format_exc()}")
+        on_cell(f"{text}: failed: {reason}")
+        continue
+      found[i] = result
+      value = TASKS[cell.task].form.format(result["value"])
+      spent = time.monotonic() - start
+      on_cell(f"{text}: {result['metric']} {value} ({spent:.0f} s)")
+    if begun_elsewhere == waiting:
+      time.sleep(_PAUSE)
+    waiting = begun_elsewhere
+  return [found[i] for i in sorted(found)], failures
 
 
 def _reason(error: Exception) -> str:

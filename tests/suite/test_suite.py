@@ -9,7 +9,8 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from experiments.runner import experiment
+from experiments.runner import experiment, workdir
+from experiments.suite import __main__ as suite
 from experiments.suite import cells, report
 from experiments.suite.tasks import KINDS, NOT_TINY, SIZES, TASKS
 from scalegmn_jax.base import InputError, Interrupted
@@ -57,7 +58,7 @@ def test_methods_of_ones_own(tmp_path):
   (tmp_path / "own.py").write_text(OWN)
   words = [
     sys.executable, "own.py", "tiny", "--workdir=out",
-    "--tasks=accuracy,dilation", "--methods=own",
+    "--tasks=accuracy,dilation", "--methods=own", "--jobs=2",
   ]  # fmt: skip
   environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
   done = subprocess.run(
@@ -195,6 +196,53 @@ def test_a_run_that_fails_is_tried_once_for_all_of_its_cells(
   assert failures == {
     "accuracy/constant-0": "no row {'method': 'other'} in its results"
   }
+
+
+def test_cells_that_another_process_has_begun_come_later(tmp_path, monkeypatch):
+  monkeypatch.setattr(cells, "_PAUSE", 0)
+  planned = cells.plan(
+    "cpu", [0], IMAGES, ["accuracy"], ["constant", "forward", "probes"]
+  )
+  held = {"constant": 2, "probes": 1}
+
+  def run(config, folder, **arguments):
+    (method,) = {"constant", "forward", "probes"} & {*config.methods}
+    if held.get(method, 0):
+      held[method] -= 1
+      raise workdir.InUseError("another process uses this folder")
+    fake_run(config, folder, **arguments)
+
+  monkeypatch.setattr(experiment, "run", run)
+  lines = []
+  found, failures = cells.run(planned, tmp_path, lines.append)
+  assert not failures and not any(held.values())
+  methods = [cell["method"] for cell in found]
+  assert methods == ["constant", "forward", "probes"]
+  assert [line.split(":")[0] for line in lines] == [
+    "2 of 3", "3 of 3", "1 of 3",
+  ]  # fmt: skip
+
+
+def test_other_processes_have_the_same_command_and_end(monkeypatch):
+  begun = []
+
+  class Process:
+    def __init__(self, command, **_):
+      begun.append(command)
+      self.state = "runs"
+
+    def terminate(self):
+      self.state = "terminated"
+
+    def wait(self):
+      assert self.state == "terminated"
+      begun.append("ended")
+
+  monkeypatch.setattr(sys, "orig_argv", ["python", "own.py", "tiny"])
+  monkeypatch.setattr(subprocess, "Popen", Process)
+  with pytest.raises(Interrupted), suite.others(2):
+    raise Interrupted("stopped")
+  assert begun == [["python", "own.py", "tiny", "--jobs=1"]] * 2 + ["ended"] * 2
 
 
 def test_a_signal_ends_the_suite(tmp_path, monkeypatch):
