@@ -73,11 +73,13 @@ def default_jobs() -> int:
 def others(count: int) -> Iterator[None]:
   """More processes of this command, each with one job, within the context.
 
-  They save what they have when the context ends early.
+  They save what they have when the context ends early. A signal of the terminal
+  goes to this process alone: a second one would end them at once.
   """
   command = [*sys.orig_argv, "--jobs=1"]  # the last one of a flag counts
   children = [
-    subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(count)
+    subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    for _ in range(count)
   ]
   try:
     yield
