@@ -74,11 +74,15 @@ def others(count: int) -> Iterator[None]:
   """More processes of this command, each with one job, within the context.
 
   They save what they have when the context ends early. A signal of the terminal
-  goes to this process alone: a second one would end them at once.
+  goes to this process alone: a second one would end them at once. They are
+  silent: this process tries again what they fail at, and reports it.
   """
   command = [*sys.orig_argv, "--jobs=1"]  # the last one of a flag counts
+  nowhere = subprocess.DEVNULL
   children = [
-    subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    subprocess.Popen(
+      command, stdout=nowhere, stderr=nowhere, start_new_session=True
+    )
     for _ in range(count)
   ]
   try:
