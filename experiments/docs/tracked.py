@@ -107,8 +107,18 @@ def add(workdir: Path) -> Path:
     raise InputError(f"{workdir}: its results do not name a config file")
   parts = [Path(file).stem, *filter(None, variants.split(","))]
   kept = {key: results[key] for key in KEPT if key in results}
+  kept["config"] = _without_places(kept["config"])
   path = FOLDER / f"{'-'.join(parts)}-{results['config']['seed']}.json"
   return _write(path, kept)
+
+
+def _without_places(value: Any) -> Any:
+  """A config without absolute paths, which mean nothing on other machines."""
+  if isinstance(value, Mapping):
+    return {key: _without_places(inner) for key, inner in value.items()}
+  if isinstance(value, list):
+    return [_without_places(inner) for inner in value]
+  return "" if isinstance(value, str) and value.startswith("/") else value
 
 
 def _add_bench(file: Path) -> Path:

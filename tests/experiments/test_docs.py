@@ -43,6 +43,29 @@ def test_results_of_an_unfinished_run_are_refused(tmp_path):
     tracked.add(tmp_path)
 
 
+def test_absolute_paths_are_not_tracked(tmp_path, monkeypatch):
+  monkeypatch.setattr(tracked, "FOLDER", tmp_path / "results")
+  results = {
+    "config_file": "configs/cnn.py:resnet",
+    "config": {
+      "seed": 3,
+      "data": {"path": "/data/images", "name": "digits+mnist"},
+      "zoo": {"more": ["/zoos/a", "relative/b"]},
+    },
+  }
+  (tmp_path / "results.json").write_text(json.dumps(results))
+  file = tracked.add(tmp_path)
+  assert file.name == "cnn-resnet-3.json"
+  assert json.loads(file.read_text())["config"] == {
+    "seed": 3,
+    "data": {"path": "", "name": "digits+mnist"},
+    "zoo": {"more": ["", "relative/b"]},
+  }
+  for path in (tracked.ROOT / "docs/results").iterdir():
+    config = json.loads(path.read_text())["config"]
+    assert tracked._without_places(config) == config, path
+
+
 def test_a_bench_is_a_column(tmp_path, monkeypatch):
   monkeypatch.setattr(tracked, "FOLDER", tmp_path / "results")
   step = {"seconds": 0.25, "ratio": 3.14159}
