@@ -332,8 +332,7 @@ READING = (
   ("multi_arch", "16 architectures, digits", ""),
   ("multi_arch", "4 architectures never seen", "unseen_"),
 )
-"""(tracked results, title of a row, prefix of its columns). Of several results,
-joined by "+", the first with a method has its number."""
+"""(name of tracked results, title of a row, prefix of its columns)."""
 
 _READERS = {
   "messages": ("forward", "scalegmn"),
@@ -348,19 +347,14 @@ _READERS = {
 def reading() -> str:
   """τ of accuracy prediction, and its interval, by what is read."""
   lines = []
-  for names, title, prefix in READING:
-    rows = [row for name in names.split("+") for row in load(name).rows()]
+  for name, title, prefix in READING:
     cells = []
     for methods in _READERS.values():
-      row = next((row for row in rows if row["method"] in methods), None)
-      cells.append("–" if row is None else _interval(row, prefix))
+      (row,) = (r for r in load(name).rows() if r["method"] in methods)
+      value, low, high = (row[prefix + key] for key in ("tau", "low", "high"))
+      cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}]")
     lines.append([title, *cells])
   return markdown_table(("networks", *_READERS), lines)
-
-
-def _interval(row: Row, prefix: str) -> str:
-  value, low, high = (row[prefix + key] for key in ("tau", "low", "high"))
-  return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 _INR_READERS = {
