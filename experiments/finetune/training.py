@@ -77,8 +77,8 @@ def _seen_images(networks: Networks, images: Images) -> np.ndarray:
   """The training images of the classes that some of the networks have."""
   if networks.class_to_output is None:
     return images.train_x
-  has_class = np.asarray(networks.class_to_output) >= 0
-  return images.train_x[np.any(has_class[:, images.train_y], axis=0)]
+  _, seen = np.nonzero(np.asarray(networks.class_to_output) >= 0)
+  return images.train_x[np.isin(images.train_y, seen)]
 
 
 def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:

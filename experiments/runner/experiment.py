@@ -402,8 +402,8 @@ def run(
     say(preview.text(work_of(experiment, config)), soft_wrap=True)
     return
   with workdir.lock(folder), devices.spread():
-    if (folder / workdir.RESULTS).exists() and not eval_only:
-      return  # another process has just finished the run
+    if processes.first((folder / workdir.RESULTS).exists) and not eval_only:
+      return  # another run has just finished it
     _run(experiment, config, folder, eval_only, config_file, clock)
 
 

@@ -170,7 +170,7 @@ def load(
     )
   path = os.path.expanduser(path)
   names = parse(name)
-  sets = {one for one, *_ in names}
+  sets = dict.fromkeys(one for one, *_ in names)
   # The path of several sets is that of the ones which have files.
   read = {
     one: _LOADERS[one](one, "" if one == "digits" and len(sets) > 1 else path)

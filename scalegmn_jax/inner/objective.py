@@ -53,9 +53,11 @@ def outputs_on_own(
   def compute(x):
     return apply(network.weights, x, network.activation)
 
-  outputs = jax.eval_shape(compute, images)
   classes = network.class_to_output
-  if classes is None or classes.size <= outputs.shape[-1] or count <= _BLOCK:
+  if classes is None or count <= _BLOCK:
+    return compute(images)
+  outputs = jax.eval_shape(compute, images)
+  if classes.size <= outputs.shape[-1]:  # of one image set
     return compute(images)
   own = output_labels(network, labels) >= 0
 

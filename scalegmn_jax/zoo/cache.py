@@ -143,7 +143,7 @@ def _columns(
     columns[f"config.{renamed.get(key, key)}"] = np.repeat(values, repeat)
   if trained.class_to_output is not None:
     texts = [
-      codec.format_class_to_output(row)
+      store.format_class_to_output(row)
       for row in np.asarray(trained.class_to_output)
     ]
     columns[store.CLASS_TO_OUTPUT] = np.repeat(texts, repeat)

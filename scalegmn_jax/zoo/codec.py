@@ -172,11 +172,6 @@ def load_networks(
   )
 
 
-def format_class_to_output(classes: np.ndarray) -> str:
-  """The `class_to_output` [K] of one network as an entry of the metrics."""
-  return " ".join(map(str, classes.tolist()))
-
-
 def read_npy_row(path: str | Path, target: TargetNetwork) -> np.ndarray:
   """Reads one network from a .npy file, as a row of a zoo: [1, D].
 

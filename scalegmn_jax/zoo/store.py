@@ -250,6 +250,11 @@ def column(files: ZooFiles, name: str) -> np.ndarray:
   return np.asarray(files.metrics[name])
 
 
+def format_class_to_output(classes: np.ndarray) -> str:
+  """The `class_to_output` [K] of one network as an entry of the metrics."""
+  return " ".join(map(str, classes.tolist()))
+
+
 def read_class_to_output(
   files: ZooFiles, rows: np.ndarray, outputs: int | None = None
 ) -> np.ndarray | None:
