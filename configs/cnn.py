@@ -11,6 +11,8 @@ Variants, after a colon, separated by commas:
   (none)      8x8 digits from scikit-learn, no download; the classes in an order
               of each network's own. Ten minutes of one core.
   one_task    the same labels for all networks. Six minutes.
+  paper       as one_task, with the operator and the objective of the paper:
+              messages without prototypes, plain L1.
   cifar10_gs  the Small CNN Zoo's architecture on grayscale CIFAR-10; images
               from --config.data.path (or downloaded), the zoo from
               --config.zoo.path (public files) or generated. 50 minutes of one
@@ -104,6 +106,7 @@ def tiny(config):
 
 VARIANTS = {
   "one_task": _one_task,
+  "paper": common.paper,
   "cifar10_gs": _cifar10_gs,
   "tanh": _tanh,
   "resnet": _resnet,
@@ -112,5 +115,5 @@ VARIANTS = {
   "tiny": tiny,
 }
 
-ONE_TASK = {"one_task", "cifar10_gs", "tanh", "resnet", "vit"}
+ONE_TASK = {"one_task", "paper", "cifar10_gs", "tanh", "resnet", "vit"}
 """Variants in which all networks have the same labels."""

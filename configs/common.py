@@ -391,6 +391,19 @@ def shared_labels(config: ConfigDict) -> None:
   config.train.steps = 10_000
 
 
+def paper(config: ConfigDict) -> None:
+  """The operator and the objective of the paper, smaller: messages alone, and
+  the L1 norm of the weights as they are (Kuipers et al. 2025)."""
+  config.model.prototypes = 0
+  config.model.width = 32
+  config.model.depth = 2
+  config.loss.penalty = "plain"
+  config.train.restarts = 1
+  config.train.learning_rate = 3e-3
+  config.train.batch_networks = 8
+  config.train.steps = 4000
+
+
 def network_labels(config: ConfigDict) -> None:
   """A zoo whose networks have the ten classes in orders of their own."""
   # Networks that have learned: the labels of others cannot be inferred.

@@ -4,6 +4,8 @@
 
 Variants, after a colon, separated by commas:
   (none)         8x8 digits from scikit-learn, no download.
+  paper          the operator and the objective of the paper (Kuipers et al.
+                 2025): messages without prototypes, plain L1.
   full           every baseline of the protocol.
   mnist          MNIST; images from --config.data.path, or downloaded.
   fashion_mnist  Fashion-MNIST; images as for mnist.
@@ -51,6 +53,7 @@ def _tiny(config):
 
 
 VARIANTS = {
+  "paper": common.paper,
   "full": common.full,
   "mnist": _mnist,
   "fashion_mnist": _fashion_mnist,
