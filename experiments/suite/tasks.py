@@ -212,7 +212,6 @@ def _finetune() -> dict[str, Entry]:
 
 
 _ANY_SIZE = {"tiny": "tiny", "cpu": "", "full": ""}
-_LARGER = {"cpu": "", "full": ""}
 _TINY = {"train.budget": "steps"}  # operations take seconds to count
 _TINY_EDITING = _TINY | {"refit.steps": (1, 2)}
 _TINY_FINETUNING = _TINY | {"model.class_combinations": False}
@@ -318,7 +317,7 @@ TASKS: dict[str, Task] = {
   ),
   "erosion": _editing(
     "erosion", "INRs of digits edited to render the eroded image", "erosion",
-    _LARGER,
+    {"full": ""},
   ),
   "dilation_mnist": _editing(
     "dilation, MNIST", "INRs of MNIST edited to render the dilated image",

@@ -113,7 +113,7 @@ def test_full_has_every_task_and_two_seeds_of_what_is_trained():
   [
     ("cpu", IMAGES, ["sorting"], [], "--tasks: no 'sorting', expected some of"),
     ("cpu", IMAGES, [], ["magic"], "--methods: no 'magic', expected some of"),
-    ("tiny", IMAGES, ["erosion"], [], "has the size cpu or full, not tiny"),
+    ("tiny", IMAGES, ["erosion"], [], "has the size full, not tiny"),
     ("cpu", cells.Data(), ["inr_mnist"], [], "needs --images, a folder with"),
     ("cpu", IMAGES, ["accuracy"], ["adam"], "no cell: no chosen task"),
   ],
