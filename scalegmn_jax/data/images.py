@@ -10,10 +10,11 @@
 Letters: N images, H rows, W columns, C channels, K classes.
 """
 
+import itertools
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -51,23 +52,22 @@ class Images(NamedTuple):
     return sum(self.sets)
 
   @property
+  def splits(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """(images, labels) of training, validation and test."""
+    return (
+      (self.train_x, self.train_y),
+      (self.val_x, self.val_y),
+      (self.test_x, self.test_y),
+    )
+
+  @property
   def arrays(self) -> tuple[np.ndarray, ...]:
     """Images and labels of all parts, in the order in which they are hashed."""
-    return (
-      self.train_x, self.train_y,
-      self.val_x, self.val_y,
-      self.test_x, self.test_y,
-    )  # fmt: skip
+    return tuple(itertools.chain(*self.splits))
 
   def device_splits(self) -> tuple[tuple[jax.Array, jax.Array], ...]:
     """(images, labels) of training, validation and test, on the device."""
-    return devices.replicate(
-      (
-        (self.train_x, self.train_y),
-        (self.val_x, self.val_y),
-        (self.test_x, self.test_y),
-      )
-    )
+    return devices.replicate(self.splits)
 
 
 _BYTES = "x/127.5 - 1"
@@ -182,30 +182,33 @@ def load(
   )
 
 
+def _joined(
+  splits: Iterable[tuple[np.ndarray, np.ndarray]], sets: tuple[int, ...]
+) -> Images:
+  """The image set whose `splits` these are."""
+  return Images(*itertools.chain(*splits), sets)
+
+
 def _transform(images: Images, changes: Sequence[str]) -> Images:
   """The same images after some of `TRANSFORMS`."""
-  for change in changes:
-    parts = {}
-    for part in ("train", "val", "test"):
-      x, y = (getattr(images, f"{part}_{v}") for v in "xy")
-      x = TRANSFORMS[change](x, y, images.num_classes)
-      parts[f"{part}_x"] = np.ascontiguousarray(x, np.float32)
-    images = images._replace(**parts)
-  return images
+  splits, sets = images.splits, images.sets
+  for change in map(TRANSFORMS.__getitem__, changes):
+    splits = [(change(x, y, sum(sets)), y) for x, y in splits]
+  return _joined(
+    ((np.ascontiguousarray(x, np.float32), y) for x, y in splits), sets
+  )
 
 
 def _resize(images: Images, side: int, limit: Sequence[int]) -> Images:
   """The first `limit` images of each part, scaled to side x side."""
-  parts = {}
-  for i, part in enumerate(("train", "val", "test")):
-    x, y = (getattr(images, f"{part}_{v}") for v in "xy")
-    if limit:
-      x, y = x[: limit[i]], y[: limit[i]]
+  splits = []
+  for (x, y), n in zip(images.splits, limit or (None,) * 3, strict=True):
+    x, y = x[:n], y[:n]
     if side:
       shape = (len(x), side, side, x.shape[-1])
       x = np.asarray(jax.image.resize(x, shape, "linear"))
-    parts |= {f"{part}_x": x, f"{part}_y": y}
-  return images._replace(**parts)
+    splits.append((x, y))
+  return _joined(splits, images.sets)
 
 
 def _concatenate(name: str, sets: list[Images]) -> Images:
@@ -220,14 +223,12 @@ def _concatenate(name: str, sets: list[Images]) -> Images:
     )
   counts = [images.num_classes for images in sets]
   starts = np.cumsum([0, *counts[:-1]])
-  parts = {}
-  for part in ("train", "val", "test"):
-    xs = [getattr(images, f"{part}_x") for images in sets]
-    ys = [getattr(images, f"{part}_y") for images in sets]
+  splits = []
+  for parts in zip(*(images.splits for images in sets), strict=True):
+    xs, ys = zip(*parts, strict=True)
     ys = [y + start for y, start in zip(ys, starts, strict=True)]
-    parts[f"{part}_x"] = np.concatenate(xs)
-    parts[f"{part}_y"] = np.concatenate(ys).astype(np.int32)
-  return Images(**parts, sets=tuple(counts))
+    splits.append((np.concatenate(xs), np.concatenate(ys).astype(np.int32)))
+  return _joined(splits, tuple(counts))
 
 
 def grayscale(rgb: np.ndarray) -> np.ndarray:
