@@ -12,6 +12,7 @@ import numpy as np
 from scalegmn_jax.base import Networks, Operator, TargetNetwork
 from scalegmn_jax.baselines import constant, symmetry_levels
 from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.gmn.options import PROBES
 from scalegmn_jax.gmn.prototypes import data_init
 
 
@@ -52,7 +53,9 @@ class Writer(NamedTuple):
   arguments: Callable[[Writing], dict[str, Any]] | None = None
 
 
-_NO_PROTOTYPES = {"prototypes": 0, "basis": 0, "class_combinations": False}
+_NO_PROTOTYPES = {
+  "prototypes": 0, "basis": 0, "class_combinations": False, "probes": PROBES,
+}  # fmt: skip
 
 
 def _scalegmn(
@@ -95,11 +98,16 @@ def _basis(writing: Writing) -> dict[str, Any]:
 
 
 def _less_symmetric(label: str, symmetry: str) -> Writer:
-  """A baseline, see `symmetry_levels`."""
+  """A baseline without learned networks, see `symmetry_levels`."""
 
   def make(writing: Writing) -> Operator:
+    both = writing.model["bidirectional"]
+    model = {
+      **writing.model, **_NO_PROTOTYPES,
+      **_messages(writing, bidirectional=both),
+    }  # fmt: skip
     return symmetry_levels.operator_with_symmetry(
-      symmetry, writing.model, writing.target, writing.networks.weights
+      symmetry, model, writing.target, writing.networks.weights
     )
 
   return Writer(label, make)
