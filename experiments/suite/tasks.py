@@ -176,8 +176,16 @@ def _edit() -> dict[str, Entry]:
   }
 
 
-BASIS = {"basis": {"model.basis": 64}, "both": {"model.basis": 64}}
-"""Keys of writers with a basis, which configs of fine-tuning do not have."""
+OWN_FLAGS = {
+  **dict.fromkeys(("basis", "both"), {"model.basis": 64}),
+  **dict.fromkeys(
+    ("forward", "bidirectional", "permutation", "mlp"),
+    {"train.learning_rate": 3e-3},
+  ),
+}
+"""{writer: flags of its own in fine-tuning}. The configs have no basis, and the
+learning rate of writers with learned networks. The others have the best one of
+1e-3, 3e-3, 1e-2 and 3e-2 on validation networks of `one_task`."""
 
 
 def _finetune() -> dict[str, Entry]:
@@ -200,7 +208,7 @@ def _finetune() -> dict[str, Entry]:
     **{
       m: Entry(
         {"method": "operator", "after": None},
-        {**alone, "writer": m, **BASIS.get(m, {})},
+        {**alone, "writer": m, **OWN_FLAGS.get(m, {})},
       )
       for m in WRITERS
       if m != "constant"
