@@ -300,7 +300,7 @@ def pretrained() -> str:
 
 
 def experiment_table(name: str, table: int = 0) -> str:
-  """A table of a tracked run as it stands."""
+  """A table of a tracked run as it stands, without empty columns."""
   results = load(name).results
   if results["config"]["experiment"] == "suite":
     label = comparison.label
@@ -310,18 +310,19 @@ def experiment_table(name: str, table: int = 0) -> str:
       results, lambda row: importlib.import_module(plan).label(row)
     )
   contents = results["tables"][table]
-  columns = contents["columns"]
+  columns = {
+    key: column
+    for key, column in contents["columns"].items()
+    if any(row.get(key) is not None for row in contents["rows"])
+  }
   rows = [
     [
       label(row),
-      *(_cell([row], key, contents["columns"][key][1]) for key in columns),
+      *(_cell([row], key, form) for key, (_, form) in columns.items()),
     ]
     for row in contents["rows"]
   ]
-  header = (
-    contents["first"],
-    *(contents["columns"][key][0] for key in columns),
-  )
+  header = (contents["first"], *(title for title, _ in columns.values()))
   return markdown_table(header, rows)
 
 
@@ -331,6 +332,7 @@ READING = (
   ("predict_accuracy-cifar10_gs", "CIFAR-10-GS, relu and tanh", ""),
   ("multi_arch", "16 architectures, digits", ""),
   ("multi_arch", "4 architectures never seen", "unseen_"),
+  ("predict_accuracy-vit", "digits, vision transformers", ""),
 )
 """(name of tracked results, title of a row, prefix of its columns)."""
 

@@ -149,7 +149,7 @@ def _add_bench(file: Path) -> Path:
 
 def _write(path: Path, kept: Mapping[str, Any]) -> Path:
   path.parent.mkdir(parents=True, exist_ok=True)
-  write_text(path, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+  write_text(path, json.dumps(kept, indent=1) + "\n")
   return path
 
 

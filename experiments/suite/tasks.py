@@ -223,7 +223,7 @@ _ANY_SIZE = {"tiny": "tiny", "cpu": "", "full": ""}
 _TINY = {"train.budget": "steps"}  # operations take seconds to count
 _TINY_EDITING = _TINY | {"refit.steps": (1, 2)}
 _TINY_FINETUNING = _TINY | {"model.class_combinations": False}
-# Programs take half of the hour to compile, so that trainings are short.
+# Programs take 40 % of the time to compile, so that trainings are short.
 _CPU_READING = {"train.learning_rates": (3e-3,), "train.steps": 250}
 _CPU_INRS = {
   "train.steps": 400, "zoo.train_images": 4000, "zoo.views": 1,
