@@ -186,7 +186,8 @@ def _joined(
   splits: Iterable[tuple[np.ndarray, np.ndarray]], sets: tuple[int, ...]
 ) -> Images:
   """The image set whose `splits` these are."""
-  return Images(*itertools.chain(*splits), sets)
+  train, val, test = splits
+  return Images(*train, *val, *test, sets)
 
 
 def _transform(images: Images, changes: Sequence[str]) -> Images:
