@@ -333,6 +333,7 @@ READING = (
   ("multi_arch", "16 architectures, digits", ""),
   ("multi_arch", "4 architectures never seen", "unseen_"),
   ("predict_accuracy-vit", "digits, vision transformers", ""),
+  ("predict_accuracy-resnet", "CIFAR-10-GS 16×16, ResNets", ""),
 )
 """(name of tracked results, title of a row, prefix of its columns)."""
 
