@@ -185,7 +185,8 @@ OWN_FLAGS = {
 }
 """{writer: flags of its own in fine-tuning}. The configs have no basis, and the
 learning rate of writers with learned networks. The others have the best one of
-1e-3, 3e-3, 1e-2 and 3e-2 on validation networks of `one_task`."""
+1e-3, 3e-3 and 1e-2 on validation networks of `one_task`, bidirectional messages
+that of forward ones."""
 
 
 def _finetune() -> dict[str, Entry]:
