@@ -101,11 +101,9 @@ def _less_symmetric(label: str, symmetry: str) -> Writer:
   """A baseline without learned networks, see `symmetry_levels`."""
 
   def make(writing: Writing) -> Operator:
-    both = writing.model["bidirectional"]
-    model = {
-      **writing.model, **_NO_PROTOTYPES,
-      **_messages(writing, bidirectional=both),
-    }  # fmt: skip
+    bidirectional = writing.model["bidirectional"]
+    messages = _messages(writing, bidirectional=bidirectional)
+    model = {**writing.model, **_NO_PROTOTYPES, **messages}
     return symmetry_levels.operator_with_symmetry(
       symmetry, model, writing.target, writing.networks.weights
     )

@@ -192,12 +192,13 @@ def _joined(
 
 def _transform(images: Images, changes: Sequence[str]) -> Images:
   """The same images after some of `TRANSFORMS`."""
-  splits, sets = images.splits, images.sets
-  for change in map(TRANSFORMS.__getitem__, changes):
-    splits = [(change(x, y, sum(sets)), y) for x, y in splits]
-  return _joined(
-    ((np.ascontiguousarray(x, np.float32), y) for x, y in splits), sets
-  )
+  splits = []
+  for x, y in images.splits:
+    for change in changes:
+      x = TRANSFORMS[change](x, y, images.num_classes)
+      x = np.ascontiguousarray(x, np.float32)
+    splits.append((x, y))
+  return _joined(splits, images.sets)
 
 
 def _resize(images: Images, side: int, limit: Sequence[int]) -> Images:
