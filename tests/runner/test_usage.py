@@ -25,7 +25,7 @@ def test_all_configs_and_experiments_are_listed():
   text = usage.configs()
   for file in usage.config_files():
     assert f"--config=configs/{file.name}\n" in text
-  assert ":one_task, :cifar10_gs, :tanh, :resnet, :vit, :full, :tiny" in text
+  assert ":one_task, :paper, :cifar10_gs, :tanh" in text
   for name in experiment.list_experiments():
     assert name in text
 
