@@ -3,7 +3,7 @@
 import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.docs.tracked import (
   Row,
@@ -61,6 +61,12 @@ ONE_TASK = (
 
 UNSEEN = (Zoo("multi_task-unseen", "40 image sets", "multi_task.py:unseen"),)
 """Zoos whose test networks are of image sets that no training network has."""
+
+PAPER = (
+  Zoo("cnn-paper", "digits, CNN", "cnn.py:paper"),
+  Zoo("mlp-paper", "digits, MLP", "mlp.py:paper"),
+)
+"""The paper's operator and objective."""
 
 ORIGINAL = {"method": "original"}
 OPERATOR = {"method": "operator"}
@@ -246,6 +252,41 @@ def _long_table(zoos: Sequence[Zoo]) -> str:
   return markdown_table(header, lines, text_columns=2)
 
 
+def paper() -> str:
+  """The paper's operator beside the rows that it leaves out, every seed."""
+  methods = {
+    "as it is": ORIGINAL,
+    "balanced": {"method": "balanced"},
+    "**operator**": OPERATOR,
+    "operator, then balanced": {"method": "balanced", "after": "operator"},
+    **{
+      f"Adam, {epochs} epochs": {"method": "adam", "epochs": epochs}
+      for epochs in (5, 25, 150)
+    },
+    "last layer": LAST_LAYER,
+    "constant: best of the zoo": {
+      "method": "constant", "source": "best_of_zoo",
+    },
+    "constant: one network trained": {
+      "method": "constant", "source": "trained", "epochs": 200,
+    },
+  }  # fmt: skip
+  columns = {
+    "objective, L1 as it is": ("objective_plain", "{:.3f}"),
+    "objective, balanced L1": ("objective", "{:.3f}"),
+    "accuracy": ("accuracy_mean", "{:.3f}"),
+  }
+  lines = []
+  for zoo in PAPER:
+    runs = load_seeds(zoo.run)
+    title = zoo.title
+    for label, keys in methods.items():
+      cells = [_of_seeds(runs, keys, *column) for column in columns.values()]
+      lines.append([title, label, *cells])
+      title = ""
+  return markdown_table(("zoo", "method", *columns), lines, text_columns=2)
+
+
 def ood() -> str:
   """Out-of-distribution networks: trained longer and in larger batches."""
   header = (
@@ -378,9 +419,11 @@ def reading_inr() -> str:
     ("Fashion-MNIST", "classify_inr-fashion_mnist-h200"),
   ):
     runs = load_seeds(name)
-    lines.append(
-      [title, *(_of_seeds(runs, m, "accuracy") for m in _INR_READERS.values())]
-    )
+    cells = [
+      _of_seeds(runs, {"method": method}, "accuracy")
+      for method in _INR_READERS.values()
+    ]
+    lines.append([title, *cells])
   return markdown_table(("INRs of", *_INR_READERS), lines)
 
 
@@ -396,7 +439,10 @@ def editing_inr() -> str:
   lines = [
     [
       label(row),
-      *(_of_seeds(runs, row["method"], *column) for column in columns.values()),
+      *(
+        _of_seeds(runs, {"method": row["method"]}, *column)
+        for column in columns.values()
+      ),
     ]
     for row in runs[0].rows()
     if row["method"] != "adam"
@@ -405,12 +451,13 @@ def editing_inr() -> str:
 
 
 def _of_seeds(
-  runs: Sequence[Tracked], method: str, key: str, form: str = "{:.3f}"
+  runs: Sequence[Tracked],
+  keys: Mapping[str, Any],
+  key: str,
+  form: str = "{:.3f}",
 ) -> str:
-  """A number of a method, one entry per seed."""
-  return _each_seed(
-    runs, lambda run: _cell([run.row(method=method)], key, form)
-  )
+  """A number of the row with these keys, one entry per seed."""
+  return _each_seed(runs, lambda run: _cell([run.row(**keys)], key, form))
 
 
 def papers() -> str:
@@ -522,6 +569,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "epochs": epochs,
   "ood": ood,
   "pretrained": pretrained,
+  "paper": paper,
   "papers": papers,
   "speed": speed,
   "scaling": scaling,
