@@ -1,29 +1,24 @@
-"""Importance scores of weights, by which pruning selects.
-
-Kernels are pruned; biases, one or two percent of the weights, scales and
-running statistics are neither pruned nor counted. Pruning keeps the entries
-with the highest scores in the whole network, not layer by layer.
-"""
+"""Importance scores of weights, by which pruning selects, see
+`symmetry.kernels`."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Network, SymmetrySpec, TargetNetwork, Weights
+from scalegmn_jax.base import Network, TargetNetwork, Weights
+from scalegmn_jax.graph import convert
+from scalegmn_jax.graph.sizes import vertex_sizes
+from scalegmn_jax.graph.topology import topology_of
 from scalegmn_jax.inner.objective import evaluate_network
-from scalegmn_jax.symmetry import gauge
-from scalegmn_jax.symmetry.spec import leaves
+from scalegmn_jax.symmetry import kernels
 
 Score = Callable[[Network, jax.Array, jax.Array], Weights]
 """(network, images, labels) -> the importance of each weight, at least 0."""
 
 
 def magnitude(target: TargetNetwork, *, power: int = 2) -> Score:
-  """|w|^p in the gauge that minimizes Σ|w|^p.
-
-  Invariant under positive scaling, because this gauge does not depend on the
-  position of the network on its orbit. The other groups leave |w| unchanged.
+  """|w|^p in the gauge that minimizes Σ|w|^p, see `kernels.balanced_powers`.
 
   The gauge decides how the kept weights are distributed over the layers. For
   p = 1, each neuron's incoming and outgoing weights have the same sum of |w|;
@@ -40,10 +35,27 @@ def magnitude(target: TargetNetwork, *, power: int = 2) -> Score:
 
   def score(network, images, labels):
     del images, labels
-    # Balance first: powers of balanced weights do not underflow.
-    balanced = gauge.balance(target.spec, network.weights, network.activation)
-    powers = jax.tree.map(lambda w: jnp.abs(w) ** power, balanced)
-    return gauge.balance(target.spec, powers, network.activation)
+    return kernels.balanced_powers(
+      target.spec, network.weights, network.activation, power=power
+    )
+
+  return score
+
+
+def magnitude_of_unit_norm(target: TargetNetwork) -> Score:
+  """|w| in the gauge in which the incoming weights of each neuron have norm 1.
+
+  Invariant, see `graph.sizes.vertex_sizes`.
+  """
+  topology = topology_of(target)
+
+  def score(network, images, labels):
+    del images, labels
+    sizes = vertex_sizes(topology, network.weights)
+    stages = {name: sizes[rows] for name, rows in topology.stages.items()}
+    inverse = {name: 1 / size for name, size in stages.items()}
+    scaled = convert.scale(topology, network.weights, inverse, stages)
+    return jax.tree.map(jnp.abs, scaled)
 
   return score
 
@@ -88,57 +100,65 @@ def snip(target: TargetNetwork, *, images: int) -> Score:
   return score
 
 
-def _are_kernels(spec: SymmetrySpec, weights: Weights) -> list[bool]:
-  """Whether each weight, in order, is a kernel: a matrix, not one number per
-  neuron."""
-  return [
-    weight.ndim > 1
-    and not axes.statistic
-    and all(axis.kind != "scales" for axis in axes.acting())
-    for _, weight, axes in leaves(spec, weights)
-  ]
+def synflow(target: TargetNetwork) -> Score:
+  """θ ∂R/∂θ with R the sum of the outputs of |θ| on an input of ones.
+
+  Of a relu network it is the sum of the products of |w| along the paths through
+  a weight, without data; invariant under positive scaling. It is meant for many
+  phases of pruning, see `pruning.in_rounds`: the scores of a layer depend on
+  what is left of the others.
+
+  Tanaka, Kunin, Yamins, Ganguli, "Pruning neural networks without any data by
+  iteratively conserving synaptic flow", NeurIPS 2020, arXiv:2006.05467.
+  """
+  ones = jnp.ones((1, *target.input_shape))
+
+  def score(network, images, labels):
+    del images, labels
+
+    def flow(weights):
+      return target.apply(weights, ones, network.activation).sum()
+
+    sizes = jax.tree.map(jnp.abs, network.weights)
+    return jax.tree.map(jnp.multiply, sizes, jax.grad(flow)(sizes))
+
+  return score
 
 
-def kernels(spec: SymmetrySpec, weights: Weights) -> int:
-  """Number of kernel entries of one network."""
-  are_kernels = _are_kernels(spec, weights)
-  sizes = [w.size for w in jax.tree.leaves(weights)]
-  return sum(n for n, k in zip(sizes, are_kernels, strict=True) if k)
+def obd(target: TargetNetwork, *, images: int) -> Score:
+  """w² h / 2, with h the diagonal of the Hessian at the network's own outputs.
 
+  To second order it is the divergence KL(own outputs ‖ outputs without w), so
+  that it needs images without labels. h is exact but for second derivatives of
+  the outputs (Gauss-Newton), which are zero in weights of a relu network.
+  Invariant under positive scaling.
 
-def keep_highest(
-  spec: SymmetrySpec, scores: Weights, kept: Weights, count: jax.Array | int
-) -> Weights:
-  """A mask that removes the kernel entries with the lowest scores.
+  LeCun, Denker, Solla, "Optimal Brain Damage", NeurIPS 1989.
 
   Args:
-    spec: the symmetry.
-    scores: at least 0, a pytree like the weights. The mask is invariant if the
-      scores are.
-    kept: the previous mask; entries that are 0 there are pruned first.
-    count: the exact number of entries to prune; among equal scores, the first
-      ones are pruned.
-
-  Returns:
-    A pytree like the weights: 1 for kept entries and for other weights than
-    kernels, 0 for pruned entries.
+    target: the architecture.
+    images: number of training images.
   """
-  are_kernels = _are_kernels(spec, scores)
-  ordered, structure = jax.tree.flatten(
-    jax.tree.map(lambda s, k: jnp.where(k > 0, s, -1), scores, kept)
-  )
-  flat = jnp.concatenate(
-    [s.ravel() for s, k in zip(ordered, are_kernels, strict=True) if k]
-  )
-  rank = (
-    jnp.zeros(flat.size, int).at[jnp.argsort(flat)].set(jnp.arange(flat.size))
-  )
-  mask = (rank >= count).astype(flat.dtype)
-  masks, start = [], 0
-  for s, is_kernel in zip(ordered, are_kernels, strict=True):
-    if is_kernel:
-      masks.append(mask[start : start + s.size].reshape(s.shape))
-      start += s.size
-    else:
-      masks.append(jnp.ones_like(s))
-  return jax.tree.unflatten(structure, masks)
+
+  def score(network, x, y):
+    del y
+
+    def log_probs(weights, image):
+      logits = target.apply(weights, image[None], network.activation)[0]
+      return jax.nn.log_softmax(logits)
+
+    def add(total, image):
+      probs = jnp.exp(log_probs(network.weights, image))
+      slopes = jax.jacrev(log_probs)(network.weights, image)
+      return jax.tree.map(
+        lambda t, s: t + jnp.tensordot(probs, s**2, 1), total, slopes
+      ), None
+
+    zero = jax.tree.map(jnp.zeros_like, network.weights)
+    x = x[:images]
+    total, _ = jax.lax.scan(add, zero, x)
+    return jax.tree.map(
+      lambda w, t: w**2 * t / (2 * len(x)), network.weights, total
+    )
+
+  return score

@@ -29,7 +29,7 @@ from scalegmn_jax.baselines import importance
 from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner.objective import training_divergence
 from scalegmn_jax.partial import NOTHING, Partial
-from scalegmn_jax.symmetry import gauge
+from scalegmn_jax.symmetry import gauge, kernels
 from scalegmn_jax.symmetry.spec import keep_statistics
 
 PruneSettings = Mapping[str, float]
@@ -87,6 +87,14 @@ class PruneMethod(NamedTuple):
 def once(epochs: int) -> tuple[Phase, ...]:
   """Prunes in one step, then fine-tunes."""
   return (Phase(1, epochs),)
+
+
+def in_rounds(count: int) -> tuple[Phase, ...]:
+  """Prunes in several steps with scores of what is left, without fine-tuning.
+
+  Each step removes the same share of the remaining weights.
+  """
+  return tuple(Phase((i + 1) / count, 0) for i in range(count))
 
 
 def gradually(epochs: int, rounds: int) -> tuple[Phase, ...]:
@@ -167,7 +175,7 @@ def pruner(
       count, images, labels = shared
       network, kept = network_and_mask
       scores = score(network, images, labels)
-      mask = importance.keep_highest(target.spec, scores, kept, count)
+      mask = kernels.keep_highest(target.spec, scores, kept, count)
       balanced = gauge.balance(target.spec, network.weights, network.activation)
       return jax.tree.map(jnp.multiply, balanced, mask), mask
 
@@ -183,7 +191,7 @@ def pruner(
     on_epoch: Callable[..., Any] = lambda count: None,
     partial: Partial = NOTHING,
   ) -> Weights:
-    entries = importance.kernels(target.spec, networks.take(0).weights)
+    entries = kernels.count(target.spec, networks.take(0).weights)
     size = networks.size
     masks = jax.tree.map(jnp.ones_like, networks.weights)
     before = 0

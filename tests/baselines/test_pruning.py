@@ -10,7 +10,7 @@ import pytest
 from scalegmn_jax.base import Network, Networks
 from scalegmn_jax.baselines import importance, pruning
 from scalegmn_jax.inner import objective
-from scalegmn_jax.symmetry import actions, gauge
+from scalegmn_jax.symmetry import actions, gauge, kernels
 from scalegmn_jax.symmetry.spec import leaves
 from scalegmn_jax.targets.mlp import mlp
 
@@ -22,7 +22,7 @@ KEY = jax.random.key(2)
 MAGNITUDE = importance.magnitude(TARGET)
 SNIP = importance.snip(TARGET, images=32)
 STORED = importance.magnitude_as_stored
-KEEP = jax.jit(functools.partial(importance.keep_highest, TARGET.spec))
+KEEP = jax.jit(functools.partial(kernels.keep_highest, TARGET.spec))
 SCORE = jax.jit(MAGNITUDE)
 SETTINGS = {"rate": 0.01, "l1": 0.01}
 
@@ -41,8 +41,8 @@ def entries(weights):
   """(kernel entries, biases) of one network, in a row each."""
   leaves = jax.tree.leaves(weights)
   return tuple(
-    np.concatenate([w.ravel() for w in leaves if (w.ndim > 1) == kernels])
-    for kernels in (True, False)
+    np.concatenate([w.ravel() for w in leaves if (w.ndim > 1) == matrix])
+    for matrix in (True, False)
   )
 
 
@@ -73,8 +73,12 @@ def distance(a, b):
   return np.abs(a - b).max() / np.abs(b).max()
 
 
+OBD = importance.obd(TARGET, images=16)
 SCORES = {
   "magnitude": MAGNITUDE,
+  "unit norm": importance.magnitude_of_unit_norm(TARGET),
+  "synflow": importance.synflow(TARGET),
+  "obd": OBD,
   "L1": importance.magnitude(TARGET, power=1),
   "snip": SNIP,
   "stored": STORED,
@@ -133,11 +137,40 @@ def test_snip_is_the_loss_of_shrinking_a_weight_to_first_order():
   assert float(scores[1]["kernel"][i]) == pytest.approx(slope, rel=1e-4)
 
 
+def test_obd_is_the_divergence_of_shrinking_a_weight_to_second_order():
+  networks, (x, y) = problem()
+  one = network(networks)
+  scores = jax.jit(OBD)(one, x, y)
+  i = jnp.unravel_index(scores[1]["kernel"].argmax(), (12, 11))
+
+  @jax.jit
+  def divergence(factor):
+    first, second, last = one.weights
+    kernel = jnp.asarray(second["kernel"]).at[i].multiply(factor)
+    shrunk = (first, {**second, "kernel": kernel}, last)
+    # Only the first 16 images are used.
+    return objective.evaluate_network(
+      TARGET.apply, Network(shrunk, 0, teacher=one.weights), x[:16], y[:16]
+    )[0]
+
+  step = 1e-3
+  curvature = float(divergence(1 + step) + divergence(1 - step)) / 2 / step**2
+  assert float(scores[1]["kernel"][i]) == pytest.approx(curvature, rel=1e-3)
+
+
+def test_synflow_is_conserved():
+  """The scores of what enters a neuron and of what leaves it have one sum."""
+  networks, data = problem()
+  scores = jax.jit(SCORES["synflow"])(network(networks), *data)
+  incoming = scores[0]["kernel"].sum(0) + scores[0]["bias"]
+  np.testing.assert_allclose(incoming, scores[1]["kernel"].sum(1), 1e-9)
+
+
 def test_the_mask_keeps_the_highest_kernel_entries():
   networks, data = problem()
   scores = SCORE(network(networks), *data)
   ones = jax.tree.map(jnp.ones_like, scores)
-  total = importance.kernels(TARGET.spec, scores)
+  total = kernels.count(TARGET.spec, scores)
   assert total == 4 * 12 + 12 * 11 + 11 * 3
   values, _ = entries(scores)
   for count in (0, 1, 100, total):
@@ -187,16 +220,16 @@ def test_pruned_weights_are_exactly_zero_in_the_end(name):
   balanced = balance(networks.weights)
   for share, weights in results.items():
     for i in range(3):
-      kernels, biases = entries(network(weights, i))
+      after, biases = entries(network(weights, i))
       start, start_biases = entries(network(balanced, i))
-      zero = kernels == 0
-      assert zero.sum() == round(share * kernels.size)
+      zero = after == 0
+      assert zero.sum() == round(share * after.size)
       if method.epochs:
         # The others are trained, unless their neuron is dead.
-        assert (kernels[~zero] != start[~zero]).mean() > 0.5
+        assert (after[~zero] != start[~zero]).mean() > 0.5
         assert (biases != start_biases).mean() > 0.5
       else:
-        np.testing.assert_array_equal(kernels[~zero], start[~zero])
+        np.testing.assert_array_equal(after[~zero], start[~zero])
 
 
 @pytest.mark.parametrize("name", ("once", "gradually", "stored"))
@@ -289,8 +322,8 @@ def test_only_kernels_are_pruned(normalized):
   keys = jax.random.split(jax.random.key(0), 2)
   networks = Networks(jax.vmap(normalized.init)(keys), jnp.zeros(2, jnp.int32))
   one = network(networks).weights
-  kernels = 3 * 6 + 6 * 6 + 6 * 4
-  assert importance.kernels(normalized.spec, one) == kernels
+  entries = 3 * 6 + 6 * 6 + 6 * 4
+  assert kernels.count(normalized.spec, one) == entries
   run = pruning.pruner(normalized, batch_size=16)
   _, data = problem()
   data = data[0][:, :3], data[1]
