@@ -22,7 +22,7 @@ from scalegmn_jax.base import Params
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.gmn.products import product
 from scalegmn_jax.graph.interface import Connectivity
-from scalegmn_jax.symmetry.canonical import Canonical, unit
+from scalegmn_jax.symmetry.canonical import Canonical, inverse, unit
 
 
 class Normal(NamedTuple):
@@ -352,6 +352,55 @@ def equivariant_readout(
   return nodes, edges
 
 
+def edge_readout_params(d: int, d_out: int) -> Params:
+  """Parameters of `edge_readout`, which is 0 at first."""
+  zero = {"kernel": Normal((d, d_out)), "bias": Normal((d_out,))}
+  return {
+    "sender": linear_params(d, d),
+    "edge": linear_params(d, d),
+    "receiver": linear_params(d, d),
+    "product": linear_params(d, d),
+    "ends": mlp_params(2 * d, d, d_out) | {"out": zero},
+  }
+
+
+def edge_readout(
+  params: Params,
+  e: jax.Array,
+  x: jax.Array,
+  dual: jax.Array,
+  u: jax.Array,
+  connectivity: Connectivity,
+) -> jax.Array:
+  """φ([Γ_r x*_i ⊙ Γ e ⊙ Γ_s x_j, u_j, u_i]): invariant features of every edge.
+
+  The product of vectors that carry 1/q_i, q_i/q_j and q_j is invariant under
+  every group.
+
+  Args:
+    params: see `edge_readout_params`.
+    e: [E, d] → q_i e / q_j.
+    x: [V, d] → q x.
+    dual: [V, d] → x* / q.
+    u: [V, d], invariant.
+    connectivity: of the graph.
+
+  Returns:
+    [E, d_out], invariant.
+  """
+  product_in = centred(params["product"])
+  s, r = ends(params["ends"], u)
+
+  def read(senders, e, receivers):
+    z = senders[1] * linear(params["edge"], e) * receivers[1]
+    h = senders[0] + linear(product_in, z) + receivers[0]
+    return mlp_tail(params["ends"], h)
+
+  senders = s, linear(params["sender"], x)
+  receivers = r, linear(params["receiver"], dual)
+  return connectivity.all_edges.map(read, senders, e, receivers)
+
+
 def graph_readout(
   params: Params,
   x: jax.Array,
@@ -381,6 +430,12 @@ def factor_params(types: int, d: int) -> Params:
 def resize(x: jax.Array, sizes: jax.Array) -> jax.Array:
   """√d s x/‖x‖: x [V, d] → q x with sizes [V, 1] → q s gives y → q y."""
   return unit(x) * (sizes * x.shape[-1] ** 0.5)
+
+
+def dual_of(x: jax.Array, sizes: jax.Array) -> jax.Array:
+  """x/s²: x [V, d] → q x with sizes [V, 1] → |q| s gives y → y / q."""
+  y = inverse(sizes)
+  return x * y * y
 
 
 def edge_update_params(d: int, *, writes: bool) -> Params:

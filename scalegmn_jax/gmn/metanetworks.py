@@ -15,7 +15,7 @@ from scalegmn_jax.base import (
   Weights,
   full_precision,
 )
-from scalegmn_jax.gmn import inputs, modules
+from scalegmn_jax.gmn import inputs, masks, modules
 from scalegmn_jax.gmn.features import (
   Backward,
   GraphFeatures,
@@ -26,6 +26,7 @@ from scalegmn_jax.gmn.modules import one_program
 from scalegmn_jax.gmn.options import (
   PROBES,
   STEP,
+  WRITES,
   Options,
   at_least,
   refuse_unused,
@@ -38,6 +39,7 @@ from scalegmn_jax.graph.connectivity import (
   default_edge_block,
 )
 from scalegmn_jax.graph.topology import topology_of
+from scalegmn_jax.symmetry import kernels
 
 FeaturizeFn = Callable[
   [Weights, jax.Array | int], tuple[Weights, GraphFeatures]
@@ -110,6 +112,8 @@ def operator(
   probes: int = PROBES,
   class_combinations: bool = False,
   basis: int = 0,
+  writes: str = "free",
+  sparsity: float = 0.0,
 ) -> Operator:
   """A ScaleGMN that edits networks: θ' = θ + Δ(θ), equivariant.
 
@@ -139,6 +143,11 @@ def operator(
       is read from the answers of the network to the probes, see `probes`; so
       what is written depends on what the network computes. Requires
       `prototypes`. φ contains the weights of the target once more for each.
+    writes: "free" for any update, or "mask" for one that only removes kernel
+      entries: those with the lowest scores, see `scorer`, whose φ it has. φ at
+      first removes the smallest.
+    sparsity: share of the kernel entries that a mask removes; more if more have
+      no effect. φ fits every sparsity.
 
   Raises:
     InputError: an argument is out of its range, or has no effect in this
@@ -170,19 +179,40 @@ def operator(
       f"class_combinations is True with classes={classes}, expected at least 2 "
       f"classes"
     )
+  if writes not in WRITES:
+    raise InputError(f"writes is {writes!r}, expected {' or '.join(WRITES)}")
+  if writes == "mask" and not 0 < sparsity < 1:
+    raise InputError(
+      f'sparsity is {sparsity} with writes="mask", expected above 0, below 1'
+    )
   writing = {
+    "step": step,
     "prototypes": prototypes,
     "classes": classes,
     "probes": probes,
     "class_combinations": class_combinations,
     "basis": basis,
+    "writes": writes,
+    "sparsity": sparsity,
   }
-  refuse_unused(vars(options) | writing, acting_groups(target.spec))
-  model = vars(options) | {"step": step} | writing
-  if dtype == Options.dtype:
-    del model["dtype"]  # files and folders of earlier versions have none
-  if not basis:
-    del model["basis"]
+  model = vars(options) | writing
+  refuse_unused(model, acting_groups(target.spec))
+  # Files and folders of earlier versions have none of these keys.
+  later = {"dtype": Options.dtype, "basis": 0, "writes": "free", "sparsity": 0}
+  model = {k: v for k, v in model.items() if k not in later or v != later[k]}
+  if writes == "mask":
+    scores = _scorer(target, options)
+
+    @full_precision
+    def remove(params, weights, activation: jax.Array | int = 0):
+      scored = scores.apply(params, weights, activation)
+      count = round(sparsity * kernels.count(target.spec, weights))
+      kept = masks.mask_highest(target.spec, scored, count)
+      return jax.tree.map(
+        lambda w, m: w * m.astype(jnp.result_type(w)), weights, kept
+      )
+
+    return Operator(scores.init, remove, target, model)
   connectivity, read = _graph_of(target, options, classes)
   if prototypes and classes:
     check_outputs(connectivity.topology)
@@ -220,6 +250,58 @@ def operator(
     return jax.tree.map(add, weights, wide, updates)
 
   return Operator(init, apply, target, model)
+
+
+def scorer(
+  target: TargetNetwork,
+  *,
+  width: int = Options.width,
+  depth: int = Options.depth,
+  bidirectional: bool = Options.bidirectional,
+  symmetry: str = Options.symmetry,
+  backward: str | Backward = Options.backward,
+  edge_block: int | None = Options.edge_block,
+  dtype: str = Options.dtype,
+) -> masks.Scorer:
+  """A ScaleGMN that scores kernel entries: θ -> a pytree like θ, invariant.
+
+  The score is the logarithm of the magnitude in the gauge of least squares plus
+  what messages say. `masks.mask_highest` removes the lowest.
+
+  Args:
+    target: the architecture.
+    width, depth, bidirectional, symmetry, backward, edge_block, dtype: see
+      `options.Options`.
+
+  Raises:
+    InputError: an argument is out of its range, or has no effect in this
+      combination.
+  """
+  options = Options(
+    width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
+    backward=backward, edge_block=edge_block, dtype=dtype,
+  )  # fmt: skip
+  refuse_unused(vars(options), acting_groups(target.spec))
+  return _scorer(target, options)
+
+
+def _scorer(target: TargetNetwork, options: Options) -> masks.Scorer:
+  connectivity, read = _graph_of(target, options)
+  module: Any = modules.Scores(options.dtype, _body(options, writes=True))
+
+  @one_program
+  def init(key):
+    ones, features = read(_ones(connectivity.topology.shapes), 0)
+    return module.init(key, connectivity, features, ones, 0)["params"]
+
+  @full_precision
+  def apply(params, weights, activation: jax.Array | int = 0):
+    wide, features = read(weights, activation)
+    return module.apply(
+      {"params": params}, connectivity, features, wide, activation
+    )
+
+  return masks.Scorer(init, apply)
 
 
 def functional(

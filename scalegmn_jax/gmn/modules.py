@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import InitFn, InputError, MetaNetwork, Weights
-from scalegmn_jax.gmn import layers, products
+from scalegmn_jax.gmn import layers, masks, products
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
-from scalegmn_jax.symmetry import canonical
 from scalegmn_jax.symmetry import spec as specs
 
 AnyMetaNetwork = TypeVar("AnyMetaNetwork", bound=MetaNetwork)
@@ -162,8 +161,7 @@ class Body(Module):
         x, u = layers.tie(
           self.make(f"tie_{i}", layers.tie_params(d)), x, u, tied
         )
-      inverse = canonical.inverse(features.sizes)
-      dual = x * inverse * inverse  # carries 1/q
+      dual = layers.dual_of(x, features.sizes)
       update = self.edge_update(f"edge_{i}")
       e = layers.edge_update(update, e, x, dual, u, connectivity)
       if back is not None and not last:
@@ -234,6 +232,46 @@ class Operator(Module):
     return jax.tree.map(
       lambda g, new, w, u: g * (new - w) + (1 - g) * u,
       *(gates, written, weights, updates),
+    )
+
+
+class Scores(Module):
+  """The head that scores kernel entries, see `masks.Scorer`.
+
+  A score is the logarithm of the balanced magnitude, see
+  `masks.log_magnitudes`, plus an invariant read-out of the edge. The read-out
+  is 0 at first: training starts from pruning by magnitude.
+
+  Attributes:
+    body: message passing.
+  """
+
+  body: Body
+
+  @nn.compact
+  def __call__(
+    self,
+    connectivity: NetworkConnectivity,
+    features: GraphFeatures,
+    weights: Weights,
+    activation: jax.Array | int,
+  ) -> Weights:
+    topology = connectivity.topology
+    x, e = self.body(connectivity, features)
+    d = x.shape[-1]
+    read = self.make("read", layers.invariant_readout_params(d))
+    u = layers.invariant_readout(read, x, connectivity, features)
+    score = self.make(
+      "score", layers.edge_readout_params(d, topology.edge_width)
+    )
+    edges = layers.edge_readout(
+      score, e, x, layers.dual_of(x, features.sizes), u, connectivity
+    )
+    graph = features.graph._replace(edges=edges)
+    return jax.tree.map(
+      jnp.add,
+      masks.log_magnitudes(topology.spec, weights, activation),
+      convert.to_weights(topology, graph),
     )
 
 

@@ -14,6 +14,9 @@ STEP = 0.01
 PROBES = 128
 """Default number of probes of an operator with classes."""
 
+WRITES = ("free", "mask")
+"""What an operator writes, see `metanetworks.operator`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -89,8 +92,11 @@ def unused(
     **{field.name: field.default for field in dataclasses.fields(Options)},
     **{"prototypes": 0, "classes": 0},
     **{"probes": PROBES, "class_combinations": False, "basis": 0},
+    **{"step": STEP, "writes": "free", "sparsity": 0.0},
     **model,
   }
+  with_mask = ((m["writes"] == "mask", 'with writes="mask"'),)
+  without_mask = ((m["writes"] != "mask", f'with writes="{m["writes"]}"'),)
   without_labels = (
     (m["prototypes"] == 0, "with prototypes=0"),
     (m["classes"] == 0, "with classes=0"),
@@ -112,6 +118,10 @@ def unused(
       ("backward", Options.backward, without_backward),
       ("symmetry", Options.symmetry, without_messages),
       ("edge_block", Options.edge_block, without_messages),
+      ("step", STEP, with_mask),
+      ("sparsity", 0.0, without_mask),
+      ("prototypes", 0, with_mask),
+      ("classes", 0, with_mask),
       ("probes", PROBES, without_answers),
       ("basis", 0, without_answers[:1]),
       ("class_combinations", False, without_labels),

@@ -10,11 +10,12 @@ import pytest
 
 from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import metanetworks
-from scalegmn_jax.symmetry import actions, gauge
+from scalegmn_jax.symmetry import actions, gauge, kernels
 from scalegmn_jax.targets import cnn, mlp
 from tests.gmn.parameters import random_params
 
 SMALL = {"width": 8, "depth": 2}
+MASK = {"writes": "mask", "sparsity": 0.5}
 
 
 TARGETS = {
@@ -206,6 +207,57 @@ def test_a_basis_is_written_equivariantly(x64, activation):
     for update in jax.tree.leaves(updates):
       assert np.abs(update).max() > 1e-3
     assert max(worst.values()) <= 1e-10, worst
+
+
+@pytest.mark.parametrize(
+  ("name", "activation"), [("mlp", ACTIVATIONS[-1]), ("cnn flatten", "relu")]
+)
+def test_masks_are_equivariant(x64, name, activation):
+  """Also those of networks with dead neurons, whose scores are equal."""
+  target = TARGETS[name](activation=activation)
+  operator = metanetworks.operator(
+    target, writes="mask", sparsity=0.6, width=4, depth=1
+  )
+  for worst, updates in operator_errors(name, target, operator, 2.0):
+    assert max(worst.values()) <= 1e-10, worst
+    for layer in updates:
+      assert jnp.abs(layer["kernel"]).max() > 1e-3
+      assert not layer["bias"].any()
+
+
+def test_a_mask_begins_with_the_smallest_weights_and_learns_others():
+  """The same entries that pruning by magnitude removes, until φ moves."""
+  target = TARGETS["mlp"]()
+  weights = target.init(jax.random.key(1))
+  entries = kernels.count(target.spec, weights)
+  operator = metanetworks.operator(
+    target, writes="mask", sparsity=0.6, width=4, depth=0
+  )
+  params = jax.jit(operator.init)(jax.random.key(0))
+  apply = jax.jit(operator.apply)
+  edited = apply(params, weights)
+  squares = kernels.balanced_powers(target.spec, weights)
+  ones = jax.tree.map(jnp.ones_like, weights)
+  mask = kernels.keep_highest(target.spec, squares, ones, round(0.6 * entries))
+  expected = jax.tree.map(jnp.multiply, weights, mask)
+  jax.tree.map(np.testing.assert_array_equal, edited, expected)
+
+  @jax.jit
+  @jax.value_and_grad
+  def loss(params):
+    """What is removed from the first layer."""
+    kernel = operator.apply(params, weights)[0]["kernel"]
+    return ((kernel - weights[0]["kernel"]) ** 2).sum()
+
+  first, _ = loss(params)
+  for _ in range(20):
+    gradient = loss(params)[1]["score"]
+    score = jax.tree.map(lambda p, g: p - 0.5 * g, params["score"], gradient)
+    params = params | {"score": score}
+  after = apply(params, weights)
+  assert loss(params)[0] < 0.5 * first
+  removed = sum(int((layer["kernel"] == 0).sum()) for layer in after)
+  assert removed == round(0.6 * entries)
 
 
 def with_gates_of_one(params):
@@ -519,6 +571,13 @@ def test_bad_arguments(arguments, message):
     ({"backward": "inverse", "symmetry": "permutation"}, "permutation"),
     ({"backward": lambda e, s, r: e, "activation": "tanh"}, "scaling"),
     ({"probes": 7}, "^probes is 7, which has no effect with prototypes=0"),
+    ({"sparsity": 0.5}, 'sparsity .* no effect with writes="free"'),
+    (MASK | {"step": 0.1}, 'step .* no effect with writes="mask"'),
+    (MASK | {"prototypes": 1}, 'prototypes .* no effect with writes="mask"'),
+    (MASK | {"classes": 3}, 'classes .* no effect with writes="mask"'),
+    (MASK | {"sparsity": 1}, "sparsity is 1 .* expected above 0, below 1"),
+    ({"writes": "mask"}, "sparsity is 0.0 .* expected above 0, below 1"),
+    ({"writes": "all"}, "writes is 'all', expected free or mask"),
     ({"probes": 7, "classes": 2}, "prototypes=0"),
     ({"probes": 7, "prototypes": 1}, "classes=0"),
     ({"class_combinations": True, "classes": 2}, "prototypes=0"),
