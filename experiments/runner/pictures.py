@@ -62,9 +62,12 @@ COLORS = {
   "magnitude": GREEN,
   "magnitude_l1_gauge": GREEN,
   "magnitude_as_stored": GREEN,
+  "magnitude_of_unit_norm": GREEN,
   "iterative_magnitude": SKY,
   "l1": ORANGE,
+  "obd": ORANGE,
   "snip": PURPLE,
+  "synflow": BROWN,
   "predictor": VERMILION,
 }
 """{method: its color in every picture}."""

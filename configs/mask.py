@@ -1,0 +1,59 @@
+"""Pruning without fine-tuning: which weights go, by what an operator reads.
+
+  python -m experiments.run --config=configs/mask.py
+
+A metanetwork learns to score the kernel entries of a network so that it keeps
+its own outputs without the lowest ones; there are no labels. The table has the
+divergence of test networks from their own outputs on test images, beside scores
+without and with data.
+
+Variants, after a colon, separated by commas:
+  (none)  CNNs on 8x8 digits from scikit-learn, no download.
+  mlp     MLPs on them.
+  tiny    the same path in seconds, for tests.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(variants: str = ""):
+  config = common.start("mask")
+  common.data(config)
+  common.cnn_target(config)
+  common.split_zoo(config)
+  config.zoo.fractions = (0.7, 0.1, 0.2)
+  config.eval.val_networks = 48
+  config.eval.test_networks = 112
+  common.full_model(config)
+  config.model.width = 24
+  config.model.depth = 2
+  common.train(config)
+  config.train.learning_rate = 1e-3
+  config.train.clip = 1.0
+  config.train.steps = 2500
+  config.train.batch_images = 128
+  config.train.eval_every = 250
+
+  config.mask = ConfigDict()
+  config.mask.sparsities = (0.5, 0.6, 0.7, 0.8, 0.9)
+  config.mask.synflow_rounds = 50
+  config.mask.obd_images = 256
+  config.mask.snip_images = 256
+  return common.compose(config, VARIANTS, variants, __file__)
+
+
+def _tiny(config):
+  common.tiny_sections(config)
+  config.train.steps = 10
+  config.train.batch_images = 16
+  config.eval.val_networks = 2
+  config.eval.test_networks = 3
+  config.mask.sparsities = (0.5,)
+  config.mask.synflow_rounds = 2
+  config.mask.obd_images = 8
+  config.mask.snip_images = 8
+
+
+VARIANTS = {"mlp": common.mlp_target, "tiny": _tiny}

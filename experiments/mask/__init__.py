@@ -1,0 +1,1 @@
+"""Masks of weights that an operator writes, without labels."""
