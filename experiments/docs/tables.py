@@ -591,6 +591,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "suite_finetuning": functools.partial(experiment_table, "suite-cpu", 2),
   "prune": functools.partial(experiment_table, "prune"),
   "prune_network": functools.partial(experiment_table, "prune", 1),
+  "mask": functools.partial(experiment_table, "mask"),
+  "mask_mlp": functools.partial(experiment_table, "mask-mlp"),
   "ablation": functools.partial(experiment_table, "ablation"),
   "merge": functools.partial(merge, _barrier, ("each", "score")),
   "merge_soup": functools.partial(merge, _soup, ("best", "best")),
