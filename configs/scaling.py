@@ -32,8 +32,8 @@ def _tiny(config):
   common.tiny_amortized(config)
   config.target.channels = (4, 4)
   config.zoo.train_fraction = (1.0,)
-  config.scaling.networks = (4, 12)
-  config.scaling.steps = (16,)
+  config.scaling.networks = (12,)  # programs are compiled for each number
+  config.scaling.steps = (8, 16)
 
 
 VARIANTS = {"tiny": _tiny}
