@@ -5,7 +5,8 @@
 A metanetwork learns to score the kernel entries of a network so that it keeps
 its own outputs without the lowest ones; there are no labels. The table has the
 divergence of test networks from their own outputs on test images, beside scores
-without and with data.
+without and with data. The folder of the run has an operator for each share, for
+example seed_0/sparsity_0.5.
 
 Variants, after a colon, separated by commas:
   (none)  CNNs on 8x8 digits from scikit-learn, no download.

@@ -397,7 +397,14 @@ def _load(
   """Loads a metanetwork of either kind."""
   kind = trained.kind
   if not path.exists():
-    raise InputError(f"{path}: no trained {kind} here; train one first")
+    folder = path.parent
+    inside = [
+      str(file.parent.relative_to(folder))
+      for depth in ("*", "*/*")
+      for file in sorted(folder.glob(f"{depth}/{path.name}"))
+    ]
+    hint = f"there are {', '.join(inside)}" if inside else "train one first"
+    raise InputError(f"{path}: no trained {kind} here; {hint}")
   expected = f"a trained {kind}"
   with io.input_errors(path, expected):
     header, arrays = _read(path)

@@ -96,6 +96,16 @@ def test_each_kind_refuses_files_of_the_other(tmp_path):
     saved.load_functional(tmp_path)
 
 
+def test_a_folder_of_several_names_them(tmp_path):
+  for name in ("seed_0/a", "seed_0/b"):
+    (tmp_path / name).mkdir(parents=True)
+    save(tmp_path / name)
+  with pytest.raises(InputError, match="here; there are seed_0/a, seed_0/b$"):
+    saved.load_functional(tmp_path)
+  with pytest.raises(InputError, match="here; train one first$"):
+    saved.load_functional(tmp_path / "none")
+
+
 @pytest.mark.parametrize("cut", (0, 100, 2000))
 def test_damaged_functional(cut, tmp_path):
   path = save(tmp_path)[2]
