@@ -1,6 +1,6 @@
 """What removes weights: operators, and scores without and with data."""
 
-import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -80,10 +80,7 @@ def arguments(config: ConfigDict, sparsity: float) -> dict[str, Any]:
 
 def make_scorer(config: ConfigDict, target: TargetNetwork) -> masks.Scorer:
   """What is trained; its φ fits the operator of any sparsity."""
-  options = {f.name for f in dataclasses.fields(Options)}
-  return metanetworks.scorer(
-    target, **{k: v for k, v in config.model.items() if k in options}
-  )
+  return metanetworks.scorer(target, Options(**config.model))
 
 
 def job_name(seed: int) -> str:
@@ -236,9 +233,8 @@ def measure_methods(
 
   @jax.jit
   def evaluate(networks: Networks, x, y):
-    labelled = networks._replace(teacher=None)
     divergence, *_ = evaluate_networks(target.apply, networks, x, y)
-    return divergence, evaluate_networks(target.apply, labelled, x, y)[1]
+    return divergence, accuracies(target, networks, x, y)
 
   def pruned(method: pruning.PruneMethod, sparsity: float) -> np.ndarray:
     edited = method.edit(networks, {})
@@ -280,11 +276,16 @@ def measure_methods(
   return results
 
 
+def accuracies(
+  target: TargetNetwork, networks: Networks, x: jax.Array, y: jax.Array
+) -> jax.Array:
+  """[networks] share of correct labels, whatever the teachers say."""
+  labelled = networks._replace(teacher=None)
+  return evaluate_networks(target.apply, labelled, x, y)[1]
+
+
 def original(data: MaskData) -> np.ndarray:
   """[networks] test accuracy of the test networks as they are."""
   *_, test = data.images.device_splits()
-  networks = data.zoo.test._replace(teacher=None)
-  evaluate = jax.jit(
-    lambda n, x, y: evaluate_networks(data.target.apply, n, x, y)[1]
-  )
-  return np.asarray(evaluate(networks, *test))
+  evaluate = jax.jit(functools.partial(accuracies, data.target))
+  return np.asarray(evaluate(data.zoo.test, *test))

@@ -50,7 +50,7 @@ def preview(config: ConfigDict) -> list[build.Work]:
       config,
       target,
       methods.make_operator(config, target, sparsities[0]),
-      trainings=(len(select.seeds(config)) * config.train.restarts),
+      trainings=len(select.seeds(config)) * config.train.restarts,
       steps=config.train.steps,
     ),
   ]

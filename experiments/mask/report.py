@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from experiments.mask.methods import OPERATOR, Measured
 from experiments.runner import pictures as look
 from experiments.runner.experiment import Outcome, Table
+from experiments.runner.report import percent
 
 LABELS = {
   "original": "original",
@@ -38,11 +39,7 @@ def label(row: Mapping[str, Any]) -> str:
   text = LABELS[row["method"]]
   if row.get("images"):
     text += f", {row['images']} images"
-  return f"{text}, {_percent(row['sparsity'])}" if "sparsity" in row else text
-
-
-def _percent(share: float) -> str:
-  return f"{100 * share:g} %"
+  return f"{text}, {percent(row['sparsity'])}" if "sparsity" in row else text
 
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -53,7 +50,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 def divergences(results: Results, sparsities: Sequence[float]) -> Table:
   """Mean divergence from own outputs of each method at each sparsity."""
-  columns = {f"{s:g}": (_percent(s), "{:.4f}") for s in sparsities}
+  columns = {f"{s:g}": (percent(s), "{:.4f}") for s in sparsities}
   rows = [
     {
       "method": name,
@@ -74,7 +71,7 @@ def accuracies(
 ) -> Table:
   """Mean accuracy of each method at each sparsity."""
   columns = {"0": ("0 %", "{:.3f}")}
-  columns |= {f"{s:g}": (_percent(s), "{:.3f}") for s in sparsities}
+  columns |= {f"{s:g}": (percent(s), "{:.3f}") for s in sparsities}
   rows: list[dict[str, Any]] = [
     {"method": "original", "images": 0, "0": float(original.mean())}
   ]
@@ -137,7 +134,7 @@ def conclusions(results: Results, sparsities: Sequence[float]) -> list[str]:
       theirs = others[best].divergence[i]
       mean, low, high = interval(own[i] - theirs)
       lines.append(
-        f"{_percent(s)} removed: KL {own[i].mean():.4f} after the operator, "
+        f"{percent(s)} removed: KL {own[i].mean():.4f} after the operator, "
         f"{theirs.mean():.4f} after {LABELS[best]}, the best score {kind} "
         f"data; difference {mean:.4f} (95 % interval {low:.4f} to {high:.4f})"
       )

@@ -11,6 +11,7 @@ from experiments.prune.data import PruneData, PruneSubject
 from experiments.prune.training import SINGLE
 from experiments.runner import pictures as look
 from experiments.runner.experiment import Table
+from experiments.runner.report import percent
 
 LABELS = {
   "original": "original",
@@ -61,10 +62,6 @@ def _name(row: Mapping[str, Any]) -> str:
   return text
 
 
-def _percent(share: float) -> str:
-  return f"{100 * share:g} %"
-
-
 def table(
   subject: PruneSubject,
   original: np.ndarray,
@@ -81,12 +78,12 @@ def table(
   """
   # The original networks have a cell at 0 %, even if that is no sparsity.
   columns = {
-    f"accuracy_{s:g}": (_percent(s), "{:.3f}") for s in (0.0, *sparsities)
+    f"accuracy_{s:g}": (percent(s), "{:.3f}") for s in (0.0, *sparsities)
   }
   short = tuple(columns)
   if original.size > 1:
     columns |= {
-      f"std_{s:g}": (f"std {_percent(s)}", "{:.3f}") for s in sparsities
+      f"std_{s:g}": (f"std {percent(s)}", "{:.3f}") for s in sparsities
     }
   columns["seconds"] = ("s per network", "{:.2g}")
   columns["data_passes"] = ("passes", "{:.3g}")
@@ -121,7 +118,7 @@ def published() -> Table:
     "arXiv:2510.08300): one small CNN on CIFAR-10-GS, another network and "
     "budget than above",
     {
-      key: (_percent(s), "{:.3f}")
+      key: (percent(s), "{:.3f}")
       for key, s in zip(keys, PUBLISHED_SPARSITIES, strict=True)
     },
     [
@@ -158,7 +155,7 @@ def ranking(
     ranked = sorted(means, key=lambda name: -means[name])
     values = ", ".join(f"{name} {means[name]:.3f}" for name in ranked)
     lines.append(
-      f"{subject.title}, {_percent(sparsities[last])} pruned, "
+      f"{subject.title}, {percent(sparsities[last])} pruned, "
       f"{_budget_title(epochs)}: {values}"
     )
   return lines
@@ -170,7 +167,7 @@ def seed_spread(results: Results, sparsities: Sequence[float]) -> list[str]:
     f"{label(key._asdict())}: standard deviation over "
     f"{result.accuracy.shape[1]} seeds of φ "
     + ", ".join(
-      f"{accuracy.mean(1).std(ddof=1):.3f} at {_percent(share)}"
+      f"{accuracy.mean(1).std(ddof=1):.3f} at {percent(share)}"
       for share, accuracy in zip(sparsities, result.accuracy, strict=True)
     )
     for key, result in results.items()

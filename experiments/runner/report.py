@@ -47,6 +47,11 @@ DIGEST = "sha256"
 and earlier ones did not write it."""
 
 
+def percent(share: float) -> str:
+  """A share as text: 0.5 is "50 %"."""
+  return f"{100 * share:g} %"
+
+
 def digest(results: Results) -> str:
   """SHA-256 of the values of `results.json`, without the digest."""
   # As JSON: tuples are lists there.

@@ -69,11 +69,10 @@ def mask_highest(
   fixed = jax.lax.stop_gradient(scores)
   ones = jax.tree.map(jnp.ones_like, fixed)
   hard = kernels.keep_highest(spec, jax.tree.map(jnp.exp, fixed), ones, count)
-  entries = sum(s.size for s, flag in zip(leaves, flags, strict=True) if flag)
   soft = iter(
     _sigmoids(
       [s for s, flag in zip(leaves, flags, strict=True) if flag],
-      entries - count,
+      kernels.count(spec, scores) - count,
     )
   )
 
@@ -87,7 +86,9 @@ def mask_highest(
   return jax.tree.unflatten(structure, [with_gradient(*mask) for mask in masks])
 
 
-def _sigmoids(scores: list[jax.Array], total) -> list[jax.Array]:
+def _sigmoids(
+  scores: list[jax.Array], total: jax.Array | int
+) -> list[jax.Array]:
   """Sigmoids of scores minus the threshold at which their sum is `total`; 0
   where a score is -∞."""
   finite = [~jnp.isneginf(s) for s in scores]

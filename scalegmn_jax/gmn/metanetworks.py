@@ -201,7 +201,7 @@ def operator(
   later = {"dtype": Options.dtype, "basis": 0, "writes": "free", "sparsity": 0}
   model = {k: v for k, v in model.items() if k not in later or v != later[k]}
   if writes == "mask":
-    scores = _scorer(target, options)
+    scores = scorer(target, options)
 
     @full_precision
     def remove(params, weights, activation: jax.Array | int = 0):
@@ -252,17 +252,7 @@ def operator(
   return Operator(init, apply, target, model)
 
 
-def scorer(
-  target: TargetNetwork,
-  *,
-  width: int = Options.width,
-  depth: int = Options.depth,
-  bidirectional: bool = Options.bidirectional,
-  symmetry: str = Options.symmetry,
-  backward: str | Backward = Options.backward,
-  edge_block: int | None = Options.edge_block,
-  dtype: str = Options.dtype,
-) -> masks.Scorer:
+def scorer(target: TargetNetwork, options: Options) -> masks.Scorer:
   """A ScaleGMN that scores kernel entries: θ -> a pytree like θ, invariant.
 
   The score is the logarithm of the magnitude in the gauge of least squares plus
@@ -270,22 +260,12 @@ def scorer(
 
   Args:
     target: the architecture.
-    width, depth, bidirectional, symmetry, backward, edge_block, dtype: see
-      `options.Options`.
+    options: of the message passing.
 
   Raises:
-    InputError: an argument is out of its range, or has no effect in this
-      combination.
+    InputError: an option has no effect in this combination.
   """
-  options = Options(
-    width=width, depth=depth, bidirectional=bidirectional, symmetry=symmetry,
-    backward=backward, edge_block=edge_block, dtype=dtype,
-  )  # fmt: skip
   refuse_unused(vars(options), acting_groups(target.spec))
-  return _scorer(target, options)
-
-
-def _scorer(target: TargetNetwork, options: Options) -> masks.Scorer:
   connectivity, read = _graph_of(target, options)
   module: Any = modules.Scores(options.dtype, _body(options, writes=True))
 

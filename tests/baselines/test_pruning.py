@@ -117,6 +117,13 @@ def test_magnitudes_are_those_of_the_gauge_of_least_norm(power):
   assert np.ptp(ratio) > 0.1
 
 
+def scaled(weights, i, factor):
+  """The weights with entry `i` of the second kernel multiplied."""
+  first, second, last = weights
+  kernel = jnp.asarray(second["kernel"]).at[i].multiply(factor)
+  return first, {**second, "kernel": kernel}, last
+
+
 def test_snip_is_the_loss_of_shrinking_a_weight_to_first_order():
   networks, (x, y) = problem()
   one = network(networks)
@@ -125,11 +132,7 @@ def test_snip_is_the_loss_of_shrinking_a_weight_to_first_order():
 
   @jax.jit
   def loss(factor):
-    first, second, last = one.weights
-    kernel = jnp.asarray(second["kernel"]).at[i].multiply(factor)
-    shrunk = Networks(
-      (first, {**second, "kernel": kernel}, last), one.activation
-    )
+    shrunk = Networks(scaled(one.weights, i, factor), one.activation)
     # Only the first 32 images are used.
     return objective.evaluate_network(TARGET.apply, shrunk, x[:32], y[:32])[0]
 
@@ -145,13 +148,9 @@ def test_obd_is_the_divergence_of_shrinking_a_weight_to_second_order():
 
   @jax.jit
   def divergence(factor):
-    first, second, last = one.weights
-    kernel = jnp.asarray(second["kernel"]).at[i].multiply(factor)
-    shrunk = (first, {**second, "kernel": kernel}, last)
+    shrunk = Network(scaled(one.weights, i, factor), 0, teacher=one.weights)
     # Only the first 16 images are used.
-    return objective.evaluate_network(
-      TARGET.apply, Network(shrunk, 0, teacher=one.weights), x[:16], y[:16]
-    )[0]
+    return objective.evaluate_network(TARGET.apply, shrunk, x[:16], y[:16])[0]
 
   step = 1e-3
   curvature = float(divergence(1 + step) + divergence(1 - step)) / 2 / step**2
