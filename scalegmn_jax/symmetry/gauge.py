@@ -196,8 +196,11 @@ def balancing_factors(
   other powers, a few steps of Newton's method. A neuron with one empty side
   does not contribute to the infimum: its factors are 0, which sets the other
   side to zero and leaves the function unchanged (nothing reads the neuron, or
-  it is σ(0) = 0). Where neurons have several multipliers, they are 1 in this
-  case: 0 can be a singularity of a normalization.
+  it is σ(0) = 0). So are the factors of a neuron with in · out below 1e-31 in
+  float32 (`tiny / eps` of the type): weight decay leaves such neurons, and what
+  passes through two of them would underflow. Where neurons have several
+  multipliers, they are 1 in both cases: 0 can be a singularity of a
+  normalization.
 
   Args:
     spec: the symmetry; only positive multipliers have factors.
@@ -270,9 +273,11 @@ def _least(
   norms: Mapping[Any, jax.Array],
 ) -> tuple[jax.Array, dict[Any, jax.Array]]:
   """The least Σ_p q**p norms[p]: where it is attained, and q**p there."""
+  limits = jnp.finfo(jnp.result_type(*norms.values()))
+  smallest = float(limits.tiny / limits.eps) ** 0.5
   if {*norms} == {1, -1}:
     incoming, outgoing = norms[1], norms[-1]
-    live = (incoming > 0) & (outgoing > 0)
+    live = jnp.sqrt(incoming) * jnp.sqrt(outgoing) > smallest
     # Two roots: the quotient of the sides can overflow.
     q = jnp.sqrt(jnp.where(live, outgoing, 1)) / jnp.sqrt(
       jnp.where(live, incoming, 1)
@@ -310,6 +315,7 @@ def _least(
       strict=True,
     )
     log_q = log_q - (values[0] - values[1]) / (slopes[0] - slopes[1])
+  live &= values[0] > math.log(smallest)
   return live, {p: jnp.exp(power * log_q) for p, power in powers.items()}
 
 

@@ -9,6 +9,7 @@ import pytest
 import scipy.optimize
 
 from scalegmn_jax.base import Axes, Axis, InputError, Space, SymmetrySpec
+from scalegmn_jax.gmn.metanetworks import operator
 from scalegmn_jax.symmetry import actions, gauge
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.cnn import cnn
@@ -84,6 +85,35 @@ def test_removing_a_neuron_removes_neurons_that_depend_on_it(x64):
     ]
     weights[3]["bias"] = jnp.ones(1)
     assert balanced_l1(tuple(weights)) == 1
+
+
+def test_neurons_that_weight_decay_left_are_removed():
+  """Weights near the smallest of float32, as some zoo networks have them."""
+  target = mlp((2, 3, 3, 2))
+  keys = jax.random.split(jax.random.key(0), 3)
+  shapes = ((2, 3), (3, 3), (3, 2))
+  kernels = [
+    jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)
+  ]
+  kernels[0] = kernels[0].at[:, 0].mul(1e-3)
+  kernels[1] = kernels[1].at[0].mul(1e-35).at[:, 1].mul(1e-33)
+  kernels[1] = kernels[1].at[0, 1].set(1e-35)
+  kernels[2] = kernels[2].at[1].mul(1e-35)
+  weights = tuple(
+    {"bias": jnp.zeros(k.shape[1]), "kernel": k} for k in kernels
+  )
+  balanced = jax.jit(lambda w: gauge.balance(target.spec, w))(weights)
+  for name, dead in (("hidden_1", 0), ("hidden_2", 1)):
+    for side in sides(target.spec, balanced, name):
+      np.testing.assert_array_equal(side, np.arange(3) != dead)
+  x = jax.random.normal(keys[0], (4, 2))
+  np.testing.assert_allclose(
+    target.apply(balanced, x), target.apply(weights, x), 1e-5
+  )
+  metanetwork = operator(target, width=2, depth=2, bidirectional=False)
+  params = metanetwork.init(keys[1])
+  for leaf in jax.tree.leaves(jax.jit(metanetwork.apply)(params, balanced)):
+    assert np.isfinite(leaf).all()
 
 
 def minimum(weights):
