@@ -384,6 +384,34 @@ def finetune() -> ConfigDict:
   return config
 
 
+def compression(config: ConfigDict) -> None:
+  """CNNs, and an operator with which they keep their own outputs."""
+  data(config)
+  cnn_target(config)
+  split_zoo(config)
+  config.zoo.fractions = (0.7, 0.1, 0.2)
+  config.eval.val_networks = 48
+  config.eval.test_networks = 112
+  full_model(config)
+  config.model.width = 24
+  config.model.depth = 2
+  train(config)
+  config.train.learning_rate = 1e-3
+  config.train.clip = 1.0
+  config.train.steps = 2500
+  config.train.batch_images = 128
+  config.train.eval_every = 250
+
+
+def tiny_compression(config: ConfigDict) -> None:
+  """The sizes of a tiny run of `compression`."""
+  tiny_sections(config)
+  config.train.steps = 10
+  config.train.batch_images = 16
+  config.eval.val_networks = 2
+  config.eval.test_networks = 3
+
+
 def shared_labels(config: ConfigDict) -> None:
   """Training on networks that all have the same labels."""
   # They get the same images: more steps on fewer networks.

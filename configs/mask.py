@@ -21,22 +21,7 @@ from configs import common
 
 def get_config(variants: str = ""):
   config = common.start("mask")
-  common.data(config)
-  common.cnn_target(config)
-  common.split_zoo(config)
-  config.zoo.fractions = (0.7, 0.1, 0.2)
-  config.eval.val_networks = 48
-  config.eval.test_networks = 112
-  common.full_model(config)
-  config.model.width = 24
-  config.model.depth = 2
-  common.train(config)
-  config.train.learning_rate = 1e-3
-  config.train.clip = 1.0
-  config.train.steps = 2500
-  config.train.batch_images = 128
-  config.train.eval_every = 250
-
+  common.compression(config)
   config.mask = ConfigDict()
   config.mask.sparsities = (0.5, 0.6, 0.7, 0.8, 0.9)
   config.mask.synflow_rounds = 50
@@ -46,11 +31,7 @@ def get_config(variants: str = ""):
 
 
 def _tiny(config):
-  common.tiny_sections(config)
-  config.train.steps = 10
-  config.train.batch_images = 16
-  config.eval.val_networks = 2
-  config.eval.test_networks = 3
+  common.tiny_compression(config)
   config.mask.sparsities = (0.5,)
   config.mask.synflow_rounds = 2
   config.mask.obd_images = 8

@@ -271,7 +271,12 @@ def write_arrays(
     path: the file; its folder exists.
     arrays: of numbers or strings.
     values: JSON values.
+
+  Raises:
+    ValueError: the name of an array is one of the file's own.
   """
+  if taken := arrays.keys() & {_DIGEST, _VALUES}:
+    raise ValueError(f"{path}: {min(taken)} is no name of an array")
   arrays = {name: np.asarray(array) for name, array in arrays.items()}
   if values is not None:
     arrays[_VALUES] = np.array(json.dumps(values))

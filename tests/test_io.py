@@ -177,6 +177,9 @@ def test_arrays_and_values_are_read_back(tmp_path):
   np.savez(file, allow_pickle=False, **arrays)
   with pytest.raises(InputError, match="a.npz: cannot be read"):
     io.read_arrays(file.read_bytes(), file)  # no digest
+  for name in ("values", "digest"):
+    with pytest.raises(ValueError, match=f"{name} is no name of an array"):
+      io.write_arrays(file, {name: np.ones(2)})
 
 
 def test_an_earlier_damaged_file_gives_way(tmp_path, caplog):

@@ -1,15 +1,18 @@
 """Which weights of a network can go: learned scores, and others."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.build import work
 from experiments.build.schema import Key, real, several, where, whole
-from experiments.mask import methods, report
+from experiments.compression import measure, report
+from experiments.mask import methods
 from experiments.runner import pictures, select
 from experiments.runner.experiment import Outcome, Plan
+from experiments.runner.report import percent
 from scalegmn_jax.base import Params
 from scalegmn_jax.partial import NOTHING, Partial
 
@@ -34,7 +37,37 @@ def check(config: ConfigDict) -> None:
   )
 
 
-label = report.label
+LABELS = {
+  "original": "original",
+  methods.OPERATOR: "operator",
+  "magnitude": "magnitude",
+  "magnitude_l1_gauge": "magnitude (L1 gauge)",
+  "magnitude_of_unit_norm": "magnitude (unit norm)",
+  "magnitude_as_stored": "magnitude (as stored)",
+  "synflow": "SynFlow",
+  "obd": "OBD",
+  "snip": "SNIP",
+}
+WORDS = report.Words(
+  LABELS.__getitem__,
+  "at each share of removed kernel entries",
+  "removed kernel entries",
+)
+
+
+def label(row: Mapping[str, Any]) -> str:
+  """The text in the first column of a row."""
+  level = percent(row["sparsity"]) if "sparsity" in row else ""
+  return report.label(WORDS, row, level)
+
+
+def levels(config: ConfigDict) -> list[report.Level]:
+  """Columns of the table."""
+  return [
+    report.Level(f"{s:g}", percent(s), f"{percent(s)} removed", 100 * s,
+                 {"sparsity": s})
+    for s in config.mask.sparsities
+  ]  # fmt: skip
 
 
 def preview(config: ConfigDict) -> list[build.Work]:
@@ -58,8 +91,7 @@ def preview(config: ConfigDict) -> list[build.Work]:
 
 def plan(config: ConfigDict) -> Plan:
   """Scores that a metanetwork learns, and others, on the test networks."""
-  data = methods.load(config)
-  sparsities = config.mask.sparsities
+  data = measure.load(config)
 
   def evaluate(
     params: Mapping[str, Params], partial: Partial = NOTHING
@@ -68,9 +100,10 @@ def plan(config: ConfigDict) -> Plan:
     networks = data.zoo.networks
     counts = {"test": networks["test"], "training": networks["train"]}
     return report.outcome(
+      WORDS,
       results,
-      methods.original(data),
-      sparsities,
+      measure.original(data),
+      levels(config),
       pictures.heading(counts, select.seeds(config)),
       networks,
     )

@@ -173,14 +173,28 @@ def featurize(
   weights: Weights,
   activation: jax.Array | int = 0,
   backward: Backward = carrier,
+  compressed: Weights | None = None,
 ) -> GraphFeatures:
-  """Features of one network, under the groups of its activation."""
+  """Features of one network, under the groups of its activation.
+
+  Args:
+    connectivity: of the graph.
+    weights: of the network, θ → gθ.
+    activation: index of its activation.
+    backward: see `Backward`.
+    compressed: the network with other kernels, θ̂ → gθ̂. What a kernel has lost,
+      W - Ŵ → q_i (W - Ŵ) / q_j, is then a second set of edge features.
+  """
   topology = connectivity.topology
   groups, group = _groups(topology, activation)
   # A neuron without weights does not determine its q. With size 0 all of its
   # features are 0, and its weights stay as they are.
   sizes = vertex_sizes(topology, weights, isolated=0.0)[:, None]
   graph = convert.to_graph(topology, weights)
+  if compressed is not None:
+    lost = jax.tree.map(jnp.subtract, weights, compressed)
+    edges: Any = [graph.edges, convert.to_graph(topology, lost).edges]
+    graph = graph._replace(edges=jnp.concatenate(edges, axis=-1))
   return graph_features(connectivity, graph, sizes, groups, group, backward)
 
 

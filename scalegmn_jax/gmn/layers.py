@@ -308,15 +308,47 @@ def tie(
   return x * mlp(params["gate"], u), u
 
 
-def equivariant_readout_params(
-  d: int, vertex_width: int, edge_width: int
-) -> Params:
-  """Parameters of `equivariant_readout`."""
+def vertex_readout_params(d: int, vertex_width: int) -> Params:
+  """Parameters of `vertex_readout`."""
   d_in = d + vertex_width
   return {
     "hidden": linear_params(d_in, vertex_width),
     "fixed": linear_params(d_in, vertex_width, bias=True),
-    "edge": linear_params(d, edge_width),
+  }
+
+
+def vertex_readout(
+  params: Params,
+  x: jax.Array,
+  connectivity: Connectivity,
+  features: GraphFeatures,
+) -> jax.Array:
+  """Updates of the vertex features b of a graph: Γ [x, b].
+
+  Args:
+    params: see `vertex_readout_params`.
+    x: [V, d] → q x.
+    connectivity: of the graph.
+    features: of the network.
+
+  Returns:
+    [V, b] → q b.
+  """
+  graph: Any = features.graph
+  return on_range(
+    connectivity.hidden,
+    lambda z: linear(params["hidden"], z),
+    lambda z: linear(params["fixed"], z),
+    jnp.concatenate([x, graph.nodes], axis=-1),
+  )
+
+
+def equivariant_readout_params(
+  d: int, vertex_width: int, edge_width: int
+) -> Params:
+  """Parameters of `equivariant_readout`."""
+  return vertex_readout_params(d, vertex_width) | {
+    "edge": linear_params(d, edge_width)
   }
 
 
@@ -339,13 +371,7 @@ def equivariant_readout(
   Returns:
     (nodes [V, b] → q b, edges [E, k] → q_i e / q_j).
   """
-  graph: Any = features.graph
-  nodes = on_range(
-    connectivity.hidden,
-    lambda z: linear(params["hidden"], z),
-    lambda z: linear(params["fixed"], z),
-    jnp.concatenate([x, graph.nodes], axis=-1),
-  )
+  nodes = vertex_readout(params, x, connectivity, features)
   edges = connectivity.all_edges.map(
     lambda _, e, __: linear(params["edge"], e), None, e, None
   )

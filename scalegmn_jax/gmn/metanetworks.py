@@ -1,13 +1,14 @@
 """Operators and functionals: pairs of pure functions."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from scalegmn_jax.base import (
   Functional,
+  InitFn,
   InputError,
   Operator,
   SymmetrySpec,
@@ -39,13 +40,12 @@ from scalegmn_jax.graph.connectivity import (
   default_edge_block,
 )
 from scalegmn_jax.graph.topology import topology_of
-from scalegmn_jax.symmetry import kernels
+from scalegmn_jax.symmetry import gauge, kernels, rounding
 
-FeaturizeFn = Callable[
-  [Weights, jax.Array | int], tuple[Weights, GraphFeatures]
-]
-"""(weights, activation) -> (weights to compute with, features) of one network.
-It refuses what is no network of the target, see `inputs`."""
+FeaturizeFn = Callable[..., tuple[Weights, GraphFeatures]]
+"""(weights, activation, compressed) -> (weights to compute with, features) of
+one network, see `features.featurize`; `compressed` can be left out. It refuses
+what is no network of the target, see `inputs`."""
 
 
 def acting_groups(spec: SymmetrySpec) -> set[str]:
@@ -71,9 +71,13 @@ def _graph_of(
   )
   connectivity = NetworkConnectivity(topology, edge_block)
 
-  def read(weights, activation):
+  def read(weights, activation, compressed=None):
     weights = checked(weights, activation)
-    return weights, featurize(connectivity, weights, activation, backward)
+    if compressed is not None:
+      compressed = checked(compressed, activation)
+    return weights, featurize(
+      connectivity, weights, activation, backward, compressed
+    )
 
   return connectivity, read
 
@@ -114,6 +118,8 @@ def operator(
   basis: int = 0,
   writes: str = "free",
   sparsity: float = 0.0,
+  bits: int = 0,
+  per_channel: bool = False,
 ) -> Operator:
   """A ScaleGMN that edits networks: θ' = θ + Δ(θ), equivariant.
 
@@ -143,11 +149,17 @@ def operator(
       is read from the answers of the network to the probes, see `probes`; so
       what is written depends on what the network computes. Requires
       `prototypes`. φ contains the weights of the target once more for each.
-    writes: "free" for any update, or "mask" for one that only removes kernel
+    writes: "free" for any update. "mask" for one that only removes kernel
       entries: those with the lowest scores, see `scorer`, whose φ it has. φ at
-      first removes the smallest.
+      first removes the smallest. "quantized" for kernels that are rounded in
+      the balanced gauge, see `rounding.round_kernels`, and biases that make up
+      for it, see `corrector`, whose φ it has; all networks of an orbit of
+      positive scaling then have the same result.
     sparsity: share of the kernel entries that a mask removes; more if more have
       no effect. φ fits every sparsity.
+    bits: of a kernel entry after quantization, 2 to 8. φ fits every number.
+    per_channel: quantization has a step for each neuron that receives, in place
+      of one for each kernel. φ fits both.
 
   Raises:
     InputError: an argument is out of its range, or has no effect in this
@@ -185,6 +197,8 @@ def operator(
     raise InputError(
       f'sparsity is {sparsity} with writes="mask", expected above 0, below 1'
     )
+  if writes == "quantized":
+    rounding.check_bits(bits)
   writing = {
     "step": step,
     "prototypes": prototypes,
@@ -194,11 +208,14 @@ def operator(
     "basis": basis,
     "writes": writes,
     "sparsity": sparsity,
+    "bits": bits,
+    "per_channel": per_channel,
   }
   model = vars(options) | writing
   refuse_unused(model, acting_groups(target.spec))
   # Files and folders of earlier versions have none of these keys.
-  later = {"dtype": Options.dtype, "basis": 0, "writes": "free", "sparsity": 0}
+  later = {"dtype": Options.dtype, "basis": 0, "writes": "free"}
+  later |= {"sparsity": 0, "bits": 0, "per_channel": False}
   model = {k: v for k, v in model.items() if k not in later or v != later[k]}
   if writes == "mask":
     scores = scorer(target, options)
@@ -213,6 +230,18 @@ def operator(
       )
 
     return Operator(scores.init, remove, target, model)
+  if writes == "quantized":
+    biases = corrector(target, options, step=step)
+
+    @full_precision
+    def quantize(params, weights, activation: jax.Array | int = 0):
+      balanced = gauge.balance(target.spec, weights, activation)
+      rounded = rounding.round_kernels(
+        target.spec, balanced, bits, per_channel=per_channel
+      )
+      return biases.apply(params, balanced, rounded, activation)
+
+    return Operator(biases.init, quantize, target, model)
   connectivity, read = _graph_of(target, options, classes)
   if prototypes and classes:
     check_outputs(connectivity.topology)
@@ -282,6 +311,63 @@ def scorer(target: TargetNetwork, options: Options) -> masks.Scorer:
     )
 
   return masks.Scorer(init, apply)
+
+
+class Corrector(NamedTuple):
+  """A metanetwork that corrects the biases of compressed networks.
+
+  Attributes:
+    init: key -> φ.
+    apply: (φ, θ, θ̂, activation) -> θ̂ with other biases, where θ̂ is θ with
+      compressed kernels, rounded or pruned. Equivariant:
+      apply(φ, gθ, gθ̂) = g·apply(φ, θ, θ̂).
+  """
+
+  init: InitFn
+  apply: Callable[..., Weights]
+
+
+def corrector(
+  target: TargetNetwork, options: Options, *, step: float = STEP
+) -> Corrector:
+  """A ScaleGMN that makes up for compressed kernels by biases.
+
+  It reads the network and what its kernels have lost, W - Ŵ, as features of the
+  edges. The mean of Σ_j (W_ji - Ŵ_ji) x_j over inputs, which a bias can replace
+  exactly, is linear in them (bias correction: Nagel et al. 2019,
+  arXiv:1906.04721).
+
+  Args:
+    target: the architecture.
+    options: of the message passing.
+    step: initial size of the update.
+
+  Raises:
+    InputError: an option has no effect in this combination, or no weight is a
+      bias.
+  """
+  refuse_unused(vars(options), acting_groups(target.spec))
+  connectivity, read = _graph_of(target, options)
+  if not connectivity.topology.biases:
+    raise InputError("the target has no biases that could be corrected")
+  body = _body(options, writes=False)
+  module: Any = modules.Biases(options.dtype, body, step)
+
+  @one_program
+  def init(key):
+    ones = _ones(connectivity.topology.shapes)
+    _, features = read(ones, 0, ones)
+    return module.init(key, connectivity, features)["params"]
+
+  @full_precision
+  def apply(params, weights, compressed, activation: jax.Array | int = 0):
+    _, features = read(weights, activation, compressed)
+    updates = module.apply({"params": params}, connectivity, features)
+    return jax.tree.map(
+      lambda w, u: (w + u).astype(jnp.result_type(w)), compressed, updates
+    )
+
+  return Corrector(init, apply)
 
 
 def functional(

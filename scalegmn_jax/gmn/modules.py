@@ -16,6 +16,7 @@ from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.graph import convert
 from scalegmn_jax.graph.connectivity import NetworkConnectivity
 from scalegmn_jax.graph.interface import Connectivity
+from scalegmn_jax.graph.topology import Topology
 from scalegmn_jax.symmetry import spec as specs
 
 AnyMetaNetwork = TypeVar("AnyMetaNetwork", bound=MetaNetwork)
@@ -108,8 +109,9 @@ class Body(Module):
     x_i whatever the gauge, the fan-in and the depth.
     """
     d, reverse = self.width, connectivity.reverse()
-    types, edge_types, b_in, k_in = connectivity.features
+    types, edge_types, *_ = connectivity.features
     graph: Any = features.graph
+    b_in, k_in = graph.nodes.shape[-1], graph.edges.shape[-1]
 
     # Codes multiply where a group acts and add where none does.
     vertex_code = self.make("vertex_code", layers.Normal((types, d), std=1.0))
@@ -176,7 +178,40 @@ class Body(Module):
     )
 
 
-class Operator(Module):
+class Writer(Module):
+  """A head that writes updates of the weights of a network.
+
+  Attributes:
+    body: message passing.
+    step: initial α.
+  """
+
+  body: Body
+  step: float
+
+  def updates(
+    self,
+    topology: Topology,
+    features: GraphFeatures,
+    nodes: jax.Array,
+    edges: jax.Array,
+  ) -> Weights:
+    """α ⊙ the read-outs of vertices and edges, with a learned α per weight;
+    0 for running statistics."""
+    graph = features.graph._replace(nodes=nodes, edges=edges)
+    updates, structure = jax.tree.flatten(convert.to_weights(topology, graph))
+    alpha = self.param("step", lambda _: jnp.full(len(updates), self.step))
+    leaves = specs.leaves(topology.spec, topology.shapes)
+    return jax.tree.unflatten(
+      structure,
+      [
+        jnp.zeros_like(u) if axes.statistic else a * u
+        for a, u, (_, _, axes) in zip(alpha, updates, leaves, strict=True)
+      ],
+    )
+
+
+class Operator(Writer):
   """The equivariant head: a network -> updates of its weights, Δ → gΔ.
 
   Messages give Δ = α ⊙ Γ [x, b] for biases b and α ⊙ Γ e for kernels, with a
@@ -191,8 +226,6 @@ class Operator(Module):
       (weights, gates), see `prototypes.writer.Prototypes`; None to update only.
   """
 
-  body: Body
-  step: float
   prototypes: Callable[..., tuple[Weights, Any]] | None
 
   @nn.compact
@@ -213,17 +246,7 @@ class Operator(Module):
     nodes, edges = layers.equivariant_readout(
       head, x, e, connectivity, features
     )
-    graph = features.graph._replace(nodes=nodes, edges=edges)
-    updates, structure = jax.tree.flatten(convert.to_weights(topology, graph))
-    alpha = self.param("step", lambda _: jnp.full(len(updates), self.step))
-    leaves = specs.leaves(topology.spec, topology.shapes)
-    updates = jax.tree.unflatten(
-      structure,
-      [
-        jnp.zeros_like(u) if axes.statistic else a * u
-        for a, u, (_, _, axes) in zip(alpha, updates, leaves, strict=True)
-      ],
-    )
+    updates = self.updates(topology, features, nodes, edges)
     if self.prototypes is None:
       return updates
     written, gates = self.prototypes(
@@ -273,6 +296,30 @@ class Scores(Module):
       masks.log_magnitudes(topology.spec, weights, activation),
       convert.to_weights(topology, graph),
     )
+
+
+class Biases(Writer):
+  """The head that updates biases only: a network -> Δ, 0 for other weights.
+
+  Messages give Δ = α ⊙ Γ [x, b] → qΔ, with a learned α per weight that starts
+  at `step`.
+
+  Attributes:
+    body: message passing.
+    step: initial α.
+  """
+
+  @nn.compact
+  def __call__(
+    self, connectivity: NetworkConnectivity, features: GraphFeatures
+  ) -> Weights:
+    topology = connectivity.topology
+    x, _ = self.body(connectivity, features)
+    head = layers.vertex_readout_params(x.shape[-1], topology.vertex_width)
+    head = {name: self.make(name, params) for name, params in head.items()}
+    nodes = layers.vertex_readout(head, x, connectivity, features)
+    edges = jnp.zeros((topology.edges, topology.edge_width), nodes.dtype)
+    return self.updates(topology, features, nodes, edges)
 
 
 class Functional(Module):

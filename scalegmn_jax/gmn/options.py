@@ -14,7 +14,7 @@ STEP = 0.01
 PROBES = 128
 """Default number of probes of an operator with classes."""
 
-WRITES = ("free", "mask")
+WRITES = ("free", "mask", "quantized")
 """What an operator writes, see `metanetworks.operator`."""
 
 
@@ -93,10 +93,14 @@ def unused(
     **{"prototypes": 0, "classes": 0},
     **{"probes": PROBES, "class_combinations": False, "basis": 0},
     **{"step": STEP, "writes": "free", "sparsity": 0.0},
+    **{"bits": 0, "per_channel": False},
     **model,
   }
-  with_mask = ((m["writes"] == "mask", 'with writes="mask"'),)
-  without_mask = ((m["writes"] != "mask", f'with writes="{m["writes"]}"'),)
+  writes = f'with writes="{m["writes"]}"'
+  with_mask = ((m["writes"] == "mask", writes),)
+  without_mask = ((m["writes"] != "mask", writes),)
+  unless_free = ((m["writes"] != "free", writes),)
+  unless_quantized = ((m["writes"] != "quantized", writes),)
   without_labels = (
     (m["prototypes"] == 0, "with prototypes=0"),
     (m["classes"] == 0, "with classes=0"),
@@ -120,8 +124,10 @@ def unused(
       ("edge_block", Options.edge_block, without_messages),
       ("step", STEP, with_mask),
       ("sparsity", 0.0, without_mask),
-      ("prototypes", 0, with_mask),
-      ("classes", 0, with_mask),
+      ("bits", 0, unless_quantized),
+      ("per_channel", False, unless_quantized),
+      ("prototypes", 0, unless_free),
+      ("classes", 0, unless_free),
       ("probes", PROBES, without_answers),
       ("basis", 0, without_answers[:1]),
       ("class_combinations", False, without_labels),

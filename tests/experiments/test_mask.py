@@ -7,7 +7,8 @@ import pytest
 
 from configs import mask as configs
 from experiments import build
-from experiments.mask import methods, plan, report
+from experiments.compression import measure, report
+from experiments.mask import methods, plan
 from experiments.runner import experiment
 from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.data.images import Images
@@ -35,7 +36,7 @@ def data(size=3):
   zoo = build.ZooSplit(
     networks, np.arange(size), networks, networks, {"test": size}, ""
   )
-  return methods.MaskData(Images(x, y, x, y, x, y, 2), target, zoo)
+  return measure.CompressionData(Images(x, y, x, y, x, y, 2), target, zoo)
 
 
 def test_every_method_removes_as_many_entries(monkeypatch):
@@ -44,7 +45,7 @@ def test_every_method_removes_as_many_entries(monkeypatch):
   config.mask.sparsities = (0.5,)
   config.model.depth, config.model.width = 0, 4
   found = data()
-  left, evaluate = [], methods.evaluate_networks
+  left, evaluate = [], measure.evaluate_networks
   entries = kernels.count(found.target.spec, found.zoo.test.take(0).weights)
 
   def spy(apply, networks, x, y):
@@ -54,11 +55,11 @@ def test_every_method_removes_as_many_entries(monkeypatch):
       jax.debug.callback(left.append, kept)
     return values
 
-  monkeypatch.setattr(methods, "evaluate_networks", spy)
+  monkeypatch.setattr(measure, "evaluate_networks", spy)
   operator = methods.make_operator(config, found.target, 0.5)
-  params = {methods.job_name(0): operator.init(jax.random.key(0))}
+  params = {measure.job_name(0): operator.init(jax.random.key(0))}
   results = methods.measure_methods(config, found, params, NOTHING)
-  assert list(results) == [n for n in report.LABELS if n != "original"]
+  assert list(results) == [n for n in plan.LABELS if n != "original"]
   assert left == [3 * (entries - entries // 2)] * len(results)
   for one in results.values():
     assert one.divergence.shape == one.accuracy.shape == (1, 3)
@@ -89,7 +90,7 @@ def test_training_begins_at_pruning_by_magnitude():
 
   (relative, metrics), gradient = step(params)
   divergence = metrics["divergence"]
-  expected = divergence / (divergence + methods.SMALL)
+  expected = divergence / (divergence + measure.SMALL)
   np.testing.assert_allclose(relative, expected, 1e-5)
   moved = jax.tree.leaves(gradient["score"]["ends"]["out"])
   assert all(abs(g).max() > 0 for g in moved)
@@ -97,19 +98,22 @@ def test_training_begins_at_pruning_by_magnitude():
 
 
 def test_tables_and_lines():
-  def measured(values, images=0):  # [sparsities, networks]
+  def compressed(values, images=0):  # [sparsities, networks]
     values = np.asarray(values)
-    return methods.Measured(values, 1 - values, images)
+    return measure.Measured(values, 1 - values, images)
 
   results = {
-    "operator": measured([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]),
-    "magnitude": measured([[0.1, 0.35, 0.45], [0.5, 0.7, 0.9]]),
-    "synflow": measured([[0.6, 0.6, 0.6], [0.9, 0.9, 0.9]]),
-    "obd": measured([[0.1, 0.1, 0.1], [0.9, 0.9, 0.9]], 8),
+    "operator": compressed([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]),
+    "magnitude": compressed([[0.1, 0.35, 0.45], [0.5, 0.7, 0.9]]),
+    "synflow": compressed([[0.6, 0.6, 0.6], [0.9, 0.9, 0.9]]),
+    "obd": compressed([[0.1, 0.1, 0.1], [0.9, 0.9, 0.9]], 8),
   }
+  config = configs.get_config("tiny")
+  config.mask.sparsities = (0.5, 0.9)
   outcome = report.outcome(
-    results, np.array([0.9, 1.0, 0.8]), (0.5, 0.9), "heading", {"test": 3}
-  )
+    plan.WORDS, results, np.array([0.9, 1.0, 0.8]), plan.levels(config),
+    "heading", {"test": 3},
+  )  # fmt: skip
   divergences, differences, accuracies = outcome.tables
   assert [plan.label(row) for row in divergences.rows] == [
     "operator", "magnitude", "SynFlow", "OBD, 8 images",
@@ -129,6 +133,6 @@ def test_tables_and_lines():
   assert (
     "KL 0.2000 after the operator, 0.3000 after magnitude" in (outcome.lines[0])
   )
-  assert "after OBD, the best score with data" in outcome.lines[2]
+  assert "after OBD, the best of those with data" in outcome.lines[2]
   (panel,) = outcome.pictures["divergence.png"].axes
   np.testing.assert_allclose(panel.lines[0].get_ydata(), (0.2, 0.5))

@@ -16,6 +16,7 @@ from tests.gmn.parameters import random_params
 
 SMALL = {"width": 8, "depth": 2}
 MASK = {"writes": "mask", "sparsity": 0.5}
+QUANTIZED = {"writes": "quantized", "bits": 3}
 
 
 TARGETS = {
@@ -577,7 +578,13 @@ def test_bad_arguments(arguments, message):
     (MASK | {"classes": 3}, 'classes .* no effect with writes="mask"'),
     (MASK | {"sparsity": 1}, "sparsity is 1 .* expected above 0, below 1"),
     ({"writes": "mask"}, "sparsity is 0.0 .* expected above 0, below 1"),
-    ({"writes": "all"}, "writes is 'all', expected free or mask"),
+    ({"writes": "all"}, "'all', expected free or mask or quantized"),
+    (QUANTIZED | {"sparsity": 0.5}, "sparsity .* no effect with writes="),
+    (QUANTIZED | {"prototypes": 1}, "prototypes .* no effect with writes="),
+    (QUANTIZED | {"bits": 1}, "bits is 1, expected 2 to 8"),
+    ({"writes": "quantized"}, "bits is 0, expected 2 to 8"),
+    ({"bits": 3}, 'bits .* no effect with writes="free"'),
+    (MASK | {"per_channel": True}, 'per_channel .* effect with writes="mask"'),
     ({"probes": 7, "classes": 2}, "prototypes=0"),
     ({"probes": 7, "prototypes": 1}, "classes=0"),
     ({"class_combinations": True, "classes": 2}, "prototypes=0"),

@@ -92,16 +92,12 @@ def test_neurons_that_weight_decay_left_are_removed():
   target = mlp((2, 3, 3, 2))
   keys = jax.random.split(jax.random.key(0), 3)
   shapes = ((2, 3), (3, 3), (3, 2))
-  kernels = [
-    jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)
-  ]
+  kernels = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
   kernels[0] = kernels[0].at[:, 0].mul(1e-3)
   kernels[1] = kernels[1].at[0].mul(1e-35).at[:, 1].mul(1e-33)
   kernels[1] = kernels[1].at[0, 1].set(1e-35)
   kernels[2] = kernels[2].at[1].mul(1e-35)
-  weights = tuple(
-    {"bias": jnp.zeros(k.shape[1]), "kernel": k} for k in kernels
-  )
+  weights = tuple({"bias": jnp.zeros(k.shape[1]), "kernel": k} for k in kernels)
   balanced = jax.jit(lambda w: gauge.balance(target.spec, w))(weights)
   for name, dead in (("hidden_1", 0), ("hidden_2", 1)):
     for side in sides(target.spec, balanced, name):

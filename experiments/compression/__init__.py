@@ -1,0 +1,1 @@
+"""Compressed networks beside their own outputs, for masks and rounding."""

@@ -1,0 +1,1 @@
+"""Networks with few values per kernel, and biases that make up for it."""

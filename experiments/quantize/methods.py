@@ -1,0 +1,219 @@
+"""What quantizes: operators, rounding, and training with data."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.compression import measure
+from experiments.compression.measure import CompressionData, Divergences
+from experiments.runner import progress
+from experiments.runner.experiment import TrainingJob
+from experiments.runner.select import seeds
+from scalegmn_jax import batched
+from scalegmn_jax.base import (
+  Network,
+  Networks,
+  Operator,
+  Params,
+  TargetNetwork,
+  Weights,
+)
+from scalegmn_jax.baselines import distillation
+from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.gmn.options import Options
+from scalegmn_jax.partial import Partial
+from scalegmn_jax.saved import save_operator
+from scalegmn_jax.symmetry import gauge, rounding
+
+OPERATOR = "operator"
+"""The name of the method that is trained."""
+
+
+class Grid(NamedTuple):
+  """How kernels are rounded.
+
+  Attributes:
+    bits: of a kernel entry.
+    per_channel: a step for each neuron that receives.
+  """
+
+  bits: int
+  per_channel: bool
+
+  @property
+  def name(self) -> str:
+    """A name for columns and folders."""
+    return f"bits_{self.bits}" + "_per_channel" * self.per_channel
+
+  def round(self, target: TargetNetwork, weights: Weights) -> Weights:
+    """Rounds one network, see `rounding.round_kernels`."""
+    return rounding.round_kernels(
+      target.spec, weights, self.bits, per_channel=self.per_channel
+    )
+
+
+def grids(config: ConfigDict) -> list[Grid]:
+  """All grids of a run: with a step per kernel, then with one per channel."""
+  return [Grid(b, c) for c in (False, True) for b in config.quantize.bits]
+
+
+def arguments(config: ConfigDict, grid: Grid) -> dict[str, Any]:
+  """The arguments of the operator of a grid."""
+  return config.model.to_dict() | {"writes": "quantized"} | grid._asdict()
+
+
+def make_operator(
+  config: ConfigDict, target: TargetNetwork, grid: Grid
+) -> Operator:
+  """The operator of a grid; φ fits that of any other."""
+  return metanetworks.operator(target, **arguments(config, grid))
+
+
+def balanced(target: TargetNetwork, network: Network) -> Network:
+  """The network in the gauge in which it is rounded."""
+  weights = gauge.balance(target.spec, network.weights, network.activation)
+  return network._replace(weights=weights)
+
+
+def make_divergences(config: ConfigDict, target: TargetNetwork) -> Divergences:
+  """Corrected biases beside plain rounding; the level is the position of the
+  grid."""
+  corrector = metanetworks.corrector(target, Options(**config.model))
+  choices = grids(config)
+
+  def divergences(params, network: Network, level, x):
+    network = balanced(target, network)
+    weights, activation = network.weights, network.activation
+    branches = [functools.partial(g.round, target) for g in choices]
+    rounded = jax.lax.switch(level, branches, weights)
+    corrected = corrector.apply(params, weights, rounded, activation)
+    divergence = functools.partial(measure.divergence_of, target, network, x=x)
+    return divergence(corrected), divergence(rounded)
+
+  return divergences
+
+
+def make_jobs(
+  config: ConfigDict, data: CompressionData
+) -> dict[str, TrainingJob]:
+  """A training per seed, for all grids."""
+  target, choices = data.target, grids(config)
+
+  def save(folder, params, about):
+    for grid in choices:
+      place = folder / grid.name
+      place.mkdir(exist_ok=True)
+      save_operator(place, target, arguments(config, grid), params, about=about)
+
+  return measure.make_jobs(
+    config, data, make_divergences(config, target), range(len(choices)),
+    make_operator(config, target, choices[0]), save,
+  )  # fmt: skip
+
+
+class Distillation(NamedTuple):
+  """A way of training with unlabelled images.
+
+  Attributes:
+    steps: of Adam.
+    biases_only: kernels are rounded and stay.
+  """
+
+  steps: int
+  biases_only: bool
+
+  @property
+  def name(self) -> str:
+    """The name of the method."""
+    return ("biases_" if self.biases_only else "distillation_") + str(
+      self.steps
+    )
+
+
+def distillations(config: ConfigDict) -> list[Distillation]:
+  """The rivals that read images."""
+  return [
+    Distillation(steps, biases)
+    for biases in (True, False)
+    for steps in config.quantize.distillation_steps
+  ]
+
+
+def measure_methods(
+  config: ConfigDict,
+  data: CompressionData,
+  params: Mapping[str, Params],
+  partial: Partial,
+) -> dict[str, measure.Measured]:
+  """{method: what is left of the test networks}, the operator first."""
+  target, networks = data.target, data.zoo.test
+  train, val, _ = data.images.device_splits()
+  measured, choices = measure.make_measure(data, partial), grids(config)
+  key = jax.random.key(config.seed)
+
+  def edited(grid: Grid) -> list[measure.Compress]:
+    edit = batched.edit_networks(make_operator(config, target, grid))
+    found = [params[measure.job_name(seed)] for seed in seeds(config)]
+    return [lambda p=p: edit(p, networks).weights for p in found]
+
+  def rounded(grid: Grid, *, stored: bool) -> measure.Compress:
+    def one(network):
+      if not stored:
+        network = balanced(target, network)
+      return grid.round(target, network.weights)
+
+    compress = jax.jit(functools.partial(jax.lax.map, one))
+    return lambda: compress(networks)
+
+  def distilled(method: Distillation, grid: Grid) -> measure.Compress:
+    """At the learning rate that is best on the validation networks."""
+    run = distillation.distill(
+      target,
+      steps=method.steps,
+      batch_size=config.train.batch_images,
+      biases_only=method.biases_only,
+    )
+
+    def one(network, rate):
+      network = balanced(target, network)
+      compress = functools.partial(grid.round, target)
+      return run(network, compress, rate, key, train[0])
+
+    @jax.jit
+    def compress(networks: Networks, rate):
+      return jax.lax.map(lambda network: one(network, rate), networks)
+
+    @jax.jit
+    def validate(rate):
+      def divergence(network):
+        weights = one(network, rate)
+        return measure.divergence_of(target, network, weights, val[0])
+
+      return jax.lax.map(divergence, data.zoo.val).mean()
+
+    def best():
+      rates = config.quantize.learning_rates
+      found = [float(validate(jnp.float32(rate))) for rate in rates]
+      number = int(np.nanargmin(found))
+      progress.console.print(
+        f"{method.name}, {grid.name}: learning rate {rates[number]:g} of "
+        f"{', '.join(f'{rate:g}' for rate in rates)}"
+      )
+      return compress(networks, jnp.float32(rates[number]))
+
+    return best
+
+  results = {OPERATOR: measured(OPERATOR, 0, [edited(g) for g in choices])}
+  for name, stored in (("nearest", False), ("nearest_as_stored", True)):
+    levels = [[rounded(grid, stored=stored)] for grid in choices]
+    results[name] = measured(name, 0, levels)
+  for method in distillations(config):
+    read = min(method.steps * config.train.batch_images, len(train[0]))
+    levels = [[distilled(method, grid)] for grid in choices]
+    results[method.name] = measured(method.name, read, levels)
+  return results
