@@ -26,7 +26,7 @@ def get_config(variants: str = ""):
   config.quantize = ConfigDict()
   config.quantize.bits = (3, 4)
   config.quantize.distillation_steps = (1, 5, 20)
-  config.quantize.learning_rates = (1e-3, 3e-3, 1e-2)
+  config.quantize.learning_rates = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
   return common.compose(config, VARIANTS, variants, __file__)
 
 

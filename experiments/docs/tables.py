@@ -593,6 +593,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "prune_network": functools.partial(experiment_table, "prune", 1),
   "mask": functools.partial(experiment_table, "mask"),
   "mask_mlp": functools.partial(experiment_table, "mask-mlp"),
+  "quantize": functools.partial(experiment_table, "quantize"),
+  "quantize_mlp": functools.partial(experiment_table, "quantize-mlp"),
   "ablation": functools.partial(experiment_table, "ablation"),
   "merge": functools.partial(merge, _barrier, ("each", "score")),
   "merge_soup": functools.partial(merge, _soup, ("best", "best")),
