@@ -25,6 +25,7 @@ def get_config(variants: str = ""):
   common.compression(config)
   config.quantize = ConfigDict()
   config.quantize.bits = (3, 4)
+  config.quantize.steps_per = ("kernel", "channel")
   config.quantize.distillation_steps = (1, 5, 20)
   config.quantize.learning_rates = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
   return common.compose(config, VARIANTS, variants, __file__)
@@ -33,6 +34,7 @@ def get_config(variants: str = ""):
 def _tiny(config):
   common.tiny_compression(config)
   config.quantize.bits = (3,)
+  config.quantize.steps_per = ("kernel",)
   config.quantize.distillation_steps = (1,)
   config.quantize.learning_rates = (1e-3, 1e-2)
 

@@ -34,6 +34,10 @@ OPERATOR = "operator"
 """The name of the method that is trained."""
 
 
+STEPS_PER = ("kernel", "channel")
+"""What can have a step of its own."""
+
+
 class Grid(NamedTuple):
   """How kernels are rounded.
 
@@ -58,8 +62,9 @@ class Grid(NamedTuple):
 
 
 def grids(config: ConfigDict) -> list[Grid]:
-  """All grids of a run: with a step per kernel, then with one per channel."""
-  return [Grid(b, c) for c in (False, True) for b in config.quantize.bits]
+  """All grids of a run."""
+  c = config.quantize
+  return [Grid(b, per == "channel") for per in c.steps_per for b in c.bits]
 
 
 def arguments(config: ConfigDict, grid: Grid) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.build import keys, work
-from experiments.build.schema import Key, several, whole
+from experiments.build.schema import Key, several, some_of, whole
 from experiments.compression import measure, report
 from experiments.quantize import methods
 from experiments.runner import pictures, select
@@ -17,6 +17,9 @@ from scalegmn_jax.partial import NOTHING, Partial
 
 KEYS: dict[str, Key] = {
   "quantize.bits": Key(several(whole(2, 8)), "bits of a kernel entry"),
+  "quantize.steps_per": Key(
+    some_of(methods.STEPS_PER), "what has a step of rounding of its own"
+  ),
   "quantize.distillation_steps": Key(
     several(whole(1, 10**6)), "steps of the methods that are trained"
   ),

@@ -29,6 +29,7 @@ def small():
   config = configs.get_config("tiny")
   config.model.depth, config.model.width = 1, 4
   config.train.batch_networks = 3
+  config.quantize.steps_per = methods.STEPS_PER
   target = mlp((2, 8, 6, 2))
   rng = np.random.default_rng(0)
   x = rng.normal(size=(40, 2)).astype(np.float32)
