@@ -2,13 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from scalegmn_jax.base import Axis, InputError, SymmetrySpec, Weights
+from scalegmn_jax.symmetry import canonical
 from scalegmn_jax.symmetry.kernels import are_kernels
 from scalegmn_jax.symmetry.spec import leaves
 
-_CLIPS = 25
-"""Number of steps that are compared, from 0.4 to 1 of the largest."""
+_CLIPS = np.linspace(0.4, 1, 25)
+"""The steps that are compared, as shares of the largest."""
 
 
 def check_bits(bits: int) -> None:
@@ -60,7 +62,8 @@ def round_kernels(
 def _rounded(weight: jax.Array, most: int, along: tuple[int, ...]) -> jax.Array:
   """A kernel on its grid; entries along these axes have one step."""
   largest = jnp.abs(weight).max(along, keepdims=True) / most
-  largest = jnp.where(largest > 0, largest, 1)
+  # Weights whose step would underflow are rounded to zero.
+  largest = jnp.where(canonical.positive(largest * _CLIPS[0]), largest, 1)
 
   def on_grid(fraction):
     step = fraction * largest
@@ -71,6 +74,6 @@ def _rounded(weight: jax.Array, most: int, along: tuple[int, ...]) -> jax.Array:
     lost = (weight - on_grid(fraction)) / largest
     return (lost**2).sum(along, keepdims=True)
 
-  fractions = jnp.linspace(0.4, 1, _CLIPS, dtype=weight.dtype)
+  fractions = jnp.asarray(_CLIPS, weight.dtype)
   errors = jax.lax.map(error, fractions)
   return on_grid(fractions[jnp.argmin(errors, axis=0)])

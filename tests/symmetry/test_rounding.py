@@ -78,10 +78,14 @@ def test_rounding_commutes_with_permutations_and_signs(x64, name):
   np.testing.assert_allclose(one[0]["kernel"] * 5, other[0]["kernel"], 1e-12)
 
 
-def test_kernels_of_zeros_stay_and_bits_have_a_range():
+def test_kernels_without_a_step_are_zero_and_bits_have_a_range():
   spec, weights = draw("mlp")
   zeros = jax.tree.map(jnp.zeros_like, weights)
   jax.tree.map(np.testing.assert_array_equal, rounded(spec, zeros), zeros)
+  first = jnp.asarray(weights[0]["kernel"], jnp.float32)
+  tiny = (weights[0] | {"kernel": first.at[:, 1].set(4e-38)}, *weights[1:])
+  found = np.asarray(rounded(spec, tiny, per_channel=True)[0]["kernel"])
+  assert np.isfinite(found).all() and not found[:, 1].any() and found.any()
   for bits in (1, 9):
     with pytest.raises(InputError, match=f"bits is {bits}, expected 2 to 8"):
       rounding.round_kernels(spec, weights, bits)
