@@ -27,7 +27,7 @@ def get_config(variants: str = ""):
   config.quantize.bits = (3, 4)
   config.quantize.steps_per = ("kernel", "channel")
   config.quantize.distillation_steps = (1, 5, 20)
-  config.quantize.learning_rates = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+  config.quantize.learning_rates = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
   return common.compose(config, VARIANTS, variants, __file__)
 
 
