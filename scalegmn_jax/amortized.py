@@ -19,7 +19,7 @@ from scalegmn_jax.gmn.prototypes.data_init import init_from_data
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import spec as specs
-from scalegmn_jax.trained import TrainedOperator
+from scalegmn_jax.trained import TrainedOperator, about_likeness
 
 SETTINGS = "training.json"
 """In the workdir: the settings and the data of the training."""
@@ -186,6 +186,7 @@ def train(
       "shape": list(target.input_shape),
       "objective": f"cross-entropy + {l1:g} * {penalty} L1",
       "statistics": weight_range.measure(target, data.networks),
+      **about_likeness(target, operator, state.best_params, data.networks),
       **(about or {}),
     }
     if workdir is not None:

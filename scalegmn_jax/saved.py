@@ -62,7 +62,8 @@ def save_operator(
     params: φ.
     about: what it was trained on, JSON values. `repr` shows the keys `ESSENCE`:
       "images", "shape" and "scaling". Calls compare networks with "statistics",
-      the result of `eval.weight_range.measure`.
+      the result of `eval.weight_range.measure`, and those with `keep_unlike`
+      with "likeness", that of `eval.likeness.measure`.
 
   Raises:
     InputError: what could not be loaded again: the model or `about` is not
@@ -272,7 +273,9 @@ def _check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _check_about(about: Any, shapes: Weights) -> None:
-  """Raises ValueError for statistics that calls could not use."""
+  """Raises ValueError for statistics and likeness that calls could not use."""
+  if "likeness" in about and not -1 <= about["likeness"]["least"] <= 1:
+    raise ValueError("the least likeness is no cosine")
   statistics = about.get("statistics")
   if statistics is None:
     return

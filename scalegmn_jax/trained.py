@@ -15,13 +15,16 @@ from scalegmn_jax.base import (
   Functional,
   InputError,
   Network,
+  Networks,
   Operator,
   Params,
   TargetNetwork,
   Weights,
 )
 from scalegmn_jax.eval import keep_better, weight_range
+from scalegmn_jax.eval import likeness as eval_likeness
 from scalegmn_jax.gmn import inputs, metanetworks
+from scalegmn_jax.gmn.prototypes.label_reader import learned_inputs
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.symmetry import spec as specs
 
@@ -196,6 +199,7 @@ class TrainedOperator(_Trained[Weights]):
     *,
     images: jax.Array | None = None,
     labels: jax.Array | None = None,
+    keep_unlike: bool = False,
   ) -> Weights:
     """Edits one network.
 
@@ -208,18 +212,73 @@ class TrainedOperator(_Trained[Weights]):
       labels: [N], the output that stands for each image. With labels, worse is
         a higher cross-entropy; without, predictions that the network
         contradicts, see `keep_better.consistent_predictions`.
+      keep_unlike: the network is kept as it is if it is unlike those that the
+        operator was trained on, such as a network of other images: if its
+        `likeness` is below that of 95 % of them.
 
     Raises:
-      InputError: no network of the target, other images or labels, or, where
-        values are known, weights or a result that are not finite.
+      InputError: no network of the target, other images or labels, an operator
+        that has no likeness, or, where values are known, weights or a result
+        that are not finite.
     """
-    if images is None:
-      if labels is not None:
-        raise InputError("labels are given without images, expected both")
-      return super().__call__(weights, activation)
-    images = self._check_images(images, labels)
+    if images is None and labels is not None:
+      raise InputError("labels are given without images, expected both")
+    if images is not None:
+      images = self._check_images(images, labels)
+    if keep_unlike and "likeness" not in self.about:
+      raise InputError(
+        "keep_unlike is True, and `about` of the operator does not say how "
+        "alike its training networks are"
+      )
     edited = self._checked(weights, activation)
-    return self._keep(weights, edited, activation, images, labels)
+    if images is not None:
+      edited = self._keep(weights, edited, activation, images, labels)
+    else:
+      self._check_result(edited)
+    if keep_unlike:
+      least = self.about["likeness"]["least"]
+      like = self._likeness(weights, edited, activation) >= least
+      edited = jax.tree.map(
+        lambda old, new: jnp.where(like, new, old), weights, edited
+      )
+    return edited
+
+  def likeness(
+    self, weights: Weights, activation: jax.Array | int = 0
+  ) -> jax.Array:
+    """How alike a network and its edit answer what the operator has learned.
+
+    Invariant. `about["likeness"]["least"]` is exceeded by 95 % of the networks
+    that the operator was trained on, see `eval.likeness`.
+
+    Args:
+      weights: θ.
+      activation: index into `target.activations`.
+
+    Returns:
+      From -1 to 1, [].
+
+    Raises:
+      InputError: see `__call__`, or an operator without learned inputs.
+    """
+    if learned_inputs(self.params) is None:
+      raise InputError("operators without classes have no learned inputs")
+    edited = self._checked(weights, activation)
+    return self._likeness(weights, edited, activation)
+
+  @functools.cached_property
+  def _likeness(self) -> Callable[..., jax.Array]:
+    """(θ, θ', activation) -> see `likeness`."""
+
+    learned = learned_inputs(self.params)
+    assert learned is not None
+
+    @jax.jit
+    def measure(weights, edited, activation):
+      network = Network(inputs.computed(weights), activation)
+      return eval_likeness.likeness(self.target, network, edited, learned)
+
+    return measure
 
   def _check_images(self, images: Any, labels: Any) -> jax.Array:
     """The images in the shape of inputs."""
@@ -264,6 +323,27 @@ class TrainedOperator(_Trained[Weights]):
       return choose(before, after, images, labels).weights
 
     return keep
+
+
+def about_likeness(
+  target: TargetNetwork,
+  operator: Operator,
+  params: Params,
+  networks: Networks,
+) -> dict[str, Any]:
+  """{"likeness": see `eval.likeness.measure`}; {} without learned inputs.
+
+  Args:
+    target: the architecture.
+    operator: what edits them.
+    params: φ.
+    networks: that it was trained on.
+  """
+  learned = learned_inputs(params)
+  if learned is None:
+    return {}
+  measured = eval_likeness.measure(target, operator, params, networks, learned)
+  return {"likeness": measured}
 
 
 class TrainedFunctional(_Trained[jax.Array]):

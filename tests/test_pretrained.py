@@ -107,6 +107,21 @@ def test_classes_stay_at_the_outputs_of_the_network():
   assert (predicted == DIGITS.test_y).mean() > 0.9
 
 
+def test_a_network_of_other_images_is_left_alone():
+  """And one that reads digits is not."""
+  reader = sg.pretrained("cnn_digits")
+  random = reader.target.init(jax.random.key(0))
+  operator = sg.pretrained("cnn_digits_orders")
+  assert accuracy(operator.target, operator(random)) < 0.3
+  kept = operator(random, keep_unlike=True)
+  jax.tree.map(np.testing.assert_array_equal, kept, random)
+  weights = reader(random)
+  edited = operator(weights, keep_unlike=True)
+  assert not np.array_equal(edited[0]["kernel"], weights[0]["kernel"])
+  least = operator.about["likeness"]["least"]
+  assert operator.likeness(random) < least < operator.likeness(weights)
+
+
 def test_no_such_operator():
   with pytest.raises(sg.InputError, match="'resnet', expected .*cnn_digits"):
     sg.pretrained("resnet")

@@ -9,6 +9,7 @@ from scalegmn_jax import base, trained
 from scalegmn_jax.base import InputError
 from scalegmn_jax.eval import weight_range
 from scalegmn_jax.gmn import metanetworks
+from scalegmn_jax.symmetry import actions
 from scalegmn_jax.targets import mlp
 
 TARGET = mlp.mlp((3, 4, 2), ("relu", "tanh"))
@@ -111,3 +112,64 @@ def test_images_and_labels_that_do_not_fit(arguments, message):
   operator = operator_of(change=rescaled, **SMALL)
   with pytest.raises(InputError, match=message):
     operator(WEIGHTS, **arguments)
+
+
+CLASSES = {"prototypes": 1, "classes": 2, "probes": 5}
+ABOUT = {"likeness": {"networks": 2, "least": 0.5}}
+
+
+def doubled(params, weights, activation=0):
+  """An edit that answers as its network, but louder."""
+  return (weights[0], jax.tree.map(lambda w: 2 * w, weights[1]))
+
+
+def test_networks_unlike_those_of_training_are_kept():
+  like, unlike = (
+    operator_of(about=ABOUT, change=change, **SMALL, **CLASSES)
+    for change in (doubled, rescaled)
+  )
+  for activation in (0, 1):
+    np.testing.assert_allclose(like.likeness(WEIGHTS, activation), 1, 1e-5)
+    np.testing.assert_allclose(unlike.likeness(WEIGHTS, activation), -1, 1e-5)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    (like(WEIGHTS, keep_unlike=True), unlike(WEIGHTS, keep_unlike=True)),
+    (like(WEIGHTS), WEIGHTS),
+  )
+  stacked = jax.tree.map(lambda w: w[None], WEIGHTS)
+  kept = jax.vmap(lambda w: unlike(w, keep_unlike=True, images=X))(stacked)
+  jax.tree.map(np.testing.assert_array_equal, kept, stacked)
+  # A network that is not finite is refused, also if it would be kept.
+  with pytest.raises(InputError, match="NaN or infinity"):
+    unlike(jax.tree.map(lambda w: w * jnp.nan, WEIGHTS), keep_unlike=True)
+
+
+def test_likeness_is_invariant_and_measured_over_a_zoo():
+  operator = operator_of(about=ABOUT, **SMALL, **CLASSES)
+  weights = jax.vmap(TARGET.init)(jax.random.split(jax.random.key(3), 30))
+  found = jax.vmap(operator.likeness)(weights)
+  assert jnp.abs(found).max() <= 1 + 1e-6 and found.std() > 1e-4
+  g = actions.sample(jax.random.key(5), TARGET.spec, decades=2)
+  moved = actions.act(g, TARGET.spec, WEIGHTS)
+  np.testing.assert_allclose(
+    operator.likeness(moved), operator.likeness(WEIGHTS), 1e-4
+  )
+  networks = base.Networks(weights, jnp.zeros(30, int))
+  measured = trained.about_likeness(
+    TARGET, operator.metanetwork, operator.params, networks
+  )
+  least = np.quantile(np.asarray(found), 0.05)
+  assert measured["likeness"]["networks"] == 30
+  np.testing.assert_allclose(measured["likeness"]["least"], least, 0.01)
+
+
+def test_operators_without_likeness_say_so():
+  bare = operator_of(**SMALL)
+  networks = base.Networks(jax.tree.map(lambda w: w[None], WEIGHTS), 0)
+  assert not trained.about_likeness(
+    TARGET, bare.metanetwork, bare.params, networks
+  )
+  with pytest.raises(InputError, match="without classes"):
+    bare.likeness(WEIGHTS)
+  with pytest.raises(InputError, match="keep_unlike is True, and `about`"):
+    bare(WEIGHTS, keep_unlike=True)

@@ -20,6 +20,7 @@ from scalegmn_jax.data.images import Images
 from scalegmn_jax.inner.losses import Losses, finetune_losses
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import measure
+from scalegmn_jax.trained import about_likeness
 from scalegmn_jax.training import validation
 from scalegmn_jax.training.objectives import amortized_objective
 from scalegmn_jax.training.step import Objective
@@ -129,6 +130,9 @@ def training_jobs(config: ConfigDict, inputs: Inputs) -> Training:
     about = build.about(
       config, target, zoos.train, build.finetuning_objective(config)
     )
+    # An operator that keeps outputs answers as any network does.
+    if config.loss.get("supervision", "labels") == "labels":
+      about |= about_likeness(target, operator, params, zoos.train)
     save_operator(
       folder, target, writer.arguments(writing), params, about=about
     )

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import Weights
+from scalegmn_jax.base import Params, Weights
 from scalegmn_jax.gmn import layers
 from scalegmn_jax.gmn.modules import Module
 
@@ -69,6 +69,12 @@ def confidence(probs: jax.Array) -> jax.Array:
   largest = probs.max(-1)
   spread = largest.std(-1, keepdims=True) + 1e-3
   return (largest - largest.mean(-1, keepdims=True)) / spread
+
+
+def learned_inputs(params: Params) -> jax.Array | None:
+  """The probes [P, ...] of an operator with φ `params`; None if it has none."""
+  classes = params.get("prototypes", {}).get("classes", {})
+  return classes.get("probes")
 
 
 class ClassReader(Module):
