@@ -235,13 +235,7 @@ class TrainedOperator(_Trained[Weights]):
       edited = self._keep(weights, edited, activation, images, labels)
     else:
       self._check_result(edited)
-    if keep_unlike:
-      least = self.about["likeness"]["least"]
-      like = self._likeness(weights, edited, activation) >= least
-      edited = jax.tree.map(
-        lambda old, new: jnp.where(like, new, old), weights, edited
-      )
-    return edited
+    return self._if_like(weights, edited, activation) if keep_unlike else edited
 
   def likeness(
     self, weights: Weights, activation: jax.Array | int = 0
@@ -279,6 +273,20 @@ class TrainedOperator(_Trained[Weights]):
       return eval_likeness.likeness(self.target, network, edited, learned)
 
     return measure
+
+  @functools.cached_property
+  def _if_like(self) -> Callable[..., Weights]:
+    """(θ, θ', activation) -> θ', or θ if it is unlike the training networks."""
+    least = self.about["likeness"]["least"]
+
+    @jax.jit
+    def choose(weights, edited, activation):
+      like = self._likeness(weights, edited, activation) >= least
+      return jax.tree.map(
+        lambda old, new: jnp.where(like, new, old), weights, edited
+      )
+
+    return choose
 
   def _check_images(self, images: Any, labels: Any) -> jax.Array:
     """The images in the shape of inputs."""
