@@ -1,7 +1,7 @@
 """What quantizes: operators, rounding, and training with data."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +67,15 @@ def grids(config: ConfigDict) -> list[Grid]:
   return [Grid(b, per == "channel") for per in c.steps_per for b in c.bits]
 
 
+def round_to(
+  target: TargetNetwork, choices: Sequence[Grid], number: Any, weights: Weights
+) -> Weights:
+  """Rounds one network to the grid of this number, which can be traced: one
+  program serves all grids."""
+  branches = [functools.partial(grid.round, target) for grid in choices]
+  return jax.lax.switch(number, branches, weights)
+
+
 def arguments(config: ConfigDict, grid: Grid) -> dict[str, Any]:
   """The arguments of the operator of a grid."""
   return config.model.to_dict() | {"writes": "quantized"} | grid._asdict()
@@ -94,8 +103,7 @@ def make_divergences(config: ConfigDict, target: TargetNetwork) -> Divergences:
   def divergences(params, network: Network, level, x):
     network = balanced(target, network)
     weights, activation = network.weights, network.activation
-    branches = [functools.partial(g.round, target) for g in choices]
-    rounded = jax.lax.switch(level, branches, weights)
+    rounded = round_to(target, choices, level, weights)
     corrected = corrector.apply(params, weights, rounded, activation)
     divergence = functools.partial(measure.divergence_of, target, network, x=x)
     return divergence(corrected), divergence(rounded)
@@ -166,17 +174,20 @@ def measure_methods(
     found = [params[measure.job_name(seed)] for seed in seeds(config)]
     return [lambda p=p: edit(p, networks).weights for p in found]
 
-  def rounded(grid: Grid, *, stored: bool) -> measure.Compress:
-    def one(network):
+  def rounded(*, stored: bool) -> list[list[measure.Compress]]:
+    def one(network, number):
       if not stored:
         network = balanced(target, network)
-      return grid.round(target, network.weights)
+      return round_to(target, choices, number, network.weights)
 
-    compress = jax.jit(functools.partial(jax.lax.map, one))
-    return lambda: compress(networks)
+    @jax.jit
+    def compress(networks: Networks, number):
+      return jax.lax.map(lambda network: one(network, number), networks)
 
-  def distilled(method: Distillation, grid: Grid) -> measure.Compress:
-    """At the learning rate that is best on the validation networks."""
+    return [[lambda n=n: compress(networks, n)] for n in range(len(choices))]
+
+  def distilled(method: Distillation) -> list[list[measure.Compress]]:
+    """At the learning rates that are best on the validation networks."""
     run = distillation.distill(
       target,
       steps=method.steps,
@@ -184,41 +195,39 @@ def measure_methods(
       biases_only=method.biases_only,
     )
 
-    def one(network, rate):
+    def one(network, number, rate):
       network = balanced(target, network)
-      compress = functools.partial(grid.round, target)
+      compress = functools.partial(round_to, target, choices, number)
       return run(network, compress, rate, key, train[0])
 
     @jax.jit
-    def compress(networks: Networks, rate):
-      return jax.lax.map(lambda network: one(network, rate), networks)
+    def compress(networks: Networks, number, rate):
+      return jax.lax.map(lambda network: one(network, number, rate), networks)
 
     @jax.jit
-    def validate(rate):
+    def validate(number, rate):
       def divergence(network):
-        weights = one(network, rate)
+        weights = one(network, number, rate)
         return measure.divergence_of(target, network, weights, val[0])
 
       return jax.lax.map(divergence, data.zoo.val).mean()
 
-    def best():
+    def best(number):
       rates = config.quantize.learning_rates
-      found = [float(validate(jnp.float32(rate))) for rate in rates]
-      number = int(np.nanargmin(found))
+      found = [float(validate(number, jnp.float32(rate))) for rate in rates]
+      rate = rates[int(np.nanargmin(found))]
       progress.console.print(
-        f"{method.name}, {grid.name}: learning rate {rates[number]:g} of "
+        f"{method.name}, {choices[number].name}: learning rate {rate:g} of "
         f"{', '.join(f'{rate:g}' for rate in rates)}"
       )
-      return compress(networks, jnp.float32(rates[number]))
+      return compress(networks, number, jnp.float32(rate))
 
-    return best
+    return [[lambda n=n: best(n)] for n in range(len(choices))]
 
   results = {OPERATOR: measured(OPERATOR, 0, [edited(g) for g in choices])}
   for name, stored in (("nearest", False), ("nearest_as_stored", True)):
-    levels = [[rounded(grid, stored=stored)] for grid in choices]
-    results[name] = measured(name, 0, levels)
+    results[name] = measured(name, 0, rounded(stored=stored))
   for method in distillations(config):
     read = min(method.steps * config.train.batch_images, len(train[0]))
-    levels = [[distilled(method, grid)] for grid in choices]
-    results[method.name] = measured(method.name, read, levels)
+    results[method.name] = measured(method.name, read, distilled(method))
   return results
