@@ -232,14 +232,20 @@ def operator(
     return Operator(scores.init, remove, target, model)
   if writes == "quantized":
     biases = corrector(target, options, step=step)
+    shapes = jax.eval_shape(target.init, jax.random.key(0))
+    checked = _checked(target, shapes)
 
     @full_precision
     def quantize(params, weights, activation: jax.Array | int = 0):
-      balanced = gauge.balance(target.spec, weights, activation)
+      wide = checked(weights, activation)
+      balanced = gauge.balance(target.spec, wide, activation)
       rounded = rounding.round_kernels(
         target.spec, balanced, bits, per_channel=per_channel
       )
-      return biases.apply(params, balanced, rounded, activation)
+      corrected = biases.apply(params, balanced, rounded, activation)
+      return jax.tree.map(
+        lambda old, new: new.astype(jnp.result_type(old)), weights, corrected
+      )
 
     return Operator(biases.init, quantize, target, model)
   connectivity, read = _graph_of(target, options, classes)

@@ -77,6 +77,20 @@ def test_a_quantized_network_does_not_depend_on_the_gauge(x64, name):
   )  # fmt: skip
 
 
+def test_other_weights_are_refused_and_types_stay():
+  target = TARGETS["relu"]
+  operator = metanetworks.operator(
+    target, width=2, depth=0, writes="quantized", bits=4, bidirectional=False
+  )
+  params = operator.init(jax.random.key(0))
+  weights = target.init(jax.random.key(1))
+  with pytest.raises(InputError, match="expected"):
+    operator.apply(params, weights[:-1])
+  half = jax.tree.map(lambda w: w.astype(jnp.float16), weights)
+  for leaf in jax.tree.leaves(operator.apply(params, half)):
+    assert leaf.dtype == jnp.float16 and np.isfinite(leaf).all()
+
+
 def test_a_target_without_biases_is_refused():
   target = mlp((2, 3, 2))
   axes = tuple({"kernel": layer["kernel"]} for layer in target.spec.axes)
