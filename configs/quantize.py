@@ -2,9 +2,9 @@
 
   python -m experiments.run --config=configs/quantize.py
 
-Kernels are rounded to 3 or 4 bits in the balanced gauge. A metanetwork reads a
-network and its rounding errors and writes biases with which the network keeps
-its own outputs; there are no labels. The table has the divergence of test
+Kernels are rounded to 3 or 4 bits in the gauge of equal ranges. A metanetwork
+reads a network and its rounding errors and writes biases with which the network
+keeps its own outputs; there are no labels. The table has the divergence of test
 networks from their own outputs on test images, beside rounding alone and
 training for a few steps. The folder of the run has an operator for each grid,
 for example seed_0/bits_3.

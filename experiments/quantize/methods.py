@@ -1,7 +1,7 @@
 """What quantizes: operators, rounding, and training with data."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +33,12 @@ from scalegmn_jax.symmetry import gauge, rounding
 OPERATOR = "operator"
 """The name of the method that is trained."""
 
+GAUGES: dict[str, Callable[..., Weights]] = {
+  "nearest": gauge.equalize,
+  "nearest_balanced": gauge.balance,
+  "nearest_as_stored": lambda spec, weights, activation: weights,
+}
+"""{method that only rounds: (spec, weights, activation) -> weights}."""
 
 STEPS_PER = ("kernel", "channel")
 """What can have a step of its own."""
@@ -88,9 +94,12 @@ def make_operator(
   return metanetworks.operator(target, **arguments(config, grid))
 
 
-def balanced(target: TargetNetwork, network: Network) -> Network:
-  """The network in the gauge in which it is rounded."""
-  weights = gauge.balance(target.spec, network.weights, network.activation)
+def in_gauge(
+  target: TargetNetwork, network: Network, name: str = "nearest"
+) -> Network:
+  """The same function in a gauge, a key of `GAUGES`; by default in the one in
+  which operators round."""
+  weights = GAUGES[name](target.spec, network.weights, network.activation)
   return network._replace(weights=weights)
 
 
@@ -101,7 +110,7 @@ def make_divergences(config: ConfigDict, target: TargetNetwork) -> Divergences:
   choices = grids(config)
 
   def divergences(params, network: Network, level, x):
-    network = balanced(target, network)
+    network = in_gauge(target, network)
     weights, activation = network.weights, network.activation
     rounded = round_to(target, choices, level, weights)
     corrected = corrector.apply(params, weights, rounded, activation)
@@ -174,10 +183,9 @@ def measure_methods(
     found = [params[measure.job_name(seed)] for seed in seeds(config)]
     return [lambda p=p: edit(p, networks).weights for p in found]
 
-  def rounded(*, stored: bool) -> list[list[measure.Compress]]:
+  def rounded(name: str) -> list[list[measure.Compress]]:
     def one(network, number):
-      if not stored:
-        network = balanced(target, network)
+      network = in_gauge(target, network, name)
       return round_to(target, choices, number, network.weights)
 
     @jax.jit
@@ -196,7 +204,7 @@ def measure_methods(
     )
 
     def one(network, number, rate):
-      network = balanced(target, network)
+      network = in_gauge(target, network)
       compress = functools.partial(round_to, target, choices, number)
       return run(network, compress, rate, key, train[0])
 
@@ -225,8 +233,8 @@ def measure_methods(
     return [[lambda n=n: best(n)] for n in range(len(choices))]
 
   results = {OPERATOR: measured(OPERATOR, 0, [edited(g) for g in choices])}
-  for name, stored in (("nearest", False), ("nearest_as_stored", True)):
-    results[name] = measured(name, 0, rounded(stored=stored))
+  for name in GAUGES:
+    results[name] = measured(name, 0, rounded(name))
   for method in distillations(config):
     read = min(method.steps * config.train.batch_images, len(train[0]))
     results[method.name] = measured(method.name, read, distilled(method))

@@ -38,7 +38,8 @@ def check(config: ConfigDict) -> None:
 LABELS = {
   "original": "original",
   methods.OPERATOR: "operator",
-  "nearest": "rounded to nearest",
+  "nearest": "rounded, equal ranges",
+  "nearest_balanced": "rounded, balanced",
   "nearest_as_stored": "rounded as stored",
   "biases": "biases trained",
   "distillation": "distillation",

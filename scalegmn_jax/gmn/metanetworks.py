@@ -152,9 +152,10 @@ def operator(
     writes: "free" for any update. "mask" for one that only removes kernel
       entries: those with the lowest scores, see `scorer`, whose φ it has. φ at
       first removes the smallest. "quantized" for kernels that are rounded in
-      the balanced gauge, see `rounding.round_kernels`, and biases that make up
-      for it, see `corrector`, whose φ it has; all networks of an orbit of
-      positive scaling then have the same result.
+      the gauge of equal ranges, see `gauge.equalize` and
+      `rounding.round_kernels`, and biases that make up for it, see `corrector`,
+      whose φ it has; all networks of an orbit of positive scaling then have the
+      same result.
     sparsity: share of the kernel entries that a mask removes; more if more have
       no effect. φ fits every sparsity.
     bits: of a kernel entry after quantization, 2 to 8. φ fits every number.
@@ -238,11 +239,11 @@ def operator(
     @full_precision
     def quantize(params, weights, activation: jax.Array | int = 0):
       wide = checked(weights, activation)
-      balanced = gauge.balance(target.spec, wide, activation)
+      equal = gauge.equalize(target.spec, wide, activation)
       rounded = rounding.round_kernels(
-        target.spec, balanced, bits, per_channel=per_channel
+        target.spec, equal, bits, per_channel=per_channel
       )
-      corrected = biases.apply(params, balanced, rounded, activation)
+      corrected = biases.apply(params, equal, rounded, activation)
       return jax.tree.map(
         lambda old, new: new.astype(jnp.result_type(old)), weights, corrected
       )

@@ -347,6 +347,42 @@ def balance(
   return _multiplied(spec, weights, factors)
 
 
+def equalize(
+  spec: SymmetrySpec,
+  weights: Weights,
+  activation: jax.Array | int = 0,
+  *,
+  power: int = 8,
+) -> Weights:
+  """The network of least Σ|w|^p on the gauge orbit; same function.
+
+  For large p the largest weights of both sides of a neuron are alike, which is
+  what rounding to steps of max|W| asks for (cross-layer equalization: Nagel et
+  al. 2019, arXiv:1906.04721, section 4.1). Invariant like `balance`. Neurons
+  whose weights are so much smaller than the largest that their powers
+  underflow stay as `balance` leaves them.
+
+  Args:
+    spec: the symmetry.
+    weights: of one network.
+    activation: index of its activation.
+    power: p.
+  """
+  balanced = balance(spec, weights, activation)
+  sizes = [jnp.abs(w).max() for w in trained(spec, balanced)]
+  largest = jnp.max(jnp.stack(sizes))
+  largest = jnp.where(largest > 0, largest, 1)
+  powers = jax.tree.map(lambda w: (jnp.abs(w) / largest) ** power, balanced)
+  factors = {
+    name: tuple(
+      {k: jnp.where(q > 0, q, 1) ** (1 / power) for k, q in each.items()}
+      for each in several
+    )
+    for name, several in balancing_factors(spec, powers, activation).items()
+  }
+  return _multiplied(spec, balanced, factors)
+
+
 def _multiplied(
   spec: SymmetrySpec, weights: Weights, factors: Factors
 ) -> Weights:

@@ -32,7 +32,7 @@ def round_kernels(
   clipped. Of 25 steps, from 0.4 to 1 times max|W| / m, the one with the least
   squared error is taken. Biases and other weights stay. Permutations and signs
   commute with rounding; positive scaling does with `per_channel` where it acts
-  on receivers only, otherwise the gauge decides, see `gauge.balance`.
+  on receivers only, otherwise the gauge decides, see `gauge.equalize`.
 
   Args:
     spec: the symmetry.

@@ -58,7 +58,8 @@ def test_methods_have_kernels_on_the_grid(monkeypatch):
   params = {measure.job_name(0): operator.init(jax.random.key(0))}
   results = methods.measure_methods(config, data, params, NOTHING)
   assert list(results) == [
-    "operator", "nearest", "nearest_as_stored", "biases_1", "distillation_1",
+    "operator", "nearest", "nearest_balanced", "nearest_as_stored", "biases_1",
+    "distillation_1",
   ]  # fmt: skip
   assert len(kernels) == 2 * len(results)
   for found in kernels:
@@ -76,9 +77,9 @@ def test_methods_have_kernels_on_the_grid(monkeypatch):
     {"test": 3},
   )  # fmt: skip
   table, differences, _ = outcome.tables
-  assert plan.label(table.rows[4]) == "distillation, 1 step, 16 images"
+  assert plan.label(table.rows[5]) == "distillation, 1 step, 16 images"
   assert plan.label(differences.rows[1]) == (
-    "rounded to nearest, 3 bits, per channel"
+    "rounded, equal ranges, 3 bits, per channel"
   )
   assert list(table.columns) == ["bits_3", "bits_3_per_channel"]
 

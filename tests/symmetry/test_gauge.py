@@ -176,6 +176,33 @@ def test_balanced_network_is_unique_on_the_orbit_up_to_order(
   )
 
 
+def test_equal_ranges(x64, random_weights):
+  """Least Σ|w|^8 of an MLP, whatever the gauge; the function stays."""
+  weights = random_weights(MLP, 4, dead=False)
+  equalize = jax.jit(lambda w: gauge.equalize(MLP.spec, w))
+  found = equalize(weights)
+  x = jax.random.normal(jax.random.key(1), (5, 3))
+  np.testing.assert_allclose(MLP.apply(found, x), MLP.apply(weights, x), 1e-9)
+
+  def powers(weights):
+    return sum((jnp.abs(w) ** 8).sum() for w in jax.tree.leaves(weights))
+
+  def moved(u):
+    q = {"hidden_1": jnp.exp(u[:8]), "hidden_2": jnp.exp(u[8:])}
+    back = jax.tree.map(lambda a: 1 / a, q)
+    return powers(gauge.scale_axes(MLP.spec, found, q, back))
+
+  slope = jax.grad(moved)(jnp.zeros(17))
+  assert jnp.abs(slope).max() < 1e-6 * powers(found)
+  assert powers(found) < 0.9 * powers(gauge.balance(MLP.spec, weights))
+  g = actions.sample(jax.random.key(2), MLP.spec, decades=2)
+  g = {k: actions.Element(jnp.arange(len(q)), q) for k, (_, q) in g.items()}
+  again = equalize(actions.act(g, MLP.spec, weights))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-9), again, found
+  )
+
+
 def test_only_networks_of_the_scale_group_are_balanced(
   x64, kind, random_weights
 ):
