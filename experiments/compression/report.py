@@ -11,13 +11,6 @@ from experiments.compression.measure import Measured
 from experiments.runner import pictures as look
 from experiments.runner.experiment import Outcome, Table
 
-STYLES = {
-  "magnitude_l1_gauge": "s--",
-  "magnitude_of_unit_norm": "v-.",
-  "magnitude_as_stored": "^:",
-}
-"""{method: marker and line, where another method has the same color}."""
-
 Results = Mapping[str, Measured]
 """{method: what is left of the test networks}; the operator is the first."""
 
@@ -27,11 +20,13 @@ class Words(NamedTuple):
 
   Attributes:
     label_of: method -> its label; "original" is a method.
+    style_of: method -> its color, and its marker and line.
     where: after "KL from own outputs": for what the columns are.
     axis: of the picture.
   """
 
   label_of: Callable[[str], str]
+  style_of: Callable[[str], tuple[str, str]]
   where: str
   axis: str
 
@@ -172,8 +167,8 @@ def picture(
   panel = figure.subplots()
   x, labels = [level.place for level in levels], []
   for name, result in results.items():
-    y, color = result.divergence.mean(1), look.color(name)
-    panel.plot(x, y, STYLES.get(name, "o-"), color=color)
+    y, (color, style) = result.divergence.mean(1), words.style_of(name)
+    panel.plot(x, y, style, color=color)
     labels.append(look.Label(x[-1], y[-1], words.label_of(name), color))
   panel.set_xticks(x, [level.title for level in levels])
   panel.set(xlabel=words.axis, ylabel="KL from own outputs, test images")

@@ -48,8 +48,16 @@ LABELS = {
   "obd": "OBD",
   "snip": "SNIP",
 }
+STYLES = {
+  "magnitude_l1_gauge": "s--",
+  "magnitude_of_unit_norm": "v-.",
+  "magnitude_as_stored": "^:",
+}
+"""{method: marker and line, where another method has the same color}."""
+
 WORDS = report.Words(
   LABELS.__getitem__,
+  lambda method: (pictures.color(method), STYLES.get(method, "o-")),
   "at each share of removed kernel entries",
   "removed kernel entries",
 )

@@ -54,8 +54,22 @@ def _label_of(method: str) -> str:
   return f"{LABELS[kind]}, {steps} step" + "s" * (steps != "1")
 
 
+COLORS = {
+  methods.OPERATOR: pictures.color(methods.OPERATOR),
+  "nearest": pictures.GREEN,
+  "biases": pictures.ORANGE,
+  "distillation": pictures.PURPLE,
+}
+"""{beginning of the names of methods: their color}."""
+
+
+def _style_of(method: str) -> tuple[str, str]:
+  return COLORS[method.partition("_")[0]], "o-"
+
+
 WORDS = report.Words(
   _label_of,
+  _style_of,
   "at each number of bits of a kernel entry",
   "bits of a kernel entry",
 )
