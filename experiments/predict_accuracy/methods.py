@@ -30,7 +30,7 @@ class AccuracyPredictions(NamedTuple):
   """Predicted accuracies of the test networks by one method.
 
   Attributes:
-    values: [S, B], for each seed.
+    accuracies: [S, B], for each seed.
     seconds: per network, one at a time.
     num_parameters: of the metanetwork.
     steps: of its training.
@@ -38,7 +38,7 @@ class AccuracyPredictions(NamedTuple):
       validation networks.
   """
 
-  values: np.ndarray
+  accuracies: np.ndarray
   seconds: float
   num_parameters: int | None = None
   steps: int | None = None

@@ -107,7 +107,7 @@ def outcome(
 def _row(
   method: str, predictions: AccuracyPredictions, test: LabelledNetworks
 ) -> dict[str, Any]:
-  values, true = predictions.values, test.accuracies
+  values, true = predictions.accuracies, test.accuracies
   tau = regression_metrics.confidence_interval(
     regression_metrics.kendall_tau, values, true
   )
@@ -149,7 +149,7 @@ def _by_group(
         continue
       tau = regression_metrics.confidence_interval(
         regression_metrics.kendall_tau,
-        p.values[:, members],
+        p.accuracies[:, members],
         test.accuracies[members],
       )
       row[name] = f"{tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}]"
@@ -188,8 +188,8 @@ def _lines(
   for one, other in _pairs(predictions):
     d = regression_metrics.paired_difference(
       regression_metrics.kendall_tau,
-      predictions[one].values,
-      predictions[other].values,
+      predictions[one].accuracies,
+      predictions[other].accuracies,
       data.test.accuracies,
     )
     lines.append(
@@ -226,9 +226,9 @@ def _scatter(
 ) -> Figure:
   """Predicted against true accuracy, for the first seed."""
   panels = {
-    method: p.values[0]
+    method: p.accuracies[0]
     for method, p in predictions.items()
-    if np.ptp(p.values[0]) > 0
+    if np.ptp(p.accuracies[0]) > 0
   }
   columns = min(len(panels), 3)
   rows = -(-len(panels) // columns)
