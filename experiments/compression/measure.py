@@ -2,7 +2,7 @@
 an operator that brings them nearer."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,12 +14,22 @@ from experiments import build
 from experiments.runner import progress
 from experiments.runner.experiment import TrainingJob
 from experiments.runner.select import seeds
-from scalegmn_jax import devices
-from scalegmn_jax.base import Network, Networks, TargetNetwork, Weights
+from scalegmn_jax import batched, devices
+from scalegmn_jax.base import (
+  Network,
+  Networks,
+  Operator,
+  Params,
+  TargetNetwork,
+  Weights,
+)
 from scalegmn_jax.data.images import Images
 from scalegmn_jax.inner.objective import evaluate_networks, kl_divergence
 from scalegmn_jax.partial import Partial, Result
 from scalegmn_jax.training.step import Objective
+
+OPERATOR = "operator"
+"""The name of the method that is trained."""
 
 SMALL = 1e-4
 """Divergence, in nats, that is added where one is divided by another."""
@@ -164,6 +174,18 @@ def make_jobs(
 
 Compress = Callable[[], Weights]
 """() -> compressed weights of the test networks."""
+
+
+def compress_by(
+  config: ConfigDict,
+  data: CompressionData,
+  params: Mapping[str, Params],
+  operator: Operator,
+) -> list[Compress]:
+  """How an operator compresses, once for each φ of the trainings."""
+  edit = batched.edit_networks(operator)
+  found = [params[job_name(seed)] for seed in seeds(config)]
+  return [lambda p=p: edit(p, data.zoo.test).weights for p in found]
 
 
 def make_measure(

@@ -10,8 +10,6 @@ from ml_collections import ConfigDict
 from experiments.compression import measure
 from experiments.compression.measure import CompressionData, Divergences
 from experiments.runner.experiment import TrainingJob
-from experiments.runner.select import seeds
-from scalegmn_jax import batched
 from scalegmn_jax.base import Network, Operator, Params, TargetNetwork
 from scalegmn_jax.baselines import importance, pruning
 from scalegmn_jax.gmn import masks, metanetworks
@@ -19,9 +17,6 @@ from scalegmn_jax.gmn.options import Options
 from scalegmn_jax.partial import Partial
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import kernels
-
-OPERATOR = "operator"
-"""The name of the method that is trained."""
 
 
 def arguments(config: ConfigDict, sparsity: float) -> dict[str, Any]:
@@ -122,11 +117,14 @@ def measure_methods(
     return lambda: run(method, networks, sparsity, {}, key, train)
 
   def edited(sparsity: float) -> list[measure.Compress]:
-    edit = batched.edit_networks(make_operator(config, target, sparsity))
-    found = [params[measure.job_name(seed)] for seed in seeds(config)]
-    return [lambda p=p: edit(p, networks).weights for p in found]
+    operator = make_operator(config, target, sparsity)
+    return measure.compress_by(config, data, params, operator)
 
-  results = {OPERATOR: measured(OPERATOR, 0, [edited(s) for s in sparsities])}
+  results = {
+    measure.OPERATOR: measured(
+      measure.OPERATOR, 0, [edited(s) for s in sparsities]
+    )
+  }
   for name, (method, images) in make_scores(config, data).items():
     levels = [[pruned(method, s)] for s in sparsities]
     results[name] = measured(name, images, levels)

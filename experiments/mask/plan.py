@@ -6,15 +6,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.build import work
 from experiments.build.schema import Key, real, several, where, whole
-from experiments.compression import measure, report
+from experiments.compression import measure, report, runs
 from experiments.mask import methods
-from experiments.runner import pictures, select
-from experiments.runner.experiment import Outcome, Plan
+from experiments.runner import pictures
+from experiments.runner.experiment import Plan
 from experiments.runner.report import percent
-from scalegmn_jax.base import Params
-from scalegmn_jax.partial import NOTHING, Partial
 
 KEYS: dict[str, Key] = {
   "mask.sparsities": Key(
@@ -30,16 +27,11 @@ KEYS: dict[str, Key] = {
 """Keys of this experiment, see `build.schema`."""
 
 
-def check(config: ConfigDict) -> None:
-  """Raises InputError for values that no run can have."""
-  build.need(
-    config, "eval.test_networks", lambda v: v > 1, "at least 2, for intervals"
-  )
-
+check = runs.check
 
 LABELS = {
   "original": "original",
-  methods.OPERATOR: "operator",
+  measure.OPERATOR: "operator",
   "magnitude": "magnitude",
   "magnitude_l1_gauge": "magnitude (L1 gauge)",
   "magnitude_of_unit_norm": "magnitude (unit norm)",
@@ -80,40 +72,14 @@ def levels(config: ConfigDict) -> list[report.Level]:
 
 def preview(config: ConfigDict) -> list[build.Work]:
   """The work of a run; finds mistakes before it begins."""
-  images = build.build_images(config)
-  target = build.build_target(config, images)
-  sparsities = config.mask.sparsities
-  return [
-    work.image_work(config, images),
-    work.zoo_work(config, target, images),
-    work.operator_work(
-      methods.OPERATOR,
-      config,
-      target,
-      methods.make_operator(config, target, sparsities[0]),
-      trainings=len(select.seeds(config)) * config.train.restarts,
-      steps=config.train.steps,
-    ),
-  ]
+  first = config.mask.sparsities[0]
+  return runs.preview(
+    config, lambda target: methods.make_operator(config, target, first)
+  )
 
 
 def plan(config: ConfigDict) -> Plan:
   """Scores that a metanetwork learns, and others, on the test networks."""
-  data = measure.load(config)
-
-  def evaluate(
-    params: Mapping[str, Params], partial: Partial = NOTHING
-  ) -> Outcome:
-    results = methods.measure_methods(config, data, params, partial)
-    networks = data.zoo.networks
-    counts = {"test": networks["test"], "training": networks["train"]}
-    return report.outcome(
-      WORDS,
-      results,
-      measure.original(data),
-      levels(config),
-      pictures.heading(counts, select.seeds(config)),
-      networks,
-    )
-
-  return Plan(methods.make_jobs(config, data), evaluate)
+  return runs.plan(
+    config, WORDS, levels(config), methods.make_jobs, methods.measure_methods
+  )

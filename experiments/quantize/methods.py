@@ -13,8 +13,6 @@ from experiments.compression import measure
 from experiments.compression.measure import CompressionData, Divergences
 from experiments.runner import progress
 from experiments.runner.experiment import TrainingJob
-from experiments.runner.select import seeds
-from scalegmn_jax import batched
 from scalegmn_jax.base import (
   Network,
   Networks,
@@ -29,9 +27,6 @@ from scalegmn_jax.gmn.options import Options
 from scalegmn_jax.partial import Partial
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import gauge, rounding
-
-OPERATOR = "operator"
-"""The name of the method that is trained."""
 
 GAUGES: dict[str, Callable[..., Weights]] = {
   "nearest": gauge.equalize,
@@ -179,9 +174,8 @@ def measure_methods(
   key = jax.random.key(config.seed)
 
   def edited(grid: Grid) -> list[measure.Compress]:
-    edit = batched.edit_networks(make_operator(config, target, grid))
-    found = [params[measure.job_name(seed)] for seed in seeds(config)]
-    return [lambda p=p: edit(p, networks).weights for p in found]
+    operator = make_operator(config, target, grid)
+    return measure.compress_by(config, data, params, operator)
 
   def rounded(name: str) -> list[list[measure.Compress]]:
     def one(network, number):
@@ -232,7 +226,11 @@ def measure_methods(
 
     return [[lambda n=n: best(n)] for n in range(len(choices))]
 
-  results = {OPERATOR: measured(OPERATOR, 0, [edited(g) for g in choices])}
+  results = {
+    measure.OPERATOR: measured(
+      measure.OPERATOR, 0, [edited(g) for g in choices]
+    )
+  }
   for name in GAUGES:
     results[name] = measured(name, 0, rounded(name))
   for method in distillations(config):

@@ -6,14 +6,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments import build
-from experiments.build import keys, work
+from experiments.build import keys
 from experiments.build.schema import Key, several, some_of, whole
-from experiments.compression import measure, report
+from experiments.compression import measure, report, runs
 from experiments.quantize import methods
-from experiments.runner import pictures, select
-from experiments.runner.experiment import Outcome, Plan
-from scalegmn_jax.base import Params
-from scalegmn_jax.partial import NOTHING, Partial
+from experiments.runner import pictures
+from experiments.runner.experiment import Plan
 
 KEYS: dict[str, Key] = {
   "quantize.bits": Key(several(whole(2, 8)), "bits of a kernel entry"),
@@ -28,16 +26,11 @@ KEYS: dict[str, Key] = {
 """Keys of this experiment, see `build.schema`."""
 
 
-def check(config: ConfigDict) -> None:
-  """Raises InputError for values that no run can have."""
-  build.need(
-    config, "eval.test_networks", lambda v: v > 1, "at least 2, for intervals"
-  )
-
+check = runs.check
 
 LABELS = {
   "original": "original",
-  methods.OPERATOR: "operator",
+  measure.OPERATOR: "operator",
   "nearest": "rounded, equal ranges",
   "nearest_balanced": "rounded, balanced",
   "nearest_as_stored": "rounded as stored",
@@ -55,7 +48,7 @@ def _label_of(method: str) -> str:
 
 
 COLORS = {
-  methods.OPERATOR: pictures.color(methods.OPERATOR),
+  measure.OPERATOR: pictures.color(measure.OPERATOR),
   "nearest": pictures.GREEN,
   "biases": pictures.ORANGE,
   "distillation": pictures.PURPLE,
@@ -96,39 +89,14 @@ def levels(config: ConfigDict) -> list[report.Level]:
 
 def preview(config: ConfigDict) -> list[build.Work]:
   """The work of a run; finds mistakes before it begins."""
-  images = build.build_images(config)
-  target = build.build_target(config, images)
-  return [
-    work.image_work(config, images),
-    work.zoo_work(config, target, images),
-    work.operator_work(
-      methods.OPERATOR,
-      config,
-      target,
-      methods.make_operator(config, target, methods.grids(config)[0]),
-      trainings=len(select.seeds(config)) * config.train.restarts,
-      steps=config.train.steps,
-    ),
-  ]
+  first = methods.grids(config)[0]
+  return runs.preview(
+    config, lambda target: methods.make_operator(config, target, first)
+  )
 
 
 def plan(config: ConfigDict) -> Plan:
   """Biases that a metanetwork corrects, and rivals, on the test networks."""
-  data = measure.load(config)
-
-  def evaluate(
-    params: Mapping[str, Params], partial: Partial = NOTHING
-  ) -> Outcome:
-    results = methods.measure_methods(config, data, params, partial)
-    networks = data.zoo.networks
-    counts = {"test": networks["test"], "training": networks["train"]}
-    return report.outcome(
-      WORDS,
-      results,
-      measure.original(data),
-      levels(config),
-      pictures.heading(counts, select.seeds(config)),
-      networks,
-    )
-
-  return Plan(methods.make_jobs(config, data), evaluate)
+  return runs.plan(
+    config, WORDS, levels(config), methods.make_jobs, methods.measure_methods
+  )
