@@ -46,8 +46,8 @@ def define_flags() -> None:
 
 
 WIDE = 64
-"""The width of a metanetwork whose training steps cores should share, see
-docs/speed.md."""
+"""The width of a metanetwork whose training steps, not their compilation, take
+the time: cores should share them, see docs/speed.md."""
 
 
 def parse_config() -> tuple[ConfigDict, str]:
@@ -70,17 +70,19 @@ def parse_config() -> tuple[ConfigDict, str]:
     raise InputError(f"{file}: not the config of an experiment")
   chosen = config_flags.get_override_values(flags.FLAGS["config"])
   build.start_from_target(config, chosen)
-  use_cores(config)
+  prepare_processor(config)
   return config, file
 
 
-def use_cores(config: ConfigDict) -> None:
-  """Makes the cores of a CPU devices, if the metanetwork is wide.
+def prepare_processor(config: ConfigDict) -> None:
+  """Makes the cores of a CPU devices, or compiles quickly.
 
-  To be called before JAX computes anything.
+  The first is for wide metanetworks, the second for others. To be called before
+  JAX computes anything.
   """
-  wide = "model" in config and config.model.width >= WIDE
-  if wide and processes.count() == 1:
+  if "model" not in config or config.model.width < WIDE:
+    runtime.compile_quickly()
+  elif processes.count() == 1:
     runtime.device_per_core()
 
 

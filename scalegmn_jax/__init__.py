@@ -21,7 +21,7 @@ from scalegmn_jax.files.networks import load_network, save_network
 from scalegmn_jax.gmn.metanetworks import functional, operator
 from scalegmn_jax.inner.losses import finetune_losses
 from scalegmn_jax.merging import Alignment, align, merge
-from scalegmn_jax.runtime import keep_compiled
+from scalegmn_jax.runtime import compile_quickly, keep_compiled
 from scalegmn_jax.saved import (
   load_functional,
   load_operator,
@@ -63,6 +63,7 @@ __all__ = [
   "__version__",
   "align",
   "cnn",
+  "compile_quickly",
   "finetune_losses",
   "functional",
   "keep_compiled",

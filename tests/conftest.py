@@ -38,15 +38,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 # Lines of Python in programs cost a twentieth of tracing; no test reads them.
 jax.config.update("jax_traceback_in_locations_limit", 0)
-if jax.__version_info__ < (0, 11):
-  # Kernels by the emitters before those of MLIR compile in a third of the time,
-  # and programs in one part instead of one per thread with a seventh less work.
-  # jax 0.12 does not know the first flag, and an unknown one ends the process.
-  os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_cpu_use_fusion_emitters=false"
-    + " --xla_cpu_parallel_codegen_split_count=1"
-  )
+# As runs of narrow metanetworks do, and subprocesses inherit it.
+runtime.compile_quickly()
+if jax.__version_info__ < (0, 11):  # see there
+  # In one part instead of one per thread: a seventh less work.
+  os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 # Tracing makes many objects that live on: a tenth of the time was looking for
 # cycles among them.
 gc.set_threshold(100_000, 20, 50)

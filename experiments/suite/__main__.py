@@ -37,6 +37,7 @@ from experiments.runner import command, comparison, progress
 from experiments.runner import report as results_report
 from experiments.suite import cells, report
 from experiments.suite.tasks import SIZES, TASKS
+from scalegmn_jax import runtime
 from scalegmn_jax.base import InputError
 
 
@@ -100,6 +101,8 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected argument {argv[2]!r}")
   if size not in SIZES:
     raise InputError(f"no size {size!r}, expected {', '.join(SIZES)}")
+  if size != "full":  # compiling is half of the time
+    runtime.compile_quickly()
   f = flags.FLAGS
   for name, path in (("images", f.images), ("zoo", f.zoo)):
     if path and not Path(path).exists():

@@ -222,8 +222,9 @@ def run(
   """Runs cells one after the other; finished ones are read.
 
   A cell that fails is left out, and its traceback written to `ERRORS`. Several
-  processes can run the cells of one folder: a cell whose run another process
-  has begun comes later, when that has ended.
+  processes can run the cells of one folder: a cell that another process works
+  on comes later, and so do others of its config while there are more configs,
+  since cells of a config share its zoo and programs.
 
   Args:
     cells: see `plan`.
@@ -238,10 +239,15 @@ def run(
   without_results: dict[str, str] = {}
   before = ""
   waiting = list(range(len(cells)))
+  beside = False  # whether to work on a config beside another process
   while waiting:
-    begun_elsewhere = []
+    later: list[int] = []
+    busy: set[str] = set()
     for i in waiting:
       cell = cells[i]
+      if cell.config_file in busy and not beside:
+        later.append(i)
+        continue
       if cell.config_file != before:  # programs of other networks are of no use
         jax.clear_caches()
         before = cell.config_file
@@ -252,7 +258,8 @@ def run(
           raise InputError(without_results[cell.run])
         result = _result(cell, folder)
       except workdir.InUseError:
-        begun_elsewhere.append(i)
+        later.append(i)
+        busy.add(cell.config_file)
         continue
       except Interrupted:
         raise
@@ -269,9 +276,10 @@ def run(
       value = TASKS[cell.task].form.format(result["value"])
       spent = time.monotonic() - start
       on_cell(f"{text}: {result['metric']} {value} ({spent:.0f} s)")
-    if begun_elsewhere == waiting:
+    stuck = later == waiting
+    if stuck and beside:
       time.sleep(_PAUSE)
-    waiting = begun_elsewhere
+    beside, waiting = stuck, later
   return [found[i] for i in sorted(found)], failures
 
 

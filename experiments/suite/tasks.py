@@ -170,6 +170,8 @@ def _edit() -> dict[str, Entry]:
   }  # fmt: skip
   return {
     **{m: _alone(m, **budget) for m in WRITERS if m != "scalegmn"},
+    # It needs almost no operations: a hundred times the steps gain 0.001.
+    "constant": _alone("constant", **{"train.budget": "steps"}),
     # What the config says is bidirectional.
     "scalegmn": _alone("bidirectional", **budget),
     **{m: Entry({"method": m}, adam, False) for m in ("original", "adam")},
@@ -224,14 +226,19 @@ _ANY_SIZE = {"tiny": "tiny", "cpu": "", "full": ""}
 _TINY = {"train.budget": "steps"}  # operations take seconds to count
 _TINY_EDITING = _TINY | {"refit.steps": (1, 2)}
 _TINY_FINETUNING = _TINY | {"model.class_combinations": False}
-# Programs take 40 % of the time to compile, so that trainings are short.
+# Compiling is much of the time, so that trainings are short, and learning rates
+# of a writer or reader those that validation networks select from the config's.
 _CPU_READING = {"train.learning_rates": (3e-3,), "train.steps": 250}
 _CPU_INRS = {
   "train.steps": 400, "zoo.train_images": 4000, "zoo.views": 1,
 }  # fmt: skip
-_CPU_EDITING = _CPU_INRS | {"train.steps": 600}
+_CPU_CLASSIFYING = _CPU_INRS | {"learning_rates.mlp": (3e-4,)}
+_CPU_EDITING = _CPU_INRS | {
+  "train.steps": 600, "learning_rates.basis": (1e-3,),
+  "learning_rates.both": (1e-3,),
+}  # fmt: skip
 _CPU_FINETUNING = {
-  "train.steps": 2000, "train.restarts": 1, "zoo.size": 320,
+  "train.steps": 1500, "train.restarts": 1, "zoo.size": 320,
   "baselines.epochs": (1, 5, 10, 25), "baselines.constant_epochs": 50,
 }  # fmt: skip
 
@@ -260,7 +267,7 @@ def _classification(
 ) -> Task:
   return Task(
     title, READING, f"{header}, accuracy", "accuracy", True, "classify_inr",
-    _classify, variants, _with({}, tiny=_TINY, cpu=_CPU_INRS), **more,
+    _classify, variants, _with({}, tiny=_TINY, cpu=_CPU_CLASSIFYING), **more,
   )  # fmt: skip
 
 

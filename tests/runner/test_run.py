@@ -225,15 +225,21 @@ def test_apply_writes_the_improved_zoo(environment, finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("width", "processes", "expected"), [(63, 1, 0), (64, 1, 1), (64, 2, 0)]
+  ("width", "processes", "expected"),
+  [(63, 1, ["quickly"]), (64, 1, ["cores"]), (64, 2, [])],
 )
-def test_cores_are_devices_of_one_process_with_a_wide_metanetwork(
+def test_wide_metanetworks_get_cores_and_narrow_ones_quick_compilation(
   width, processes, expected, monkeypatch
 ):
   calls = []
+
+  def patch(name, word):
+    monkeypatch.setattr(run.runtime, name, lambda: calls.append(word))
+
   monkeypatch.setattr(run.processes, "count", lambda: processes)
-  monkeypatch.setattr(run.runtime, "device_per_core", lambda: calls.append(1))
+  patch("device_per_core", "cores")
+  patch("compile_quickly", "quickly")
   config = cnn.get_config("tiny")
   config.model.width = width
-  run.use_cores(config)
-  assert len(calls) == expected
+  run.prepare_processor(config)
+  assert calls == expected

@@ -199,28 +199,27 @@ def test_a_run_that_fails_is_tried_once_for_all_of_its_cells(
 
 
 def test_cells_that_another_process_has_begun_come_later(tmp_path, monkeypatch):
+  """And so do others of their config, while there are more configs."""
   monkeypatch.setattr(cells, "_PAUSE", 0)
+  names = ("constant", "forward", "probes")
   planned = cells.plan(
-    "cpu", [0], IMAGES, ["accuracy"], ["constant", "forward", "probes"]
+    "cpu", [0], IMAGES, ["accuracy", "accuracy_mixed"], names
   )
-  held = {"constant": 2, "probes": 1}
+  held = {"constant": 3, "probes": 1}
 
-  def run(config, folder, **arguments):
-    (method,) = {"constant", "forward", "probes"} & {*config.methods}
-    if held.get(method, 0):
+  def run(config, folder, config_file, **arguments):
+    (method,) = {*names} & {*config.methods}
+    if not config_file.endswith(":mixed") and held.get(method, 0):
       held[method] -= 1
       raise workdir.InUseError("another process uses this folder")
-    fake_run(config, folder, **arguments)
+    fake_run(config, folder, config_file=config_file, **arguments)
 
   monkeypatch.setattr(experiment, "run", run)
   lines = []
   found, failures = cells.run(planned, tmp_path, lines.append)
   assert not failures and not any(held.values())
-  methods = [cell["method"] for cell in found]
-  assert methods == ["constant", "forward", "probes"]
-  assert [line.split(":")[0] for line in lines] == [
-    "2 of 3", "3 of 3", "1 of 3",
-  ]  # fmt: skip
+  assert [cell["method"] for cell in found] == [*names, *names]
+  assert [int(line.split()[0]) for line in lines] == [4, 5, 6, 2, 1, 3]
 
 
 def test_other_processes_have_the_same_command_and_end(monkeypatch):
