@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import InputError
 from scalegmn_jax.data import download
 
@@ -79,13 +80,6 @@ def keep_compiled(folder: Path | None = None) -> None:
   )
 
 
-_QUICK_FLAGS = {"xla_backend_optimization_level": "1"}
-if jax.__version_info__ < (0, 11):
-  # The emitters of kernels before those of MLIR. jax 0.12 does not know this
-  # flag, and XLA ends the process at a flag that it does not know.
-  _QUICK_FLAGS["xla_cpu_use_fusion_emitters"] = "false"
-
-
 def compile_quickly() -> None:
   """Makes XLA compile in less time for the CPU, for narrow metanetworks.
 
@@ -101,7 +95,11 @@ def compile_quickly() -> None:
     InputError: JAX has made its devices before.
   """
   chosen = os.environ.get("XLA_FLAGS", "")
-  new = [f"--{k}={v}" for k, v in _QUICK_FLAGS.items() if k not in chosen]
+  new = [
+    f"--{name}={str(value).lower()}"
+    for name, value in compilation.QUICK.items()
+    if name not in chosen
+  ]
   if not new or not _processor_only():
     return
   config: Any = jax.config  # its options are not in jax's types

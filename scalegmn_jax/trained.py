@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import (
   Functional,
   InputError,
@@ -38,21 +39,6 @@ LINKS: dict[str, Callable[[jax.Array], jax.Array]] = {
 """Maps from the output of a functional to its prediction."""
 
 Result = TypeVar("Result")
-
-
-@functools.cache
-def _quick_compilation() -> dict[str, Any]:
-  """Options of XLA for a program that runs once: compiled in a sixth of the
-  time (jax 0.10.2, CPU), and at half the speed."""
-  options = {"xla_backend_optimization_level": 0}
-  # The emitters before those by MLIR, which prepare each kernel for 10 ms.
-  older = {"xla_cpu_use_fusion_emitters": False}
-  try:
-    with jax.ensure_compile_time_eval():  # the first call may be traced
-      jax.jit(lambda: 0, compiler_options=older)()
-  except jax.errors.JaxRuntimeError:  # jax 0.12 does not have them
-    return options
-  return options | older
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -153,7 +139,7 @@ class _Trained(Generic[Result]):
     within = jax.jit(apply)
     # One network takes a millisecond, and most of the compilation is spent on
     # making it less. JAX takes options of the outermost program only.
-    alone = jax.jit(apply, compiler_options=_quick_compilation())
+    alone = jax.jit(apply, compiler_options=compilation.RUN_ONCE)
 
     def applied(weights, activation):
       # Within `jax.jit` a new array is traced, even if the weights are known.

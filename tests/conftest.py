@@ -40,7 +40,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_traceback_in_locations_limit", 0)
 # As runs of narrow metanetworks do, and subprocesses inherit it.
 runtime.compile_quickly()
-if jax.__version_info__ < (0, 11):  # see there
+if jax.__version_info__ < (0, 11):  # jax 0.12 may not know this flag
   # In one part instead of one per thread: a seventh less work.
   os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 # Tracing makes many objects that live on: a tenth of the time was looking for

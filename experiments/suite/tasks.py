@@ -238,7 +238,7 @@ _CPU_EDITING = _CPU_INRS | {
   "learning_rates.both": (1e-3,),
 }  # fmt: skip
 _CPU_FINETUNING = {
-  "train.steps": 1500, "train.restarts": 1, "zoo.size": 320,
+  "train.steps": 1000, "train.restarts": 1, "zoo.size": 320,
   "baselines.epochs": (1, 5, 10, 25), "baselines.constant_epochs": 50,
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scalegmn_jax import devices, io
+from scalegmn_jax import compilation, devices, io
 from scalegmn_jax.base import InputError, Interrupted, MetaNetwork, Params
 from scalegmn_jax.training import optimizer as optimizers
 from scalegmn_jax.training.checkpoints import Checkpoints
@@ -93,7 +93,10 @@ def train(
   io.make_folder(workdir)
   k_init, k_run = jax.random.split(jax.random.key(seed))
   # One program, so that constants of the optimizer's state are not transferred.
-  initial = jax.jit(lambda key: init_state(metanetwork.init(key), optimizer))
+  initial = jax.jit(
+    lambda key: init_state(metanetwork.init(key), optimizer),
+    compiler_options=compilation.RUN_ONCE,
+  )
   state = initial(k_init)
   keep = jax.jit(keep_best)
   checkpoints = Checkpoints(workdir / "checkpoints")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from scalegmn_jax import batched
+from scalegmn_jax import batched, compilation
 from scalegmn_jax.base import (
   InputError,
   Network,
@@ -307,11 +307,7 @@ def zoo_trainer(
     )
   outputs = output_size(target.spec)
 
-  # The random numbers are the same bits without the optimizations that take
-  # more than half of the time to compile it.
-  @functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 1}
-  )
+  @functools.partial(jax.jit, compiler_options=compilation.QUICK)
   def begin(key):
     k_draw, k_init = jax.random.split(key)
     settings = draw_settings(k_draw, ranges, len(target.activations))

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scalegmn_jax import batched
+from scalegmn_jax import batched, compilation
 from scalegmn_jax.base import InputError, Networks, Weights
 from scalegmn_jax.graph.batch import pack
 from scalegmn_jax.graph.batch.pack import GraphBatch, SectionSizes
@@ -150,9 +150,7 @@ def _vertex_sizes(
   def all_networks(weights):
     return batched.map_networks(one, weights, vmap_size=None)
 
-  # Runs once, so compile time matters more than speed.
-  options = {"xla_backend_optimization_level": 0}
-  return jax.jit(all_networks, compiler_options=options)
+  return jax.jit(all_networks, compiler_options=compilation.RUN_ONCE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
