@@ -45,9 +45,10 @@ def define_flags() -> None:
   command.define_distributed()
 
 
-WIDE = 64
-"""The width of a metanetwork whose training steps, not their compilation, take
-the time: cores should share them, see docs/speed.md."""
+NARROW, WIDE = 32, 64
+"""Widths of metanetworks: below the first, programs are compiled quickly, as
+their steps are as fast; from the second on, cores share the steps. See
+docs/speed.md."""
 
 
 def parse_config() -> tuple[ConfigDict, str]:
@@ -75,14 +76,14 @@ def parse_config() -> tuple[ConfigDict, str]:
 
 
 def prepare_processor(config: ConfigDict) -> None:
-  """Makes the cores of a CPU devices, or compiles quickly.
+  """Compiles quickly for narrow metanetworks, shares cores for wide ones.
 
-  The first is for wide metanetworks, the second for others. To be called before
-  JAX computes anything.
+  To be called before JAX computes anything.
   """
-  if "model" not in config or config.model.width < WIDE:
+  width = config.model.width if "model" in config else 0
+  if width < NARROW:
     runtime.compile_quickly()
-  elif processes.count() == 1:
+  elif width >= WIDE and processes.count() == 1:
     runtime.device_per_core()
 
 

@@ -226,7 +226,7 @@ def test_apply_writes_the_improved_zoo(environment, finished, tmp_path):
 
 @pytest.mark.parametrize(
   ("width", "processes", "expected"),
-  [(63, 1, ["quickly"]), (64, 1, ["cores"]), (64, 2, [])],
+  [(31, 1, ["quickly"]), (32, 1, []), (64, 1, ["cores"]), (64, 2, [])],
 )
 def test_wide_metanetworks_get_cores_and_narrow_ones_quick_compilation(
   width, processes, expected, monkeypatch
