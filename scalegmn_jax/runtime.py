@@ -1,4 +1,4 @@
-"""Settings of a process: memory, compiled programs on disk, CPU devices."""
+"""Settings of a process: memory, compilation, CPU devices."""
 
 import ctypes
 import importlib.metadata
@@ -86,8 +86,7 @@ def compile_quickly() -> None:
   To be called before JAX computes anything. Matrix products and convolutions
   are library calls, so that training steps of width 18 take as long as with
   XLA's own settings; those of width 32 take up to 18 % longer, of width 64 up
-  to 40 %.
-  Results are the same up to rounding. XLA_FLAGS gets the flags, which
+  to 40 %. Results are the same up to rounding. XLA_FLAGS gets the flags, which
   subprocesses inherit; those that the user has set there stay. No effect where
   JAX may find an accelerator (JAX_PLATFORMS is not cpu, and a plugin is
   installed).
@@ -147,7 +146,7 @@ def device_per_core() -> None:
   chosen = _DEVICE_FLAG in os.environ.get("XLA_FLAGS", "")
   if chosen or config.jax_num_cpu_devices > 0:
     return
-  _set_devices("device_per_core", min(_physical_cores(), _MOST_DEVICES))
+  _set_devices("device_per_core", min(physical_cores(), _MOST_DEVICES))
 
 
 def _set_devices(function: str, number: int) -> None:
@@ -161,7 +160,7 @@ def _set_devices(function: str, number: int) -> None:
     ) from None
 
 
-def _physical_cores() -> int:
+def physical_cores() -> int:
   """Cores that this process may run on; threads of one core count once."""
   try:
     allowed = os.sched_getaffinity(0)

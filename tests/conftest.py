@@ -42,7 +42,10 @@ jax.config.update("jax_traceback_in_locations_limit", 0)
 runtime.compile_quickly()
 if jax.__version_info__ < (0, 11):  # jax 0.12 may not know this flag
   # In one part instead of one per thread: a seventh less work.
-  os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
+  os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_cpu_parallel_codegen_split_count=1"
+  )
 # Tracing makes many objects that live on: a tenth of the time was looking for
 # cycles among them.
 gc.set_threshold(100_000, 20, 50)

@@ -135,20 +135,25 @@ print(jax.jit(lambda x: x + 1)(1))
 """
 
 
-def flags_of(when, **variables):
-  """The output of `FLAGS` without its result, which must be 2."""
+def lines_of(program, *arguments, **variables):
+  """What a program prints, without the settings of these tests."""
   kept = {
     k: v for k, v in os.environ.items() if k[:4] != "JAX_" and k != "XLA_FLAGS"
   }
   done = subprocess.run(
-    [sys.executable, "-c", FLAGS, when],
+    [sys.executable, "-c", program, *arguments],
     cwd=ROOT,
     env=kept | variables,
     capture_output=True,
     text=True,
     check=True,
   )
-  *lines, result = done.stdout.splitlines()
+  return done.stdout.splitlines()
+
+
+def flags_of(when, **variables):
+  """The output of `FLAGS` without its result, which must be 2."""
+  *lines, result = lines_of(FLAGS, when, **variables)
   assert result == "2"
   return lines
 
@@ -182,7 +187,7 @@ from scalegmn_jax import runtime
 from scalegmn_jax.base import InputError
 if sys.argv[1] == "late":
   jax.devices()
-runtime._physical_cores = lambda: int(sys.argv[2])
+runtime.physical_cores = lambda: int(sys.argv[2])
 try:
   runtime.device_per_core()
 except InputError as error:
@@ -193,18 +198,8 @@ print(len(jax.devices()))
 
 def devices(when, cores, **variables):
   """The output of `DEVICES` on a machine with this number of cores."""
-  kept = {
-    k: v for k, v in os.environ.items() if k[:4] != "JAX_" and k != "XLA_FLAGS"
-  }
-  done = subprocess.run(
-    [sys.executable, "-c", DEVICES, when, str(cores)],
-    cwd=ROOT,
-    env=kept | {"JAX_PLATFORMS": "cpu"} | variables,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  return done.stdout.splitlines()
+  variables = {"JAX_PLATFORMS": "cpu"} | variables
+  return lines_of(DEVICES, when, str(cores), **variables)
 
 
 def test_every_core_is_a_device():
@@ -231,4 +226,4 @@ def test_threads_of_one_core_count_once(tmp_path, monkeypatch):
   monkeypatch.setattr(runtime, "_TOPOLOGY", tmp_path)
   allowed = {0, 1, 2, 9}  # nothing is known of the last one
   monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
-  assert runtime._physical_cores() == 3
+  assert runtime.physical_cores() == 3

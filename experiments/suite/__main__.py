@@ -65,11 +65,9 @@ def define_flags() -> None:
 
 def default_jobs() -> int:
   """A run uses little more than a core, and all of an accelerator."""
-  return min(_cores(), 4) if jax.default_backend() == "cpu" else 1
-
-
-def _cores() -> int:
-  return len(os.sched_getaffinity(0))
+  if jax.default_backend() != "cpu":
+    return 1
+  return min(len(os.sched_getaffinity(0)), 4)
 
 
 @contextlib.contextmanager
@@ -130,7 +128,8 @@ def main(argv: list[str]) -> None:
   say(f"workdir: {folder}", soft_wrap=True)
   jobs = f.jobs or default_jobs()
   # Threads of boosted trees that wait for a core of another job are slow.
-  os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // jobs)))
+  threads = max(1, runtime.physical_cores() // jobs)
+  os.environ.setdefault("OMP_NUM_THREADS", str(threads))
   with others(jobs - 1):
     found, failures = cells.run(
       planned, folder, lambda line: say(line, soft_wrap=True, markup=False)
