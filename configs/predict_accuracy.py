@@ -7,8 +7,10 @@ Variants, after a colon, separated by commas:
   mixed       relu and tanh in one zoo: the scale and the sign group.
   cifar10_gs  the Small CNN Zoo's architecture on grayscale CIFAR-10, relu and
               tanh, from a zoo of short runs that is generated;
-              --config.zoo.more="('folder',)" adds zoos, and
-              --config.target.activation="('relu',)" selects one activation.
+              --config.zoo.more="('folder',)" adds zoos.
+  relu, tanh  one activation alone; after cifar10_gs.
+  regauged    each network is acted on by a random element of its group, which
+              leaves its function as it is.
   resnet      ResNets with BatchNorm and eight layers on grayscale CIFAR-10 at
               16x16.
   vit         vision transformers on the digits.
@@ -32,6 +34,7 @@ def get_config(variants: str = ""):
   config.zoo.more = ()
   config.zoo.split = ""
   config.zoo.step = -1
+  config.zoo.regauge = False
   config.zoo.fractions = (0.6, 0.15, 0.25)
   common.full_model(config)
   common.probes(config)
@@ -59,8 +62,20 @@ def get_config(variants: str = ""):
   return common.compose(config, VARIANTS, variants, __file__)
 
 
+def _relu(config):
+  config.target.activation = ("relu",)
+
+
+def _tanh(config):
+  config.target.activation = ("tanh",)
+
+
 def _mixed(config):
   config.target.activation = ("relu", "tanh")
+
+
+def _regauged(config):
+  config.zoo.regauge = True
 
 
 def _cifar10_gs(config):
@@ -112,6 +127,9 @@ def _tiny(config):
 
 VARIANTS = {
   "mixed": _mixed,
+  "relu": _relu,
+  "tanh": _tanh,
+  "regauged": _regauged,
   "cifar10_gs": _cifar10_gs,
   "resnet": _resnet,
   "vit": _vit,

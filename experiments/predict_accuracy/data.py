@@ -11,6 +11,7 @@ from experiments import build
 from experiments.runner import progress
 from scalegmn_jax.base import Networks, TargetNetwork
 from scalegmn_jax.data.images import Images
+from scalegmn_jax.symmetry import measure
 from scalegmn_jax.zoo import codec, store
 from scalegmn_jax.zoo.split import split_zoo
 
@@ -59,10 +60,34 @@ def load_labelled(
   )
 
 
+def regauge(
+  target: TargetNetwork, parts: Sequence[LabelledNetworks], key: jax.Array
+) -> list[LabelledNetworks]:
+  """Acts on each network with a random element of its symmetry group.
+
+  Args:
+    target: the architecture.
+    parts: sets of networks; an element is drawn for each network.
+    key: consumed.
+
+  Returns:
+    The sets, with networks of the same functions and accuracies.
+  """
+  act = measure.regauge_networks(target)
+  keys = jax.random.split(key, len(parts))
+  return [
+    part._replace(networks=jax.device_get(act(part.networks, key)[1]))
+    for part, key in zip(parts, keys, strict=True)
+  ]
+
+
 def load_accuracy_data(
   config: ConfigDict, target: TargetNetwork, images: Images
 ) -> AccuracyData:
-  """Reads or generates the zoos, splits each one and joins the parts."""
+  """Reads or generates the zoos, splits each one and joins the parts.
+
+  With `config.zoo.regauge` each network is another one of its orbit.
+  """
   c = config.zoo
   zoos = [
     build.build_zoo_files(config, target, images),
@@ -90,12 +115,11 @@ def load_accuracy_data(
     ]
     return jax.tree.map(lambda *a: np.concatenate(a), *loaded)
 
+  parts = [load("train"), load("val"), load("test")]
+  if c.regauge:
+    parts = regauge(target, parts, jax.random.key(config.seed))
   data = AccuracyData(
-    target.activations,
-    [files.path.name for files in zoos],
-    load("train"),
-    load("val"),
-    load("test"),
+    target.activations, [files.path.name for files in zoos], *parts
   )
   sizes = ", ".join(
     str(part.networks.size) for part in (data.train, data.val, data.test)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.build import keys, work
 from experiments.build.schema import (
+  FLAG,
   Key,
   path,
   several,
@@ -50,6 +51,11 @@ KEYS: dict[str, Key] = {
   ),
   "zoo.step": Key(
     whole(-1), "the checkpoint to read; -1: the last of each network"
+  ),
+  "zoo.regauge": Key(
+    FLAG,
+    "act on each network with a random element of its symmetry group: a "
+    "permutation, and multipliers within 0.1 and 10 or signs",
   ),
   "zoo.fractions": keys.KEYS["zoo.fractions"]._replace(
     doc="shares of the networks; all held-out networks are used"

@@ -101,6 +101,7 @@ ADDED: dict[str, Any] = {
   "zoo.init": "siren",
   "zoo.offset": 0.0,
   "zoo.omega": (),
+  "zoo.regauge": False,
   "zoo.schedule": "cosine",
   "zoo.shared_init": False,
   "zoo.skip_bad": False,

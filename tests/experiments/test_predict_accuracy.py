@@ -84,6 +84,38 @@ def test_each_zoo_is_split_and_read_at_its_last_step(folders):
   assert len(set(accuracies)) == 2 * RUNS
 
 
+def test_a_regauged_zoo_has_the_functions_of_the_zoo(folders):
+  """By permutations, and multipliers (relu) or signs (tanh)."""
+  config = settings(folders)
+  images = build.build_images(config)
+  target = build.build_target(config, images)
+
+  @jax.jit
+  @jax.vmap
+  def answer(network):
+    return target.apply(network.weights, images.test_x[:8], network.activation)
+
+  def sorted_sizes(networks):
+    leaves = jax.tree.leaves(networks.weights)
+    return np.sort(
+      np.concatenate([abs(w).reshape(networks.size, -1) for w in leaves], 1), 1
+    )
+
+  stored = load_accuracy_data(config, target, images)
+  config.zoo.regauge = True
+  regauged = load_accuracy_data(config, target, images)
+  for old, new in zip(stored[2:], regauged[2:], strict=True):
+    np.testing.assert_array_equal(new.accuracies, old.accuracies)
+    expected = answer(old.networks)
+    np.testing.assert_allclose(
+      answer(new.networks), expected, atol=1e-5 * np.abs(expected).max()
+    )
+    assert (first_weights(new) != first_weights(old)).mean() > 0.7
+    relu = new.networks.activation == 0
+    same = sorted_sizes(old.networks) == sorted_sizes(new.networks)
+    assert same[~relu].all() and not same[relu].all(1).any()
+
+
 def test_one_step_one_activation(folders):
   config = settings(folders, **{"zoo.step": 1})
   config.target.activation = ("tanh",)
