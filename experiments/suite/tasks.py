@@ -302,6 +302,11 @@ TASKS: dict[str, Task] = {
   "accuracy": _prediction(
     "digits", "accuracy of small relu CNNs on digits", _ANY_SIZE
   ),
+  "accuracy_regauged": _prediction(
+    "regauged", "accuracy of small relu CNNs on digits, each acted on by a "
+    "random element of its group",
+    _variant("regauged"),
+  ),
   "accuracy_mixed": _prediction(
     "relu and tanh", "accuracy of relu and tanh CNNs on digits",
     _variant("mixed"),
