@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from experiments.runner import provenance, usage
 from scalegmn_jax import command
 
@@ -89,3 +91,22 @@ def test_the_commit_is_of_this_source(tmp_path, monkeypatch):
   monkeypatch.setattr(provenance, "_ROOT", tmp_path)
   monkeypatch.setattr(provenance, "__file__", str(tmp_path / "installed.py"))
   assert provenance.commit() == ""
+
+
+@pytest.mark.parametrize(
+  ("text", "name"),
+  (
+    (
+      "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\n"
+      "model name\t: AMD EPYC\n\nprocessor\t: 1\nmodel name\t: other\n",
+      "AMD EPYC (family 25, model 17)",
+    ),
+    ("processor\t: 0\nCPU part\t: 0xd40\n\n", ""),
+  ),
+)
+def test_processors_of_one_name_are_told_apart(
+  tmp_path, monkeypatch, text, name
+):
+  (tmp_path / "cpuinfo").write_text(text)
+  monkeypatch.setattr(provenance, "_PROCESSORS", tmp_path / "cpuinfo")
+  assert provenance.processor() == name

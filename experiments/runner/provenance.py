@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import itertools
 import platform
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import scalegmn_jax
 
 _ROOT = Path(__file__).parents[2]
+_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def commit() -> str:
@@ -35,13 +37,25 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def processor() -> str:
-  """Name of the processor, as the system tells it; "" if it does not."""
+  """The processor, such as "AMD EPYC (family 25, model 17)".
+
+  Processors of one name can differ by a factor of two in speed; family and
+  model tell them apart. "" if the system does not say.
+  """
   try:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = _PROCESSORS.read_text().splitlines()
   except OSError:  # no Linux
     return platform.processor()
-  names = (line for line in lines if line.startswith("model name"))
-  return next(names, "").partition(":")[2].strip()
+  # The first core says what all are.
+  pairs = (line.partition(":") for line in itertools.takewhile(bool, lines))
+  fields = {key.strip(): value.strip() for key, _, value in pairs}
+  name = fields.get("model name", "")
+  numbers = [
+    f"{word} {fields[key]}"
+    for word, key in (("family", "cpu family"), ("model", "model"))
+    if key in fields
+  ]
+  return f"{name} ({', '.join(numbers)})" if name and numbers else name
 
 
 def date() -> str:
