@@ -366,38 +366,68 @@ def experiment_table(name: str, table: int = 0) -> str:
   return markdown_table(header, rows)
 
 
-READING = (
-  ("predict_accuracy-probes", "digits, relu", ""),
-  ("predict_accuracy-mixed", "digits, relu and tanh", ""),
-  ("predict_accuracy-cifar10_gs", "CIFAR-10-GS, relu and tanh", ""),
-  ("multi_arch", "16 architectures, digits", ""),
-  ("multi_arch", "4 architectures never seen", "unseen_"),
-  ("predict_accuracy-vit", "digits, vision transformers", ""),
-  ("predict_accuracy-resnet", "CIFAR-10-GS 16×16, ResNets", ""),
+class ReadZoo(NamedTuple):
+  """A zoo of the tables of what is read.
+
+  Attributes:
+    run: name of its tracked results.
+    title: its row in a table.
+    prefix: of the columns of its networks.
+  """
+
+  run: str
+  title: str
+  prefix: str = ""
+
+
+READ_ZOOS = (
+  ReadZoo("predict_accuracy", "digits, relu"),
+  ReadZoo("predict_accuracy-regauged", "the same, regauged"),
+  ReadZoo("predict_accuracy-tanh", "digits, tanh"),
+  ReadZoo("predict_accuracy-tanh-regauged", "the same, regauged"),
+  ReadZoo("predict_accuracy-mixed", "digits, relu and tanh"),
+  ReadZoo("predict_accuracy-cifar10_gs", "CIFAR-10-GS, relu and tanh"),
+  ReadZoo("predict_accuracy-cifar10_gs-regauged", "the same, regauged"),
 )
-"""(name of tracked results, title of a row, prefix of its columns)."""
+"""Zoos of small CNNs."""
+
+OTHER_READ_ZOOS = (
+  ReadZoo("multi_arch", "16 architectures, digits"),
+  ReadZoo("multi_arch", "4 architectures never seen", "unseen_"),
+  ReadZoo("predict_accuracy-vit", "digits, vision transformers"),
+  ReadZoo("predict_accuracy-resnet", "CIFAR-10-GS 16×16, ResNets"),
+)
+"""Zoos of several or of larger architectures."""
 
 _READERS = {
   "messages": ("forward", "scalegmn"),
   "probes": ("probes",),
   "both": ("both",),
   "permutation-only": ("permutation",),
+  "flat MLP": ("mlp",),
   "layer statistics": ("statistics",),
+  "balanced": ("balanced statistics",),
 }
-"""{column: methods, of which a run has one}."""
+"""{column: methods, of which a run has one at most}."""
 
 
-def reading() -> str:
+def reading(zoos: Sequence[ReadZoo]) -> str:
   """τ of accuracy prediction, and its interval, by what is read."""
   lines = []
-  for name, title, prefix in READING:
-    cells = []
-    for methods in _READERS.values():
-      (row,) = (r for r in load(name).rows() if r["method"] in methods)
-      value, low, high = (row[prefix + key] for key in ("tau", "low", "high"))
-      cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}]")
-    lines.append([title, *cells])
-  return markdown_table(("networks", *_READERS), lines)
+  for zoo in zoos:
+    found = {row["method"]: row for row in load(zoo.run).rows()}
+    cells = {}
+    for column, methods in _READERS.items():
+      for row in (found[m] for m in methods if m in found):
+        keys = (zoo.prefix + key for key in ("tau", "low", "high"))
+        value, low, high = (row[key] for key in keys)
+        cells[column] = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    lines.append((zoo.title, cells))
+  columns = [c for c in _READERS if any(c in cells for _, cells in lines)]
+  return markdown_table(
+    ("networks", *columns),
+    [[title, *(cells.get(c, "–") for c in columns)] for title, cells in lines],
+  )
 
 
 _INR_READERS = {
@@ -579,7 +609,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "predict_accuracy_vit": functools.partial(
     experiment_table, "predict_accuracy-vit"
   ),
-  "reading": reading,
+  "reading": functools.partial(reading, READ_ZOOS),
+  "reading_others": functools.partial(reading, OTHER_READ_ZOOS),
   "reading_inr": reading_inr,
   "editing_inr": editing_inr,
   "multi_arch": functools.partial(experiment_table, "multi_arch"),

@@ -325,6 +325,7 @@ def write(
     "lines": list(outcome.lines),
     **outcome.extra,
     "device": build.devices(),
+    "processor": provenance.processor(),
     "versions": provenance.versions(),
     "seconds": seconds,
   }

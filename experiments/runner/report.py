@@ -181,7 +181,9 @@ def markdown(results: Results, label: Label) -> str:
   versions = ", ".join(f"{k} {v}" for k, v in results["versions"].items())
   lines += [f"- {line}." for line in results["lines"]]
   spent = compile_time(results["seconds"])
-  lines += [f"- {results['device']}; {versions}; {spent}.", ""]
+  # Earlier versions did not write the processor.
+  processor = f"; {results['processor']}" if results.get("processor") else ""
+  lines += [f"- {results['device']}{processor}; {versions}; {spent}.", ""]
   return "\n".join(lines)
 
 

@@ -32,6 +32,7 @@ RESULTS = {
   ],
   "lines": ["The operator gains [/] everything"],
   "device": "cpu",
+  "processor": "Z80",
   "versions": {"jax": "0.10"},
   "seconds": {"total": 2.0, "compiling": 1.0},
 }
@@ -63,6 +64,7 @@ def test_results_are_read_and_shown(read, capsys):
   text = report.markdown(results, label)
   assert "| original | 1.500 | - |" in text
   assert "| [bold]operator | 0.500 | 2,000 |" in text
+  assert "- cpu; Z80; jax 0.10; " in text
 
 
 @pytest.mark.parametrize(

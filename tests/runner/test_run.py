@@ -138,7 +138,7 @@ def test_results_have_the_agreed_form(finished):
   stored = results(finished)
   assert set(stored) >= {
     "config", "zoo", "tables", "lines", "symmetry_error", "dependence",
-    "device", "versions", "seconds",
+    "device", "processor", "versions", "seconds",
   }  # fmt: skip
   assert max(stored["symmetry_error"]["functions"]) <= 1e-4
   assert 0 < stored["seconds"]["compiling"] <= stored["seconds"]["total"]
