@@ -399,6 +399,16 @@ OTHER_READ_ZOOS = (
 )
 """Zoos of several or of larger architectures."""
 
+INR_ZOOS = (
+  ReadZoo("classify_inr-mnist-small", "ours"),
+  ReadZoo("classify_inr-mnist-shared_init", "ours, one initialization for all"),
+  ReadZoo("classify_inr-mnist-dws", "of the public INRs"),
+  ReadZoo(
+    "classify_inr-mnist-dws-shared_init", "the same, one initialization for all"
+  ),
+)
+"""INRs by how they are initialized and fitted."""
+
 _READERS = {
   "messages": ("forward", "scalegmn"),
   "probes": ("probes",),
@@ -411,21 +421,27 @@ _READERS = {
 """{column: methods, of which a run has one at most}."""
 
 
-def reading(zoos: Sequence[ReadZoo]) -> str:
-  """τ of accuracy prediction, and its interval, by what is read."""
+def reading(zoos: Sequence[ReadZoo], value: str, first: str) -> str:
+  """A number of each zoo and its interval, by what is read.
+
+  Args:
+    zoos: the rows.
+    value: key of the number.
+    first: header of the first column.
+  """
   lines = []
   for zoo in zoos:
     found = {row["method"]: row for row in load(zoo.run).rows()}
     cells = {}
     for column, methods in _READERS.items():
       for row in (found[m] for m in methods if m in found):
-        keys = (zoo.prefix + key for key in ("tau", "low", "high"))
-        value, low, high = (row[key] for key in keys)
-        cells[column] = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+        keys = (zoo.prefix + key for key in (value, "low", "high"))
+        number, low, high = (row[key] for key in keys)
+        cells[column] = f"{number:.3f} [{low:.3f}, {high:.3f}]"
     lines.append((zoo.title, cells))
   columns = [c for c in _READERS if any(c in cells for _, cells in lines)]
   return markdown_table(
-    ("networks", *columns),
+    (first, *columns),
     [[title, *(cells.get(c, "–") for c in columns)] for title, cells in lines],
   )
 
@@ -609,8 +625,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "predict_accuracy_vit": functools.partial(
     experiment_table, "predict_accuracy-vit"
   ),
-  "reading": functools.partial(reading, READ_ZOOS),
-  "reading_others": functools.partial(reading, OTHER_READ_ZOOS),
+  "reading": functools.partial(reading, READ_ZOOS, "tau", "networks"),
+  "reading_others": functools.partial(
+    reading, OTHER_READ_ZOOS, "tau", "networks"
+  ),
+  "reading_init": functools.partial(reading, INR_ZOOS, "accuracy", "recipe"),
   "reading_inr": reading_inr,
   "editing_inr": editing_inr,
   "multi_arch": functools.partial(experiment_table, "multi_arch"),

@@ -1,6 +1,6 @@
 """Compares methods on every task of reading and writing networks.
 
-  python -m experiments.suite          cpu: 27 minutes of two cores
+  python -m experiments.suite          cpu: 29 minutes of two cores
   python -m experiments.suite tiny     the same path in minutes, for tests
   python -m experiments.suite full     the configs as they are, three seeds
 
