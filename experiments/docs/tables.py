@@ -410,7 +410,7 @@ INR_ZOOS = (
 """INRs by how they are initialized and fitted."""
 
 _READERS = {
-  "messages": ("forward", "scalegmn"),
+  "messages": ("forward", "scalegmn", "plain"),
   "probes": ("probes",),
   "both": ("both",),
   "permutation-only": ("permutation",),
@@ -419,6 +419,17 @@ _READERS = {
   "balanced": ("balanced statistics",),
 }
 """{column: methods, of which a run has one at most}."""
+
+
+def _read_rows(run: Tracked) -> dict[str, Row]:
+  """{column: row of a run}, by what is read."""
+  found = {row["method"]: row for row in run.rows()}
+  return {
+    column: found[method]
+    for column, methods in _READERS.items()
+    for method in methods
+    if method in found
+  }
 
 
 def reading(zoos: Sequence[ReadZoo], value: str, first: str) -> str:
@@ -431,13 +442,11 @@ def reading(zoos: Sequence[ReadZoo], value: str, first: str) -> str:
   """
   lines = []
   for zoo in zoos:
-    found = {row["method"]: row for row in load(zoo.run).rows()}
     cells = {}
-    for column, methods in _READERS.items():
-      for row in (found[m] for m in methods if m in found):
-        keys = (zoo.prefix + key for key in (value, "low", "high"))
-        number, low, high = (row[key] for key in keys)
-        cells[column] = f"{number:.3f} [{low:.3f}, {high:.3f}]"
+    for column, row in _read_rows(load(zoo.run)).items():
+      keys = (zoo.prefix + key for key in (value, "low", "high"))
+      number, low, high = (row[key] for key in keys)
+      cells[column] = f"{number:.3f} [{low:.3f}, {high:.3f}]"
     lines.append((zoo.title, cells))
   columns = [c for c in _READERS if any(c in cells for _, cells in lines)]
   return markdown_table(
@@ -446,30 +455,21 @@ def reading(zoos: Sequence[ReadZoo], value: str, first: str) -> str:
   )
 
 
-_INR_READERS = {
-  "messages": "plain",
-  "probes": "probes",
-  "both": "both",
-  "permutation-only": "permutation",
-  "flat MLP": "mlp",
-}
-"""{column: method}."""
-
-
 def reading_inr() -> str:
   """Accuracy of INR classification by what is read, every seed."""
-  lines = []
+  lines, columns = [], {}
   for title, name in (
     ("MNIST", "classify_inr-mnist-h200"),
     ("Fashion-MNIST", "classify_inr-fashion_mnist-h200"),
   ):
     runs = load_seeds(name)
+    columns = _read_rows(runs[0])  # both have the same
     cells = [
-      _of_seeds(runs, {"method": method}, "accuracy")
-      for method in _INR_READERS.values()
+      _of_seeds(runs, {"method": row["method"]}, "accuracy")
+      for row in columns.values()
     ]
     lines.append([title, *cells])
-  return markdown_table(("INRs of", *_INR_READERS), lines)
+  return markdown_table(("INRs of", *columns), lines)
 
 
 def editing_inr() -> str:
