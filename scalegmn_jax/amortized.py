@@ -121,7 +121,7 @@ def train(
     InputError: an argument does not fit the others, the workdir belongs to
       another training, or the gradient stays non-finite.
   """
-  # orbax takes a second to import.
+  # They import orbax, which takes a fifth of a second.
   from scalegmn_jax.training import loop
   from scalegmn_jax.training import validation as validations
   from scalegmn_jax.training.objectives import amortized_objective

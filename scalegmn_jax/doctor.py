@@ -17,7 +17,7 @@ import jax
 from scalegmn_jax.data import download
 
 _SETTINGS = re.compile(
-  r"^(JAX_|XLA_|TF_GPU_|CUDA_VISIBLE|TPU_|OMP_NUM|LD_PREL)"
+  r"^(JAX_|XLA_|TF_GPU_|CUDA_VISIBLE|TPU_|OMP_NUM|LD_PREL|PYTHONDONT)"
 )
 _NVIDIA = Path("/dev/nvidia0")
 

@@ -3,6 +3,8 @@
 import ast
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -165,6 +167,26 @@ def test_guarded_packages(package):
       used = any(n.split(".")[0] == package for n in imports(file))
       name = file.relative_to(ROOT).as_posix()
       assert not used or name.startswith(GUARDED[package] or ("-",)), file
+
+
+def test_slow_packages_are_imported_when_they_are_needed():
+  """They would add one or two seconds to the start of every program."""
+  program = """
+import sys
+import scalegmn_jax
+from scalegmn_jax.data import images
+images.load("digits")
+slow = {"matplotlib", "orbax.checkpoint", "pandas", "scipy.stats", "sklearn"}
+print(*slow & {*sys.modules})
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.strip() == ""
 
 
 def test_modules_are_imported_without_posix():

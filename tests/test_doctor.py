@@ -11,6 +11,7 @@ from scalegmn_jax import doctor
 def test_a_sound_installation_has_no_problem(monkeypatch, tmp_path, capsys):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
   monkeypatch.setenv("OMP_NUM_THREADS", "3")
+  monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
   assert doctor.main() == 0
   versions, devices, caches, settings = capsys.readouterr().out.splitlines()
   assert f"jax {jax.__version__}," in versions
@@ -20,6 +21,7 @@ def test_a_sound_installation_has_no_problem(monkeypatch, tmp_path, capsys):
   assert devices.startswith(f"devices: {len(jax.devices())} x cpu; ")
   assert caches.startswith(f"caches: {tmp_path / 'scalegmn_jax'} (0 MiB)")
   assert "OMP_NUM_THREADS=3" in settings
+  assert "PYTHONDONTWRITEBYTECODE=1" in settings  # each start compiles packages
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@
 Letters: N images, H rows, W columns, C channels, K classes.
 """
 
+import importlib.util
 import itertools
 import os
 import pathlib
@@ -161,8 +162,8 @@ def load(
 
   Raises:
     InputError: unknown names, missing or broken files, labels out of range,
-      images that are not finite, sets of different sizes, or no network for a
-      download.
+      images that are not finite, sets of different sizes, no network for a
+      download, or no scikit-learn for `digits`.
   """
   if limit and (len(limit) != 3 or min(limit) < 1):
     raise base.InputError(
@@ -257,13 +258,20 @@ def _digits(name: str, path: str) -> Images:
     raise base.InputError(
       f"images {name!r}: path is {path!r}, expected '': scikit-learn has them"
     )
-  import sklearn.datasets  # slow to import, and needed by this set only
-
-  x, y = map(np.asarray, sklearn.datasets.load_digits(return_X_y=True))
+  # The file of `sklearn.datasets.load_digits`, without the second or more that
+  # importing scikit-learn takes.
+  package = importlib.util.find_spec("sklearn")
+  if package is None or package.origin is None:
+    raise base.InputError(
+      f"images {name!r}: scikit-learn, which has them, is not installed: pip "
+      "install 'scalegmn-jax[zoo]'"
+    )
+  file = pathlib.Path(package.origin).parent / "datasets/data/digits.csv.gz"
+  table = np.loadtxt(file, np.float32, delimiter=",")  # 64 pixels and a label
   # RandomState: numpy guarantees its stream, not the stream of default_rng.
-  order = np.random.RandomState(0).permutation(len(x))
-  x = x[order].reshape(-1, 8, 8, 1).astype(np.float32) / 8 - 1
-  y = y[order].astype(np.int32)
+  table = table[np.random.RandomState(0).permutation(len(table))]
+  x = table[:, :-1].reshape(-1, 8, 8, 1) / 8 - 1
+  y = table[:, -1].astype(np.int32)
   return _cut(x, y, (len(x) * 7 // 10, len(x) * 8 // 10, len(x)), 10)
 
 

@@ -18,7 +18,7 @@ from scalegmn_jax.base import (
   Weights,
   leaf_name,
 )
-from scalegmn_jax.files import formats, orbax, pickled
+from scalegmn_jax.files import formats, pickled
 from scalegmn_jax.files.content import (
   Content,
   Keys,
@@ -29,6 +29,19 @@ from scalegmn_jax.files.content import (
 )
 from scalegmn_jax.files.formats import Format
 
+
+def _read_folder(path: Path) -> Content:
+  from scalegmn_jax.files import orbax  # takes a fifth of a second
+
+  return orbax.read(path)
+
+
+def _create_folder(path: Path, arrays: Mapping[Keys, np.ndarray]) -> None:
+  from scalegmn_jax.files import orbax
+
+  orbax.create(path, arrays)
+
+
 _FOLDER = "no suffix (a folder of orbax)"
 
 FORMATS = {
@@ -38,7 +51,7 @@ FORMATS = {
   ".npz": Format(formats.read_npz, formats.create_npz),
   ".msgpack": Format(formats.read_msgpack, formats.create_msgpack),
   **dict.fromkeys(pickled.SUFFIXES, Format(pickled.read, pickled.create)),
-  _FOLDER: Format(orbax.read, orbax.create),
+  _FOLDER: Format(_read_folder, _create_folder),
 }
 """{end of a name: format}."""
 

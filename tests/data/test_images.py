@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib.util
 import io
 import os
 import pathlib
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import datasets
 
 from scalegmn_jax import base
 from scalegmn_jax.data import download, images
@@ -99,6 +101,22 @@ def test_digits():
   assert got.test_y[:12].tolist() == DIGITS_TEST_START
   with pytest.raises(base.InputError, match="expected ''"):
     images.load("digits", "/somewhere")
+
+
+def test_digits_are_those_of_scikit_learn(monkeypatch):
+  got = images.load("digits")
+  x, y = datasets.load_digits(return_X_y=True)
+  order = np.random.RandomState(0).permutation(1797)
+  for values, part, dtype in (
+    (x[order].reshape(-1, 8, 8, 1) / 8 - 1, 0, np.float32),
+    (y[order], 1, np.int32),
+  ):
+    ours = np.concatenate([arrays[part] for arrays in parts_of(got)])
+    np.testing.assert_array_equal(ours, values.astype(dtype), strict=True)
+
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(base.InputError, match="is not installed: pip install"):
+    images.load("digits")
 
 
 DIGITS_TEST_START = [7, 9, 4, 7, 0, 2, 6, 1, 3, 1, 3, 7]
