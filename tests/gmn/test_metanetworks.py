@@ -222,14 +222,14 @@ def test_masks_are_equivariant(x64, name, activation):
   for worst, updates in operator_errors(name, target, operator, 2.0):
     assert max(worst.values()) <= 1e-10, worst
     for layer in updates:
-      assert jnp.abs(layer["kernel"]).max() > 1e-3
+      assert np.abs(layer["kernel"]).max() > 1e-3
       assert not layer["bias"].any()
 
 
 def test_a_mask_begins_with_the_smallest_weights_and_learns_others():
   """The same entries that pruning by magnitude removes, until φ moves."""
   target = TARGETS["mlp"]()
-  weights = target.init(jax.random.key(1))
+  weights = jax.jit(target.init)(jax.random.key(1))
   entries = kernels.count(target.spec, weights)
   operator = metanetworks.operator(
     target, writes="mask", sparsity=0.6, width=4, depth=0
@@ -237,11 +237,16 @@ def test_a_mask_begins_with_the_smallest_weights_and_learns_others():
   params = jax.jit(operator.init)(jax.random.key(0))
   apply = jax.jit(operator.apply)
   edited = apply(params, weights)
-  squares = kernels.balanced_powers(target.spec, weights)
-  ones = jax.tree.map(jnp.ones_like, weights)
-  mask = kernels.keep_highest(target.spec, squares, ones, round(0.6 * entries))
-  expected = jax.tree.map(jnp.multiply, weights, mask)
-  jax.tree.map(np.testing.assert_array_equal, edited, expected)
+
+  @jax.jit
+  def pruned(weights):
+    squares = kernels.balanced_powers(target.spec, weights)
+    ones = jax.tree.map(jnp.ones_like, weights)
+    count = round(0.6 * entries)
+    mask = kernels.keep_highest(target.spec, squares, ones, count)
+    return jax.tree.map(jnp.multiply, weights, mask)
+
+  jax.tree.map(np.testing.assert_array_equal, edited, pruned(weights))
 
   @jax.jit
   @jax.value_and_grad

@@ -21,8 +21,19 @@ TARGETS = {
 
 def draw(target, key=1):
   """Random weights, with biases."""
-  weights = target.init(jax.random.key(key))
-  return jax.tree.map(lambda a: a.astype(float) + 0.1, weights)
+  weights = jax.jit(target.init)(jax.random.key(key))
+  return jax.tree.map(lambda a: np.asarray(a, float) + 0.1, weights)
+
+
+def regauged(target, key, *networks):
+  """(a group element, what it makes of each network)."""
+
+  @jax.jit
+  def move(key, networks):
+    g = actions.sample(key, target.spec, decades=2)
+    return g, [actions.act(g, target.spec, weights) for weights in networks]
+
+  return move(jax.random.key(key), networks)
 
 
 def assert_close(one, other):
@@ -38,19 +49,19 @@ def test_corrected_biases_are_equivariant_in_any_gauge(x64, name):
   params = corrector.init(jax.random.key(0))
   apply = jax.jit(corrector.apply)
   weights = draw(target)
-  rounded = rounding.round_kernels(target.spec, weights, 3)
+  rounded, rougher = jax.jit(
+    lambda w: [rounding.round_kernels(target.spec, w, b) for b in (3, 2)]
+  )(weights)
   found = apply(params, weights, rounded)
   for before, after in zip(rounded, found, strict=True):
     np.testing.assert_array_equal(before["kernel"], after["kernel"])
-    assert jnp.abs(before["bias"] - after["bias"]).min() > 0
-  g = actions.sample(jax.random.key(2), target.spec, decades=2)
-  moved = (actions.act(g, target.spec, w) for w in (weights, rounded, found))
-  weights_g, rounded_g, found_g = moved
+    assert np.abs(before["bias"] - np.asarray(after["bias"])).min() > 0
+  _, (weights_g, rounded_g, found_g) = regauged(
+    target, 2, weights, rounded, found
+  )
   assert_close(apply(params, weights_g, rounded_g), found_g)
   # What is written depends on what the kernels have lost.
-  other = apply(
-    params, weights, rounding.round_kernels(target.spec, weights, 2)
-  )
+  other = apply(params, weights, rougher)
   assert not np.allclose(other[0]["bias"], found[0]["bias"], 1e-6)
 
 
@@ -64,17 +75,20 @@ def test_a_quantized_network_does_not_depend_on_the_gauge(x64, name):
   params = operator.init(jax.random.key(0))
   apply, weights = jax.jit(operator.apply), draw(target)
   found = apply(params, weights)
-  equal = gauge.equalize(target.spec, weights)
-  rounded = rounding.round_kernels(target.spec, equal, 3, per_channel=True)
+  rounded = jax.jit(
+    lambda w: rounding.round_kernels(
+      target.spec, gauge.equalize(target.spec, w), 3, per_channel=True
+    )
+  )(weights)
   for layer, expected in zip(found, rounded, strict=True):
     np.testing.assert_allclose(layer["kernel"], expected["kernel"], 1e-10)
-  g = actions.sample(jax.random.key(2), target.spec, decades=2)
+  g, (moved,) = regauged(target, 2, weights)
   sides = {k: actions.Element(p, jnp.sign(q)) for k, (p, q) in g.items()}
-  again = apply(params, actions.act(g, target.spec, weights))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-5),
-    again, actions.act(sides, target.spec, found),
-  )  # fmt: skip
+    apply(params, moved),
+    jax.jit(lambda w: actions.act(sides, target.spec, w))(found),
+  )
 
 
 def test_other_weights_are_refused_and_types_stay():
@@ -83,11 +97,11 @@ def test_other_weights_are_refused_and_types_stay():
     target, width=2, depth=0, writes="quantized", bits=4, bidirectional=False
   )
   params = operator.init(jax.random.key(0))
-  weights = target.init(jax.random.key(1))
+  weights = draw(target)
   with pytest.raises(InputError, match="expected"):
     operator.apply(params, weights[:-1])
-  half = jax.tree.map(lambda w: w.astype(jnp.float16), weights)
-  for leaf in jax.tree.leaves(operator.apply(params, half)):
+  half = jax.tree.map(lambda w: w.astype(np.float16), weights)
+  for leaf in jax.tree.leaves(jax.jit(operator.apply)(params, half)):
     assert leaf.dtype == jnp.float16 and np.isfinite(leaf).all()
 
 

@@ -18,20 +18,23 @@ SOLVE = last_layer.last_layer_solver(TARGET, l1=L1, steps=6)
 
 
 def networks(dtype=float):
-  weights = jax.vmap(TARGET.init)(jax.random.split(jax.random.key(0), 4))
+  keys = jax.random.split(jax.random.key(0), 4)
+  weights = jax.jit(jax.vmap(TARGET.init))(keys)
   return Networks(
-    jax.tree.map(lambda w: w.astype(dtype), weights), jnp.arange(4) % 2
+    jax.tree.map(lambda w: np.asarray(w, dtype), weights), np.arange(4) % 2
   )
 
 
 def images():
-  x = jax.random.normal(jax.random.key(9), (60, 5))
+  x = np.random.default_rng(9).normal(size=(60, 5))
   return x, (x[:, :4] ** 2).argmax(1)
 
 
 def objectives(stacked):
   losses = finetune_losses(TARGET, l1=L1)
-  return jax.lax.map(lambda n: losses(n, *images()).objective, stacked)
+  return jax.jit(
+    lambda z: jax.lax.map(lambda n: losses(n, *images()).objective, z)
+  )(stacked)
 
 
 def problem():
@@ -76,9 +79,7 @@ def test_only_the_last_layer_changes_and_the_objective_falls(x64):
   stacked = networks()
   solved = SOLVE(stacked, *images())
   assert (objectives(solved) < objectives(stacked)).all()
-  balanced = jax.vmap(lambda w, a: gauge.balance(TARGET.spec, w, a))(
-    stacked.weights, stacked.activation
-  )
+  balanced = gauge.balance_networks(TARGET)(stacked).weights
   jax.tree.map(np.testing.assert_array_equal, solved.weights[0], balanced[0])
   assert (solved.weights[1]["kernel"] != balanced[1]["kernel"]).any()
 
@@ -103,9 +104,10 @@ def test_result_does_not_depend_on_gauge_and_order_of_neurons(x64):
       float(gauge.l1(TARGET.spec, after_regauged)), rel=1e-9
     )
     x = images()[0]
+    apply = jax.jit(TARGET.apply)
     np.testing.assert_allclose(
-      TARGET.apply(after_regauged, x, index),
-      TARGET.apply(after, x, index),
+      apply(after_regauged, x, index),
+      apply(after, x, index),
       rtol=1e-7,
       atol=1e-9,
     )
@@ -152,14 +154,17 @@ def test_every_architecture_is_linear_in_its_last_layer(
     )
     for n in (0, 2)
   )
+  apply = jax.jit(kind.apply)
   np.testing.assert_allclose(
-    kind.apply(same, x, 0), kind.apply(weights, x, 0), rtol=1e-8, atol=1e-10
+    apply(same, x, 0), apply(weights, x, 0), rtol=1e-8, atol=1e-10
   )
   # All images have label 0.
-  assert (kind.apply(solved, x, 0).argmax(1) == 0).all()
+  assert (apply(solved, x, 0).argmax(1) == 0).all()
   changed = {
     name
-    for name, value in measure.relative_error(kind.spec, same, solved).items()
+    for name, value in jax.jit(
+      lambda a, b: measure.relative_error(kind.spec, a, b)
+    )(same, solved).items()
     if value > 0
   }
   assert len(changed) == 2
@@ -216,7 +221,9 @@ def test_the_last_layer_after_a_normalization(x64, normalized):
 
 def test_non_finite_networks_do_not_affect_others(x64):
   stacked = networks()
-  spoilt = jax.tree.map(lambda w: w.at[1].set(jnp.nan), stacked.weights)
+  spoilt = jax.tree.map(np.copy, stacked.weights)
+  for leaf in jax.tree.leaves(spoilt):
+    leaf[1] = np.nan
   solved = SOLVE(stacked._replace(weights=spoilt), *images())
   expected = SOLVE(stacked, *images())
   for after, before in zip(

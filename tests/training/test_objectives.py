@@ -132,7 +132,7 @@ def test_classes_come_with_their_networks_and_are_varied_alone():
     sizes = len(np.unique(drawn.weights["w"].max(1)))
     assert sizes == 1 if vary is None else sizes > 10
     for params, accuracy in ((1.0, 1), (-1.0, 0)):
-      batched = jax.vmap(objective.loss, (None, 0, None))
+      batched = jax.jit(jax.vmap(objective.loss, (None, 0, None)))
       _, values = batched(params, (drawn, result), shared)
       assert values["accuracy"].mean() == accuracy
       assert (values["objective"] < 1e-3).all() == bool(accuracy)
@@ -140,12 +140,11 @@ def test_classes_come_with_their_networks_and_are_varied_alone():
 
 def test_rendering_is_measured_at_the_inputs_with_each_networks_own_values():
   target = mlp((2, 4, 1), "sine")
-  networks = Networks(
-    jax.vmap(target.init)(jax.random.split(jax.random.key(0), 3)),
-    jnp.zeros(3, int),
-  )
+  keys = jax.random.split(jax.random.key(0), 3)
+  networks = Networks(jax.jit(jax.vmap(target.init))(keys), jnp.zeros(3, int))
   inputs = jax.random.normal(jax.random.key(1), (7, 2))
-  values = jax.vmap(target.apply, (0, None))(networks.weights, inputs)
+  apply = jax.jit(jax.vmap(target.apply, (0, None)))
+  values = apply(networks.weights, inputs)
   # An operator that adds φ to the last bias: the error is φ².
   operator = Operator(
     lambda key: jnp.zeros(()),
@@ -161,7 +160,7 @@ def test_rendering_is_measured_at_the_inputs_with_each_networks_own_values():
     jax.random.key(2), 0, (networks, values, inputs)
   )
   np.testing.assert_array_equal(shared, inputs)
-  batched = jax.vmap(objective.loss, (None, 0, None))
+  batched = jax.jit(jax.vmap(objective.loss, (None, 0, None)))
   for params in (0.0, 0.3):
     result, _ = batched(params, items, shared)
     np.testing.assert_allclose(result, params**2, rtol=1e-4, atol=1e-12)
@@ -179,7 +178,8 @@ def test_images_of_network_specific_labels():
     batch_networks=2,
     batch_images=40,
   )
-  weights = jax.vmap(target.init)(jax.random.split(jax.random.key(0), 2))
+  keys = jax.random.split(jax.random.key(0), 2)
+  weights = jax.jit(jax.vmap(target.init))(keys)
   classes = jnp.array([[0, -1, 2], [-1, 1, 0]])
   networks = Networks(weights, jnp.arange(2), classes)
   labels = jnp.array([0, 1, 2, 1, 0, 2])
@@ -191,7 +191,7 @@ def test_images_of_network_specific_labels():
     inside = np.flatnonzero(own[labels] >= 0)
     assert sorted(set(chosen.tolist())) == inside.tolist()
   item = jax.tree.map(lambda a: a[0], (networks, rows))
-  _, metrics = objective.loss((), item, shared)
+  _, metrics = jax.jit(objective.loss)((), item, shared)
   own = networks.class_to_output[0][labels[rows[0]]]
   logits = target.apply(item[0].weights, x[rows[0]])
   accuracy = (logits.argmax(1) == own).mean()
@@ -215,8 +215,13 @@ def test_noise_of_images(own_labels):
     objective = objectives.amortized_objective(
       IDENTITY, of_network, batch_networks=2, batch_images=40, image_noise=noise
     )
-    batch, shared = objective.draw(jax.random.key(key), jnp.int32(0), data)
-    _, metrics = jax.vmap(lambda item: objective.loss((), item, shared))(batch)
+
+    @jax.jit
+    def of_batch(key):
+      batch, shared = objective.draw(key, jnp.int32(0), data)
+      return jax.vmap(lambda item: objective.loss((), item, shared))(batch)[1]
+
+    metrics = of_batch(jax.random.key(key))
     return metrics["objective"], metrics["cross_entropy"]
 
   std, pixel = values(0, 0.3)
