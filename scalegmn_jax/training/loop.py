@@ -98,7 +98,7 @@ def train(
     compiler_options=compilation.RUN_ONCE,
   )
   state = initial(k_init)
-  keep = jax.jit(keep_best)
+  keep = jax.jit(keep_best, compiler_options=compilation.RUN_ONCE)
   checkpoints = Checkpoints(workdir / "checkpoints")
   try:
     stored = checkpoints.restore(to_stored(state))
