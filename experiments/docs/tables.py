@@ -402,7 +402,7 @@ OTHER_READ_ZOOS = (
 INR_ZOOS = (
   ReadZoo("classify_inr-mnist-small", "ours"),
   ReadZoo("classify_inr-mnist-shared_init", "ours, one initialization for all"),
-  ReadZoo("classify_inr-mnist-dws", "of the public INRs"),
+  ReadZoo("classify_inr-mnist-dws-small", "of the public INRs"),
   ReadZoo(
     "classify_inr-mnist-dws-shared_init", "the same, one initialization for all"
   ),
@@ -410,7 +410,7 @@ INR_ZOOS = (
 """INRs by how they are initialized and fitted."""
 
 _READERS = {
-  "messages": ("forward", "scalegmn", "plain"),
+  "messages": ("forward", "scalegmn", "plain", "augmented"),
   "probes": ("probes",),
   "both": ("both",),
   "permutation-only": ("permutation",),
@@ -461,9 +461,10 @@ def reading_inr() -> str:
   for title, name in (
     ("MNIST", "classify_inr-mnist-h200"),
     ("Fashion-MNIST", "classify_inr-fashion_mnist-h200"),
+    ("MNIST, by the public recipe", "classify_inr-mnist-dws"),
   ):
     runs = load_seeds(name)
-    columns = _read_rows(runs[0])  # both have the same
+    columns = _read_rows(runs[0])  # all have the same
     cells = [
       _of_seeds(runs, {"method": row["method"]}, "accuracy")
       for row in columns.values()
@@ -472,9 +473,9 @@ def reading_inr() -> str:
   return markdown_table(("INRs of", *columns), lines)
 
 
-def editing_inr() -> str:
-  """Errors of edited INRs, every seed."""
-  runs = load_seeds("edit_inr-mnist-full-h200")
+def editing_inr(name: str) -> str:
+  """Errors of edited INRs, every seed of a config."""
+  runs = load_seeds(name)
   label = importlib.import_module("experiments.edit_inr.report").label
   columns = {
     "MSE": ("mse", "{:.4f}"),
@@ -631,11 +632,15 @@ BLOCKS: dict[str, Callable[[], str]] = {
   ),
   "reading_init": functools.partial(reading, INR_ZOOS, "accuracy", "recipe"),
   "reading_inr": reading_inr,
-  "editing_inr": editing_inr,
+  "editing_inr": functools.partial(editing_inr, "edit_inr-mnist-full-h200"),
+  "editing_inr_dws": functools.partial(editing_inr, "edit_inr-mnist-dws-full"),
   "multi_arch": functools.partial(experiment_table, "multi_arch"),
   "classify_inr": functools.partial(experiment_table, "classify_inr"),
   "edit_inr": functools.partial(experiment_table, "edit_inr"),
   "edit_inr_mnist": functools.partial(experiment_table, "edit_inr-mnist-full"),
+  "edit_inr_dws": functools.partial(
+    experiment_table, "edit_inr-mnist-dws-full"
+  ),
   "suite_reading": functools.partial(experiment_table, "suite-cpu"),
   "suite_editing": functools.partial(experiment_table, "suite-cpu", 1),
   "suite_finetuning": functools.partial(experiment_table, "suite-cpu", 2),

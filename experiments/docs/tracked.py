@@ -33,7 +33,7 @@ class Tracked(NamedTuple):
 
   Attributes:
     name: config and variants, such as "multi_task-groups".
-    seed: `config.seed`.
+    seed: of φ if the run has one, `train.seeds`, otherwise `config.seed`.
     results: see `runner.experiment.write`.
   """
 
@@ -108,8 +108,9 @@ def add(workdir: Path) -> Path:
   parts = [Path(file).stem, *filter(None, variants.split(","))]
   kept = {key: results[key] for key in KEPT if key in results}
   kept["config"] = _without_places(kept["config"])
-  path = FOLDER / f"{'-'.join(parts)}-{results['config']['seed']}.json"
-  return _write(path, kept)
+  seeds = kept["config"].get("train", {}).get("seeds", ())
+  seed = seeds[0] if len(seeds) == 1 else kept["config"]["seed"]
+  return _write(FOLDER / f"{'-'.join(parts)}-{seed}.json", kept)
 
 
 def _without_places(value: Any) -> Any:

@@ -61,6 +61,12 @@ def test_absolute_paths_are_not_tracked(tmp_path, monkeypatch):
     "data": {"path": "", "name": "digits+mnist"},
     "zoo": {"more": ["", "relative/b"]},
   }
+  # A run with one seed of φ is tracked by it.
+  for seeds, name in (([7], "cnn-resnet-7.json"), ([7, 8], file.name)):
+    config = results["config"] | {"train": {"seeds": seeds}}
+    text = json.dumps(results | {"config": config})
+    (tmp_path / "results.json").write_text(text)
+    assert tracked.add(tmp_path).name == name
   for path in (tracked.ROOT / "docs/results").iterdir():
     config = json.loads(path.read_text())["config"]
     assert tracked._without_places(config) == config, path
