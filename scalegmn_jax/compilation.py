@@ -13,5 +13,5 @@ QUICK = {"xla_backend_optimization_level": 1, **_OLDER_EMITTERS}
 library calls. Random numbers are the same bits as without."""
 
 RUN_ONCE = QUICK | {"xla_backend_optimization_level": 0}
-"""For a program that runs once, or seldom and shortly: it compiles in a sixth of
-the time, and takes twice as long or more (jax 0.10.2)."""
+"""For a program that runs once, or seldom and shortly: it compiles in a sixth
+of the time, and takes twice as long or more (jax 0.10.2)."""
