@@ -15,6 +15,8 @@ Variants, after a colon, separated by commas:
   large          MNIST by SIRENs 2-128-128-128-1.
   dws            after mnist or fashion_mnist: fitted as the public INRs of DWS.
   shared_init    one initialization for all networks instead of one each.
+  erosion        the eroded image instead of the dilated one.
+  rotation       the rotated image instead of the dilated one.
   tiny           the same path in seconds, for tests.
 """
 
@@ -84,6 +86,14 @@ def _full(config):
   config.ood.name = unseen.get(config.data.name, "")
 
 
+def _erosion(config):
+  config.edit = "erosion"
+
+
+def _rotation(config):
+  config.edit = "rotation"
+
+
 def _large(config):
   _mnist(config)
   config.target.hidden = (128, 128, 128)
@@ -116,5 +126,7 @@ VARIANTS = {
   "large": _large,
   "dws": common.inr_dws,
   "shared_init": common.inr_shared_init,
+  "erosion": _erosion,
+  "rotation": _rotation,
   "tiny": _tiny,
 }
