@@ -496,6 +496,26 @@ def editing_inr(name: str) -> str:
   return markdown_table(("method", *columns), lines)
 
 
+def edits_inr() -> str:
+  """Errors of INRs after each edit, and steps of Adam that reach them."""
+  config = "edit_inr-mnist-dws-full"
+  runs = {
+    "dilation": load(config),
+    "erosion": load(f"{config}-erosion"),
+    "rotation": load(f"{config}-rotation"),
+  }
+  label = importlib.import_module("experiments.edit_inr.report").label
+  found = [{label(row): row for row in run.rows()} for run in runs.values()]
+
+  def cell(row):
+    worth = row.get("worth")
+    return _cell([row], "mse", "{:.4f}") + (f" ({worth})" if worth else "")
+
+  shared = [name for name in found[0] if all(name in rows for rows in found)]
+  lines = [[name, *(cell(rows[name]) for rows in found)] for name in shared]
+  return markdown_table(("method", *runs), lines)
+
+
 def _of_seeds(
   runs: Sequence[Tracked],
   keys: Mapping[str, Any],
@@ -638,6 +658,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "classify_inr": functools.partial(experiment_table, "classify_inr"),
   "edit_inr": functools.partial(experiment_table, "edit_inr"),
   "edit_inr_mnist": functools.partial(experiment_table, "edit_inr-mnist-full"),
+  "edits_inr": edits_inr,
   "edit_inr_dws": functools.partial(
     experiment_table, "edit_inr-mnist-dws-full"
   ),
