@@ -457,20 +457,24 @@ def reading(zoos: Sequence[ReadZoo], value: str, first: str) -> str:
 
 def reading_inr() -> str:
   """Accuracy of INR classification by what is read, every seed."""
-  lines, columns = [], {}
+  lines = []
   for title, name in (
     ("MNIST", "classify_inr-mnist-h200"),
     ("Fashion-MNIST", "classify_inr-fashion_mnist-h200"),
     ("MNIST, by the public recipe", "classify_inr-mnist-dws"),
+    ("Fashion-MNIST, the same", "classify_inr-fashion_mnist-dws"),
   ):
     runs = load_seeds(name)
-    columns = _read_rows(runs[0])  # all have the same
-    cells = [
-      _of_seeds(runs, {"method": row["method"]}, "accuracy")
-      for row in columns.values()
-    ]
-    lines.append([title, *cells])
-  return markdown_table(("INRs of", *columns), lines)
+    cells = {
+      column: _of_seeds(runs, {"method": row["method"]}, "accuracy")
+      for column, row in _read_rows(runs[0]).items()
+    }
+    lines.append((title, cells))
+  columns = lines[0][1]
+  return markdown_table(
+    ("INRs of", *columns),
+    [[title, *(cells.get(c, "–") for c in columns)] for title, cells in lines],
+  )
 
 
 def editing_inr(name: str) -> str:
