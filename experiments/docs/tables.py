@@ -448,6 +448,18 @@ def reading(zoos: Sequence[ReadZoo], value: str, first: str) -> str:
       number, low, high = (row[key] for key in keys)
       cells[column] = f"{number:.3f} [{low:.3f}, {high:.3f}]"
     lines.append((zoo.title, cells))
+  return _read_table(first, lines)
+
+
+def _read_table(
+  first: str, lines: Sequence[tuple[str, Mapping[str, str]]]
+) -> str:
+  """A table of (title, {column: cell}), by what is read.
+
+  Args:
+    first: header of the titles.
+    lines: columns that a line lacks are dashes.
+  """
   columns = [c for c in _READERS if any(c in cells for _, cells in lines)]
   return markdown_table(
     (first, *columns),
@@ -470,11 +482,7 @@ def reading_inr() -> str:
       for column, row in _read_rows(runs[0]).items()
     }
     lines.append((title, cells))
-  columns = lines[0][1]
-  return markdown_table(
-    ("INRs of", *columns),
-    [[title, *(cells.get(c, "–") for c in columns)] for title, cells in lines],
-  )
+  return _read_table("INRs of", lines)
 
 
 def editing_inr(name: str) -> str:

@@ -30,11 +30,10 @@ def images():
   return x, (x[:, :4] ** 2).argmax(1)
 
 
+@jax.jit
 def objectives(stacked):
   losses = finetune_losses(TARGET, l1=L1)
-  return jax.jit(
-    lambda z: jax.lax.map(lambda n: losses(n, *images()).objective, z)
-  )(stacked)
+  return jax.lax.map(lambda n: losses(n, *images()).objective, stacked)
 
 
 def problem():
@@ -85,7 +84,7 @@ def test_only_the_last_layer_changes_and_the_objective_falls(x64):
 
 
 def test_result_does_not_depend_on_gauge_and_order_of_neurons(x64):
-  stacked = networks()
+  stacked, x, apply = networks(), images()[0], jax.jit(TARGET.apply)
   for index in range(2):
     network = jax.tree.map(lambda a, i=index: a[i : i + 1], stacked)
     g = actions.sample(jax.random.key(3), TARGET.spec, index, decades=2)
@@ -103,8 +102,6 @@ def test_result_does_not_depend_on_gauge_and_order_of_neurons(x64):
     assert float(gauge.l1(TARGET.spec, after)) == pytest.approx(
       float(gauge.l1(TARGET.spec, after_regauged)), rel=1e-9
     )
-    x = images()[0]
-    apply = jax.jit(TARGET.apply)
     np.testing.assert_allclose(
       apply(after_regauged, x, index),
       apply(after, x, index),

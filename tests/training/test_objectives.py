@@ -131,8 +131,8 @@ def test_classes_come_with_their_networks_and_are_varied_alone():
     np.testing.assert_array_equal(drawn.weights["w"].argmax(1), result)
     sizes = len(np.unique(drawn.weights["w"].max(1)))
     assert sizes == 1 if vary is None else sizes > 10
+    batched = jax.jit(jax.vmap(objective.loss, (None, 0, None)))
     for params, accuracy in ((1.0, 1), (-1.0, 0)):
-      batched = jax.jit(jax.vmap(objective.loss, (None, 0, None)))
       _, values = batched(params, (drawn, result), shared)
       assert values["accuracy"].mean() == accuracy
       assert (values["objective"] < 1e-3).all() == bool(accuracy)
