@@ -10,9 +10,10 @@ Variants, after a colon, separated by commas:
   (none)         8x8 digits from scikit-learn, no download.
   mnist          MNIST, 28x28; images from --config.data.path, or downloaded.
   fashion_mnist  Fashion-MNIST, 28x28; images as for mnist.
+  cifar10_gs     CIFAR-10 in grayscale, 32x32; images as for mnist.
   full           after mnist or fashion_mnist: an INR of every image, for a GPU.
   large          MNIST by SIRENs 2-128-128-128-1.
-  dws            after mnist or fashion_mnist: fitted as the public INRs of DWS.
+  dws            after an image set: fitted as the public INRs of DWS.
   shared_init    one initialization for all networks instead of one each.
   tiny           the same path in seconds, for tests.
 """
@@ -80,6 +81,11 @@ def _fashion_mnist(config):
   config.data.name = "fashion_mnist"
 
 
+def _cifar10_gs(config):
+  _mnist(config)
+  config.data.name = "cifar10_gs"
+
+
 def _full(config):
   config.zoo.train_images = 55_000
   config.zoo.val_images = 5000
@@ -117,6 +123,7 @@ def _tiny(config):
 VARIANTS = {
   "mnist": _mnist,
   "fashion_mnist": _fashion_mnist,
+  "cifar10_gs": _cifar10_gs,
   "full": _full,
   "large": _large,
   "dws": common.inr_dws,

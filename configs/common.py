@@ -259,7 +259,7 @@ def inr_shared_init(config: ConfigDict) -> None:
 
 
 def inr_images(config: ConfigDict) -> None:
-  """SIRENs of 28x28 images."""
+  """SIRENs of images of about 28x28."""
   config.target.hidden = (32, 32)
   config.target.omega = 30.0
   config.zoo.views = 1
