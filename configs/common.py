@@ -233,6 +233,7 @@ def inr_zoo(config: ConfigDict) -> None:
   config.zoo.schedule = "cosine"
   config.zoo.stop_psnr = 0.0
   config.zoo.epochs_per_call = 1
+  config.zoo.coarse = 1
   config.zoo.save_every = 512
   config.zoo.vmap_size = 0
 

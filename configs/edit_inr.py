@@ -17,6 +17,8 @@ Variants, after a colon, separated by commas:
   shared_init    one initialization for all networks instead of one each.
   erosion        the eroded image instead of the dilated one.
   rotation       the rotated image instead of the dilated one.
+  several        one operator that dilates, erodes and rotates.
+  coarse         fitted to 2x2 means; the whole image instead of the dilated one.
   tiny           the same path in seconds, for tests.
 """
 
@@ -94,6 +96,17 @@ def _rotation(config):
   config.edit = "rotation"
 
 
+def _several(config):
+  with config.ignore_type():
+    config.edit = ("dilation", "erosion", "rotation")
+
+
+def _coarse(config):
+  config.zoo.coarse = 2
+  config.edit = "identity"
+  config.refit.steps = ()  # a network does not render what was averaged
+
+
 def _large(config):
   _mnist(config)
   config.target.hidden = (128, 128, 128)
@@ -128,5 +141,7 @@ VARIANTS = {
   "shared_init": common.inr_shared_init,
   "erosion": _erosion,
   "rotation": _rotation,
+  "several": _several,
+  "coarse": _coarse,
   "tiny": _tiny,
 }

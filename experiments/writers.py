@@ -46,11 +46,13 @@ class Writer(NamedTuple):
     make: writing -> operator.
     arguments: writing -> arguments of `metanetworks.operator`, with which it is
       saved; None if it cannot be saved.
+    shares: whether several edits share parameters, see `gmn.conditional`.
   """
 
   label: str
   make: Callable[[Writing], Operator]
   arguments: Callable[[Writing], dict[str, Any]] | None = None
+  shares: bool = True
 
 
 _NO_PROTOTYPES = {
@@ -132,6 +134,8 @@ WRITERS: dict[str, Writer] = {
   "permutation": _less_symmetric("permutation-only GMN", "permutation"),
   "mlp": _less_symmetric("flat MLP", "mlp"),
   "constant": Writer(
-    "constant update", lambda w: constant.constant_operator(w.target)
+    "constant update",
+    lambda w: constant.constant_operator(w.target),
+    shares=False,
   ),
 }

@@ -431,6 +431,31 @@ class Operator(NamedTuple):
     return f"Operator({_maker(self.apply)})"
 
 
+class ConditionalOperator(NamedTuple):
+  """An operator that makes several edits, see `gmn.conditional`.
+
+  Attributes:
+    init: key -> φ of all edits.
+    select: (φ of all edits, number of an edit) -> φ of `operator` for this
+      edit. The number can be traced.
+    operator: makes one edit.
+  """
+
+  init: InitFn
+  select: Callable[[Params, jax.Array | int], Params]
+  operator: Operator
+
+  def apply(
+    self,
+    params: Params,
+    weights: Weights,
+    activation: jax.Array | int = 0,
+    edit: jax.Array | int = 0,
+  ) -> Weights:
+    """(φ of all edits, θ) -> θ' after one edit, see `OperatorFn`."""
+    return self.operator.apply(self.select(params, edit), weights, activation)
+
+
 class Functional(NamedTuple):
   """A metanetwork that reads the weights of one network; `vmap` it over many.
 
@@ -461,7 +486,7 @@ class BatchFunctional(NamedTuple):
     return f"BatchFunctional({_maker(self.apply)})"
 
 
-MetaNetwork = Operator | Functional | BatchFunctional
+MetaNetwork = Operator | ConditionalOperator | Functional | BatchFunctional
 """Any metanetwork: a pair of pure functions."""
 
 

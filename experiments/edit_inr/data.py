@@ -1,7 +1,7 @@
 """INRs and the images that they are edited to render."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +11,20 @@ from experiments.inr.data import InrSplit, fold_phases, load_inrs
 from scalegmn_jax.base import InputError, Networks
 from scalegmn_jax.data import pictures
 
+Edited = Mapping[str, np.ndarray]
+"""{edit: images [B, H, W, C]}."""
+
 
 class Population(NamedTuple):
   """Networks and what they are edited to render.
 
   Attributes:
     networks: B networks in canonical phases.
-    edited: the edited images [B, H, W, C].
+    edited: see `Edited`.
   """
 
   networks: Networks
-  edited: np.ndarray
+  edited: Edited
 
 
 class EditData(NamedTuple):
@@ -30,16 +33,19 @@ class EditData(NamedTuple):
   Attributes:
     inrs: networks as they were fitted.
     networks: {part: the same functions in canonical phases}.
-    edited: {part: the edited images [B, H, W, C]}.
-    edit: images [B, H, W, C] -> the edited images.
+    edited: {part: see `Edited`}.
     unseen: networks of test images of another image set; None without one.
   """
 
   inrs: InrSplit
   networks: dict[str, Networks]
-  edited: dict[str, np.ndarray]
-  edit: Callable[[np.ndarray], np.ndarray]
+  edited: dict[str, Edited]
   unseen: Population | None = None
+
+  @property
+  def edits(self) -> tuple[str, ...]:
+    """Names of the edits."""
+    return tuple(self.edited["train"])
 
   @property
   def populations(self) -> dict[str, Population]:
@@ -52,19 +58,28 @@ class EditData(NamedTuple):
     return {"test": test} | unseen
 
 
+def edits_of(config: ConfigDict) -> tuple[str, ...]:
+  """Names of the edits of a run."""
+  return (config.edit,) if isinstance(config.edit, str) else tuple(config.edit)
+
+
+def edit_all(edits: Iterable[str], pixels: np.ndarray) -> Edited:
+  """All edits of images [B, H, W, C]."""
+  return {edit: pictures.EDITS[edit](pixels) for edit in edits}
+
+
 def load(config: ConfigDict) -> EditData:
   """Reads or fits the INRs of a run, and edits their images.
 
   Raises:
     InputError: images of another shape in `config.ood.name`.
   """
-  inrs, edit = load_inrs(config), pictures.EDITS[config.edit]
+  inrs, edits = load_inrs(config), edits_of(config)
   split = {part: getattr(inrs, part) for part in pictures.PARTS}
   return EditData(
     inrs,
     {p: fold_phases(inrs.target, s.networks) for p, s in split.items()},
-    {p: edit(s.pictures.pixels) for p, s in split.items()},
-    edit,
+    {p: edit_all(edits, s.pictures.pixels) for p, s in split.items()},
     _load_unseen(config, inrs) if config.ood.name else None,
   )
 
@@ -88,5 +103,5 @@ def _load_unseen(config: ConfigDict, inrs: InrSplit) -> Population:
     )
   return Population(
     fold_phases(inrs.target, found.test.networks),
-    pictures.EDITS[config.edit](found.test.pictures.pixels),
+    edit_all(edits_of(config), found.test.pictures.pixels),
   )

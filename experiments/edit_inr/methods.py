@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,15 +11,16 @@ from ml_collections import ConfigDict
 
 from experiments import build
 from experiments.bench.machine import median_seconds
-from experiments.edit_inr.data import EditData
+from experiments.edit_inr.data import EditData, Edited
 from experiments.inr.methods import jobs_by_method, steps_by_method
 from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
 from experiments.writers import WRITERS, Writing
 from scalegmn_jax import devices
-from scalegmn_jax.base import Networks, Operator, Params
+from scalegmn_jax.base import ConditionalOperator, Networks, Params
 from scalegmn_jax.batched import EditFn
 from scalegmn_jax.data import pictures
+from scalegmn_jax.gmn.conditional import conditional, is_own
 from scalegmn_jax.saved import save_operator
 from scalegmn_jax.symmetry import measure
 from scalegmn_jax.training.objectives import rendering_objective
@@ -32,6 +34,9 @@ SYMMETRY_NETWORKS = 16
 RenderFn = Callable[[Networks], np.ndarray]
 """networks -> the images that they render [B, H, W, C]."""
 
+Images = Mapping[str, Edited]
+"""{population: the images that its networks render after each edit}."""
+
 
 def writing_of(config: ConfigDict, data: EditData) -> Writing:
   """What the operators of a run are made for; pixels are the inputs."""
@@ -42,11 +47,44 @@ def writing_of(config: ConfigDict, data: EditData) -> Writing:
   )  # fmt: skip
 
 
+def make_operator(
+  method: str, writing: Writing, edits: int
+) -> ConditionalOperator:
+  """The operator of a method, which makes all edits of the run."""
+  writer = WRITERS[method]
+  own = is_own if writer.shares else lambda name: True
+  return conditional(writer.make(writing), edits, own=own)
+
+
+def rendered_edits(
+  data: EditData,
+  operator: ConditionalOperator,
+  edit: EditFn,
+  render: RenderFn,
+  params: Params,
+  networks: Networks,
+) -> Edited:
+  """What networks render after each edit.
+
+  Args:
+    data: has the edits.
+    operator: makes them.
+    edit: the operator mapped over networks.
+    render: networks -> the images that they render.
+    params: φ of all edits.
+    networks: B networks.
+  """
+  return {
+    name: render(edit(operator.select(params, i), networks))
+    for i, name in enumerate(data.edits)
+  }
+
+
 def make_jobs(
   config: ConfigDict,
   data: EditData,
   writing: Writing,
-  operators: Mapping[str, Operator],
+  operators: Mapping[str, ConditionalOperator],
   edit: Mapping[str, EditFn],
   render: RenderFn,
 ) -> dict[str, dict[str, TrainingJob]]:
@@ -61,11 +99,11 @@ def make_jobs(
     render: networks -> the images that they render.
   """
   target, edited = data.inrs.target, data.edited
-  grid, pixels = data.inrs.grid, edited["train"]
+  grid, pixels = data.inrs.grid, np.stack([*edited["train"].values()])
   device_data = devices.replicate(
     (
       data.networks["train"],
-      pixels.reshape(len(pixels), len(grid), -1),
+      pixels.reshape(*pixels.shape[:2], len(grid), -1),
       grid,
     )
   )
@@ -75,28 +113,35 @@ def make_jobs(
     batch_networks=config.train.batch_networks,
   )  # fmt: skip
   steps = steps_by_method(
-    config, operators, lambda m: WRITERS[m].make(writing), objective,
-    device_data,
+    config, operators, lambda m: make_operator(m, writing, len(data.edits)),
+    objective, device_data,
   )  # fmt: skip
 
   def make_job(method, name, learning_rate):
     arguments = WRITERS[method].arguments
 
     def validate(params):
-      rendered = render(edit[method](params, data.networks["val"]))
-      return {
-        "val_objective": float(_image_errors(rendered, edited["val"]).mean())
-      }
-
-    def save(folder, params):
-      assert arguments is not None
-      about = build.about(
-        config, target, data.networks["train"],
-        f"squared error of the {config.edit}", edited["train"].shape[1:],
+      rendered = rendered_edits(
+        data, operators[method], edit[method], render, params,
+        data.networks["val"],
       )  # fmt: skip
-      save_operator(
-        folder / name, target, arguments(writing), params, about=about
-      )
+      errors = [_image_errors(rendered[e], edited["val"][e]) for e in rendered]
+      return {"val_objective": float(np.mean(errors))}
+
+    def save(folder: Path, params):
+      assert arguments is not None
+      for i, one in enumerate(data.edits):
+        # An operator for each edit; they share parameters.
+        inside = folder / name / (one if len(data.edits) > 1 else "")
+        inside.mkdir(parents=True, exist_ok=True)
+        about = build.about(
+          config, target, data.networks["train"],
+          f"squared error of the {one}", pixels.shape[2:],
+        )  # fmt: skip
+        save_operator(
+          inside, target, arguments(writing),
+          operators[method].select(params, i), about=about,
+        )  # fmt: skip
 
     return TrainingJob(
       operators[method], objective(operators[method]), device_data, validate,
@@ -130,61 +175,77 @@ def choose(candidates: Sequence[np.ndarray], wanted: np.ndarray) -> np.ndarray:
   return images[np.argmin(errors, 0), np.arange(len(wanted))]
 
 
-def mean_image(data: EditData) -> dict[str, np.ndarray]:
-  """{population: the mean edited training image, once per network}.
+def mean_image(data: EditData) -> Images:
+  """The mean edited training image, once per network.
 
   It has the least error among all single images, which is as far as one
   network in place of all could get.
   """
-  mean = data.edited["train"].mean(0)
+  means = {
+    edit: pixels.mean(0) for edit, pixels in data.edited["train"].items()
+  }
   return {
-    name: np.broadcast_to(mean, population.edited.shape)
+    name: {
+      edit: np.broadcast_to(means[edit], images.shape)
+      for edit, images in population.edited.items()
+    }
     for name, population in data.populations.items()
   }
 
 
-def image_row(
-  data: EditData, images: Mapping[str, np.ndarray], edited_inr: np.ndarray
-) -> dict[str, Any]:
+def image_row(data: EditData, images: Images, wanted: Images) -> dict[str, Any]:
   """The numbers of a row: errors of the images that networks render.
 
   Args:
     data: the populations and their edited images.
-    images: {population: [B, H, W, C]}.
-    edited_inr: edits of the images that the unedited test networks render.
+    images: what edited networks render.
+    wanted: edits of the images that the unedited networks render.
   """
-  errors = {
-    name: _image_errors(images[name], population.edited)
-    for name, population in data.populations.items()
-  }
+
+  def errors(name: str, expected: Edited) -> np.ndarray:
+    """[edits, B]"""
+    return np.stack(
+      [_image_errors(images[name][edit], expected[edit]) for edit in data.edits]
+    )
+
+  found = {n: errors(n, p.edited) for n, p in data.populations.items()}
   row = {
-    "mse": float(errors["test"].mean()),
-    "std": float(errors["test"].std()),
-    "psnr": float(pictures.psnr(errors["test"]).mean()),
-    "mse_inr": float(_image_errors(images["test"], edited_inr).mean()),
+    "mse": float(found["test"].mean()),
+    "std": float(found["test"].std()),
+    "psnr": float(pictures.psnr(found["test"]).mean()),
+    "mse_inr": float(errors("test", wanted["test"]).mean()),
   }
-  if "unseen" in errors:
-    row["mse_unseen"] = float(errors["unseen"].mean())
+  if len(data.edits) > 1:
+    for edit, of_edit in zip(data.edits, found["test"], strict=True):
+      row[f"mse_{edit}"] = float(of_edit.mean())
+  if "unseen" in found:
+    row["mse_unseen"] = float(found["unseen"].mean())
   return row
 
 
 def operator_row(
-  data: EditData, edit: EditFn, params: Params, seed: int
+  data: EditData,
+  operator: ConditionalOperator,
+  edit: EditFn,
+  params: Params,
+  seed: int,
 ) -> dict[str, Any]:
   """The numbers of a row that concern the operator, on test networks.
 
   Args:
     data: the networks.
-    edit: the operator, see `batched.edit_networks`.
-    params: φ.
+    operator: makes all edits.
+    edit: the operator mapped over networks, see `batched.edit_networks`.
+    params: φ of all edits.
     seed: of the group elements by which the symmetry error is measured.
   """
   networks = data.networks["test"]
   one, sample = networks.take(slice(1)), networks.take(slice(SYMMETRY_NETWORKS))
   update_error = measure.update_error(edit, data.inrs.target)
-  errors = update_error(params, sample, jax.random.key(seed))
+  selected = [operator.select(params, i) for i in range(len(data.edits))]
+  errors = [update_error(p, sample, jax.random.key(seed)) for p in selected]
   return {
-    "symmetry_error": float(errors.max()),
+    "symmetry_error": float(np.max(errors)),
     "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-    "seconds": median_seconds(lambda: edit(params, one)),
+    "seconds": median_seconds(lambda: edit(selected[0], one)),
   }

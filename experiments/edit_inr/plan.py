@@ -11,7 +11,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.build import Work, keys
-from experiments.build.schema import Key, either, one_of, path, several, whole
+from experiments.build.schema import (
+  Key,
+  either,
+  one_of,
+  path,
+  several,
+  some_of,
+  whole,
+)
 from experiments.edit_inr import data as edit_data
 from experiments.edit_inr import methods, refit, report
 from experiments.inr import methods as inr_methods
@@ -20,7 +28,7 @@ from experiments.runner import progress
 from experiments.runner.experiment import Outcome, Plan
 from experiments.runner.select import select_best
 from experiments.writers import WRITERS
-from scalegmn_jax.base import Params
+from scalegmn_jax.base import InputError, Params
 from scalegmn_jax.batched import edit_networks
 from scalegmn_jax.data import pictures
 from scalegmn_jax.gmn import metanetworks
@@ -31,7 +39,10 @@ KEYS = {
   "probes.basis": Key(
     whole(1, 10**5), "changes with factors read from the answers at all pixels"
   ),
-  "edit": Key(one_of(*pictures.EDITS), "of the images that networks render"),
+  "edit": Key(
+    either(one_of(*pictures.EDITS), some_of(pictures.EDITS)),
+    "of the images that networks render; several: one operator for all",
+  ),
   "refit.steps": Key(
     several(whole(1, 10**6), 0), "rows of Adam on each network; (): none"
   ),
@@ -48,8 +59,18 @@ KEYS = {
 
 
 def check(config: ConfigDict) -> None:
-  """No value of a key limits another one."""
-  del config
+  """Checks values of keys that limit each other.
+
+  Raises:
+    InputError: an edit that the images of networks do not determine, with a
+      rival that has nothing but these images.
+  """
+  if config.refit.steps and pictures.IDENTITY in edit_data.edits_of(config):
+    raise InputError(
+      f"config.refit.steps is {config.refit.steps}, expected () with the edit "
+      f"{pictures.IDENTITY!r}: Adam is fitted to edits of what a network "
+      "renders, which is then the same"
+    )
 
 
 def preview(config: ConfigDict) -> list[Work]:
@@ -68,44 +89,54 @@ def plan(config: ConfigDict) -> Plan:
   data = edit_data.load(config)
   render = make_renderer(data.inrs)
   writing = methods.writing_of(config, data)
-  operators = {m: WRITERS[m].make(writing) for m in config.methods}
+  operators = {
+    m: methods.make_operator(m, writing, len(data.edits))
+    for m in config.methods
+  }
   # Equivariant operators, among which the best is chosen for each network.
   scalegmns = [m for m in operators if WRITERS[m].arguments is not None]
-  edit = {name: edit_networks(operator) for name, operator in operators.items()}
+  edit = {m: edit_networks(o.operator) for m, o in operators.items()}
   jobs = methods.make_jobs(config, data, writing, operators, edit, render)
 
   def evaluate(
     params: Mapping[str, Params], partial: Partial = NOTHING
   ) -> Outcome:
     populations = data.populations
-    original = {k: render(p.networks) for k, p in populations.items()}
-    wanted = {k: data.edit(images) for k, images in original.items()}
+    rendered = {k: render(p.networks) for k, p in populations.items()}
+    original = {k: dict.fromkeys(data.edits, i) for k, i in rendered.items()}
+    wanted = {k: edit_data.edit_all(data.edits, i) for k, i in rendered.items()}
 
     def row(method, images) -> dict[str, Any]:
-      return {"method": method} | methods.image_row(
-        data, images, wanted["test"]
-      )
+      return {"method": method} | methods.image_row(data, images, wanted)
 
     rows = [
       row("original", original),
       row("mean_image", methods.mean_image(data)),
     ]
-    images = {"original": original["test"]}
+    images: dict[str, edit_data.Edited] = {"original": original["test"]}
     found = {}
     for method in operators:
       progress.console.print(f"measure {label({'method': method})}")
       best = select_best(jobs[method], params)
       edited = {
-        k: render(edit[method](best.params, p.networks))
+        k: methods.rendered_edits(
+          data, operators[method], edit[method], render, best.params,
+          p.networks,
+        )
         for k, p in populations.items()
-      }
+      }  # fmt: skip
       rows.append(
         row(method, edited)
         | partial.remember_row(
           method,
           functools.partial(
-            methods.operator_row, data, edit[method], best.params, config.seed
-          ),
+            methods.operator_row,
+            data,
+            operators[method],
+            edit[method],
+            best.params,
+            config.seed,
+          ),  # fmt: skip
         )
         | {
           "val_mse": best.metrics["val_objective"],
@@ -116,10 +147,15 @@ def plan(config: ConfigDict) -> Plan:
       if method in scalegmns:
         images[method] = edited["test"]
     candidates = {m: found[m] for m in scalegmns}
-    if len(candidates) > 1:
+    if len(candidates) > 1 and pictures.IDENTITY not in data.edits:
       candidates["original"] = original
       chosen = {
-        k: methods.choose([c[k] for c in candidates.values()], wanted[k])
+        k: {
+          e: methods.choose(
+            [c[k][e] for c in candidates.values()], wanted[k][e]
+          )
+          for e in data.edits
+        }
         for k in populations
       }
       seconds = sum(

@@ -5,6 +5,7 @@ weights and with all pixels in every step. Learning rates are tuned on
 validation networks, one for each number of steps.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,10 +19,11 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.build import work
-from experiments.edit_inr.data import EditData
+from experiments.edit_inr.data import EditData, Edited, edits_of
 from experiments.inr.data import make_target
 from experiments.runner import progress
 from scalegmn_jax.base import Networks
+from scalegmn_jax.data import pictures
 from scalegmn_jax.inner import fit as fits
 from scalegmn_jax.inner import tune_grid
 from scalegmn_jax.partial import NOTHING, Partial, Result
@@ -48,11 +50,11 @@ class RefitRow(NamedTuple):
 
   Attributes:
     keys: "steps", "learning_rate" and "seconds" of the row.
-    images: {population: the images that its networks render}.
+    images: {population: {edit: the images that its networks render}}.
   """
 
   keys: Mapping[str, Any]
-  images: Mapping[str, np.ndarray]
+  images: Mapping[str, Edited]
 
 
 class Refit(NamedTuple):
@@ -83,10 +85,14 @@ def refit(
   descend = _descent(data, build.default_grad_chunk(0), together)
 
   def run(
-    networks: Networks, rates: jax.Array, ends: Sequence[int], part: Partial
+    edit: str,
+    networks: Networks,
+    rates: jax.Array,
+    ends: Sequence[int],
+    part: Partial,
   ) -> dict[int, np.ndarray]:
     """{steps: the images that networks render after as many}."""
-    pixels = data.edit(render(networks))
+    pixels = pictures.EDITS[edit](render(networks))
     calls = {end // together: end for end in ends}
     with progress.bar("Adam", max(calls)) as advance:
       found = descend(networks, pixels, rates, list(calls), part, advance)
@@ -97,19 +103,19 @@ def refit(
 
   def tune(part: Partial) -> Result:
     networks = data.networks["val"].take(slice(VAL_NETWORKS))
-    edited = data.edited["val"][:VAL_NETWORKS]
 
     def values(points):
       # All new rates at once: more networks in one call.
       copies = len(points)
       many = jax.tree.map(lambda a: jnp.concatenate([a] * copies), networks)
       rates = jnp.repeat(jnp.array([r for (r,) in points]), networks.size)
-      errors = {
-        end: ((images.reshape(copies, *edited.shape) - edited) ** 2)
-        .reshape(copies, -1)
-        .mean(1)
-        for end, images in run(many, rates, steps, part.of(str(points))).items()
-      }
+      errors = {end: np.zeros(copies) for end in steps}
+      for edit, pixels in data.edited["val"].items():
+        edited = pixels[:VAL_NETWORKS]
+        found = run(edit, many, rates, steps, part.of(f"{edit} {points}"))
+        for end, images in found.items():
+          squares = (images.reshape(copies, *edited.shape) - edited) ** 2
+          errors[end] += squares.reshape(copies, -1).mean(1) / len(data.edits)
       return [
         {end: float(errors[end][i]) for end in steps} for i in range(copies)
       ]
@@ -118,14 +124,17 @@ def refit(
     return Result({}, [grid.best[end][0] for end in steps])
 
   chosen = partial.remember("tuned", tune).values
-  images: dict[int, dict[str, np.ndarray]] = {end: {} for end in steps}
+  images: dict[int, dict[str, dict[str, np.ndarray]]] = {
+    end: {name: {} for name in data.populations} for end in steps
+  }
   for name, population in data.populations.items():
-    for rate in sorted(set(chosen)):
+    for edit, rate in itertools.product(data.edits, sorted(set(chosen))):
       ends = [end for end, r in zip(steps, chosen, strict=True) if r == rate]
       rates = jnp.full(population.networks.size, rate)
-      part = partial.of(f"{name} {rate}")
-      for end, found in run(population.networks, rates, ends, part).items():
-        images[end][name] = found
+      part = partial.of(f"{name} {edit} {rate}")
+      found = run(edit, population.networks, rates, ends, part)
+      for end, rendered in found.items():
+        images[end][name][edit] = rendered
   seconds = partial.remember_row(
     "seconds", lambda: {"step": _step_seconds(data, steps[-1])}
   )["step"]
@@ -148,7 +157,7 @@ def preview(config: ConfigDict) -> build.Work:
   height, width, _ = images.train_x.shape[1:]
   unseen = config.ood.test_images if config.ood.name else 0
   networks = len(c.learning_rates) * VAL_NETWORKS + config.zoo.test_images
-  steps = max(c.steps) * (networks + unseen)
+  steps = max(c.steps) * (networks + unseen) * len(edits_of(config))
   return build.Work(
     "Adam",
     f"{steps:,} steps of one network",
@@ -163,7 +172,8 @@ def _step_seconds(data: EditData, steps: int) -> float:
   """
   descend = _descent(data, None, steps)
   population = data.populations["test"]
-  network, pixels = population.networks.take(slice(1)), population.edited[:1]
+  network = population.networks.take(slice(1))
+  pixels = population.edited[data.edits[0]][:1]
   rate = jnp.full(1, 1e-3)
   return median_seconds(lambda: descend(network, pixels, rate, [1])) / steps
 

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.edit_inr import methods, refit
-from experiments.edit_inr.data import EditData
+from experiments.edit_inr.data import EditData, Edited
 from experiments.inr import report as inr_report
 from experiments.runner.experiment import Outcome, Table
 from experiments.writers import WRITERS
@@ -30,6 +29,7 @@ EDITS = {
   "dilation": "3 x 3 dilation",
   "erosion": "3 x 3 erosion",
   "rotation": f"rotation by {pictures.ANGLE:g} degrees",
+  pictures.IDENTITY: "image",
 }
 """{config.edit: text}."""
 
@@ -38,6 +38,7 @@ COLUMNS = {
   "std": ("std", "{:.5f}"),
   "psnr": ("PSNR", "{:.2f}"),
   "mse_inr": ("MSE to INR", "{:.5f}"),
+  **{f"mse_{edit}": (f"MSE {edit}", "{:.5f}") for edit in pictures.EDITS},
   "mse_unseen": ("MSE unseen", "{:.5f}"),
   "worth": ("worth in steps", "{}"),
   "faster": ("times as fast", "{:.3g}"),
@@ -90,7 +91,7 @@ def outcome(
   config: ConfigDict,
   data: EditData,
   rows: Rows,
-  images: Mapping[str, np.ndarray],
+  images: Mapping[str, Edited],
 ) -> Outcome:
   """The results of the run.
 
@@ -98,13 +99,17 @@ def outcome(
     config: of the run.
     data: the networks and the images.
     rows: one per method and one per reference in `REFERENCES`.
-    images: {method: images that test networks render [B, H, W, C]}.
+    images: {method: what test networks render after each edit}.
   """
   inrs = data.inrs
+  rendered = "their images"
+  if config.zoo.coarse > 1:
+    rendered = f"means over {_blocks(config)}"
+  wanted = ", ".join(EDITS[edit] for edit in data.edits)
   sizes, psnr = inrs.sizes, float(inrs.test.psnr.mean())
   table = Table(
     f"INRs of {sizes['test']} {config.data.name} test images, edited to "
-    f"render their {EDITS[config.edit]}; {sizes['train']} training INRs of "
+    f"render their {wanted}; {sizes['train']} training INRs of "
     f"{inrs.train_images} images. MSE over pixels in [0, 1] to the edited "
     "image, and to the edit of the image that the INR renders"
     + _explained(config, data),
@@ -121,7 +126,7 @@ def outcome(
     f"{label(best)}: MSE {best['mse']:.4f}; the unedited network has "
     f"{reference['original']:.4f}, the best constant image "
     f"{reference['mean_image']:.4f}",
-    f"The INRs render their images to {psnr:.1f} dB",
+    f"The INRs render {rendered} to {psnr:.1f} dB",
   ]
   if "worth" in best:
     line = f"{label(best)} is worth {best['worth']} steps of tuned Adam"
@@ -129,20 +134,30 @@ def outcome(
       line += f", which take {best['faster']:.3g} times as long"
     lines.append(line)
   examples = inr_report.first_of_each_class(inrs.test)
-  gallery = {
-    "image": inrs.test.pictures.pixels,
-    **{"INR" if m == "original" else LABELS[m]: v for m, v in images.items()},
-    f"{config.edit} of the image": data.edited["test"],
-  }
+  gallery = {"image": inrs.test.pictures.pixels}
+  for edit in data.edits:
+    of_edit = f", {edit}" if len(data.edits) > 1 else ""
+    for method, rendered in images.items():
+      unedited = method == "original"
+      name = "INR" if unedited else LABELS[method] + of_edit
+      gallery[name] = rendered[edit]
+    gallery[f"{edit} of the image"] = data.edited["test"][edit]
   image_rows = inr_report.gallery({k: v[examples] for k, v in gallery.items()})
   return Outcome(
     [table], lines, {"edited.png": image_rows}, {"inrs": sizes, "psnr": psnr}
   )
 
 
+def _blocks(config: ConfigDict) -> str:
+  """What coarse INRs are fitted to."""
+  return f"{config.zoo.coarse} x {config.zoo.coarse} pixels"
+
+
 def _explained(config: ConfigDict, data: EditData) -> str:
   """What the columns mean that not every run has."""
   text = ""
+  if config.zoo.coarse > 1:
+    text += f"; INRs fitted to means over {_blocks(config)}"
   if data.unseen is not None:
     count = data.unseen.networks.size
     text += f"; unseen: INRs of {count} {config.ood.name} test images"

@@ -110,6 +110,7 @@ def _fit(
       schedule=c.schedule,
       stop_psnr=c.stop_psnr,
       epochs_per_call=c.epochs_per_call,
+      coarse=c.coarse,
       save_every=c.save_every,
       vmap_size=build.default_grad_chunk(c.vmap_size),
       on_epoch=advance,

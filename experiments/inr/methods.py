@@ -72,6 +72,9 @@ def keys_of(
     "zoo.epochs_per_call": Key(
       whole(1), "epochs of one compiled call, a divisor of zoo.epochs"
     ),
+    "zoo.coarse": Key(
+      whole(1, 1024), "width of blocks of pixels whose means are fitted"
+    ),
     "zoo.offset": Key(
       real(-1e6, 1e6), "added to outputs; 0.5 in the public data sets"
     ),
@@ -120,7 +123,7 @@ def preview(
     return height * width * work.image_flops(target)
 
   trained = [m for m in config.methods if m in metanetworks]
-  fit = 0 if c.path else 3 * networks * c.epochs
+  fit = 0 if c.path else 3 * networks * c.epochs / c.coarse**2
   return [
     work.image_work(config, images),
     build.Work(

@@ -96,6 +96,7 @@ ADDED: dict[str, Any] = {
   "train.seeds": (),
   "writer": "scalegmn",
   "zoo.axes": (),
+  "zoo.coarse": 1,
   "zoo.epochs_per_call": 1,
   "zoo.held_out": "labels",
   "zoo.init": "siren",

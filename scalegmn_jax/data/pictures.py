@@ -90,6 +90,30 @@ def coordinates(height: int, width: int) -> np.ndarray:
   return np.stack(grid, axis=-1).reshape(-1, 2).astype(np.float32)
 
 
+def coarse(pixels: np.ndarray, factor: int) -> np.ndarray:
+  """Means over blocks of factor x factor pixels.
+
+  Args:
+    pixels: [N, H, W, C], or the `coordinates` [1, H, W, 2]: a mean of them is
+      the centre of a block.
+    factor: divides H and W.
+
+  Returns:
+    [N, H / factor, W / factor, C].
+
+  Raises:
+    InputError: a factor that does not divide H and W.
+  """
+  size, height, width, channels = pixels.shape
+  if factor < 1 or height % factor or width % factor:
+    raise InputError(
+      f"coarse is {factor}, expected a divisor of {height} rows and {width} "
+      "columns"
+    )
+  blocks = height // factor, factor, width // factor, factor
+  return pixels.reshape(size, *blocks, channels).mean((2, 4))
+
+
 def dilated(pixels: np.ndarray) -> np.ndarray:
   """Grey dilation of [N, H, W, C]: the maximum over 3 x 3 pixels."""
   return scipy.ndimage.grey_dilation(pixels, size=(1, 3, 3, 1), mode="nearest")
@@ -114,10 +138,14 @@ def rotated(pixels: np.ndarray) -> np.ndarray:
   )
 
 
+IDENTITY = "identity"
+"""The edit whose result is the image, for INRs that do not render it."""
+
 EDITS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
   "dilation": dilated,
   "erosion": eroded,
   "rotation": rotated,
+  IDENTITY: lambda pixels: pixels,
 }
 """{name of an edit: pixels [N, H, W, C] -> the edited pixels}."""
 

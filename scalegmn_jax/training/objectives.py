@@ -9,6 +9,7 @@ import optax
 
 from scalegmn_jax.base import (
   BatchFunctional,
+  ConditionalOperator,
   Functional,
   InputError,
   Operator,
@@ -196,30 +197,36 @@ def classification_objective(
 
 
 def rendering_objective(
-  operator: Operator, target: TargetNetwork, *, batch_networks: int
+  operator: ConditionalOperator, target: TargetNetwork, *, batch_networks: int
 ) -> Objective:
   """Mean squared error between outputs of edited networks and values.
 
   Args:
-    operator: weights -> edited weights. The loss is invariant if it is
-      equivariant, as the function of a network is invariant.
+    operator: makes E edits, see `gmn.conditional`. The loss is invariant if it
+      is equivariant, as the function of a network is invariant.
     target: the edited networks.
-    batch_networks: networks drawn per step, with replacement.
+    batch_networks: networks drawn per step, with replacement, and an edit for
+      each of them.
 
   Returns:
-    An objective whose data are (networks, values [B, P, C], inputs [P, d]): the
-    desired outputs of each network at the inputs, which all networks share.
+    An objective whose data are (networks, values [E, B, P, C], inputs [P, d]):
+    the desired outputs of each network after each of E edits, at the inputs,
+    which all networks share.
   """
 
   def draw(key, step, data):
     del step
     networks, values, inputs = data
-    rows = jax.random.randint(key, (batch_networks,), 0, values.shape[0])
-    return (networks.take(rows), values[rows]), inputs
+    edits, count = values.shape[:2]
+    rows = jax.random.randint(key, (batch_networks,), 0, count)
+    edit = jax.random.randint(
+      jax.random.fold_in(key, 1), (batch_networks,), 0, edits
+    )
+    return (networks.take(rows), edit, values[edit, rows]), inputs
 
   def loss_of_network(params, item, inputs):
-    network, values = item
-    edited = operator.apply(params, network.weights, network.activation)
+    network, edit, values = item
+    edited = operator.apply(params, network.weights, network.activation, edit)
     outputs = target.apply(edited, inputs, network.activation)
     objective = jnp.mean((outputs - values) ** 2)
     return objective, {"objective": objective}

@@ -168,6 +168,7 @@ def cached_inrs(
   schedule: str = "cosine",
   stop_psnr: float = 0.0,
   epochs_per_call: int = 1,
+  coarse: int = 1,
   save_every: int = 512,
   vmap_size: int | None = None,
   on_epoch: Callable[[], Any] = lambda: None,
@@ -195,6 +196,8 @@ def cached_inrs(
       none stops. Needs steps with all pixels.
     epochs_per_call: passes of one compiled call, a divisor of `epochs`. More
       save the time between calls; results round differently.
+    coarse: width of the blocks of pixels whose means are fitted, in place of
+      pixels, at the centres of blocks; PSNR is that of the means.
     save_every: networks between two saves.
     vmap_size: networks trained side by side, None for `save_every`.
     on_epoch: called once per part and compiled call.
@@ -204,7 +207,10 @@ def cached_inrs(
     InputError: impossible numbers, or a target without description.
   """
   size, height, width, channels = pictures.pixels.shape
-  count = height * width
+  fitted = pics.coarse(pictures.pixels, coarse)
+  grid = pics.coordinates(height, width).reshape(1, height, width, 2)
+  xy = jnp.asarray(pics.coarse(grid, coarse).reshape(-1, 2))
+  count = len(xy)
   batch_size = batch_size or count
   if epochs < 1 or not learning_rate > 0 or not 1 <= batch_size <= count:
     raise InputError(
@@ -229,7 +235,6 @@ def cached_inrs(
     )
   description = parts.describe(target)
   calls = epochs // epochs_per_call
-  xy = jnp.asarray(pics.coordinates(height, width))
   numbers = jnp.arange(count)
 
   steps = epochs * (count // batch_size)
@@ -267,7 +272,7 @@ def cached_inrs(
 
   def make(index, partial):
     rows = index % size
-    pixels = pictures.pixels[rows].reshape(len(rows), count, channels)
+    pixels = fitted[rows].reshape(len(rows), count, channels)
     settings = _Settings(jnp.asarray(pixels))
     first = np.zeros_like(index) if shared_init else index
     state = begin(keys_of(first, 0), settings)
@@ -305,6 +310,7 @@ def cached_inrs(
       ("schedule", schedule, "cosine"),
       ("stop_psnr", stop_psnr, 0.0),
       ("epochs_per_call", epochs_per_call, 1),
+      ("coarse", coarse, 1),
     )
     if value != default
   }

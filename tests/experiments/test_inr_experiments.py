@@ -144,9 +144,10 @@ def test_adam_and_unseen_images(tmp_path, monkeypatch):
   data = edit_data.load(config)
   assert data.unseen is not None
   pixels = data.inrs.test.pictures.pixels
-  np.testing.assert_array_equal(data.unseen.edited, pictures.eroded(pixels)[:3])
+  unseen = data.unseen.edited["erosion"]
+  np.testing.assert_array_equal(unseen, pictures.eroded(pixels)[:3])
   render = inr_data.make_renderer(data.inrs)
-  expected = render(data.unseen.networks) - data.unseen.edited
+  expected = render(data.unseen.networks) - unseen
   np.testing.assert_allclose(
     rows["original"]["mse_unseen"], (expected**2).mean(), 1e-5
   )

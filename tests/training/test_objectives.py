@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scalegmn_jax.base import InputError, Networks, Operator
+from scalegmn_jax.gmn.conditional import conditional
 from scalegmn_jax.graph.batch import pack, schema
 from scalegmn_jax.inner import losses
 from scalegmn_jax.targets.mlp import mlp
@@ -154,17 +155,17 @@ def test_rendering_is_measured_at_the_inputs_with_each_networks_own_values():
     ),
   )
   objective = objectives.rendering_objective(
-    operator, target, batch_networks=10
+    conditional(operator, 1), target, batch_networks=10
   )
   items, shared = objective.draw(
-    jax.random.key(2), 0, (networks, values, inputs)
+    jax.random.key(2), 0, (networks, values[None], inputs)
   )
   np.testing.assert_array_equal(shared, inputs)
   batched = jax.jit(jax.vmap(objective.loss, (None, 0, None)))
   for params in (0.0, 0.3):
     result, _ = batched(params, items, shared)
     np.testing.assert_allclose(result, params**2, rtol=1e-4, atol=1e-12)
-  mixed = (items[0], items[1][::-1])
+  mixed = (*items[:2], items[2][::-1])
   wrong, _ = batched(0.0, mixed, shared)
   assert wrong.mean() > 1e-4
 
