@@ -18,7 +18,7 @@ Variants, after a colon, separated by commas:
   erosion        the eroded image instead of the dilated one.
   rotation       the rotated image instead of the dilated one.
   several        one operator that dilates, erodes and rotates.
-  coarse         fitted to 2x2 means; the whole image instead of the dilated one.
+  coarse         fitted to means of 2x2 pixels; the image, not the dilated one.
   tiny           the same path in seconds, for tests.
 """
 

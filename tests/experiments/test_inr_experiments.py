@@ -21,7 +21,9 @@ from experiments.runner.experiment import TrainingJob
 from experiments.runner.select import select_best
 from experiments.writers import WRITERS
 from scalegmn_jax.base import InputError, Operator
+from scalegmn_jax.batched import edit_networks
 from scalegmn_jax.data import pictures
+from scalegmn_jax.saved import load_operator
 from scalegmn_jax.training.step import Objective
 from scalegmn_jax.zoo import codec, inrs, store
 
@@ -153,6 +155,41 @@ def test_adam_and_unseen_images(tmp_path, monkeypatch):
   )
   assert all("mse_unseen" in row for row in rows.values())
   assert ["worth" in row for row in rows.values()] == [0, 0, 1, 0, 0]
+
+
+def test_one_operator_for_several_edits(tmp_path, monkeypatch):
+  """It is saved as an operator for each edit, with the error of its column."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  config = edit_inr.get_config("tiny,several")
+  config.methods = ("basis",)
+  experiment.run(config, tmp_path / "run")
+  results = json.loads((tmp_path / "run" / "results.json").read_text())
+  rows = {row["method"]: row for row in results["tables"][0]["rows"]}
+  data = edit_data.load(config)
+  assert data.edits == ("dilation", "erosion", "rotation")
+  networks = data.networks["test"]
+  render = inr_data.make_renderer(data.inrs)
+  pixels = data.inrs.test.pictures.pixels
+  errors = []
+  for edit in data.edits:
+    saved = load_operator(tmp_path / "run" / "basis" / "0.001" / edit)
+    edited = edit_networks(saved.metanetwork)(saved.params, networks)
+    expected = pictures.EDITS[edit](pixels)
+    errors.append(((render(edited) - expected) ** 2).mean())
+    np.testing.assert_allclose(rows["basis"][f"mse_{edit}"], errors[-1], 1e-4)
+    unedited = ((render(networks) - expected) ** 2).mean()
+    np.testing.assert_allclose(rows["original"][f"mse_{edit}"], unedited, 1e-4)
+  np.testing.assert_allclose(rows["basis"]["mse"], np.mean(errors), 1e-4)
+  assert np.ptp(errors) > 1e-3
+
+
+def test_adam_has_nothing_but_what_coarse_networks_render(tmp_path):
+  config = edit_inr.get_config("tiny,coarse")
+  config.refit.steps = (2,)
+  with pytest.raises(
+    InputError, match=r"expected \(\) with the edit 'identity'"
+  ):
+    experiment.run(config, tmp_path / "run")
 
 
 def test_unseen_images_have_the_same_shape(tmp_path, monkeypatch):

@@ -109,6 +109,11 @@ def test_an_interrupted_zoo_is_resumed_and_fitted_once(
     ({"schedule": "linear"}, "schedule 'linear': expected one of siren, dws"),
     ({"epochs_per_call": 3}, "a divisor of the 40 epochs"),
     ({"stop_psnr": 20.0, "batch_size": 32}, "with all 64 pixels"),
+    ({"coarse": 3}, "coarse is 3, expected a divisor of 8 rows and 8 columns"),
+    (
+      {"coarse": 2, "batch_size": 17},
+      "batch_size 17: expected .* 0 to 16 pixels",
+    ),
   ],
 )
 def test_bad_settings(change, message, digit_pictures, tmp_path):
@@ -166,6 +171,21 @@ def test_one_initialization_for_all_networks(digit_pictures, tmp_path):
   (shared, first), (own, same) = spread(True), spread(False)
   assert 0 < shared <= 2.01 * RECIPE["learning_rate"] < 0.1 < own
   np.testing.assert_array_equal(first, same)
+
+
+def test_coarse_networks_render_means_at_the_centres_of_blocks(
+  digit_pictures, tmp_path
+):
+  zoo = inrs.cached_inrs(tmp_path, TARGET, digit_pictures, coarse=2, **SETTINGS)
+  weights = codec.to_weights(TARGET, np.asarray(zoo.weights))
+  ticks = np.array([-6, -2, 2, 6]) / 7  # between those at ±7/7, ±5/7, ...
+  xy = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), -1).reshape(-1, 2)
+  rendered = jax.vmap(TARGET.apply, (0, None))(weights, xy.astype(np.float32))
+  blocks = digit_pictures.pixels.reshape(-1, 4, 2, 4, 2).mean((2, 4))
+  error = ((rendered.reshape(blocks.shape) - blocks) ** 2).mean((1, 2))
+  psnr = np.asarray(zoo.metrics["psnr"])
+  np.testing.assert_allclose(pictures.psnr(error), psnr, 1e-3)
+  assert (psnr > 18).all()
 
 
 def test_epochs_of_one_call(digit_pictures, tmp_path):
