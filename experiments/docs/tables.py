@@ -475,6 +475,7 @@ def reading_inr() -> str:
     ("Fashion-MNIST", "classify_inr-fashion_mnist-h200"),
     ("MNIST, by the public recipe", "classify_inr-mnist-dws"),
     ("Fashion-MNIST, the same", "classify_inr-fashion_mnist-dws"),
+    ("CIFAR-10-GS, the same", "classify_inr-cifar10_gs-dws"),
   ):
     runs = load_seeds(name)
     cells = {
@@ -509,8 +510,12 @@ def editing_inr(name: str) -> str:
 
 
 def edits_inr() -> str:
-  """Errors of INRs after each edit, and steps of Adam that reach them."""
+  """Errors of INRs after each edit, and steps of Adam that reach them.
+
+  One operator per edit, and one for all edits.
+  """
   config = "edit_inr-mnist-dws-full"
+  together = load(f"{config}-several").rows()
   runs = {
     "dilation": load(config),
     "erosion": load(f"{config}-erosion"),
@@ -525,6 +530,14 @@ def edits_inr() -> str:
 
   shared = [name for name in found[0] if all(name in rows for rows in found)]
   lines = [[name, *(cell(rows[name]) for rows in found)] for name in shared]
+  lines += [
+    [
+      f"{label(row)}, one for all edits",
+      *(_cell([row], f"mse_{edit}", "{:.4f}") for edit in runs),
+    ]
+    for row in together
+    if row.get("parameters")
+  ]
   return markdown_table(("method", *runs), lines)
 
 

@@ -136,7 +136,7 @@ def plan(config: ConfigDict) -> Plan:
             edit[method],
             best.params,
             config.seed,
-          ),  # fmt: skip
+          ),
         )
         | {
           "val_mse": best.metrics["val_objective"],
@@ -147,6 +147,7 @@ def plan(config: ConfigDict) -> Plan:
       if method in scalegmns:
         images[method] = edited["test"]
     candidates = {m: found[m] for m in scalegmns}
+    # Of the identity the choice would always be the original.
     if len(candidates) > 1 and pictures.IDENTITY not in data.edits:
       candidates["original"] = original
       chosen = {

@@ -13,7 +13,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import ConditionalOperator, Operator, leaf_name
+from scalegmn_jax.base import (
+  ConditionalOperator,
+  InputError,
+  Operator,
+  leaf_name,
+)
 from scalegmn_jax.gmn.options import at_least
 
 OWN = ("bias", "scale", "step", "vertex_code", "vertex_factor", "edge_code")
@@ -34,8 +39,8 @@ def conditional(
 ) -> ConditionalOperator:
   """An operator that makes several edits.
 
-  φ of all edits is {"shared": {name: array}, "own": {"0": {name: array}, ...}},
-  and φ itself for one edit. All edits begin alike.
+  φ of all edits is {"shared": {name: array}, "own": {"0": {name: array}, ...}};
+  of a single one it is that of the operator. All edits begin alike.
 
   Args:
     operator: makes one edit.
@@ -43,7 +48,8 @@ def conditional(
     own: name of a parameter -> whether each edit has it for itself.
 
   Raises:
-    InputError: less than one edit.
+    InputError: less than one edit. `select` and `apply` of the result raise it
+      for the number of an edit that there is not.
 
   Examples:
     >>> import jax
@@ -57,10 +63,17 @@ def conditional(
     >>> edited = several.apply(params, weights, edit=2)
   """
   at_least("edits", edits, 1)
+
+  def check(edit):
+    if isinstance(edit, int) and not 0 <= edit < edits:
+      raise InputError(f"edit is {edit}, expected 0 to {edits - 1}")
+
+  def select_only(params, edit):
+    check(edit)
+    return params
+
   if edits == 1:
-    return ConditionalOperator(
-      operator.init, lambda params, edit: params, operator
-    )
+    return ConditionalOperator(operator.init, select_only, operator)
   shapes = jax.eval_shape(operator.init, jax.random.key(0))
   paths, structure = jax.tree_util.tree_flatten_with_path(shapes)
   names = [leaf_name(path) for path, _ in paths]
@@ -74,6 +87,7 @@ def conditional(
     return {"shared": shared, "own": copies}
 
   def select(params, edit):
+    check(edit)
     if isinstance(edit, int):
       mine = params["own"][str(edit)]
     else:

@@ -62,6 +62,11 @@ def test_one_edit_has_the_parameters_of_the_operator(operator):
   assert several.select("φ", 0) == "φ"
   with pytest.raises(InputError, match="edits is 0, expected at least 1"):
     conditional(operator, 0)
+  for count in (1, 3):
+    with pytest.raises(
+      InputError, match=f"edit is 3, expected 0 to {count - 1}"
+    ):
+      conditional(operator, count).select({}, 3)
 
 
 def test_each_edit_is_learned():
