@@ -38,7 +38,6 @@ COLUMNS = {
   "std": ("std", "{:.5f}"),
   "psnr": ("PSNR", "{:.2f}"),
   "mse_inr": ("MSE to INR", "{:.5f}"),
-  **{f"mse_{edit}": (f"MSE {edit}", "{:.5f}") for edit in pictures.EDITS},
   "mse_unseen": ("MSE unseen", "{:.5f}"),
   "worth": ("worth in steps", "{}"),
   "faster": ("times as fast", "{:.3g}"),
@@ -113,7 +112,7 @@ def outcome(
     f"{inrs.train_images} images. MSE over pixels in [0, 1] to the edited "
     "image, and to the edit of the image that the INR renders"
     + _explained(config, data),
-    COLUMNS,
+    _columns(data.edits),
     rows,
     SHORT,
   )
@@ -146,6 +145,12 @@ def outcome(
   return Outcome(
     [table], lines, {"edited.png": image_rows}, {"inrs": sizes, "psnr": psnr}
   )
+
+
+def _columns(edits: Sequence[str]) -> dict[str, tuple[str, str]]:
+  """`COLUMNS`, and one of each edit after them if there are several."""
+  of_edits = edits if len(edits) > 1 else ()
+  return COLUMNS | {f"mse_{e}": (f"MSE {e}", "{:.5f}") for e in of_edits}
 
 
 def _blocks(config: ConfigDict) -> str:
