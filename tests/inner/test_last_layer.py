@@ -1,5 +1,7 @@
 """Optimization of the last layer: optimality and invariance."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,16 @@ def objectives(stacked):
   return jax.lax.map(lambda n: losses(n, *images()).objective, stacked)
 
 
+def measured(target, data, *stacked):
+  """Objectives of several stacks of networks, by one program."""
+  losses = finetune_losses(target, l1=L1)
+  measure_all = jax.jit(
+    lambda z: jax.lax.map(lambda n: losses(n, *data).objective, z)
+  )
+  return [measure_all(z) for z in stacked]
+
+
+@jax.jit
 def problem():
   keys = jax.random.split(jax.random.key(1), 3)
   f = jax.random.normal(keys[0], (80, 6)) + 1
@@ -44,12 +56,20 @@ def problem():
   return f, labels, jnp.zeros((6, 4))
 
 
+@functools.partial(jax.jit, static_argnames=("steps", "sweeps"))
+def solved_by(f, labels, start, *, steps, sweeps):
+  """(solution, its cross-entropy, the gradient of the cross-entropy)."""
+  probs = jax.nn.one_hot(labels, 4)
+  w = last_layer.proximal_newton(
+    f, probs, start, l1=L1, steps=steps, sweeps=sweeps
+  )
+  loss = jax.value_and_grad(lambda w: objective.kl_divergence(f @ w, probs))
+  return w, *loss(w)
+
+
 def test_the_optimum(x64):
   """Zero is a subgradient of the convex objective."""
-  f, labels, start = problem()
-  probs = jax.nn.one_hot(labels, 4)
-  w = last_layer.proximal_newton(f, probs, start, l1=L1, steps=30, sweeps=20)
-  gradient = jax.grad(lambda w: objective.kl_divergence(f @ w, probs))(w)
+  w, _, gradient = map(np.asarray, solved_by(*problem(), steps=30, sweeps=20))
   pull = np.where(w == 0, np.clip(-gradient, -L1, L1), L1 * np.sign(w))
   np.testing.assert_allclose(gradient + pull, 0, atol=5e-5)
   # The median of each row is zero.
@@ -61,15 +81,10 @@ def test_no_step_increases_the_objective_and_few_suffice(x64, size):
   """Also from far away, where p (1 - p) vanishes."""
   f, labels, zero = problem()
   start = size * jax.random.normal(jax.random.key(2), zero.shape)
-  probs = jax.nn.one_hot(labels, 4)
   values = []
   for steps in range(6):
-    w = last_layer.proximal_newton(
-      f, probs, start, l1=L1, steps=steps, sweeps=3
-    )
-    values.append(
-      float(objective.kl_divergence(f @ w, probs) + L1 * jnp.abs(w).sum())
-    )
+    w, loss, _ = solved_by(f, labels, start, steps=steps, sweeps=3)
+    values.append(float(loss) + L1 * np.abs(w).sum())
   assert values == sorted(values, reverse=True)
   assert values[-1] == pytest.approx(0.5728, rel=5e-3)  # the optimum
 
@@ -87,7 +102,9 @@ def test_result_does_not_depend_on_gauge_and_order_of_neurons(x64):
   stacked, x, apply = networks(), images()[0], jax.jit(TARGET.apply)
   for index in range(2):
     network = jax.tree.map(lambda a, i=index: a[i : i + 1], stacked)
-    g = actions.sample(jax.random.key(3), TARGET.spec, index, decades=2)
+    g = actions.sample_on_host(
+      np.random.default_rng(3), TARGET.spec, index, decades=2
+    )
     regauged = actions.act(
       g, TARGET.spec, jax.tree.map(lambda w: w[0], network.weights)
     )
@@ -183,18 +200,15 @@ def test_a_last_layer_without_a_bias(x64):
   solved = last_layer.last_layer_solver(bare, l1=L1, steps=6)(
     stacked, *images()
   )
-  losses = finetune_losses(bare, l1=L1)
-  before, after = (
-    jax.lax.map(lambda n: losses(n, *images()).objective, z)
-    for z in (stacked, solved)
-  )
+  before, after = measured(bare, images(), stacked, solved)
   assert (after < before).all()
 
 
 def test_the_last_layer_after_a_normalization(x64, normalized):
   """Its kernel and bias change, and nothing else of the balanced network."""
   keys = jax.random.split(jax.random.key(0), 2)
-  stacked = Networks(jax.vmap(normalized.init)(keys), jnp.zeros(2, int))
+  weights = jax.jit(jax.vmap(normalized.init))(keys)
+  stacked = Networks(weights, jnp.zeros(2, int))
   x, labels = images()
   x = x[:, :3]
   solve = last_layer.last_layer_solver(normalized, l1=L1, steps=6)
@@ -208,11 +222,7 @@ def test_the_last_layer_after_a_normalization(x64, normalized):
     if value > 1e-12
   }
   assert changed == {"params/out/kernel", "params/out/bias"}
-  losses = finetune_losses(normalized, l1=L1)
-  before, after = (
-    jax.lax.map(lambda n: losses(n, x, labels).objective, z)
-    for z in (stacked, solved)
-  )
+  before, after = measured(normalized, (x, labels), stacked, solved)
   assert (after < before).all()
 
 
