@@ -31,7 +31,8 @@ SETTINGS = {"rate": 0.01, "l1": 0.01}
 def problem():
   """Three networks, images and labels, on the host."""
   keys = jax.random.split(jax.random.key(0), 3)
-  networks = Networks(jax.vmap(TARGET.init)(keys), jnp.zeros(3, jnp.int32))
+  weights = jax.jit(jax.vmap(TARGET.init))(keys)
+  networks = Networks(weights, np.zeros(3, np.int32))
   x = np.random.default_rng(1).normal(size=(48, 4))
   data = x, x[:, :3].argmax(1).astype(np.int32)
   return jax.device_get(networks), data
@@ -300,7 +301,7 @@ def likelihood(scale, weights, activation):
 def test_ascent():
   """Higher values, lower norms, independent of the gauge, finite."""
   networks, _ = problem()
-  climb = pruning.ascent(TARGET, likelihood, steps=20)
+  climb = jax.jit(pruning.ascent(TARGET, likelihood, steps=20))
   one, there = network(networks), network(regauged(networks))
   up = climb(1.0, one, 0.02, 0.0)
   assert likelihood(1.0, up, 0) > 0.8 * likelihood(1.0, one.weights, 0)
@@ -349,7 +350,7 @@ def test_ascent_keeps_running_statistics(normalized):
   def value(params, weights, activation):
     return -sum(jnp.square(w + 1).sum() for w in jax.tree.leaves(weights))
 
-  climb = pruning.ascent(normalized, value, steps=2)
+  climb = jax.jit(pruning.ascent(normalized, value, steps=2))
   after = climb((), one, 0.1, 0.0)
   balanced = gauge.balance(normalized.spec, one.weights)
   jax.tree.map(

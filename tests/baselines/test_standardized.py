@@ -194,7 +194,8 @@ def test_standardized_operators_keep_running_statistics(normalized):
 def test_flat_operators_keep_running_statistics(normalized):
   weights = normalized.init(jax.random.key(0))
   operator = flat.flat_operator(normalized, width=2, step=1.0)
-  edited = operator.apply(operator.init(jax.random.key(1)), weights)
+  params = jax.jit(operator.init)(jax.random.key(1))
+  edited = jax.jit(operator.apply)(params, weights)
   assert (edited["params"]["in"] != weights["params"]["in"]).all()
   jax.tree.map(
     np.testing.assert_array_equal,

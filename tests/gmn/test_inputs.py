@@ -170,4 +170,4 @@ def test_parameters_of_another_model_are_refused():
   with pytest.raises(
     InputError, match="parameters body/vertex_code have shape"
   ):
-    wider.apply(params, WEIGHTS)
+    jax.eval_shape(wider.apply, params, WEIGHTS)
