@@ -512,10 +512,10 @@ def editing_inr(name: str) -> str:
 def edits_inr() -> str:
   """Errors of INRs after each edit, and steps of Adam that reach them.
 
-  One operator per edit, and one for all edits.
+  One operator per edit, and one for all edits, every seed.
   """
   config = "edit_inr-mnist-dws-full"
-  together = load(f"{config}-several").rows()
+  together = load_seeds(f"{config}-several")
   runs = {
     "dilation": load(config),
     "erosion": load(f"{config}-erosion"),
@@ -533,9 +533,12 @@ def edits_inr() -> str:
   lines += [
     [
       f"{label(row)}, one for all edits",
-      *(_cell([row], f"mse_{edit}", "{:.4f}") for edit in runs),
+      *(
+        _of_seeds(together, {"method": row["method"]}, f"mse_{e}", "{:.4f}")
+        for e in runs
+      ),
     ]
-    for row in together
+    for row in together[0].rows()
     if row.get("parameters")
   ]
   return markdown_table(("method", *runs), lines)
@@ -684,6 +687,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
   "edit_inr": functools.partial(experiment_table, "edit_inr"),
   "edit_inr_mnist": functools.partial(experiment_table, "edit_inr-mnist-full"),
   "edits_inr": edits_inr,
+  "edit_inr_coarse": functools.partial(
+    experiment_table, "edit_inr-mnist-dws-full-coarse"
+  ),
   "edit_inr_dws": functools.partial(
     experiment_table, "edit_inr-mnist-dws-full"
   ),
