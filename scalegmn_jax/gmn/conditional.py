@@ -49,7 +49,7 @@ def conditional(
 
   Raises:
     InputError: less than one edit. `select` and `apply` of the result raise it
-      for the number of an edit that there is not.
+      for a number that is no edit, unless it is traced.
 
   Examples:
     >>> import jax
@@ -60,7 +60,7 @@ def conditional(
     >>> several = conditional(operator, 3)
     >>> params = several.init(jax.random.key(0))
     >>> weights = target.init(jax.random.key(1))
-    >>> edited = several.apply(params, weights, edit=2)
+    >>> edited = jax.jit(several.apply)(params, weights, edit=2)
   """
   at_least("edits", edits, 1)
 
