@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.edit_inr.data import EditData, Edited
+from experiments.inr.data import RenderFn
 from experiments.inr.methods import jobs_by_method, steps_by_method
 from experiments.runner import select
 from experiments.runner.experiment import TrainingJob
@@ -31,11 +32,11 @@ CHOICE = "choice"
 SYMMETRY_NETWORKS = 16
 """Test networks on which the symmetry error is measured."""
 
-RenderFn = Callable[[Networks], np.ndarray]
-"""networks -> the images that they render [B, H, W, C]."""
-
 Images = Mapping[str, Edited]
 """{population: the images that its networks render after each edit}."""
+
+RenderEditsFn = Callable[[Params, Networks], Edited]
+"""(φ of all edits, networks) -> what the networks render after each edit."""
 
 
 def writing_of(config: ConfigDict, data: EditData) -> Writing:
@@ -56,28 +57,25 @@ def make_operator(
   return conditional(writer.make(writing), edits, own=own)
 
 
-def rendered_edits(
-  data: EditData,
-  operator: ConditionalOperator,
-  edit: EditFn,
-  render: RenderFn,
-  params: Params,
-  networks: Networks,
-) -> Edited:
-  """What networks render after each edit.
+def make_edits_renderer(
+  data: EditData, operator: ConditionalOperator, edit: EditFn, render: RenderFn
+) -> RenderEditsFn:
+  """Renders networks after each edit.
 
   Args:
     data: has the edits.
     operator: makes them.
     edit: the operator mapped over networks.
     render: networks -> the images that they render.
-    params: φ of all edits.
-    networks: B networks.
   """
-  return {
-    name: render(edit(operator.select(params, i), networks))
-    for i, name in enumerate(data.edits)
-  }
+
+  def render_edits(params, networks):
+    return {
+      name: render(edit(operator.select(params, i), networks))
+      for i, name in enumerate(data.edits)
+    }
+
+  return render_edits
 
 
 def make_jobs(
@@ -85,8 +83,7 @@ def make_jobs(
   data: EditData,
   writing: Writing,
   operators: Mapping[str, ConditionalOperator],
-  edit: Mapping[str, EditFn],
-  render: RenderFn,
+  render_edits: Mapping[str, RenderEditsFn],
 ) -> dict[str, dict[str, TrainingJob]]:
   """{method: {name of a job: job}}, a job per learning rate.
 
@@ -95,10 +92,10 @@ def make_jobs(
     data: networks and the images that they are edited to render.
     writing: what the operators were made for.
     operators: {method: operator}.
-    edit: {method: the operator mapped over networks}.
-    render: networks -> the images that they render.
+    render_edits: {method: see `RenderEditsFn`}.
   """
   target, edited = data.inrs.target, data.edited
+  shape = data.inrs.train.pictures.pixels.shape[1:]
   grid, pixels = data.inrs.grid, np.stack([*edited["train"].values()])
   device_data = devices.replicate(
     (
@@ -121,10 +118,7 @@ def make_jobs(
     arguments = WRITERS[method].arguments
 
     def validate(params):
-      rendered = rendered_edits(
-        data, operators[method], edit[method], render, params,
-        data.networks["val"],
-      )  # fmt: skip
+      rendered = render_edits[method](params, data.networks["val"])
       errors = [_image_errors(rendered[e], edited["val"][e]) for e in rendered]
       return {"val_objective": float(np.mean(errors))}
 
@@ -136,7 +130,7 @@ def make_jobs(
         inside.mkdir(parents=True, exist_ok=True)
         about = build.about(
           config, target, data.networks["train"],
-          f"squared error of the {one}", pixels.shape[2:],
+          f"squared error of the {one}", shape,
         )  # fmt: skip
         save_operator(
           inside, target, arguments(writing),

@@ -96,7 +96,11 @@ def plan(config: ConfigDict) -> Plan:
   # Equivariant operators, among which the best is chosen for each network.
   scalegmns = [m for m in operators if WRITERS[m].arguments is not None]
   edit = {m: edit_networks(o.operator) for m, o in operators.items()}
-  jobs = methods.make_jobs(config, data, writing, operators, edit, render)
+  render_edits = {
+    m: methods.make_edits_renderer(data, o, edit[m], render)
+    for m, o in operators.items()
+  }
+  jobs = methods.make_jobs(config, data, writing, operators, render_edits)
 
   def evaluate(
     params: Mapping[str, Params], partial: Partial = NOTHING
@@ -119,12 +123,9 @@ def plan(config: ConfigDict) -> Plan:
       progress.console.print(f"measure {label({'method': method})}")
       best = select_best(jobs[method], params)
       edited = {
-        k: methods.rendered_edits(
-          data, operators[method], edit[method], render, best.params,
-          p.networks,
-        )
+        k: render_edits[method](best.params, p.networks)
         for k, p in populations.items()
-      }  # fmt: skip
+      }
       rows.append(
         row(method, edited)
         | partial.remember_row(

@@ -20,7 +20,7 @@ from experiments import build
 from experiments.bench.machine import median_seconds
 from experiments.build import work
 from experiments.edit_inr.data import EditData, Edited, edits_of
-from experiments.inr.data import make_target
+from experiments.inr.data import RenderFn, make_target
 from experiments.runner import progress
 from scalegmn_jax.base import Networks
 from scalegmn_jax.data import pictures
@@ -33,9 +33,6 @@ METHOD = "adam"
 
 VAL_NETWORKS = 64
 """Validation networks on which learning rates are tuned, the first ones."""
-
-Render = Callable[[Networks], np.ndarray]
-"""Networks -> the images that they render [B, H, W, C]."""
 
 
 class _Settings(NamedTuple):
@@ -70,7 +67,10 @@ class Refit(NamedTuple):
 
 
 def refit(
-  config: ConfigDict, data: EditData, render: Render, partial: Partial = NOTHING
+  config: ConfigDict,
+  data: EditData,
+  render: RenderFn,
+  partial: Partial = NOTHING,
 ) -> Refit:
   """Refits the networks of all populations for `config.refit.steps`.
 

@@ -150,8 +150,12 @@ def shift_phases(
   return networks._replace(weights=shift_all(networks, keys))
 
 
-def make_renderer(split: InrSplit) -> Callable[[Networks], np.ndarray]:
-  """networks -> the images that they render [B, H, W, C]."""
+RenderFn = Callable[[Networks], np.ndarray]
+"""networks -> the images that they render [B, H, W, C]."""
+
+
+def make_renderer(split: InrSplit) -> RenderFn:
+  """Renders networks of the zoo as images of its size."""
 
   def outputs(grid: jax.Array, network: Network):
     return split.target.apply(network.weights, grid, network.activation)

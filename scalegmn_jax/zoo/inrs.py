@@ -207,7 +207,6 @@ def cached_inrs(
     InputError: impossible numbers, or a target without description.
   """
   size, height, width, channels = pictures.pixels.shape
-  fitted = pics.coarse(pictures.pixels, coarse)
   grid = pics.coordinates(height, width).reshape(1, height, width, 2)
   xy = jnp.asarray(pics.coarse(grid, coarse).reshape(-1, 2))
   count = len(xy)
@@ -272,7 +271,8 @@ def cached_inrs(
 
   def make(index, partial):
     rows = index % size
-    pixels = fitted[rows].reshape(len(rows), count, channels)
+    pixels = pics.coarse(pictures.pixels[rows], coarse)
+    pixels = pixels.reshape(len(rows), count, channels)
     settings = _Settings(jnp.asarray(pixels))
     first = np.zeros_like(index) if shared_init else index
     state = begin(keys_of(first, 0), settings)

@@ -32,19 +32,13 @@ def images():
   return x, (x[:, :4] ** 2).argmax(1)
 
 
-@jax.jit
-def objectives(stacked):
-  losses = finetune_losses(TARGET, l1=L1)
-  return jax.lax.map(lambda n: losses(n, *images()).objective, stacked)
-
-
-def measured(target, data, *stacked):
-  """Objectives of several stacks of networks, by one program."""
+def objectives_of(target, data):
+  """stacked networks -> their objectives, by one program."""
   losses = finetune_losses(target, l1=L1)
-  measure_all = jax.jit(
-    lambda z: jax.lax.map(lambda n: losses(n, *data).objective, z)
-  )
-  return [measure_all(z) for z in stacked]
+  return jax.jit(lambda z: jax.lax.map(lambda n: losses(n, *data).objective, z))
+
+
+objectives = objectives_of(TARGET, images())
 
 
 @jax.jit
@@ -200,7 +194,7 @@ def test_a_last_layer_without_a_bias(x64):
   solved = last_layer.last_layer_solver(bare, l1=L1, steps=6)(
     stacked, *images()
   )
-  before, after = measured(bare, images(), stacked, solved)
+  before, after = map(objectives_of(bare, images()), (stacked, solved))
   assert (after < before).all()
 
 
@@ -222,7 +216,7 @@ def test_the_last_layer_after_a_normalization(x64, normalized):
     if value > 1e-12
   }
   assert changed == {"params/out/kernel", "params/out/bias"}
-  before, after = measured(normalized, (x, labels), stacked, solved)
+  before, after = map(objectives_of(normalized, (x, labels)), (stacked, solved))
   assert (after < before).all()
 
 
