@@ -1,6 +1,13 @@
-"""Options of XLA that save time to compile for the CPU."""
+"""Compiling for the CPU in less time: options of XLA, and who uses them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
+import jax.core
+
+Result = TypeVar("Result")
 
 _OLDER_EMITTERS: dict[str, bool] = {}
 """The emitters of kernels before those of MLIR, which prepare each kernel for
@@ -15,3 +22,28 @@ library calls. Random numbers are the same bits as without."""
 RUN_ONCE = QUICK | {"xla_backend_optimization_level": 0}
 """For a program that runs once, or seldom and shortly: it compiles in a sixth
 of the time, and takes twice as long or more (jax 0.10.2)."""
+
+
+def known(tree: Any) -> bool:
+  """Whether the values of a pytree are known: no leaf is a tracer."""
+  return not any(
+    isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)
+  )
+
+
+def run_once(f: Callable[..., Result]) -> Callable[..., Result]:
+  """f of arrays as one program, compiled with `RUN_ONCE`.
+
+  Within `jax.jit` it is a part of the outer program: JAX takes options of the
+  outermost one only.
+  """
+  alone = jax.jit(f, compiler_options=RUN_ONCE)
+  within = jax.jit(f, inline=True)
+
+  @functools.wraps(f)
+  def call(*args):
+    # Within `jax.jit` a new array is traced, even if all arguments are known.
+    is_outermost = known((args, jax.device_put(0)))
+    return (alone if is_outermost else within)(*args)
+
+  return call

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import (
   InputError,
   Networks,
@@ -245,7 +246,7 @@ def _shapes(target: TargetNetwork) -> Weights:
 
 def _check_fits(where: str, weights: Weights, shapes: Weights) -> None:
   """InputError unless the weights are known, finite and of these shapes."""
-  if not inputs.known(weights):
+  if not compilation.known(weights):
     raise InputError(
       f"{where}: the weights are traced, expected arrays: linear assignment is "
       "done on the host, outside of jit and vmap"

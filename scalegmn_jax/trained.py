@@ -89,7 +89,7 @@ class _Trained(Generic[Result]):
     inputs.check_activation(self.target.activations, activation)
     inputs.check_finite(weights)
     result, sizes = self._apply(weights, activation)
-    if sizes and inputs.known(sizes):
+    if sizes and compilation.known(sizes):
       self._warn_if_far(sizes)
     return result
 
@@ -108,7 +108,7 @@ class _Trained(Generic[Result]):
 
   def _check_result(self, result: Result) -> None:
     # By numpy: JAX would compile a program for each shape.
-    if inputs.known(result) and not all(
+    if compilation.known(result) and not all(
       np.isfinite(np.asarray(leaf, np.float64)).all()
       for leaf in jax.tree.leaves(result)
     ):
@@ -136,17 +136,9 @@ class _Trained(Generic[Result]):
       weights = inputs.computed(weights)
       return result, weight_range.sizes(self.target.spec, weights, activation)
 
-    within = jax.jit(apply)
     # One network takes a millisecond, and most of the compilation is spent on
-    # making it less. JAX takes options of the outermost program only.
-    alone = jax.jit(apply, compiler_options=compilation.RUN_ONCE)
-
-    def applied(weights, activation):
-      # Within `jax.jit` a new array is traced, even if the weights are known.
-      known = inputs.known((weights, activation, jnp.zeros(())))
-      return (alone if known else within)(weights, activation)
-
-    return applied
+    # making it less.
+    return compilation.run_once(apply)
 
 
 class TrainedOperator(_Trained[Weights]):
@@ -292,7 +284,7 @@ class TrainedOperator(_Trained[Weights]):
           f"expected integers [{shape[0]}]"
         )
       outputs = specs.output_size(self.target.spec)
-      if inputs.known(labels) and not (
+      if compilation.known(labels) and not (
         0 <= int(jnp.min(labels)) and int(jnp.max(labels)) < outputs
       ):
         raise InputError(

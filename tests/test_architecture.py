@@ -22,11 +22,11 @@ IMPORTS = {
   "batched": {"base", "devices", "processes"},
   "io": {"base", "processes"},
   "partial": {"base", "io", "processes"},
-  "symmetry": {"base", "batched"},
-  "targets": {"base", "symmetry"},
+  "symmetry": {"base", "batched", "compilation"},
+  "targets": {"base", "compilation", "symmetry"},
   "inner": {"base", "batched", "devices", "partial", "symmetry"},
   "graph": {"base", "batched", "compilation", "symmetry"},
-  "gmn": {"base", "symmetry", "graph"},
+  "gmn": {"base", "compilation", "symmetry", "graph"},
   "data": {"base", "devices", "io"},
   "files": {"base", "data", "io", "processes"},
   "zoo": {
@@ -50,7 +50,7 @@ IMPORTS = {
   },
   "streaming": {"base", "batched", "io", "processes", "trained", "zoo"},
   "testing": {"base", "symmetry"},
-  "merging": {"base", "gmn", "symmetry"},
+  "merging": {"base", "compilation", "gmn", "symmetry"},
 }  # fmt: skip
 
 # Packages that only some files may import.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import (
   BatchFunctional,
   InputError,
@@ -20,7 +21,6 @@ from scalegmn_jax.gmn.features import (
   resolve_backward,
 )
 from scalegmn_jax.gmn.metanetworks import read_module
-from scalegmn_jax.gmn.modules import one_program
 from scalegmn_jax.gmn.options import Options, at_least, refuse_unused
 from scalegmn_jax.gmn.probes import Ask, answers_of, ask
 from scalegmn_jax.graph.batch import pack
@@ -88,7 +88,7 @@ def functional(
   def ask_nobody(inputs):
     return jnp.zeros((1, len(inputs) * answers), inputs.dtype)
 
-  @one_program
+  @compilation.run_once
   def init(key):
     batch = pack.blank_batch(schema)
     return module.init(key, *graph_of(batch), ask_nobody)["params"]

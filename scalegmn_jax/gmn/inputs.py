@@ -9,6 +9,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import InputError, Weights, leaf_name
 
 _NAMED_KEYS = 6
@@ -62,15 +63,9 @@ def check_activation(
     raise InputError(
       f"activation is of {jnp.result_type(activation)}, {expected}"
     )
-  if known(activation) and not 0 <= int(activation) < len(activations):
+  count = len(activations)
+  if compilation.known(activation) and not 0 <= int(activation) < count:
     raise InputError(f"activation is {int(activation)}, {expected}")
-
-
-def known(tree: Any) -> bool:
-  """Whether the values of a pytree are known: no leaf is a tracer."""
-  return not any(
-    isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)
-  )
 
 
 def check_finite(weights: Weights) -> None:
@@ -80,7 +75,7 @@ def check_finite(weights: Weights) -> None:
     InputError: the first weight with NaN or infinity.
   """
   for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
-    if not known(leaf):
+    if not compilation.known(leaf):
       continue
     bad = ~np.isfinite(np.asarray(leaf, np.float64))
     if bad.any():

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import (
   Functional,
   InitFn,
@@ -23,7 +24,6 @@ from scalegmn_jax.gmn.features import (
   featurize,
   resolve_backward,
 )
-from scalegmn_jax.gmn.modules import one_program
 from scalegmn_jax.gmn.options import (
   PROBES,
   STEP,
@@ -266,7 +266,7 @@ def operator(
   body = _body(options, writes=True)
   module: Any = modules.Operator(dtype, body, step, writer)
 
-  @one_program
+  @compilation.run_once
   def init(key):
     ones, features = read(_ones(connectivity.topology.shapes), 0)
     asked = ask(target, ones, 0)
@@ -305,7 +305,7 @@ def scorer(target: TargetNetwork, options: Options) -> masks.Scorer:
   connectivity, read = _graph_of(target, options)
   module: Any = modules.Scores(options.dtype, _body(options, writes=True))
 
-  @one_program
+  @compilation.run_once
   def init(key):
     ones, features = read(_ones(connectivity.topology.shapes), 0)
     return module.init(key, connectivity, features, ones, 0)["params"]
@@ -360,7 +360,7 @@ def corrector(
   body = _body(options, writes=False)
   module: Any = modules.Biases(options.dtype, body, step)
 
-  @one_program
+  @compilation.run_once
   def init(key):
     ones = _ones(connectivity.topology.shapes)
     _, features = read(ones, 0, ones)
@@ -444,7 +444,7 @@ def functional(
   if probes:
     answers_of(target, shapes)
 
-  @one_program
+  @compilation.run_once
   def init(key):
     weights, features = read(_ones(shapes), 0)
     asked = ask(target, weights, 0)

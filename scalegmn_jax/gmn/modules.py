@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scalegmn_jax.base import InitFn, InputError, MetaNetwork, Weights
+from scalegmn_jax.base import InputError, MetaNetwork, Weights
 from scalegmn_jax.gmn import layers, masks, products
 from scalegmn_jax.gmn.features import GraphFeatures
 from scalegmn_jax.graph import convert
@@ -20,14 +20,6 @@ from scalegmn_jax.graph.topology import Topology
 from scalegmn_jax.symmetry import spec as specs
 
 AnyMetaNetwork = TypeVar("AnyMetaNetwork", bound=MetaNetwork)
-
-
-def one_program(init: InitFn) -> InitFn:
-  """The same `init`, compiled: op by op it would be hundreds of programs.
-
-  Within `jax.jit` it is a part of the outer program, as without this.
-  """
-  return jax.jit(init, inline=True)
 
 
 def begin_with(

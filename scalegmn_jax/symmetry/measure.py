@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scalegmn_jax import batched
+from scalegmn_jax import batched, compilation
 from scalegmn_jax.base import (
   Networks,
   Params,
@@ -21,7 +21,6 @@ from scalegmn_jax.base import (
   TargetNetwork,
   Weights,
   full_precision,
-  random_array,
 )
 from scalegmn_jax.symmetry import actions, canonical
 from scalegmn_jax.symmetry.actions import GroupElement
@@ -337,19 +336,19 @@ def output_error(
   return error
 
 
+@compilation.run_once
 def with_noise(weights: Weights, key: jax.Array) -> Weights:
   """Adds a tenth of the standard deviation of each weight, 0.1 to constants.
 
   Zeros do not show how a weight transforms.
   """
-  leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, weights))
-  return jax.tree.unflatten(
-    structure,
-    [
-      w
-      + 0.1
-      * jnp.where(w.std() > 0, w.std(), 1)
-      * random_array(jax.random.normal, k, w.shape, dtype=w.dtype)
-      for w, k in zip(leaves, jax.random.split(key, len(leaves)), strict=True)
-    ],
-  )
+  leaves, structure = jax.tree.flatten(weights)
+  ends = np.cumsum([leaf.size for leaf in leaves])
+  # One draw for all: a draw per shape would be most of the compiling.
+  numbers = jnp.split(jax.random.normal(key, (ends[-1],)), ends[:-1])
+
+  def one(w, numbers):
+    std = jnp.where(w.std() > 0, w.std(), 1)
+    return w + (0.1 * std * numbers.reshape(w.shape)).astype(w.dtype)
+
+  return jax.tree.unflatten(structure, list(map(one, leaves, numbers)))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import InputError, TargetNetwork, random_array
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.activations import activate, add_bias, drop
@@ -227,6 +228,7 @@ def cnn(
     for window in (*windows, *(1 for _ in dense))
   ]
 
+  @compilation.run_once
   def init(key):
     return tuple(
       {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import InputError, TargetNetwork, random_array
 from scalegmn_jax.symmetry import spec as specs
 from scalegmn_jax.targets.activations import activate, add_bias, drop
@@ -62,6 +63,7 @@ def mlp(
     )
   last = len(sizes) - 2
 
+  @compilation.run_once
   def init(key):
     keys = jax.random.split(key, len(sizes) - 1)
     shapes = zip(sizes[:-1], sizes[1:], strict=True)

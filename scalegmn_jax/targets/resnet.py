@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import TargetNetwork, Weights, random_array
 from scalegmn_jax.targets.activations import ACTIVATIONS, add_bias, scale
 from scalegmn_jax.targets.arguments import (
@@ -92,6 +93,7 @@ def resnet(
       weights["shortcut"] = layer(keys[2], 1, d_in, d_out)
     return weights
 
+  @compilation.run_once
   def init(key):
     k_stem, k_blocks, k_head = jax.random.split(key, 3)
     keys = jax.random.split(k_blocks, len(strides))

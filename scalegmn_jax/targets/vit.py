@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import InputError, TargetNetwork, random_array
 from scalegmn_jax.targets.activations import ACTIVATIONS, add_bias, scale
 from scalegmn_jax.targets.arguments import (
@@ -103,6 +104,7 @@ def vit(
       "mlp_2": dense(keys[5], mlp, width),
     }
 
+  @compilation.run_once
   def init(key):
     k_patches, k_positions, k_blocks, k_head = jax.random.split(key, 4)
     positions = random_array(jax.random.normal, k_positions, (count, width))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -104,12 +103,15 @@ def to_weights(target: TargetNetwork, rows: np.ndarray | jax.Array) -> Weights:
     rows[:, end - leaf.size : end]
     for end, leaf in zip(ends, leaves, strict=True)
   ]
-  return jax.tree.unflatten(
-    structure,
-    [
-      jnp.asarray(part.reshape(-1, *leaf.shape))
-      for part, leaf in zip(parts, leaves, strict=True)
-    ],
+  # `jnp.asarray` would compile a program per shape.
+  return jax.device_put(
+    jax.tree.unflatten(
+      structure,
+      [
+        part.reshape(-1, *leaf.shape)
+        for part, leaf in zip(parts, leaves, strict=True)
+      ],
+    )
   )
 
 
@@ -167,8 +169,8 @@ def load_networks(
   )
   return Networks(
     to_weights(target, read_rows(target, files, rows)),
-    jnp.array(read_activations(target, files, rows)),
-    None if classes is None else jnp.array(classes),
+    jax.device_put(read_activations(target, files, rows)),
+    None if classes is None else jax.device_put(classes),
   )
 
 

@@ -106,7 +106,7 @@ def read_network(
   """
   kernels = state_dict.kernels(target)
   arrays, _ = _read(Path(path), kernels, order, _reader(key), eps)
-  return jax.tree.map(jnp.asarray, arrays)
+  return jax.device_put(arrays)
 
 
 def write_network(
@@ -381,7 +381,7 @@ def _read(
 
 
 def _stack(arrays: Sequence[tuple[dict[str, np.ndarray], ...]]) -> Weights:
-  return jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *arrays)
+  return jax.device_put(jax.tree.map(lambda *a: np.stack(a), *arrays))
 
 
 def _rows(

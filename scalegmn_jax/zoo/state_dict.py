@@ -230,7 +230,7 @@ def to_weights(
       another shape, other values than floats, or weights that are not finite.
   """
   arrays = to_arrays(state, kernels(target), order, "state dict", eps=eps)
-  return jax.tree.map(jnp.asarray, arrays)
+  return jax.device_put(arrays)
 
 
 def from_weights(
