@@ -343,7 +343,7 @@ def random_weights():
       ):
         if dead and end and not target.spec.spaces[end[1]].fixed:
           np.moveaxis(weight, end[0], 0)[neurons] = 0
-      weights.append(jnp.asarray(weight.astype(jnp.result_type(float))))
+      weights.append(jax.device_put(weight.astype(jnp.result_type(float))))
     return jax.tree.unflatten(jax.tree.structure(shapes), weights)
 
   return make
@@ -356,7 +356,7 @@ def images():
   def make(target, n):
     shape = target.description.get("input_shape", [3])
     values = np.random.default_rng(n).normal(size=(n, *shape))
-    return jnp.asarray(values.astype(jnp.result_type(float)))
+    return jax.device_put(values.astype(jnp.result_type(float)))
 
   return make
 

@@ -27,7 +27,7 @@ def random_weights():
   return jax.tree.unflatten(
     structure,
     [
-      jnp.asarray(rng.normal(i, i + 1, w.shape).astype(w.dtype))
+      jax.device_put(rng.normal(i, i + 1, w.shape).astype(w.dtype))
       for i, w in enumerate(leaves)
     ],
   )

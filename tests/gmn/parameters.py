@@ -18,7 +18,7 @@ def random_params(module, seed=7):
       values /= np.sqrt(shape.shape[0])
     else:
       values = (0.0 if "bias" in last else 1.0) + 0.3 * values
-    return jnp.asarray(np.asarray(values, dtype))
+    return jax.device_put(np.asarray(values, dtype))
 
   shapes = jax.eval_shape(module.init, jax.random.key(0))
   return jax.tree_util.tree_map_with_path(draw, shapes)

@@ -28,8 +28,8 @@ def params_of(types, symmetry="target", depth=2):
     # Far from linear, so that the outputs of networks differ.
     noise = rng.normal(size=shape.shape)
     if jax.tree_util.keystr(path).endswith("['kernel']"):
-      return jnp.asarray(1.5 * noise / shape.shape[0] ** 0.5)
-    return jnp.asarray(1 + 0.3 * noise)
+      return jax.device_put(1.5 * noise / shape.shape[0] ** 0.5)
+    return jax.device_put(1 + 0.3 * noise)
 
   shapes = jax.eval_shape(functional.init, jax.random.key(0))
   return jax.tree_util.tree_map_with_path(draw, shapes)

@@ -198,7 +198,7 @@ def vector_spec(spec: SymmetrySpec) -> SymmetrySpec:
 def random_params(params):
   rng = np.random.default_rng(3)
   return jax.tree.map(
-    lambda p: jnp.asarray(p.mean + rng.normal(size=p.shape) / D**0.5),
+    lambda p: jax.device_put(p.mean + rng.normal(size=p.shape) / D**0.5),
     params,
     is_leaf=lambda leaf: isinstance(leaf, layers.Normal),
   )

@@ -25,7 +25,7 @@ def draw():
   shapes = jax.eval_shape(TARGET.init, jax.random.key(0))
   return (
     jax.tree.map(
-      lambda s: jnp.asarray(rng.normal(size=s.shape) * (len(s.shape) > 1)),
+      lambda s: jax.device_put(rng.normal(size=s.shape) * (len(s.shape) > 1)),
       shapes,
     )
     for _ in range(2)

@@ -21,7 +21,7 @@ def draw(name):
   rng = np.random.default_rng(0)
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   return target.spec, jax.tree.map(
-    lambda s: jnp.asarray(rng.normal(size=s.shape)), shapes
+    lambda s: jax.device_put(rng.normal(size=s.shape)), shapes
   )
 
 

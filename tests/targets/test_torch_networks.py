@@ -230,7 +230,7 @@ def made(name):
 
 def parameters(module):
   return {
-    name: jnp.asarray(tensor.numpy())
+    name: jax.device_put(tensor.numpy())
     for name, tensor in module.state_dict().items()
     if tensor.is_floating_point()
   }

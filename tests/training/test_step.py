@@ -167,7 +167,7 @@ def test_which_losses_are_invariant(x64):
   moved = actions.act(g, target.spec, weights)
   x = jnp.asarray(x, float)
   for penalty, invariant in (("balanced", True), ("plain", False)):
-    f = losses.finetune_losses(target, l1=1e-2, penalty=penalty)
+    f = jax.jit(losses.finetune_losses(target, l1=1e-2, penalty=penalty))
     a, b = f(Networks(weights, 0), x, y), f(Networks(moved, 0), x, y)
     np.testing.assert_allclose(a.cross_entropy, b.cross_entropy, 1e-10)
     same = abs(a.objective - b.objective) < 1e-6 * a.objective

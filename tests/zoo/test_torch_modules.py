@@ -105,7 +105,7 @@ def test_same_outputs_as_torch_and_back(torch, tmp_path, case):
       expected = module(there.to(dtype)).float().numpy()
     tolerance = 3e-2 if case == "bfloat16" else 2e-6
     np.testing.assert_allclose(
-      target.apply(weights, jnp.asarray(x)), expected, tolerance, tolerance
+      jax.jit(target.apply)(weights, x), expected, tolerance, tolerance
     )
     return expected
 
