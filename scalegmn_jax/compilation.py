@@ -41,9 +41,9 @@ def run_once(f: Callable[..., Result]) -> Callable[..., Result]:
   within = jax.jit(f, inline=True)
 
   @functools.wraps(f)
-  def call(*args):
+  def call(*args, **kwargs):
     # Within `jax.jit` a new array is traced, even if all arguments are known.
-    is_outermost = known((args, jax.device_put(0)))
-    return (alone if is_outermost else within)(*args)
+    is_outermost = known((args, kwargs, jax.device_put(0)))
+    return (alone if is_outermost else within)(*args, **kwargs)
 
   return call

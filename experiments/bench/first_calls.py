@@ -33,7 +33,7 @@ print(json.dumps({
 PRETRAINED = """
 import jax, scalegmn_jax as sg
 operator = sg.pretrained("cnn_digits")
-operator(jax.jit(operator.target.init)(jax.random.key(0)))
+operator(operator.target.init(jax.random.key(0)))
 """
 
 
