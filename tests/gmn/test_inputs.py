@@ -11,6 +11,7 @@ from scalegmn_jax.base import InputError
 from scalegmn_jax.gmn import inputs, metanetworks
 from scalegmn_jax.targets.cnn import cnn
 from scalegmn_jax.targets.mlp import mlp
+from scalegmn_jax.targets.traced import trace
 
 TARGET = mlp((3, 4, 2), ("relu", "tanh"))
 SHAPES = jax.eval_shape(TARGET.init, jax.random.key(0))
@@ -152,14 +153,25 @@ def test_targets_and_metanetworks_have_short_names():
   assert repr(metanetworks.functional(TARGET)) == "Functional(functional)"
 
 
-def test_an_eager_init_is_one_program(caplog):
-  metanetwork = metanetworks.functional(TARGET, width=3, depth=1)
+@pytest.mark.parametrize("kind", ["functional", "target", "traced"])
+def test_an_eager_init_is_one_program(kind, caplog):
+  """Alone; within `jax.jit` it is a part of the program there."""
+  init = {
+    "functional": lambda: metanetworks.functional(TARGET, width=3, depth=1),
+    "target": lambda: mlp((3, 4, 2)),
+    "traced": lambda: trace(TARGET.apply, WEIGHTS, jnp.ones((1, 3))),
+  }[kind]().init
   key = jax.random.key(0)
   with jax.log_compiles():
-    params = metanetwork.init(key)
+    alone = init(key=key)
   programs = [r.message for r in caplog.records if "Compiling" in r.message]
-  assert len(programs) == 1 and "init" in programs[0]
-  assert len(jax.tree.leaves(params)) > 10
+  assert len(programs) == 1
+  within = jax.jit(lambda: init(key))()
+  mapped = jax.vmap(init)(key[None])
+  leaves = map(jax.tree.leaves, (alone, within, mapped))
+  for a, b, c in zip(*leaves, strict=True):
+    np.testing.assert_allclose(a, b, 1e-6)
+    np.testing.assert_allclose(a, c[0], 1e-6)
 
 
 def test_parameters_of_another_model_are_refused():
