@@ -94,7 +94,10 @@ def read_rows(
 
 
 def to_weights(target: TargetNetwork, rows: np.ndarray | jax.Array) -> Weights:
-  """Rows [B, D], see `layout_of`, as weights with leaves [B, ...]."""
+  """Rows [B, D], see `layout_of`, as weights with leaves [B, ...].
+
+  On a CPU they may share the memory of a single row.
+  """
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   leaves, structure = jax.tree.flatten(shapes)
   ends = np.cumsum([leaf.size for leaf in leaves])
