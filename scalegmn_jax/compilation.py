@@ -19,9 +19,8 @@ QUICK = {"xla_backend_optimization_level": 1, **_OLDER_EMITTERS}
 """For programs whose time is in matrix products and convolutions, which are
 library calls. Random numbers are the same bits as without."""
 
-RUN_ONCE = QUICK | {"xla_backend_optimization_level": 0}
-"""For a program that runs once, or seldom and shortly: it compiles in a sixth
-of the time, and takes twice as long or more (jax 0.10.2)."""
+_RUN_ONCE = QUICK | {"xla_backend_optimization_level": 0}
+"""For a program that runs once, or seldom and shortly."""
 
 
 def known(tree: Any) -> bool:
@@ -32,12 +31,13 @@ def known(tree: Any) -> bool:
 
 
 def run_once(f: Callable[..., Result]) -> Callable[..., Result]:
-  """f of arrays as one program, compiled with `RUN_ONCE`.
+  """f of arrays as one program that is hardly optimized.
 
-  Within `jax.jit` it is a part of the outer program: JAX takes options of the
-  outermost one only.
+  It compiles in a sixth of the time and takes twice as long or more (jax
+  0.10.2). Within `jax.jit` it is a part of the outer program: JAX takes options
+  of the outermost one only.
   """
-  alone = jax.jit(f, compiler_options=RUN_ONCE)
+  alone = jax.jit(f, compiler_options=_RUN_ONCE)
   within = jax.jit(f, inline=True)
 
   @functools.wraps(f)

@@ -7,6 +7,7 @@ from typing import Unpack
 import jax
 import numpy as np
 
+from scalegmn_jax import compilation
 from scalegmn_jax.base import SymmetrySpec, TargetNetwork, Weights, random_array
 from scalegmn_jax.symmetry import actions, diagnosis
 from scalegmn_jax.symmetry import spec as specs
@@ -155,7 +156,7 @@ def assert_symmetric(
   k_weights, k_noise, k_inputs, k_elements = jax.random.split(key, 4)
   if weights is None:
 
-    @jax.jit
+    @compilation.run_once
     def draw(k_weights, k_noise):
       return with_noise(target.init(k_weights), k_noise)
 

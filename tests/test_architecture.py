@@ -49,7 +49,7 @@ IMPORTS = {
     "inner", "saved", "trained", "training",
   },
   "streaming": {"base", "batched", "io", "processes", "trained", "zoo"},
-  "testing": {"base", "symmetry"},
+  "testing": {"base", "compilation", "symmetry"},
   "merging": {"base", "compilation", "gmn", "symmetry"},
 }  # fmt: skip
 

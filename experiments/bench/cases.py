@@ -237,7 +237,7 @@ def _apply(config: ConfigDict, networks: int) -> dict[str, Any]:
   target = cnn(**config.target)
   operator = metanetworks.operator(target, width=c.width, depth=c.depth)
   k_params, k_networks = jax.random.split(jax.random.key(config.seed))
-  params = jax.jit(operator.init)(k_params)
+  params = operator.init(k_params)
   inputs = random_networks(target, networks, k_networks)
 
   batch = min(build.default_grad_chunk(c.batch) or networks, networks)

@@ -62,7 +62,7 @@ def training(
     inputs = jax.eval_shape(data, key)
   else:
     # The step donates its state; `params` is a copy that stays valid.
-    params = jax.jit(init)(key)
+    params = init(key)
     state = init_state(params, optimizer)
     inputs = jax.jit(data)(key)
 

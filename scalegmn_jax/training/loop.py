@@ -93,12 +93,11 @@ def train(
   io.make_folder(workdir)
   k_init, k_run = jax.random.split(jax.random.key(seed))
   # One program, so that constants of the optimizer's state are not transferred.
-  initial = jax.jit(
-    lambda key: init_state(metanetwork.init(key), optimizer),
-    compiler_options=compilation.RUN_ONCE,
+  initial = compilation.run_once(
+    lambda key: init_state(metanetwork.init(key), optimizer)
   )
   state = initial(k_init)
-  keep = jax.jit(keep_best, compiler_options=compilation.RUN_ONCE)
+  keep = compilation.run_once(keep_best)
   checkpoints = Checkpoints(workdir / "checkpoints")
   try:
     stored = checkpoints.restore(to_stored(state))

@@ -150,7 +150,7 @@ def _vertex_sizes(
   def all_networks(weights):
     return batched.map_networks(one, weights, vmap_size=None)
 
-  return jax.jit(all_networks, compiler_options=compilation.RUN_ONCE)
+  return compilation.run_once(all_networks)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
